@@ -1,0 +1,1 @@
+//! Real probes on real Go programs; needs root.

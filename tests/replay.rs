@@ -1,0 +1,1 @@
+//! Recorded events in, reports out; needs no root.

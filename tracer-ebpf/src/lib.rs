@@ -1,0 +1,205 @@
+//! What crosses the border between the probes in the kernel and golife in user space: records, counters and the
+//! attach cookie. Both sides compile this file, so a layout stands in one place, with its size asserted.
+//!
+//! On the host the crate also carries the compiled probes ([`OBJECT`]), so building golife needs no BPF toolchain.
+#![no_std]
+#![deny(missing_docs)]
+
+use core::mem::size_of;
+
+/// The first word of every record says what follows. Values are part of the wire format: append, never reuse.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A goroutine was created: [`Created`].
+    Created = 1,
+    /// A goroutine ended: [`Exited`].
+    Exited = 2,
+    /// A process replaced its image: [`Process`], `other` is the thread that called `execve`.
+    Exec = 3,
+    /// A task was cloned: [`Process`], `other` is the new task, a process or a thread.
+    Fork = 4,
+    /// The last thread of a process ended: [`Process`], `other` is that thread.
+    ProcessExit = 5,
+}
+
+impl Kind {
+    /// Every kind, in wire order.
+    pub const ALL: [Kind; 5] = [Kind::Created, Kind::Exited, Kind::Exec, Kind::Fork, Kind::ProcessExit];
+
+    /// The kind with this number on the wire.
+    pub fn from_wire(value: u32) -> Option<Kind> {
+        Self::ALL.into_iter().find(|kind| *kind as u32 == value)
+    }
+}
+
+/// What every record begins with.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// `CLOCK_BOOTTIME` in nanoseconds (`bpf_ktime_get_boot_ns`).
+    pub time_ns: u64,
+    /// Process id (tgid) in the initial pid namespace.
+    pub pid: u32,
+    /// A [`Kind`].
+    pub kind: u32,
+}
+
+/// A goroutine was created; read from its `runtime.g` inside `runtime.newproc1`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Created {
+    /// When, where, what.
+    pub head: Head,
+    /// `g.goid`, never reused within a process.
+    pub goid: u64,
+    /// `g.parentGoid`; 0 where the runtime does not say.
+    pub parent: u64,
+    /// `g.gopc`: the return address of the `go` statement.
+    pub gopc: u64,
+    /// `g.startpc`: the entry of the goroutine's function.
+    pub startpc: u64,
+}
+
+/// A goroutine ended.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exited {
+    /// When, where, what.
+    pub head: Head,
+    /// `g.goid`.
+    pub goid: u64,
+}
+
+/// Something happened to a whole process.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// When, where, what.
+    pub head: Head,
+    /// Another task, by [`Kind`].
+    pub other: u32,
+    /// Zero.
+    pub pad: u32,
+}
+
+const _: () = assert!(size_of::<Created>() == 48);
+const _: () = assert!(size_of::<Exited>() == 24);
+const _: () = assert!(size_of::<Process>() == 24);
+
+/// The counters that the probes keep per CPU in the map [`COUNTERS`]; the value is the index.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counter {
+    /// Creations that did not fit into the ring buffer.
+    DroppedCreated = 0,
+    /// Exits that did not fit.
+    DroppedExited = 1,
+    /// Exec, fork and process-exit records that did not fit.
+    DroppedProcess = 2,
+    /// Hits whose user memory could not be read: no record was written.
+    ReadFault = 3,
+}
+
+impl Counter {
+    /// Every counter, in map order.
+    pub const ALL: [Counter; 4] =
+        [Counter::DroppedCreated, Counter::DroppedExited, Counter::DroppedProcess, Counter::ReadFault];
+}
+
+/// Name of the ring buffer map.
+pub const EVENTS: &str = "EVENTS";
+/// Name of the per-CPU array of [`Counter`]s.
+pub const COUNTERS: &str = "COUNTERS";
+/// Name of the global with the offset of `child_pid` in the `sched_process_fork` record, which differs between kernels.
+pub const FORK_CHILD_OFFSET: &str = "FORK_CHILD_OFFSET";
+/// Name of the global with the fill level in bytes at which the reader is woken.
+pub const WAKE_BYTES: &str = "WAKE_BYTES";
+
+/// Bytes of a `runtime.g` that one read at birth spans, from `goid` on. Every layout must fit
+/// (largest so far: Go 1.18, `goid` 152 to the end of `startpc` 320).
+pub const SPAN: usize = 176;
+
+/// Where the facts of a new goroutine are: rides in the attach cookie of a creation probe, so that the kernel
+/// side knows no Go version. Offsets are in bytes, multiples of 8 below 2048.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cookie {
+    /// Number of the register that holds the goroutine's `*g`, in the instruction set's own numbering
+    /// (x86-64: 0 = rax, 1 = rcx, 2 = rdx, 3 = rbx, 4 = rsp, … 15 = r15; arm64: 0 = x0 …).
+    pub register: u8,
+    /// Offset of `g.goid`.
+    pub goid: u16,
+    /// Offset of `g.parentGoid`, 0 where there is none (before Go 1.21).
+    pub parent: u16,
+    /// Offset of `g.gopc`.
+    pub gopc: u16,
+    /// Offset of `g.startpc`.
+    pub startpc: u16,
+    /// Offset of `g.m`, used to find the parent where `g` does not name it.
+    pub m: u16,
+    /// Offset of `m.curg`, for the same.
+    pub curg: u16,
+}
+
+impl Cookie {
+    /// Packs into the 64 bits that the kernel hands to each hit.
+    pub const fn pack(self) -> u64 {
+        const fn byte(offset: u16, index: u32) -> u64 {
+            ((offset as u64 / 8) & 0xff) << (8 * index)
+        }
+        self.register as u64
+            | byte(self.goid, 1)
+            | byte(self.parent, 2)
+            | byte(self.gopc, 3)
+            | byte(self.startpc, 4)
+            | byte(self.m, 5)
+            | byte(self.curg, 6)
+    }
+
+    /// The reverse of [`Cookie::pack`].
+    #[inline(always)]
+    pub const fn unpack(bits: u64) -> Cookie {
+        Cookie {
+            register: bits as u8,
+            goid: ((bits >> 8) as u8 as u16) * 8,
+            parent: ((bits >> 16) as u8 as u16) * 8,
+            gopc: ((bits >> 24) as u8 as u16) * 8,
+            startpc: ((bits >> 32) as u8 as u16) * 8,
+            m: ((bits >> 40) as u8 as u16) * 8,
+            curg: ((bits >> 48) as u8 as u16) * 8,
+        }
+    }
+}
+
+/// Aligns the object for the ELF reader.
+#[cfg(not(target_arch = "bpf"))]
+#[repr(C, align(32))]
+struct Aligned<B: ?Sized>(B);
+
+#[cfg(all(not(target_arch = "bpf"), target_arch = "x86_64"))]
+static ALIGNED: &Aligned<[u8]> = &Aligned(*include_bytes!("../prebuilt/golife-probes.x86_64.o"));
+
+/// The compiled probes for this CPU architecture (`cargo xtask build-ebpf` makes them from `src/main.rs`).
+#[cfg(all(not(target_arch = "bpf"), target_arch = "x86_64"))]
+pub static OBJECT: &[u8] = &ALIGNED.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cookie_survives_packing() {
+        let cookie = Cookie { register: 15, goid: 160, parent: 280, gopc: 288, startpc: 304, m: 48, curg: 192 };
+        assert_eq!(Cookie::unpack(cookie.pack()), cookie);
+        assert_eq!(Cookie::unpack(Cookie::default().pack()), Cookie::default());
+    }
+
+    #[test]
+    fn kinds_survive_the_wire() {
+        for kind in Kind::ALL {
+            assert_eq!(Kind::from_wire(kind as u32), Some(kind));
+        }
+        assert_eq!(Kind::from_wire(0), None);
+        assert_eq!(Kind::from_wire(6), None);
+    }
+}

@@ -1,0 +1,232 @@
+//! The probes. Each does as little as it can: the target pays for every instruction here.
+//!
+//! - What differs between Go versions arrives in the attach cookie; no version is known in this file.
+//! - A birth costs one read of user memory, a death one.
+//! - Records are submitted without waking the reader, unless the ring fills up; the reader also has a timer.
+//! - A record that does not fit is counted: loss is data.
+#![no_std]
+#![no_main]
+
+use aya_ebpf::{
+    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, pt_regs},
+    helpers::{
+        bpf_get_attach_cookie, bpf_get_current_pid_tgid, bpf_ktime_get_boot_ns, bpf_probe_read_user,
+        generated::bpf_probe_read_user as read_user_raw,
+    },
+    macros::{map, tracepoint, uprobe},
+    maps::{PerCpuArray, RingBuf},
+    programs::{ProbeContext, TracePointContext},
+};
+use tracer_ebpf::{Cookie, Counter, Created, Exited, Head, Kind, Process, SPAN};
+
+/// All records of all CPUs, in the order of their reservation. User space sets the size.
+#[map]
+static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 12, 0);
+
+#[map]
+static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::ALL.len() as u32, 0);
+
+#[unsafe(no_mangle)]
+static FORK_CHILD_OFFSET: u32 = 44;
+
+#[unsafe(no_mangle)]
+static WAKE_BYTES: u64 = 1 << 20;
+
+/// One goroutine in this many asks how full the ring is: asking at each would cost more than the record.
+const ASK_EVERY: u64 = 128;
+
+/// Creation: somewhere inside `runtime.newproc1`, where the cookie's register holds the finished `*g`.
+#[uprobe]
+pub fn created(ctx: ProbeContext) -> u32 {
+    // SAFETY: the context is the one this program was called with.
+    let cookie = Cookie::unpack(unsafe { bpf_get_attach_cookie(ctx.regs.cast()) });
+    let g = register(ctx.regs, cookie.register);
+    let mut span = core::mem::MaybeUninit::<[u64; SPAN / 8]>::uninit();
+    // SAFETY: the helper fills all of `span`, or fails and it is not looked at.
+    let failed =
+        unsafe { read_user_raw(span.as_mut_ptr().cast(), SPAN as u32, (g + cookie.goid as u64) as *const _) };
+    if failed != 0 {
+        count(Counter::ReadFault);
+        return 0;
+    }
+    // SAFETY: filled above.
+    let span = unsafe { span.assume_init_ref() };
+    let word = |offset: u16| {
+        span.get((offset.wrapping_sub(cookie.goid) / 8) as usize).copied().unwrap_or(0)
+    };
+    let parent = if cookie.parent != 0 { word(cookie.parent) } else { current_goid(ctx.regs, &cookie) };
+    let Some(mut slot) = EVENTS.reserve::<Created>(0) else {
+        count(Counter::DroppedCreated);
+        return 0;
+    };
+    let goid = span[0];
+    slot.write(Created {
+        head: head(Kind::Created),
+        goid,
+        parent,
+        gopc: word(cookie.gopc),
+        startpc: word(cookie.startpc),
+    });
+    slot.submit(wake_flags(goid));
+    0
+}
+
+/// Exit: at the call of `runtime.mcall` in `runtime.goexit1` or `runtime.coroexit`, where g is in its own register.
+#[uprobe]
+pub fn exited(ctx: ProbeContext) -> u32 {
+    // SAFETY: the context is the one this program was called with.
+    let cookie = Cookie::unpack(unsafe { bpf_get_attach_cookie(ctx.regs.cast()) });
+    let g = register(ctx.regs, cookie.register);
+    // SAFETY: the helper checks the address.
+    let Ok(goid) = (unsafe { bpf_probe_read_user((g + cookie.goid as u64) as *const u64) }) else {
+        count(Counter::ReadFault);
+        return 0;
+    };
+    let Some(mut slot) = EVENTS.reserve::<Exited>(0) else {
+        count(Counter::DroppedExited);
+        return 0;
+    };
+    slot.write(Exited { head: head(Kind::Exited), goid });
+    slot.submit(wake_flags(goid));
+    0
+}
+
+/// Nothing: what the trap alone costs. Benchmarks and the calibration of `overhead` measure against it.
+#[uprobe]
+pub fn floor(_ctx: ProbeContext) -> u32 {
+    0
+}
+
+/// A process replaced its image: the goroutines it had are gone.
+#[tracepoint]
+pub fn process_exec(_ctx: TracePointContext) -> u32 {
+    process(Kind::Exec, bpf_get_current_pid_tgid() as u32)
+}
+
+/// A task was cloned.
+#[tracepoint]
+pub fn process_fork(ctx: TracePointContext) -> u32 {
+    // SAFETY: a global that the loader may have replaced; the compiler must not fold its initial value.
+    let offset = unsafe { core::ptr::read_volatile(&FORK_CHILD_OFFSET) } as usize;
+    // SAFETY: the offset is from this kernel's own description of the record.
+    match unsafe { ctx.read_at::<u32>(offset) } {
+        Ok(child) => process(Kind::Fork, child),
+        Err(_) => {
+            count(Counter::ReadFault);
+            0
+        }
+    }
+}
+
+/// A task ended. Only the thread group's leader is reported; user space makes sure that no thread goes on without it.
+#[tracepoint]
+pub fn process_exit(_ctx: TracePointContext) -> u32 {
+    let pid_tgid = bpf_get_current_pid_tgid();
+    if pid_tgid as u32 != (pid_tgid >> 32) as u32 {
+        return 0;
+    }
+    process(Kind::ProcessExit, pid_tgid as u32)
+}
+
+fn process(kind: Kind, other: u32) -> u32 {
+    let Some(mut slot) = EVENTS.reserve::<Process>(0) else {
+        count(Counter::DroppedProcess);
+        return 0;
+    };
+    slot.write(Process { head: head(kind), other, pad: 0 });
+    slot.submit(BPF_RB_FORCE_WAKEUP as u64);
+    0
+}
+
+#[inline(always)]
+fn head(kind: Kind) -> Head {
+    Head {
+        // SAFETY: a helper without arguments.
+        time_ns: unsafe { bpf_ktime_get_boot_ns() },
+        pid: (bpf_get_current_pid_tgid() >> 32) as u32,
+        kind: kind as u32,
+    }
+}
+
+#[inline(always)]
+fn wake_flags(goid: u64) -> u64 {
+    // SAFETY: as for FORK_CHILD_OFFSET.
+    if goid % ASK_EVERY == 0
+        && EVENTS.query(BPF_RB_AVAIL_DATA as u64) > unsafe { core::ptr::read_volatile(&WAKE_BYTES) }
+    {
+        BPF_RB_FORCE_WAKEUP as u64
+    } else {
+        BPF_RB_NO_WAKEUP as u64
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn count(counter: Counter) {
+    if let Some(value) = COUNTERS.get_ptr_mut(counter as u32) {
+        // SAFETY: this CPU's own slot.
+        unsafe { *value += 1 };
+    }
+}
+
+/// Before Go 1.21 a new g does not name its parent: newproc1 runs on g0, whose m knows the goroutine it serves.
+#[cold]
+#[inline(never)]
+fn current_goid(regs: *const pt_regs, cookie: &Cookie) -> u64 {
+    if cookie.m == 0 {
+        return 0;
+    }
+    let follow = |address: u64| -> u64 {
+        // SAFETY: the helper checks the address.
+        unsafe { bpf_probe_read_user(address as *const u64) }.unwrap_or(0)
+    };
+    let m = follow(register(regs, G_REGISTER) + cookie.m as u64);
+    let curg = follow(m + cookie.curg as u64);
+    if m == 0 || curg == 0 { 0 } else { follow(curg + cookie.goid as u64) }
+}
+
+/// Where Go keeps the current g (ABIInternal): R14 on x86-64, R28 on arm64.
+#[cfg(bpf_target_arch = "x86_64")]
+const G_REGISTER: u8 = 14;
+#[cfg(bpf_target_arch = "aarch64")]
+const G_REGISTER: u8 = 28;
+
+/// A general register by its number in the instruction set. `read_volatile` keeps each access a plain load at a
+/// constant offset: the verifier refuses a computed one in the context.
+#[cfg(bpf_target_arch = "x86_64")]
+#[inline(always)]
+fn register(regs: *const pt_regs, number: u8) -> u64 {
+    macro_rules! load {
+        ($field:ident) => {
+            // SAFETY: the context of a uprobe is the interrupted registers.
+            unsafe { core::ptr::read_volatile(&raw const (*regs).$field) }
+        };
+    }
+    match number {
+        0 => load!(rax),
+        1 => load!(rcx),
+        2 => load!(rdx),
+        3 => load!(rbx),
+        5 => load!(rbp),
+        6 => load!(rsi),
+        7 => load!(rdi),
+        8 => load!(r8),
+        9 => load!(r9),
+        10 => load!(r10),
+        11 => load!(r11),
+        12 => load!(r12),
+        13 => load!(r13),
+        14 => load!(r14),
+        15 => load!(r15),
+        _ => 0,
+    }
+}
+
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo) -> ! {
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,4 @@
+//! All knowledge of Go and its versions.
+
+pub mod layout;
+pub mod plan;

@@ -1,0 +1,20 @@
+//! golife watches every goroutine of every Go process on a Linux host: where it was created, when it ended, and
+//! which ones never will.
+//!
+//! The modules are the stages of one flow, in this order: [`kernel`] and [`ring`] deliver bytes, [`decode`] makes
+//! events of them, [`tracker`] keeps the goroutine table, [`sites`] the aggregates, [`verdict`] judges, [`report`]
+//! freezes the result, [`output`] shows it. [`process`], [`go`] and [`inspect`] find out what is traced, and
+//! [`pipeline`] is the one place where all of it is wired.
+
+pub mod decode;
+pub mod go;
+pub mod inspect;
+pub mod kernel;
+pub mod output;
+pub mod pipeline;
+pub mod process;
+pub mod report;
+pub mod ring;
+pub mod sites;
+pub mod tracker;
+pub mod verdict;

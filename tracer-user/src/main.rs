@@ -1,0 +1,2 @@
+//! golife
+fn main() {}
