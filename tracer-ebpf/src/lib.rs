@@ -116,9 +116,10 @@ pub const FORK_CHILD_OFFSET: &str = "FORK_CHILD_OFFSET";
 /// Name of the global with the fill level in bytes at which the reader is woken.
 pub const WAKE_BYTES: &str = "WAKE_BYTES";
 
-/// Bytes of a `runtime.g` that one read at birth spans, from `goid` on. Every layout must fit
-/// (largest so far: Go 1.18, `goid` 152 to the end of `startpc` 320).
-pub const SPAN: usize = 176;
+/// Bytes of a `runtime.g` that one read at birth spans, from `goid` on. In every layout `gopc`, `startpc` and
+/// `parentGoid` must lie in it, with a word to spare (largest so far: Go 1.18, `goid` 152 to the end of `startpc`
+/// 320), and the whole of it within `g`.
+pub const SPAN: usize = 184;
 
 /// Where the facts of a new goroutine are: rides in the attach cookie of a creation probe, so that the kernel
 /// side knows no Go version. Offsets are in bytes, multiples of 8 below 2048.

@@ -7,6 +7,8 @@
 #![no_std]
 #![no_main]
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::{
     bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, pt_regs},
     helpers::{
@@ -39,9 +41,10 @@ const ASK_EVERY: u64 = 128;
 #[uprobe]
 pub fn created(ctx: ProbeContext) -> u32 {
     // SAFETY: the context is the one this program was called with.
-    let cookie = Cookie::unpack(unsafe { bpf_get_attach_cookie(ctx.regs.cast()) });
+    let bits = unsafe { bpf_get_attach_cookie(ctx.regs.cast()) };
+    let cookie = Cookie::unpack(bits);
     let g = register(ctx.regs, cookie.register);
-    let mut span = core::mem::MaybeUninit::<[u64; SPAN / 8]>::uninit();
+    let mut span = MaybeUninit::<[u64; SPAN / 8]>::uninit();
     // SAFETY: the helper fills all of `span`, or fails and it is not looked at.
     let failed =
         unsafe { read_user_raw(span.as_mut_ptr().cast(), SPAN as u32, (g + cookie.goid as u64) as *const _) };
@@ -52,9 +55,11 @@ pub fn created(ctx: ProbeContext) -> u32 {
     // SAFETY: filled above.
     let span = unsafe { span.assume_init_ref() };
     let word = |offset: u16| {
-        span.get((offset.wrapping_sub(cookie.goid) / 8) as usize).copied().unwrap_or(0)
+        let index = (offset.wrapping_sub(cookie.goid) / 8) as usize;
+        // One word short of the end: the verifier takes an offset of 8 × index to be off by up to 7.
+        if index < SPAN / 8 - 1 { span[index] } else { 0 }
     };
-    let parent = if cookie.parent != 0 { word(cookie.parent) } else { current_goid(ctx.regs, &cookie) };
+    let parent = if cookie.parent != 0 { word(cookie.parent) } else { current_goid(ctx.regs, bits) };
     let Some(mut slot) = EVENTS.reserve::<Created>(0) else {
         count(Counter::DroppedCreated);
         return 0;
@@ -172,7 +177,8 @@ fn count(counter: Counter) {
 /// Before Go 1.21 a new g does not name its parent: newproc1 runs on g0, whose m knows the goroutine it serves.
 #[cold]
 #[inline(never)]
-fn current_goid(regs: *const pt_regs, cookie: &Cookie) -> u64 {
+fn current_goid(regs: *const pt_regs, bits: u64) -> u64 {
+    let cookie = Cookie::unpack(bits);
     if cookie.m == 0 {
         return 0;
     }

@@ -1,1 +1,307 @@
-//! (to come)
+//! Everything that goes through the `bpf` and `perf_event_open` system calls: load the embedded object, put probes
+//! on a binary, read the counters, and take the probes off again.
+//!
+//! Probes hang on file descriptors of this process: however golife dies, the kernel detaches them.
+
+use std::{
+    fs::{self, File},
+    io,
+    num::NonZeroU32,
+    os::fd::AsRawFd,
+    path::{Path, PathBuf},
+    thread,
+};
+
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{MapData, PerCpuArray, RingBuf},
+    programs::{
+        ProgramError, TracePoint, UProbe,
+        uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
+    },
+};
+use tracer_ebpf::{COUNTERS, Cookie, Counter, EVENTS, FORK_CHILD_OFFSET, OBJECT, WAKE_BYTES};
+
+/// Size of the ring unless the user says otherwise: 16 MiB hold 190,000 goroutine lives.
+pub const DEFAULT_RING_BYTES: u32 = 16 << 20;
+
+/// Why the kernel did not do as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Loading needs rights that this process lacks.
+    #[error("cannot load the probes: permission denied; run as root or grant {missing}")]
+    Permission {
+        /// The capabilities that are missing, by name.
+        missing: String,
+    },
+    /// The kernel lacks something that golife cannot do without.
+    #[error("cannot load the probes: this kernel ({release}) has no {what}; golife needs Linux 5.10 or newer")]
+    Unsupported {
+        /// What `uname -r` says.
+        release: String,
+        /// The missing feature.
+        what: &'static str,
+    },
+    /// The kernel refused the object.
+    #[error("cannot load the probes: {0}")]
+    Load(String),
+    /// A probe could not be put in place.
+    #[error("cannot attach {probe} in {path}: {why}")]
+    Attach {
+        /// Program and address.
+        probe: String,
+        /// The binary.
+        path: PathBuf,
+        /// The kernel's answer, with what to do.
+        why: String,
+    },
+    /// A tracepoint could not be followed.
+    #[error("cannot follow {tracepoint}: {why}; mount tracefs (mount -t tracefs tracefs /sys/kernel/tracing)")]
+    Tracepoint {
+        /// Its name.
+        tracepoint: &'static str,
+        /// Why not.
+        why: String,
+    },
+}
+
+/// Which program runs at a probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// Sends a creation record.
+    Created,
+    /// Sends an exit record.
+    Exited,
+    /// Does nothing: what the trap alone costs (benchmarks, calibration).
+    Floor,
+}
+
+impl Program {
+    fn name(self) -> &'static str {
+        match self {
+            Program::Created => "created",
+            Program::Exited => "exited",
+            Program::Floor => "floor",
+        }
+    }
+}
+
+/// One probe to be placed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// What runs.
+    pub program: Program,
+    /// Where, as an offset in the file.
+    pub file_offset: u64,
+    /// What it must know.
+    pub cookie: Cookie,
+}
+
+/// Whose hits count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Every process that maps the file, now or later.
+    Everyone,
+    /// One process; others that map the same file are not even trapped.
+    Process(NonZeroU32),
+}
+
+/// What the probes counted since they were loaded, summed over CPUs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Creation records that did not fit into the ring.
+    pub dropped_created: u64,
+    /// Exit records that did not fit.
+    pub dropped_exited: u64,
+    /// Process records that did not fit.
+    pub dropped_process: u64,
+    /// Hits whose user memory could not be read.
+    pub read_faults: u64,
+}
+
+/// The loaded programs and their maps.
+pub struct Probes {
+    ebpf: Ebpf,
+    counters: PerCpuArray<MapData, u64>,
+}
+
+impl Probes {
+    /// Loads the embedded object with a ring of `ring_bytes` (rounded up to a power of two of at least a page).
+    pub fn load(ring_bytes: u32) -> Result<(Probes, RingBuf<MapData>), Error> {
+        let object = override_object();
+        let object = object.as_deref().unwrap_or(OBJECT);
+        let ring_bytes = ring_bytes.clamp(4096, 1 << 30).next_power_of_two();
+        let wake = u64::from(ring_bytes) / 4;
+        let fork_child = fork_child_offset().unwrap_or(44);
+        let mut ebpf = EbpfLoader::new()
+            .btf(None)
+            .map_max_entries(EVENTS, ring_bytes)
+            .override_global(WAKE_BYTES, &wake, true)
+            .override_global(FORK_CHILD_OFFSET, &fork_child, true)
+            .load(object)
+            .map_err(|error| classify(&error))?;
+        let take = |ebpf: &mut Ebpf, name: &str| {
+            ebpf.take_map(name).ok_or_else(|| Error::Load(format!("the object has no map {name}")))
+        };
+        let ring = RingBuf::try_from(take(&mut ebpf, EVENTS)?).map_err(|error| classify(&error))?;
+        let counters = PerCpuArray::try_from(take(&mut ebpf, COUNTERS)?).map_err(|error| classify(&error))?;
+        Ok((Probes { ebpf, counters }, ring))
+    }
+
+    /// Reports exec, fork and exit of every process through the ring from now on.
+    pub fn watch_processes(&mut self) -> Result<(), Error> {
+        for (program, tracepoint) in [
+            ("process_exec", "sched_process_exec"),
+            ("process_fork", "sched_process_fork"),
+            ("process_exit", "sched_process_exit"),
+        ] {
+            let fail = |why: String| Error::Tracepoint { tracepoint, why };
+            let program: &mut TracePoint = self
+                .ebpf
+                .program_mut(program)
+                .ok_or_else(|| Error::Load(format!("the object has no program {program}")))?
+                .try_into()
+                .map_err(|error: ProgramError| fail(describe(&error)))?;
+            program.load().map_err(|error| classify(&error))?;
+            program.attach("sched", tracepoint).map_err(|error| fail(describe(&error)))?;
+        }
+        Ok(())
+    }
+
+    /// Puts `probes` on `file`. The open file stands for the binary, whatever its path leads to by now; `path` is
+    /// for messages.
+    pub fn attach(
+        &mut self,
+        file: &File,
+        path: &Path,
+        probes: &[Probe],
+        scope: Scope,
+    ) -> Result<Attachment, Error> {
+        let target = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let scope = match scope {
+            Scope::Everyone => UProbeScope::AllProcesses,
+            Scope::Process(pid) => UProbeScope::OneProcess(pid),
+        };
+        let mut attachment = Attachment { links: Vec::with_capacity(probes.len()) };
+        for probe in probes {
+            let fail = |error: ProgramError| Error::Attach {
+                probe: format!("{} at {:#x}", probe.program.name(), probe.file_offset),
+                path: path.to_path_buf(),
+                why: describe(&error),
+            };
+            let program: &mut UProbe = self
+                .ebpf
+                .program_mut(probe.program.name())
+                .ok_or_else(|| Error::Load(format!("the object has no program {}", probe.program.name())))?
+                .try_into()
+                .map_err(fail)?;
+            if program.fd().is_err() {
+                program.load().map_err(|error| classify(&error))?;
+            }
+            let point = UProbeAttachPoint {
+                location: UProbeAttachLocation::AbsoluteOffset(probe.file_offset),
+                cookie: Some(probe.cookie.pack()),
+            };
+            let id = program.attach(point, &target, scope).map_err(fail)?;
+            attachment.links.push(program.take_link(id).map_err(fail)?);
+        }
+        Ok(attachment)
+    }
+
+    /// Reads the counters.
+    pub fn counters(&self) -> Counters {
+        let sum = |counter: Counter| {
+            self.counters.get(&(counter as u32), 0).map(|values| values.iter().sum()).unwrap_or(0)
+        };
+        Counters {
+            dropped_created: sum(Counter::DroppedCreated),
+            dropped_exited: sum(Counter::DroppedExited),
+            dropped_process: sum(Counter::DroppedProcess),
+            read_faults: sum(Counter::ReadFault),
+        }
+    }
+}
+
+/// Probes in place on one binary. Dropping takes them off.
+pub struct Attachment {
+    links: Vec<UProbeLink>,
+}
+
+impl Drop for Attachment {
+    /// Each link waits for a grace period of the kernel's (50 to 100 ms): side by side they cost one, not their sum.
+    fn drop(&mut self) {
+        thread::scope(|scope| {
+            for link in self.links.drain(..) {
+                scope.spawn(move || drop(link));
+            }
+        });
+    }
+}
+
+/// A freshly built object to use instead of the embedded one, for whoever works on the probes.
+fn override_object() -> Option<Vec<u8>> {
+    std::env::var_os("GOLIFE_PROBES").and_then(|path| fs::read(path).ok())
+}
+
+/// Where the kernel's own description puts `child_pid` in the fork record; it moved in Linux 6.x when the names
+/// before it became variable in length.
+fn fork_child_offset() -> Option<u32> {
+    let format = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"]
+        .iter()
+        .find_map(|root| fs::read_to_string(format!("{root}/events/sched/sched_process_fork/format")).ok())?;
+    let line = format.lines().find(|line| line.contains(" child_pid;"))?;
+    line.split("offset:").nth(1)?.split(';').next()?.trim().parse().ok()
+}
+
+/// Tells a missing right and a missing feature from everything else.
+fn classify(error: &(dyn std::error::Error + 'static)) -> Error {
+    let release = || nix::sys::utsname::uname().map(|u| u.release().to_string_lossy().into_owned()).unwrap_or_default();
+    match os_error(error) {
+        Some(libc::EPERM | libc::EACCES) => {
+            let missing = crate::doctor::missing_capabilities();
+            let missing = if missing.is_empty() {
+                "CAP_BPF and CAP_PERFMON (all are present, so a security module or lockdown refuses: see golife doctor)".to_owned()
+            } else {
+                missing.join(" and ")
+            };
+            Error::Permission { missing }
+        }
+        Some(libc::ENOSYS) => Error::Unsupported { release: release(), what: "bpf system call" },
+        _ if describe(error).contains("RingBuf") => {
+            Error::Unsupported { release: release(), what: "BPF ring buffer" }
+        }
+        _ => Error::Load(describe(error)),
+    }
+}
+
+/// The operating system's error number at the root of a chain of errors.
+fn os_error(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            return io.raw_os_error();
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// A chain of errors in one line, without what each link repeats of the next, and with what to do.
+fn describe(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(error) = next {
+        let link = error.to_string();
+        if !text.contains(&link) {
+            text = format!("{text}: {link}");
+        }
+        next = error.source();
+    }
+    match os_error(error) {
+        Some(libc::EPERM | libc::EACCES) => {
+            format!("{text}; run as root or grant CAP_BPF, CAP_PERFMON and, before Linux 6.6, CAP_SYS_ADMIN")
+        }
+        Some(libc::ESRCH) => format!("{text}; the process ended"),
+        _ => text,
+    }
+}
