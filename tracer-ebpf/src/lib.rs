@@ -113,6 +113,9 @@ pub const EVENTS: &str = "EVENTS";
 pub const COUNTERS: &str = "COUNTERS";
 /// Name of the global with the offset of `child_pid` in the `sched_process_fork` record, which differs between kernels.
 pub const FORK_CHILD_OFFSET: &str = "FORK_CHILD_OFFSET";
+/// Name of the global with the offset of `group_dead` in the `sched_process_exit` record; 0 where the kernel's record
+/// has no such field (before Linux 6.16).
+pub const GROUP_DEAD_OFFSET: &str = "GROUP_DEAD_OFFSET";
 /// Name of the global with the fill level in bytes at which the reader is woken.
 pub const WAKE_BYTES: &str = "WAKE_BYTES";
 
@@ -190,7 +193,8 @@ mod tests {
 
     #[test]
     fn a_cookie_survives_packing() {
-        let cookie = Cookie { register: 15, goid: 160, parent: 280, gopc: 288, startpc: 304, m: 48, curg: 192 };
+        let cookie =
+            Cookie { register: 15, goid: 160, parent: 280, gopc: 288, startpc: 304, m: 48, curg: 192 };
         assert_eq!(Cookie::unpack(cookie.pack()), cookie);
         assert_eq!(Cookie::unpack(Cookie::default().pack()), Cookie::default());
     }

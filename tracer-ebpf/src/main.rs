@@ -32,6 +32,9 @@ static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::ALL.l
 static FORK_CHILD_OFFSET: u32 = 44;
 
 #[unsafe(no_mangle)]
+static GROUP_DEAD_OFFSET: u32 = 0;
+
+#[unsafe(no_mangle)]
 static WAKE_BYTES: u64 = 1 << 20;
 
 /// One goroutine in this many asks how full the ring is: asking at each would cost more than the record.
@@ -123,14 +126,18 @@ pub fn process_fork(ctx: TracePointContext) -> u32 {
     }
 }
 
-/// A task ended. Only the thread group's leader is reported; user space makes sure that no thread goes on without it.
+/// A task ended. Reported when the whole process did; kernels whose record does not say so report the end of the
+/// thread group's leader, with which Go programs end.
 #[tracepoint]
-pub fn process_exit(_ctx: TracePointContext) -> u32 {
+pub fn process_exit(ctx: TracePointContext) -> u32 {
     let pid_tgid = bpf_get_current_pid_tgid();
-    if pid_tgid as u32 != (pid_tgid >> 32) as u32 {
-        return 0;
-    }
-    process(Kind::ProcessExit, pid_tgid as u32)
+    // SAFETY: as for FORK_CHILD_OFFSET.
+    let ended = match unsafe { core::ptr::read_volatile(&GROUP_DEAD_OFFSET) } as usize {
+        0 => pid_tgid as u32 == (pid_tgid >> 32) as u32,
+        // SAFETY: as for the fork record.
+        offset => matches!(unsafe { ctx.read_at::<u8>(offset) }, Ok(1)),
+    };
+    if ended { process(Kind::ProcessExit, pid_tgid as u32) } else { 0 }
 }
 
 fn process(kind: Kind, other: u32) -> u32 {

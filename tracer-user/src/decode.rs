@@ -91,7 +91,8 @@ fn field<const N: usize>(bytes: &[u8], offset: usize) -> Result<[u8; N], DecodeE
         .ok_or(DecodeError::Short { want: offset + N, got: bytes.len() })
 }
 
-const _: () = assert!(std::mem::offset_of!(Created, goid) == 16 && std::mem::offset_of!(Created, startpc) == 40);
+const _: () =
+    assert!(std::mem::offset_of!(Created, goid) == 16 && std::mem::offset_of!(Created, startpc) == 40);
 const _: () = assert!(std::mem::offset_of!(Exited, goid) == 16 && std::mem::offset_of!(Process, other) == 16);
 
 /// The reverse of [`decode`], for recorded runs and tests.

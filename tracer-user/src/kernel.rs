@@ -20,7 +20,9 @@ use aya::{
         uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
     },
 };
-use tracer_ebpf::{COUNTERS, Cookie, Counter, EVENTS, FORK_CHILD_OFFSET, OBJECT, WAKE_BYTES};
+use tracer_ebpf::{
+    COUNTERS, Cookie, Counter, EVENTS, FORK_CHILD_OFFSET, GROUP_DEAD_OFFSET, OBJECT, WAKE_BYTES,
+};
 
 /// Size of the ring unless the user says otherwise: 16 MiB hold 190,000 goroutine lives.
 pub const DEFAULT_RING_BYTES: u32 = 16 << 20;
@@ -35,7 +37,9 @@ pub enum Error {
         missing: String,
     },
     /// The kernel lacks something that golife cannot do without.
-    #[error("cannot load the probes: this kernel ({release}) has no {what}; golife needs Linux 5.10 or newer")]
+    #[error(
+        "cannot load the probes: this kernel ({release}) has no {what}; golife needs Linux 5.10 or newer"
+    )]
     Unsupported {
         /// What `uname -r` says.
         release: String,
@@ -56,7 +60,9 @@ pub enum Error {
         why: String,
     },
     /// A tracepoint could not be followed.
-    #[error("cannot follow {tracepoint}: {why}; mount tracefs (mount -t tracefs tracefs /sys/kernel/tracing)")]
+    #[error(
+        "cannot follow {tracepoint}: {why}; mount tracefs (mount -t tracefs tracefs /sys/kernel/tracing)"
+    )]
     Tracepoint {
         /// Its name.
         tracepoint: &'static str,
@@ -132,12 +138,14 @@ impl Probes {
         let object = object.as_deref().unwrap_or(OBJECT);
         let ring_bytes = ring_bytes.clamp(4096, 1 << 30).next_power_of_two();
         let wake = u64::from(ring_bytes) / 4;
-        let fork_child = fork_child_offset().unwrap_or(44);
+        let fork_child = field_offset("sched_process_fork", "child_pid").unwrap_or(44);
+        let group_dead = field_offset("sched_process_exit", "group_dead").unwrap_or(0);
         let mut ebpf = EbpfLoader::new()
             .btf(None)
             .map_max_entries(EVENTS, ring_bytes)
             .override_global(WAKE_BYTES, &wake, true)
             .override_global(FORK_CHILD_OFFSET, &fork_child, true)
+            .override_global(GROUP_DEAD_OFFSET, &group_dead, true)
             .load(object)
             .map_err(|error| classify(&error))?;
         let take = |ebpf: &mut Ebpf, name: &str| {
@@ -243,19 +251,20 @@ fn override_object() -> Option<Vec<u8>> {
     std::env::var_os("GOLIFE_PROBES").and_then(|path| fs::read(path).ok())
 }
 
-/// Where the kernel's own description puts `child_pid` in the fork record; it moved in Linux 6.x when the names
-/// before it became variable in length.
-fn fork_child_offset() -> Option<u32> {
+/// Where this kernel's own description of a scheduler tracepoint puts a field: it moves between versions. `None` where
+/// there is no such field, or tracefs is not mounted.
+fn field_offset(tracepoint: &str, field: &str) -> Option<u32> {
     let format = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"]
         .iter()
-        .find_map(|root| fs::read_to_string(format!("{root}/events/sched/sched_process_fork/format")).ok())?;
-    let line = format.lines().find(|line| line.contains(" child_pid;"))?;
+        .find_map(|root| fs::read_to_string(format!("{root}/events/sched/{tracepoint}/format")).ok())?;
+    let line = format.lines().find(|line| line.contains(&format!(" {field};")))?;
     line.split("offset:").nth(1)?.split(';').next()?.trim().parse().ok()
 }
 
 /// Tells a missing right and a missing feature from everything else.
 fn classify(error: &(dyn std::error::Error + 'static)) -> Error {
-    let release = || nix::sys::utsname::uname().map(|u| u.release().to_string_lossy().into_owned()).unwrap_or_default();
+    let release =
+        || nix::sys::utsname::uname().map(|u| u.release().to_string_lossy().into_owned()).unwrap_or_default();
     match os_error(error) {
         Some(libc::EPERM | libc::EACCES) => {
             let missing = crate::doctor::missing_capabilities();

@@ -6,15 +6,19 @@
 //! freezes the result, [`output`] shows it. [`process`], [`go`] and [`inspect`] find out what is traced, and
 //! [`pipeline`] is the one place where all of it is wired.
 
+pub mod cli;
 pub mod decode;
+pub mod doctor;
 pub mod go;
 pub mod inspect;
 pub mod kernel;
+pub mod launch;
 pub mod output;
 pub mod pipeline;
 pub mod process;
 pub mod report;
 pub mod ring;
+pub mod selftest;
 pub mod sites;
 pub mod tracker;
 pub mod verdict;

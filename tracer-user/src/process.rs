@@ -1,1 +1,223 @@
-//! (to come)
+//! Processes as the kernel shows them under `/proc`: which there are, what they execute, where it is mapped.
+//!
+//! A binary is opened through `/proc/PID/exe`, never by its path: that works for files that were deleted or replaced
+//! since the process started, and for processes in another mount namespace.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use procfs::{ProcError, process::Process as Proc};
+
+/// Why a process cannot be looked at.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no process with this id.
+    #[error("no process {0}")]
+    NoSuchProcess(u32),
+    /// The id is a thread's.
+    #[error("{tid} is a thread of process {pid}; trace the process: --pid {pid}")]
+    Thread {
+        /// The id that was asked for.
+        tid: u32,
+        /// The process it belongs to.
+        pid: u32,
+    },
+    /// A kernel thread, or a process that has ended but was not waited for.
+    #[error("process {0} executes no file: it is a kernel thread or has already ended")]
+    NoExecutable(u32),
+    /// This user may not look at it.
+    #[error("cannot look at process {pid}: permission denied; run as root or grant CAP_SYS_PTRACE")]
+    Permission {
+        /// Whose.
+        pid: u32,
+    },
+    /// Anything else the kernel says.
+    #[error("cannot look at process {pid}: {source}")]
+    Io {
+        /// Whose.
+        pid: u32,
+        /// What the kernel says.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    fn from_io(pid: u32, source: io::Error) -> Error {
+        match source.raw_os_error() {
+            Some(libc::ENOENT | libc::ESRCH) => Error::NoSuchProcess(pid),
+            Some(libc::EACCES | libc::EPERM) => Error::Permission { pid },
+            _ => Error::Io { pid, source },
+        }
+    }
+
+    fn from_proc(pid: u32, error: ProcError) -> Error {
+        match error {
+            ProcError::NotFound(_) => Error::NoSuchProcess(pid),
+            ProcError::PermissionDenied(_) => Error::Permission { pid },
+            ProcError::Io(source, _) => Error::from_io(pid, source),
+            other => Error::Io { pid, source: io::Error::other(other.to_string()) },
+        }
+    }
+}
+
+/// A file, whatever it is called: two paths with the same identity are one binary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FileId {
+    /// Device.
+    pub device: u64,
+    /// Inode.
+    pub inode: u64,
+}
+
+impl FileId {
+    /// The identity of an open file.
+    pub fn of(file: &File) -> io::Result<FileId> {
+        let metadata = file.metadata()?;
+        Ok(FileId { device: metadata.dev(), inode: metadata.ino() })
+    }
+}
+
+/// A process at one moment.
+#[derive(Clone, Debug)]
+pub struct Process {
+    /// Its id in golife's pid namespace.
+    pub pid: u32,
+    /// When it started, in clock ticks since boot: with the pid, this names it for ever.
+    pub start_ticks: u64,
+    /// When it started.
+    pub start_time: SystemTime,
+    /// What it executes, for people: the kernel appends ` (deleted)` where the path leads elsewhere by now.
+    pub exe: PathBuf,
+    /// Its arguments, joined by spaces.
+    pub command: String,
+    /// The kernel's short name for it (15 bytes).
+    pub comm: String,
+}
+
+/// Longest command line kept, in bytes.
+const COMMAND_LIMIT: usize = 4096;
+
+impl Process {
+    /// Looks at a process and opens what it executes.
+    pub fn open(pid: u32) -> Result<(Process, File), Error> {
+        let process = Process::look(pid)?;
+        let file = File::open(format!("/proc/{pid}/exe")).map_err(|error| Error::from_io(pid, error))?;
+        Ok((process, file))
+    }
+
+    /// Looks at a process.
+    pub fn look(pid: u32) -> Result<Process, Error> {
+        let id = i32::try_from(pid).map_err(|_| Error::NoSuchProcess(pid))?;
+        let fail = |error| Error::from_proc(pid, error);
+        let proc = Proc::new(id).map_err(fail)?;
+        let tgid = proc.status().map_err(fail)?.tgid;
+        if tgid != id {
+            return Err(Error::Thread { tid: pid, pid: tgid.unsigned_abs() });
+        }
+        let stat = proc.stat().map_err(fail)?;
+        let exe = match fs::read_link(format!("/proc/{pid}/exe")) {
+            Ok(exe) => exe,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Error::NoExecutable(pid)),
+            Err(error) => return Err(Error::from_io(pid, error)),
+        };
+        let mut command = proc.cmdline().unwrap_or_default().join(" ");
+        if command.len() > COMMAND_LIMIT {
+            command.truncate(command.floor_char_boundary(COMMAND_LIMIT));
+            command.push('…');
+        }
+        Ok(Process {
+            pid,
+            start_ticks: stat.starttime,
+            start_time: start_time(stat.starttime),
+            exe,
+            command,
+            comm: stat.comm,
+        })
+    }
+
+    /// Whether the process still is the one it was: alive, and not another with the same id.
+    pub fn is_alive(&self) -> bool {
+        i32::try_from(self.pid)
+            .ok()
+            .and_then(|id| Proc::new(id).ok()?.stat().ok())
+            .is_some_and(|stat| stat.starttime == self.start_ticks && stat.state != 'Z' && stat.state != 'X')
+    }
+
+    /// What people call the program: the file name of its executable.
+    pub fn name(&self) -> &str {
+        let name = self.exe.file_name().and_then(|name| name.to_str()).unwrap_or(&self.comm);
+        name.strip_suffix(" (deleted)").unwrap_or(name)
+    }
+}
+
+fn start_time(ticks: u64) -> SystemTime {
+    let since_boot =
+        Duration::from_nanos(ticks.saturating_mul(1_000_000_000 / procfs::ticks_per_second().max(1)));
+    // Boot time is now minus the boot clock: /proc/stat's btime has whole seconds only.
+    SystemTime::now().checked_sub(boot_time()).unwrap_or(SystemTime::UNIX_EPOCH) + since_boot
+}
+
+/// The kernel's boot-time clock now: what the events' clock shows.
+pub fn boot_time() -> Duration {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME);
+    now.map(Duration::from).unwrap_or_default()
+}
+
+/// The ids of all processes, in ascending order.
+pub fn all() -> io::Result<Vec<u32>> {
+    let mut pids: Vec<u32> =
+        fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
+    pids.sort_unstable();
+    Ok(pids)
+}
+
+/// Whether an id is a process rather than one of a process's further threads.
+pub fn is_process(id: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+    let tgid = status.lines().find_map(|line| line.strip_prefix("Tgid:")?.trim().parse().ok());
+    tgid == Some(id)
+}
+
+/// A mapping of a file into a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    /// First address.
+    pub start: u64,
+    /// Offset in the file of what stands there.
+    pub file_offset: u64,
+}
+
+/// Where a process has mapped a file, in ascending order of address.
+pub fn mappings(pid: u32, file: FileId) -> Result<Vec<Mapping>, Error> {
+    let id = i32::try_from(pid).map_err(|_| Error::NoSuchProcess(pid))?;
+    let fail = |error| Error::from_proc(pid, error);
+    let maps = Proc::new(id).and_then(|proc| proc.maps()).map_err(fail)?;
+    let exe = fs::read_link(format!("/proc/{pid}/exe")).ok();
+    Ok(maps
+        .iter()
+        .filter(|map| {
+            // File systems such as overlay and btrfs show another device number in maps than in stat; the path of
+            // the executable itself is then the better witness.
+            let same_file = map.inode == file.inode
+                && nix::sys::stat::makedev(map.dev.0.unsigned_abs().into(), map.dev.1.unsigned_abs().into())
+                    == file.device;
+            let same_path =
+                matches!(&map.pathname, procfs::process::MMapPath::Path(path) if Some(path) == exe.as_ref());
+            same_file || same_path
+        })
+        .map(|map| Mapping { start: map.address.0, file_offset: map.offset })
+        .collect())
+}
+
+/// A path for messages, with control characters made visible.
+pub fn printable(path: &Path) -> String {
+    path.to_string_lossy()
+        .chars()
+        .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
+        .collect()
+}

@@ -1,1 +1,7 @@
 //! (to come)
+/// x
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum SortBy {
+    /// x
+    Verdict,
+}
