@@ -1,7 +1,1 @@
 //! (to come)
-/// x
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Level {
-    /// x
-    Suspect,
-}
