@@ -395,8 +395,8 @@ mod tests {
     #[test]
     fn merging_adds_counts_and_keeps_the_exact_figures() {
         let (mut a, mut b) = (Durations::default(), Durations::default());
-        [1, 2, 3_000_000].map(|ns| a.record(ns));
-        [7, 9_000_000_001].map(|ns| b.record(ns));
+        [1, 2, 3_000_000].into_iter().for_each(|ns| a.record(ns));
+        [7, 9_000_000_001].into_iter().for_each(|ns| b.record(ns));
         a.merge(&b);
         assert_eq!((a.count(), a.min_ns(), a.max_ns()), (5, Some(1), Some(9_000_000_001)));
         assert_eq!(a.sum_ns(), 9_003_000_011);

@@ -209,7 +209,10 @@ mod tests {
         let points = early.points(&timeline, 0, u64::MAX);
         assert!(points.len() > 30 && points.iter().all(|&(time, live)| live == time * 10));
         let points = late.points(&timeline, 400, u64::MAX);
-        assert!(points.iter().all(|&(time, live)| live == if time < 501 { 0 } else { time * 10 }), "{points:?}");
+        assert!(
+            points.iter().all(|&(time, live)| live == if time < 501 { 0 } else { time * 10 }),
+            "{points:?}"
+        );
         assert!(points.len() > 10);
     }
 

@@ -165,7 +165,14 @@ impl Instance {
     }
 
     #[cold]
-    fn scan_was_early(&mut self, birth: Birth, flags: u32, of_scan: SiteId, site: SiteId, parent: Option<SiteId>) {
+    fn scan_was_early(
+        &mut self,
+        birth: Birth,
+        flags: u32,
+        of_scan: SiteId,
+        site: SiteId,
+        parent: Option<SiteId>,
+    ) {
         let scanned = &mut self.sites[of_scan.0 as usize];
         scanned.live -= 1;
         if flags & AT_ATTACH != 0 {

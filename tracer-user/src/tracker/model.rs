@@ -29,7 +29,13 @@ struct History {
 }
 
 fn histories(losses: bool) -> impl Strategy<Value = History> {
-    let truth = (1u64..1_000, prop_oneof![Just(None), (1u64..600).prop_map(Some)], 0u64..3, 0.0f64..1.0, any::<[u8; 2]>())
+    let truth = (
+        1u64..1_000,
+        prop_oneof![Just(None), (1u64..600).prop_map(Some)],
+        0u64..3,
+        0.0f64..1.0,
+        any::<[u8; 2]>(),
+    )
         .prop_map(move |(birth, life, site, passed, luck)| Truth {
             birth,
             death: life.map(|life| birth + life),
@@ -111,7 +117,8 @@ impl History {
             let (born_here, is_listed) = (truth.birth >= self.attach, listed.contains(&Self::goid(index)));
             let died = truth.death.is_some_and(|death| death >= self.attach);
             if !born_here && !is_listed {
-                counts.unattributed += u64::from(died && truth.death.is_some_and(|death| death <= self.scan.1));
+                counts.unattributed +=
+                    u64::from(died && truth.death.is_some_and(|death| death <= self.scan.1));
                 counts.unmatched += u64::from(died && truth.death.is_some_and(|death| death > self.scan.1));
                 continue;
             }

@@ -83,7 +83,8 @@ impl Instance {
         }
         if at_attach {
             // Not on the first list, and ended after it was read: its creation was missed.
-            let late = scan.exited.values().filter(|(time, how)| *how == ExitOf::Unattributed && *time > now_ns);
+            let late =
+                scan.exited.values().filter(|(time, how)| *how == ExitOf::Unattributed && *time > now_ns);
             let late = (late.count() as u64).min(self.unattributed_exits);
             self.unattributed_exits -= late;
             self.unmatched_exits += late;

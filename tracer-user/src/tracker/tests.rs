@@ -70,11 +70,15 @@ fn a_lost_exit_is_found_by_a_scan_and_taken_back_when_it_was_only_late() {
 
 #[test]
 fn an_exec_ends_all_goroutines_without_lifetimes() {
-    let tracker = tracker(&[created(1, 1), created(2, 2), happened(10, What::Exec), created(20, 1), created(21, 2)]);
+    let tracker =
+        tracker(&[created(1, 1), created(2, 2), happened(10, What::Exec), created(20, 1), created(21, 2)]);
     let before = tracker.instance(InstanceId(0)).unwrap();
     let after = tracker.instance(InstanceId(1)).unwrap();
     assert_eq!(before.ended, Some((10, End::Exec)));
-    assert_eq!((before.sites()[0].live, before.sites()[0].exited, before.sites()[0].lifetimes.count()), (2, 0, 0));
+    assert_eq!(
+        (before.sites()[0].live, before.sites()[0].exited, before.sites()[0].lifetimes.count()),
+        (2, 0, 0)
+    );
     assert_eq!(before.living(99)[0].oldest, Some(Oldest { age_ns: 9, at_least: false }));
     assert_eq!((after.execs, after.existed, after.ended), (1, false, None));
     assert_eq!(tracker.live(), 2);
@@ -129,7 +133,10 @@ fn sites_beyond_the_limit_share_a_row() {
         tracker.apply(&happened(site + 1, what));
     }
     let sites = tracker.instance(InstanceId(0)).unwrap().sites();
-    assert_eq!(sites.iter().map(|site| (site.created, site.overflow)).collect::<Vec<_>>(), [(1, false), (1, false), (1, false), (7, true)]);
+    assert_eq!(
+        sites.iter().map(|site| (site.created, site.overflow)).collect::<Vec<_>>(),
+        [(1, false), (1, false), (1, false), (7, true)]
+    );
 }
 
 #[test]
@@ -163,7 +170,10 @@ fn the_adopted_are_at_least_as_old_as_the_scan() {
     tracker.apply(&exited(9_000, 4));
     let instance = tracker.instance(InstanceId(0)).unwrap();
     let site = &instance.sites()[0];
-    assert_eq!((site.created, site.at_attach, site.exited, site.live, site.lifetimes.count()), (1, 1, 1, 1, 0));
+    assert_eq!(
+        (site.created, site.at_attach, site.exited, site.live, site.lifetimes.count()),
+        (1, 1, 1, 1, 0)
+    );
     assert_eq!(instance.unmatched_exits, 1);
     assert_eq!(instance.living(10_000)[0].oldest, Some(Oldest { age_ns: 9_000, at_least: false }));
 }
