@@ -1,1 +1,382 @@
-//! (to come)
+//! The immutable result that every output shows, and the JSON contract `golife.report/1`.
+//!
+//! Durations are integers in nanoseconds with `_ns` in the name, times are RFC 3339 in UTC, counts are exact, and what is
+//! not known is `null`, never 0. Fields may be added; another change of meaning raises the number in [`SCHEMA`].
+
+mod build;
+mod select;
+
+use serde::{Deserialize, Serialize};
+
+pub use crate::verdict::{Evidence, Level, Verdict};
+pub use build::{Run, Sources, Window, build};
+pub use select::{Selection, Sort};
+
+/// Name and version of the contract.
+pub const SCHEMA: &str = "golife.report/1";
+
+/// Everything that a run, or a tick of it, found out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// [`SCHEMA`].
+    pub schema: String,
+    /// What made the report.
+    pub tool: Tool,
+    /// The time it covers.
+    pub window: WindowOf,
+    /// What was lost.
+    pub loss: Loss,
+    /// What tracing cost.
+    pub overhead: Overhead,
+    /// Additive: totals over all sites, also those that `--top` or `--min-age` hide.
+    #[serde(default)]
+    pub summary: Summary,
+    /// The processes.
+    pub processes: Vec<Process>,
+}
+
+/// What made a report.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tool {
+    /// Version of golife.
+    pub version: String,
+    /// Name of the host.
+    pub host: Option<String>,
+    /// Release of the kernel.
+    pub kernel: Option<String>,
+    /// CPU architecture, as Rust names it.
+    pub arch: String,
+}
+
+/// The time that a report covers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WindowOf {
+    /// RFC 3339 in UTC.
+    pub start: String,
+    /// RFC 3339 in UTC.
+    pub end: String,
+    /// Its length.
+    pub duration_ns: u64,
+}
+
+/// What was lost: records that did not reach golife, and what golife could not keep.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Loss {
+    /// Records that did not fit into the ring buffer.
+    pub dropped: u64,
+    /// Exits whose creation should have been seen.
+    pub unmatched_exits: u64,
+    /// Hits whose memory could not be read.
+    pub read_faults: u64,
+    /// Differences to the runtime's own list that a scan corrected.
+    pub reconciled: u64,
+    /// Additive: exits of goroutines from before tracing that no scan had seen.
+    #[serde(default)]
+    pub unattributed_exits: u64,
+    /// Additive: goroutines that were counted but not followed, for want of memory budget.
+    #[serde(default)]
+    pub untracked: u64,
+    /// Additive: ended processes that are not in the report any more, for want of room.
+    #[serde(default)]
+    pub forgotten_processes: u64,
+}
+
+/// What tracing cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Overhead {
+    /// Hits of the probes.
+    pub probe_hits: Option<u64>,
+    /// What one cost the target, calibrated at start.
+    pub target_ns_per_hit: Option<u64>,
+    /// Both multiplied: CPU time that the targets lost.
+    pub target_cpu_ns: Option<u64>,
+    /// CPU time of golife itself.
+    pub golife_cpu_ns: Option<u64>,
+    /// Additive: CPU time that the targets used in the window, for comparison.
+    #[serde(default)]
+    pub targets_used_cpu_ns: Option<u64>,
+}
+
+/// Totals over all sites that are not the runtime's own (or over all, where those were asked for).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Sites.
+    pub sites: u64,
+    /// Goroutines created.
+    pub created: u64,
+    /// Goroutines that ended.
+    pub exited: u64,
+    /// Goroutines that live, or lived when their process ended.
+    pub live: u64,
+    /// Sites by verdict.
+    pub proven: u64,
+    /// Sites by verdict.
+    pub suspect: u64,
+    /// Sites by verdict.
+    pub watch: u64,
+    /// Sites by verdict.
+    pub healthy: u64,
+    /// Sites by verdict.
+    pub unknown: u64,
+    /// The window that the unknown ones need, where a longer one would tell.
+    pub needs_ns: Option<u64>,
+}
+
+impl Summary {
+    /// How many sites have this verdict.
+    pub fn of(&self, level: Level) -> u64 {
+        match level {
+            Level::Proven => self.proven,
+            Level::Suspect => self.suspect,
+            Level::Watch => self.watch,
+            Level::Healthy => self.healthy,
+            Level::Unknown => self.unknown,
+        }
+    }
+
+    /// The worst verdict that any site has; `None` without sites.
+    pub fn worst(&self) -> Option<Level> {
+        Level::WORST_FIRST.into_iter().find(|&level| self.of(level) > 0)
+    }
+
+    fn add(&mut self, site: &Site) {
+        self.sites += 1;
+        self.created += site.created;
+        self.exited += site.exited;
+        self.live += site.live;
+        *match site.verdict.level {
+            Level::Proven => &mut self.proven,
+            Level::Suspect => &mut self.suspect,
+            Level::Watch => &mut self.watch,
+            Level::Healthy => &mut self.healthy,
+            Level::Unknown => &mut self.unknown,
+        } += 1;
+        self.needs_ns = self.needs_ns.max(site.verdict.needs_ns);
+    }
+}
+
+/// One process instance.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Process {
+    /// Its id in the initial pid namespace.
+    pub pid: u32,
+    /// When it started, RFC 3339 in UTC.
+    pub start_time: Option<String>,
+    /// Path of its executable.
+    pub exe: Option<String>,
+    /// Its command line.
+    pub command: Option<String>,
+    /// GNU or Go build id of the executable.
+    pub build_id: Option<String>,
+    /// What its build says.
+    pub go: Option<Go>,
+    /// The container it runs in.
+    pub container: Option<Container>,
+    /// How much of it is seen.
+    pub mode: Mode,
+    /// Why, where the mode is not `traced`.
+    pub detail: Option<String>,
+    /// Additive: when it ended, RFC 3339 in UTC; counts are of that moment.
+    #[serde(default)]
+    pub ended: Option<String>,
+    /// Totals.
+    pub goroutines: Goroutines,
+    /// Its sites, in the order asked for.
+    pub sites: Vec<Site>,
+}
+
+/// What a Go build says about itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Go {
+    /// `go1.26.8`.
+    pub version: Option<String>,
+    /// Path of the main module.
+    pub module: Option<String>,
+    /// Its version.
+    pub module_version: Option<String>,
+    /// The commit it was built from.
+    pub revision: Option<String>,
+    /// Whether its symbol table was removed.
+    pub stripped: Option<bool>,
+}
+
+/// A container.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Container {
+    /// Its id.
+    pub id: Option<String>,
+    /// Its control group.
+    pub cgroup: Option<String>,
+    /// Kubernetes pod.
+    pub pod: Option<String>,
+    /// Kubernetes namespace.
+    pub namespace: Option<String>,
+}
+
+/// How much of a process is seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Probes report every creation and exit.
+    #[default]
+    Traced,
+    /// Only its memory was read.
+    Scanned,
+    /// Nothing: it cannot be traced.
+    Unsupported,
+    /// It ended; its state is that of its end.
+    Gone,
+}
+
+/// Totals of a process. The runtime's own goroutines are in `system` only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Goroutines {
+    /// Living, or alive when the process ended.
+    pub live: u64,
+    /// The runtime's own that live.
+    pub system: u64,
+    /// Created since tracing began.
+    pub created: u64,
+    /// Ended since tracing began, of known sites.
+    pub exited: u64,
+    /// Existed before; `null` where they were not read.
+    pub at_attach: Option<u64>,
+}
+
+/// A place in the source.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Frame {
+    /// Function, as Go prints it; its address where the name is not known.
+    pub function: String,
+    /// Path as compiled in.
+    pub file: Option<String>,
+    /// Line.
+    pub line: Option<u32>,
+}
+
+/// A frame and how many goroutines it concerns.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CountedFrame {
+    /// The frame.
+    #[serde(flatten)]
+    pub frame: Frame,
+    /// How many.
+    pub count: u64,
+}
+
+/// One creation site. `created + at_attach = exited + live + reconciled + untracked`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Site {
+    /// The `go` statement.
+    pub site: Frame,
+    /// What its goroutines run.
+    pub entry: Frame,
+    /// Created since tracing began.
+    pub created: u64,
+    /// Ended since tracing began.
+    pub exited: u64,
+    /// Living, or alive when the process ended.
+    pub live: u64,
+    /// Existed before tracing.
+    pub at_attach: u64,
+    /// The oldest that lives.
+    pub oldest: Option<Oldest>,
+    /// Lifetimes of those whose creation and end were seen; `null` where there is none.
+    pub lifetime: Option<Lifetime>,
+    /// Kaplan–Meier: the fraction that lives longer, the living censored.
+    pub survival: Vec<SurvivalPoint>,
+    /// Stack memory of the living.
+    pub stack_bytes: Option<u64>,
+    /// Creation sites of the creators, most first.
+    pub parents: Vec<CountedFrame>,
+    /// Frames of the main module that led here, of the living, most first; `null` where nothing looked.
+    pub blame: Option<Vec<CountedFrame>>,
+    /// What the living wait for; `null` where nothing looked.
+    pub waiting: Option<Vec<Waiting>>,
+    /// The judgement.
+    pub verdict: Verdict,
+    /// Additive: the most that ever lived at the same time in the window.
+    #[serde(default)]
+    pub peak_live: u64,
+    /// Additive: creations for each second of the time it was observed.
+    #[serde(default)]
+    pub created_per_s: Option<f64>,
+    /// Additive: first creation seen, RFC 3339 in UTC.
+    #[serde(default)]
+    pub first_created: Option<String>,
+    /// Additive: last creation seen, RFC 3339 in UTC.
+    #[serde(default)]
+    pub last_created: Option<String>,
+    /// Additive: mean lifetime with the living: the area under `survival`, restricted to the longest observation.
+    #[serde(default)]
+    pub restricted_mean_ns: Option<u64>,
+    /// Additive: ages of the living whose creation was seen, as `lifetime.hdr`.
+    #[serde(default)]
+    pub living_hdr: Option<String>,
+    /// Additive: found gone by a scan without an exit seen.
+    #[serde(default)]
+    pub reconciled: u64,
+    /// Additive: counted, not followed, for want of memory budget.
+    #[serde(default)]
+    pub untracked: u64,
+    /// Additive: this row stands for all sites of the process beyond `--max-sites`.
+    #[serde(default)]
+    pub other: bool,
+    /// Additive: one of the runtime's own.
+    #[serde(default)]
+    pub system: bool,
+}
+
+/// The age of a site's oldest goroutine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Oldest {
+    /// Its age.
+    pub age_ns: u64,
+    /// Whether it may be older: its creation was not seen.
+    pub at_least: bool,
+}
+
+/// A distribution of lifetimes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lifetime {
+    /// How many.
+    pub count: u64,
+    /// Shortest, exact.
+    pub min_ns: u64,
+    /// Mean, exact.
+    pub mean_ns: u64,
+    /// Median; quantiles are at most 1 % too long above 10 µs.
+    pub p50_ns: u64,
+    /// 90 %.
+    pub p90_ns: u64,
+    /// 99 %.
+    pub p99_ns: u64,
+    /// 99.9 %.
+    pub p999_ns: u64,
+    /// Longest, exact.
+    pub max_ns: u64,
+    /// Base64 of HdrHistogram V2 deflate, in ns.
+    pub hdr: String,
+}
+
+/// A point of a survival curve.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SurvivalPoint {
+    /// Age.
+    pub at_ns: u64,
+    /// Fraction that lives longer, to 6 digits.
+    pub fraction: f64,
+}
+
+/// What some of the living wait for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// Wait reason, as Go prints it.
+    pub reason: String,
+    /// How many.
+    pub count: u64,
+    /// Where.
+    pub at: Vec<Frame>,
+    /// At most 10 examples.
+    pub goids: Vec<u64>,
+}

@@ -1,1 +1,360 @@
-//! (to come)
+//! The goroutine table: applies events, in the order they come, to process instances.
+//!
+//! Pure: time is the event's, or given by the caller; nothing is read from a clock or a file. One task owns it.
+//!
+//! A goroutine is (process instance, goid), and a process instance is what runs under a pid from one exec to the next.
+//! goids are never reused within an instance, so an exit finds exactly the creation it belongs to, whatever was lost in
+//! between: a lost record leaves a gap in the counts, never a wrong lifetime.
+
+mod instance;
+mod living;
+mod scan;
+mod table;
+
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
+
+pub use instance::{End, Instance};
+pub use living::{Living, Oldest};
+pub use scan::Existing;
+
+use crate::decode::{Event, What};
+use crate::sites::{Tick, Timeline};
+use instance::{Birth, Reused};
+use scan::{Missing, Scan};
+
+/// The number of a process instance, never reused while golife runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InstanceId(pub u32);
+
+/// How much the tracker may keep.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Sites of all processes; beyond, each process has one overflow row.
+    pub max_sites: usize,
+    /// Living goroutines of all processes; beyond, new ones are counted, not followed.
+    pub max_goroutines: usize,
+    /// Ended instances that are kept for the report; beyond, the oldest are forgotten.
+    pub max_gone: usize,
+    /// Exits remembered from the begin of a scan until its list is applied.
+    pub max_remembered: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { max_sites: 10_000, max_goroutines: 16 << 20, max_gone: 256, max_remembered: 4 << 20 }
+    }
+}
+
+/// Records that were lost in the kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Loss {
+    /// Creations that did not fit into the ring buffer.
+    pub created: u64,
+    /// Exits that did not fit.
+    pub exited: u64,
+    /// Exec, fork and process-exit records that did not fit.
+    pub process: u64,
+    /// Hits whose user memory could not be read.
+    pub read_faults: u64,
+}
+
+/// What is used of the [`Limits`].
+pub(crate) struct Budget {
+    limits: Limits,
+    sites: usize,
+    goroutines: usize,
+}
+
+impl Budget {
+    fn has_room_for_site(&self) -> bool {
+        self.sites < self.limits.max_sites
+    }
+
+    fn take_site(&mut self) -> bool {
+        let room = self.has_room_for_site();
+        self.sites += usize::from(room);
+        room
+    }
+
+    #[inline]
+    fn take_goroutine(&mut self) -> bool {
+        let room = self.goroutines < self.limits.max_goroutines;
+        self.goroutines += usize::from(room);
+        room
+    }
+}
+
+/// What is known about a pid.
+#[derive(Clone, Copy, Default)]
+struct Pid {
+    current: Option<InstanceId>,
+    start_ns: Option<u64>,
+    execs: u32,
+    /// Events up to this time belong to an instance that has ended.
+    ended_ns: u64,
+}
+
+/// All process instances and what happened in them.
+pub struct Tracker {
+    budget: Budget,
+    instances: Vec<Option<Box<Instance>>>,
+    pids: HashMap<u32, Pid>,
+    /// The pid of the last event and its instance.
+    last: Option<(u32, InstanceId)>,
+    fresh: Vec<InstanceId>,
+    gone: VecDeque<InstanceId>,
+    timeline: Timeline,
+    loss: Loss,
+    forgotten: u64,
+    late: u64,
+    seeds: RandomState,
+}
+
+impl Tracker {
+    /// A tracker that knows no process yet.
+    pub fn new(limits: Limits) -> Tracker {
+        Tracker {
+            budget: Budget { limits, sites: 0, goroutines: 0 },
+            instances: Vec::new(),
+            pids: HashMap::new(),
+            last: None,
+            fresh: Vec::new(),
+            gone: VecDeque::new(),
+            timeline: Timeline::default(),
+            loss: Loss::default(),
+            forgotten: 0,
+            late: 0,
+            seeds: RandomState::new(),
+        }
+    }
+
+    /// Applies one event.
+    #[inline]
+    pub fn apply(&mut self, event: &Event) {
+        let (time_ns, pid) = (event.time_ns, event.pid);
+        match event.what {
+            What::Created { goid, parent, gopc, startpc } => {
+                self.created(pid, Birth { time_ns, goid, parent, gopc, startpc });
+            }
+            What::Exited { goid } => {
+                if let Some(instance) = self.instance_at(pid, time_ns, false) {
+                    let budget = &mut self.budget;
+                    if let Some(instance) = self.instances[instance.0 as usize].as_mut() {
+                        instance.exited(time_ns, goid, budget);
+                    }
+                }
+            }
+            What::Exec => self.end(pid, time_ns, End::Exec),
+            What::Fork { child } if child != pid => self.end(child, time_ns, End::Replaced),
+            What::Fork { .. } => {}
+            What::ProcessExit => self.end(pid, time_ns, End::Exit),
+        }
+    }
+
+    fn created(&mut self, pid: u32, birth: Birth) {
+        // The first goroutine of a process has goid 1: who sees it sees them all.
+        let from_start = birth.goid == 1;
+        let Some(id) = self.instance_at(pid, birth.time_ns, from_start) else { return };
+        let Some(instance) = self.instances[id.0 as usize].as_mut() else { return };
+        if let Err(Reused) = instance.created(birth, &mut self.budget) {
+            self.end(pid, birth.time_ns, End::Replaced);
+            if let Some(id) = self.instance_at(pid, birth.time_ns + 1, from_start)
+                && let Some(instance) = self.instances[id.0 as usize].as_mut()
+            {
+                let _ = instance.created(birth, &mut self.budget);
+            }
+        }
+    }
+
+    /// Samples the live count of every site. Call it at a regular pace.
+    pub fn tick(&mut self, now_ns: u64) {
+        let tick = self.timeline.tick(now_ns);
+        if tick == Tick::Skip {
+            return;
+        }
+        for instance in self.instances.iter_mut().flatten() {
+            let ended = instance.ended.is_some();
+            for site in &mut instance.sites {
+                if matches!(tick, Tick::HalveAndSample(_)) {
+                    site.series.halve();
+                }
+                if !ended {
+                    site.series.sample(tick, site.live);
+                }
+            }
+        }
+    }
+
+    /// Adds to the records that were lost in the kernel.
+    pub fn lost(&mut self, more: Loss) {
+        self.loss.created += more.created;
+        self.loss.exited += more.exited;
+        self.loss.process += more.process;
+        self.loss.read_faults += more.read_faults;
+    }
+
+    /// A process is known: when it started (boot time in ns, as precise as /proc) and whether it had goroutines before
+    /// its probes were in place. Where another process was known under its pid, that one ended.
+    pub fn process_started(&mut self, pid: u32, start_ns: u64, existed: bool, now_ns: u64) -> InstanceId {
+        let known = self.pids.get(&pid).and_then(|known| known.start_ns);
+        if known.is_some_and(|known| known != start_ns) {
+            self.end(pid, now_ns, End::Replaced);
+            self.pids.remove(&pid);
+        }
+        let current = self.pids.get(&pid).and_then(|known| known.current);
+        let id = current.unwrap_or_else(|| self.new_instance(pid, now_ns, existed));
+        if let Some(entry) = self.pids.get_mut(&pid) {
+            entry.start_ns = Some(start_ns);
+        }
+        if let Some(instance) = self.instances[id.0 as usize].as_mut() {
+            instance.start_ns = Some(start_ns);
+            instance.existed &= existed;
+        }
+        id
+    }
+
+    /// A scan of a process's goroutines begins: from now until its list comes, exits are remembered.
+    pub fn begin_scan(&mut self, pid: u32, now_ns: u64) {
+        let limit = self.budget.limits.max_remembered;
+        if let Some((instance, _)) = self.current(pid) {
+            instance.scan = Some(Scan::new(now_ns, limit));
+        }
+    }
+
+    /// Takes in the goroutines that existed at attach: their age is at least the time since then. `now_ns` is when the
+    /// scan ended. Events of the time of the scan may be applied before or after.
+    pub fn adopt(&mut self, pid: u32, list: impl Iterator<Item = Existing>, now_ns: u64) {
+        if let Some((instance, budget)) = self.current(pid) {
+            instance.apply_list(list, now_ns, Missing::Keep, budget);
+        }
+    }
+
+    /// Compares the table with the runtime's list: what was born before the scan began and is not listed is removed, what
+    /// is listed and not known is added; both are counted. Call [`Tracker::begin_scan`] before the scan.
+    pub fn reconcile(&mut self, pid: u32, list: impl Iterator<Item = Existing>, now_ns: u64) {
+        if let Some((instance, budget)) = self.current(pid) {
+            instance.apply_list(list, now_ns, Missing::Remove, budget);
+        }
+    }
+
+    /// Instances that appeared since the last call, for whoever finds out what they are.
+    pub fn take_new(&mut self) -> Vec<InstanceId> {
+        std::mem::take(&mut self.fresh)
+    }
+
+    /// An instance by its number; `None` once it is forgotten.
+    pub fn instance(&self, id: InstanceId) -> Option<&Instance> {
+        self.instances.get(id.0 as usize)?.as_deref()
+    }
+
+    /// All instances, in the order they appeared.
+    pub fn instances(&self) -> impl Iterator<Item = &Instance> {
+        self.instances.iter().flatten().map(|instance| &**instance)
+    }
+
+    /// Living goroutines that are followed, of all processes that run.
+    pub fn live(&self) -> usize {
+        self.budget.goroutines
+    }
+
+    /// When live counts were sampled.
+    pub fn timeline(&self) -> &Timeline {
+        &self.timeline
+    }
+
+    /// Records lost in the kernel.
+    pub fn loss(&self) -> Loss {
+        self.loss
+    }
+
+    /// Ended instances that were forgotten, for want of room.
+    pub fn forgotten(&self) -> u64 {
+        self.forgotten
+    }
+
+    /// Events that came after their process's end and were ignored.
+    pub fn late(&self) -> u64 {
+        self.late
+    }
+
+    /// The instance that an event of this time belongs to; a new one where none is known.
+    #[inline]
+    fn instance_at(&mut self, pid: u32, time_ns: u64, from_start: bool) -> Option<InstanceId> {
+        match self.last {
+            Some((last, id)) if last == pid => Some(id),
+            _ => self.find_instance(pid, time_ns, from_start),
+        }
+    }
+
+    #[cold]
+    fn find_instance(&mut self, pid: u32, time_ns: u64, from_start: bool) -> Option<InstanceId> {
+        let known = self.pids.get(&pid).copied().unwrap_or_default();
+        let id = match known.current {
+            Some(id) => id,
+            None if known.ended_ns != 0 && time_ns <= known.ended_ns => {
+                self.late += 1;
+                return None;
+            }
+            None => self.new_instance(pid, time_ns, !from_start),
+        };
+        self.last = Some((pid, id));
+        Some(id)
+    }
+
+    fn new_instance(&mut self, pid: u32, now_ns: u64, existed: bool) -> InstanceId {
+        let id = InstanceId(self.instances.len() as u32);
+        let entry = self.pids.entry(pid).or_default();
+        entry.current = Some(id);
+        let mut instance = Instance::new(id, pid, now_ns, self.seeds.hash_one(id));
+        (instance.execs, instance.start_ns) = (entry.execs, entry.start_ns);
+        // What was executed while we looked on has no earlier goroutines.
+        instance.existed = existed && entry.execs == 0;
+        self.instances.push(Some(Box::new(instance)));
+        self.fresh.push(id);
+        id
+    }
+
+    fn current(&mut self, pid: u32) -> Option<(&mut Instance, &mut Budget)> {
+        let id = self.pids.get(&pid)?.current?;
+        Some((self.instances[id.0 as usize].as_deref_mut()?, &mut self.budget))
+    }
+
+    fn end(&mut self, pid: u32, time_ns: u64, how: End) {
+        let Some(entry) = self.pids.get_mut(&pid) else { return };
+        let current = entry.current.and_then(|id| self.instances[id.0 as usize].as_deref());
+        if current.is_some_and(|instance| !instance.can_end(time_ns, how)) {
+            return;
+        }
+        match how {
+            End::Exec => entry.execs += 1,
+            End::Exit | End::Replaced => *entry = Pid { current: entry.current, ..Pid::default() },
+        }
+        let Some(id) = entry.current.take() else { return };
+        entry.ended_ns = time_ns;
+        self.last = None;
+        if let Some(instance) = self.instances[id.0 as usize].as_mut() {
+            instance.end(time_ns, how, &mut self.budget);
+        }
+        self.gone.push_back(id);
+        if self.gone.len() > self.budget.limits.max_gone {
+            self.forget_oldest();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        let Some(id) = self.gone.pop_front() else { return };
+        let Some(instance) = self.instances[id.0 as usize].take() else { return };
+        self.forgotten += 1;
+        self.budget.sites -= instance.sites.iter().filter(|site| !site.overflow).count();
+        if self.pids.get(&instance.pid).is_some_and(|known| known.current.is_none()) {
+            self.pids.remove(&instance.pid);
+        }
+        self.fresh.retain(|fresh| *fresh != id);
+    }
+}

@@ -1,1 +1,3 @@
-//! (to come)
+//! Everything that shows a report: one file each, one report for all.
+
+pub mod human;

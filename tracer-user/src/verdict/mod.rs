@@ -1,1 +1,237 @@
-//! (to come)
+//! Is it a leak? One small struct for each finding, behind one trait; [`judge`] asks them all.
+//!
+//! Findings judge what was measured (growth, age against the site's own lifetimes, creation without end) and say it in
+//! words and numbers. Where too little was seen, the verdict is that: unknown, and how long a window would tell.
+
+mod ageing;
+mod endless;
+mod growth;
+mod trend;
+
+use serde::{Deserialize, Serialize};
+
+use crate::lifetimes::Durations;
+use crate::output::human::{count, duration};
+use crate::survival::Survival;
+use crate::tracker::Living;
+pub use trend::Trend;
+
+/// How bad it is, best first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Too little was seen to tell.
+    #[default]
+    Unknown,
+    /// Goroutines end as they should, or stay few.
+    Healthy,
+    /// Unusual, with a harmless explanation that cannot be excluded.
+    Watch,
+    /// Measured behaviour of a leak.
+    Suspect,
+    /// Cannot end any more.
+    Proven,
+}
+
+impl Level {
+    /// All of them, worst first.
+    pub const WORST_FIRST: [Level; 5] =
+        [Level::Proven, Level::Suspect, Level::Watch, Level::Healthy, Level::Unknown];
+
+    /// As in a report.
+    pub fn name(self) -> &'static str {
+        match self {
+            Level::Unknown => "unknown",
+            Level::Healthy => "healthy",
+            Level::Watch => "watch",
+            Level::Suspect => "suspect",
+            Level::Proven => "proven",
+        }
+    }
+}
+
+impl std::str::FromStr for Level {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Level, String> {
+        let found = Level::WORST_FIRST.into_iter().find(|level| level.name() == text);
+        found.ok_or_else(|| format!("no such level: {text}; one of proven, suspect, watch, healthy, unknown"))
+    }
+}
+
+/// One reason for a verdict.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// Machine-readable: `growth`, `age`, `endless`, `steady`, `receded`, `ended`, `short`, `overflow`, `untracked`.
+    pub kind: String,
+    /// For people.
+    pub text: String,
+}
+
+impl Evidence {
+    fn new(kind: &str, text: impl Into<String>) -> Evidence {
+        Evidence { kind: kind.into(), text: text.into() }
+    }
+}
+
+/// The judgement of a site.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// How bad it is.
+    pub level: Level,
+    /// Why, the strongest reason first.
+    pub evidence: Vec<Evidence>,
+    /// What the living wait for, as a cause; `null` while nothing looks at it.
+    pub cause: Option<String>,
+    /// What to do; `null` where nothing better than the evidence can be said.
+    pub advice: Option<String>,
+    /// Additive: the window in ns that would tell more, where this one was too short.
+    #[serde(default)]
+    pub needs_ns: Option<u64>,
+}
+
+/// What is known of a site when it is judged.
+pub struct Facts<'report> {
+    /// Boot time in ns until which it was observed.
+    pub now_ns: u64,
+    /// For how long it was observed, in ns.
+    pub window_ns: u64,
+    /// Creations seen.
+    pub created: u64,
+    /// Exits seen.
+    pub exited: u64,
+    /// Living.
+    pub live: u64,
+    /// The most that ever lived at the same time.
+    pub peak: u64,
+    /// Counted, not followed.
+    pub untracked: u64,
+    /// Whether it is a row for many sites.
+    pub overflow: bool,
+    /// Boot time in ns of the first creation seen.
+    pub first_created_ns: Option<u64>,
+    /// Boot time in ns of the last creation seen.
+    pub last_created_ns: Option<u64>,
+    /// Exits in this process of goroutines from before tracing that no scan had seen: any site may have lost them.
+    pub unattributed_exits: u64,
+    /// How the live count developed.
+    pub trend: Trend,
+    /// The finished lifetimes.
+    pub lifetimes: &'report Durations,
+    /// Kaplan–Meier over finished and living.
+    pub survival: &'report Survival,
+    /// The ages of the living.
+    pub living: &'report Living,
+}
+
+impl Facts<'_> {
+    /// p99.9 of the finished lifetimes in ns, where there are enough of them to speak of it.
+    fn longest_usual_ns(&self) -> Option<u64> {
+        const ENOUGH: u64 = 100;
+        (self.lifetimes.count() >= ENOUGH).then(|| self.lifetimes.quantile(0.999)).flatten()
+    }
+
+    /// Whether goroutines were created in the first half of the window and in its last third.
+    fn creation_goes_on(&self) -> bool {
+        let start = self.now_ns.saturating_sub(self.window_ns);
+        let early = self.first_created_ns.is_some_and(|first| first <= start + self.window_ns / 2);
+        let late = self.last_created_ns.is_some_and(|last| last >= start + self.window_ns / 3 * 2);
+        early && late
+    }
+}
+
+/// Something that may be wrong with a site.
+trait Finding {
+    /// How bad it is and why; `None` where it is not the case.
+    fn check(&self, facts: &Facts) -> Option<(Level, Evidence)>;
+}
+
+/// Every finding; those who speak louder come first in the evidence.
+const FINDINGS: [&dyn Finding; 3] = [&growth::Growth, &ageing::Ageing, &endless::Endless];
+
+/// Judges a site.
+pub fn judge(facts: &Facts) -> Verdict {
+    if facts.overflow {
+        let text = "many sites share this row: raise --max-sites to tell them apart";
+        return Verdict { evidence: vec![Evidence::new("overflow", text)], ..Verdict::default() };
+    }
+    let mut found: Vec<_> = FINDINGS.iter().filter_map(|finding| finding.check(facts)).collect();
+    found.sort_by_key(|(level, _)| std::cmp::Reverse(*level));
+    let mut verdict = match found.first() {
+        Some(&(level, _)) => {
+            let evidence = found.into_iter().map(|(_, evidence)| evidence).collect();
+            Verdict { level, evidence, ..Verdict::default() }
+        }
+        None => without_finding(facts),
+    };
+    if facts.untracked > 0 {
+        let text = format!("{} more were counted, not followed: memory budget", count(facts.untracked));
+        verdict.evidence.push(Evidence::new("untracked", text));
+    }
+    verdict
+}
+
+/// Nothing is wrong, or too little was seen.
+fn without_finding(facts: &Facts) -> Verdict {
+    let healthy = |kind, text: String| Verdict {
+        level: Level::Healthy,
+        evidence: vec![Evidence::new(kind, text)],
+        ..Verdict::default()
+    };
+    let window = duration(facts.window_ns);
+    if facts.live == 0 && facts.untracked == 0 {
+        return healthy("ended", format!("all {} ended", count(facts.exited)));
+    }
+    if let Some((needs_ns, text)) = too_short(facts) {
+        let evidence = vec![Evidence::new("short", text)];
+        return Verdict { evidence, needs_ns: Some(needs_ns), ..Verdict::default() };
+    }
+    let (live, trend) = (count(facts.live), &facts.trend);
+    if trend.lowest == trend.highest {
+        healthy("steady", format!("live stayed at {live} for {window}"))
+    } else if facts.peak > 2 * facts.live.max(5) {
+        healthy("receded", format!("live rose to {} and fell back to {live}", count(facts.peak)))
+    } else {
+        let (low, high) = (count(trend.lowest), count(trend.highest));
+        healthy("steady", format!("live stayed between {low} and {high} for {window}"))
+    }
+}
+
+/// Why the window does not tell, and the one in ns that might.
+fn too_short(facts: &Facts) -> Option<(u64, String)> {
+    const SECOND: u64 = 1_000_000_000;
+    let window = duration(facts.window_ns);
+    if facts.trend.samples < Trend::FEWEST {
+        let needs = facts.window_ns.saturating_mul(Trend::FEWEST as u64) / facts.trend.samples.max(1) as u64;
+        return Some((
+            round_up(needs.max(30 * SECOND)),
+            format!("window of {window} is too short for a trend"),
+        ));
+    }
+    let age = facts.first_created_ns.map(|first| facts.now_ns.saturating_sub(first));
+    let is_young = facts.exited == 0 && age.is_some_and(|age| age < facts.window_ns / 4);
+    let may_grow =
+        facts.exited == 0 && facts.created > 1 && facts.trend.grown > 0 && facts.creation_goes_on();
+    let needs = round_up(facts.window_ns.saturating_mul(4));
+    if is_young && facts.created > 1 {
+        let age = duration(age.unwrap_or_default());
+        return Some((
+            needs,
+            format!("none of the {} ended yet; the first was created {age} ago", count(facts.created)),
+        ));
+    }
+    if may_grow {
+        return Some((needs, format!("none of the {} created in {window} ended yet", count(facts.created))));
+    }
+    None
+}
+
+/// The next window that one would type, in ns.
+fn round_up(ns: u64) -> u64 {
+    const STEPS_S: [u64; 10] = [30, 60, 120, 300, 600, 1_800, 3_600, 4 * 3_600, 12 * 3_600, 24 * 3_600];
+    let ns = ns.div_ceil(1_000_000_000);
+    STEPS_S.into_iter().find(|&step| step >= ns).unwrap_or(24 * 3_600) * 1_000_000_000
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,168 @@
+//! Numbers, durations and foreign text, as people read them.
+
+/// With thousands separators: `1,204`.
+pub fn count(n: u64) -> String {
+    let digits = n.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A duration in ns to about three digits: `850 µs`, `1.2 s`, `4 h 12 m`.
+pub fn duration(ns: u64) -> String {
+    const UNITS: [(u64, &str); 3] = [(1_000, "µs"), (1_000_000, "ms"), (1_000_000_000, "s")];
+    const MINUTE: u64 = 60_000_000_000;
+    let two = |large: u64, large_unit: &str, small: u64, small_unit: &str| {
+        let rest = if small == 0 { String::new() } else { format!(" {small} {small_unit}") };
+        format!("{large} {large_unit}{rest}")
+    };
+    if ns >= MINUTE {
+        let seconds = (ns + 500_000_000) / 1_000_000_000;
+        let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
+        return match (days, seconds / 3_600) {
+            (0, 0) => two(minutes, "m", seconds % 60, "s"),
+            (0, hours) => two(hours, "h", minutes, "m"),
+            (days, _) => two(days, "d", hours, "h"),
+        };
+    }
+    // 59.6 s would be printed as 60 s.
+    if ns >= MINUTE - 500_000_000 {
+        return "1 m".into();
+    }
+    let Some((unit, name)) = UNITS.into_iter().rev().find(|&(unit, _)| ns >= unit - unit / 2_000) else {
+        return format!("{ns} ns");
+    };
+    let value = ns as f64 / unit as f64;
+    let text = if value < 9.95 { format!("{value:.1}") } else { format!("{value:.0}") };
+    format!("{} {name}", text.strip_suffix(".0").unwrap_or(&text))
+}
+
+/// A rate for each second: `0.04/s`, `12/s`, `1,204/s`.
+pub fn rate(per_second: f64) -> String {
+    if per_second >= 99.5 {
+        format!("{}/s", count(per_second.round() as u64))
+    } else if per_second >= 9.95 {
+        format!("{per_second:.0}/s")
+    } else if per_second >= 0.095 {
+        format!("{per_second:.1}/s")
+    } else if per_second > 0.0 {
+        format!("{}/h", count((per_second * 3_600.0).ceil() as u64))
+    } else {
+        "0/s".into()
+    }
+}
+
+/// Bytes in binary units: `15 MiB`.
+pub fn bytes(n: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if n < 1024 {
+        return format!("{n} B");
+    }
+    let mut value = n as f64 / 1024.0;
+    let mut unit = 0;
+    while value >= 1023.5 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    let text = if value < 9.95 { format!("{value:.1}") } else { format!("{value:.0}") };
+    format!("{} {}", text.strip_suffix(".0").unwrap_or(&text), UNITS[unit])
+}
+
+/// Text from a target, safe for a terminal: control characters (and those that reorder or hide text) are escaped, and what
+/// is very long is cut.
+pub fn clean(text: &str) -> String {
+    const LONGEST: usize = 400;
+    let mut clean = String::with_capacity(text.len());
+    for (at, char) in text.chars().enumerate() {
+        if at == LONGEST {
+            clean.push('…');
+            break;
+        }
+        let hidden = matches!(char, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
+        if char.is_control() || hidden {
+            clean.extend(char.escape_default());
+        } else {
+            clean.push(char);
+        }
+    }
+    clean
+}
+
+/// The last component of a path: `/src/hub.go` is `hub.go`.
+pub fn file_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+/// Columns that a text takes in a terminal, near enough: one for each char.
+pub fn width(text: &str) -> usize {
+    text.chars().count()
+}
+
+/// Cut to `most` columns, in the middle, since Go names differ at both ends.
+pub fn shorten(text: &str, most: usize) -> String {
+    let length = width(text);
+    if length <= most || most < 5 {
+        return text.chars().take(most.max(1)).collect();
+    }
+    let head = (most - 1) / 3;
+    let tail = most - 1 - head;
+    let start: String = text.chars().take(head).collect();
+    let end: String = text.chars().skip(length - tail).collect();
+    format!("{start}…{end}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_have_separators() {
+        assert_eq!([0, 12, 999, 1_000, 1_234_567].map(count), ["0", "12", "999", "1,000", "1,234,567"]);
+    }
+
+    #[test]
+    fn durations_have_two_or_three_digits() {
+        let cases = [
+            (0, "0 ns"),
+            (999, "999 ns"),
+            (1_000, "1 µs"),
+            (850_000, "850 µs"),
+            (999_999, "1 ms"),
+            (1_200_000_000, "1.2 s"),
+            (59_400_000_000, "59 s"),
+            (59_990_000_000, "1 m"),
+            (60_000_000_000, "1 m"),
+            (90_000_000_000, "1 m 30 s"),
+            (15_120_000_000_000, "4 h 12 m"),
+            (3_599_600_000_000, "1 h"),
+            (200_000_000_000_000, "2 d 7 h"),
+        ];
+        for (ns, want) in cases {
+            assert_eq!(duration(ns), want);
+        }
+    }
+
+    #[test]
+    fn rates_and_bytes() {
+        assert_eq!([0.0, 0.01, 0.5, 12.3, 1_204.4].map(rate), ["0/s", "36/h", "0.5/s", "12/s", "1,204/s"]);
+        assert_eq!([12, 1_536, 15 << 20, 1023 << 20].map(bytes), ["12 B", "1.5 KiB", "15 MiB", "1023 MiB"]);
+    }
+
+    #[test]
+    fn foreign_text_cannot_control_the_terminal() {
+        assert_eq!(clean("a\x1b[31mb\n\u{202e}c"), "a\\u{1b}[31mb\\n\\u{202e}c");
+        assert!(width(&clean(&"x".repeat(10_000))) < 500);
+    }
+
+    #[test]
+    fn long_names_keep_both_ends() {
+        let short = shorten("example.com/api/hub.(*Hub).Subscribe.func1", 21);
+        assert_eq!(short, "exampl…ubscribe.func1");
+        assert_eq!(shorten("short", 21), "short");
+    }
+}

@@ -1,0 +1,115 @@
+//! Which sites a report shows, and in which order.
+
+use std::cmp::Reverse;
+
+use super::{Process, Site};
+
+/// What to sort sites by; most, oldest, longest or worst first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sort {
+    /// Verdict, then living.
+    #[default]
+    Verdict,
+    /// Living goroutines.
+    Live,
+    /// Created goroutines.
+    Created,
+    /// Goroutines that ended.
+    Exited,
+    /// Creations for each second.
+    Rate,
+    /// Age of the oldest.
+    Age,
+    /// p99 of the finished lifetimes.
+    Lifetime,
+    /// Name of the creation site, alphabetically.
+    Name,
+}
+
+impl Sort {
+    /// All of them with their names.
+    pub const NAMES: [(&'static str, Sort); 8] = [
+        ("verdict", Sort::Verdict),
+        ("live", Sort::Live),
+        ("created", Sort::Created),
+        ("exited", Sort::Exited),
+        ("rate", Sort::Rate),
+        ("age", Sort::Age),
+        ("lifetime", Sort::Lifetime),
+        ("name", Sort::Name),
+    ];
+
+    fn order(self, a: &Site, b: &Site) -> std::cmp::Ordering {
+        let by = |key: &dyn Fn(&Site) -> u64| key(b).cmp(&key(a));
+        let first = match self {
+            Sort::Verdict => b.verdict.level.cmp(&a.verdict.level),
+            Sort::Live => by(&|site| site.live),
+            Sort::Created => by(&|site| site.created),
+            Sort::Exited => by(&|site| site.exited),
+            Sort::Rate => b.created_per_s.unwrap_or(0.0).total_cmp(&a.created_per_s.unwrap_or(0.0)),
+            Sort::Age => by(&|site| site.oldest.map_or(0, |oldest| oldest.age_ns)),
+            Sort::Lifetime => by(&|site| site.lifetime.as_ref().map_or(0, |lifetime| lifetime.p99_ns)),
+            Sort::Name => std::cmp::Ordering::Equal,
+        };
+        let second = match self {
+            Sort::Name => std::cmp::Ordering::Equal,
+            _ => (Reverse(a.live), Reverse(a.created)).cmp(&(Reverse(b.live), Reverse(b.created))),
+        };
+        // Names last, so that two runs with the same numbers look the same.
+        first.then(second).then_with(|| (&a.site, &a.entry).cmp(&(&b.site, &b.entry)))
+    }
+}
+
+impl std::str::FromStr for Sort {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Sort, String> {
+        let found = Sort::NAMES.into_iter().find(|(name, _)| *name == text);
+        let names = || Sort::NAMES.map(|(name, _)| name).join(", ");
+        found.map(|(_, sort)| sort).ok_or_else(|| format!("no such order: {text}; one of {}", names()))
+    }
+}
+
+/// Which sites a report shows.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Selection {
+    /// In which order.
+    pub sort: Sort,
+    /// At most this many, of all processes together.
+    pub top: Option<usize>,
+    /// Only those whose oldest living goroutine is at least this old, in ns.
+    pub min_age_ns: Option<u64>,
+    /// Also the runtime's own.
+    pub include_system: bool,
+}
+
+impl Selection {
+    /// Sorts the sites within their processes and the processes by their first site, then drops what was not asked for.
+    pub fn apply(&self, processes: &mut [Process]) {
+        for process in processes.iter_mut() {
+            if let Some(least) = self.min_age_ns {
+                process.sites.retain(|site| site.oldest.is_some_and(|oldest| oldest.age_ns >= least));
+            }
+            process.sites.sort_by(|a, b| self.sort.order(a, b));
+        }
+        processes.sort_by(|a, b| match (a.sites.first(), b.sites.first()) {
+            (Some(a_first), Some(b_first)) => self.sort.order(a_first, b_first).then(a.pid.cmp(&b.pid)),
+            (a_first, b_first) => b_first.is_some().cmp(&a_first.is_some()).then(a.pid.cmp(&b.pid)),
+        });
+        if let Some(top) = self.top {
+            self.keep(processes, top);
+        }
+    }
+
+    fn keep(&self, processes: &mut [Process], top: usize) {
+        let mut all: Vec<(usize, usize)> = Vec::new();
+        for (at, process) in processes.iter().enumerate() {
+            all.extend((0..process.sites.len()).map(|site| (at, site)));
+        }
+        all.sort_by(|a, b| self.sort.order(&processes[a.0].sites[a.1], &processes[b.0].sites[b.1]));
+        let mut kept = vec![0; processes.len()];
+        all.iter().take(top).for_each(|&(process, _)| kept[process] += 1);
+        // Within a process the sites are in the same order, so those to keep come first.
+        processes.iter_mut().zip(kept).for_each(|(process, kept)| process.sites.truncate(kept));
+    }
+}

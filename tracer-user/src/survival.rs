@@ -1,0 +1,180 @@
+//! What fraction of a site's goroutines is still alive at each age: the Kaplan–Meier estimate.
+//!
+//! Lifetimes of the finished alone hide the leaks, since what never ends is never in them. The living are
+//! observations too: each lived *at least* as long as it is old (it is censored). Kaplan and Meier's product
+//! takes both: S(t) = ∏ (1 − dᵢ/nᵢ) over the lifetimes tᵢ ≤ t, with dᵢ that ended at tᵢ and nᵢ that had not ended
+//! before and were observed that long.
+//!
+//! Goroutines that existed before tracing are not part of it: their creation was not seen, and those of their
+//! generation that ended early were not either, so counting them would bias the curve towards long lives.
+
+/// The estimate: a step function that starts at 1.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Survival {
+    /// (age in ns, fraction that lives longer), by age; steps only.
+    steps: Vec<(u64, f64)>,
+    /// The longest observation, finished or not, in ns: nothing is known beyond.
+    observed_ns: u64,
+}
+
+/// How many points a report shows.
+pub const POINTS: usize = 32;
+
+impl Survival {
+    /// Estimates from (duration in ns, count) pairs, each list ordered by duration.
+    pub fn estimate(
+        finished: impl IntoIterator<Item = (u64, u64)>,
+        living: impl IntoIterator<Item = (u64, u64)>,
+    ) -> Survival {
+        let finished: Vec<_> = finished.into_iter().filter(|&(_, n)| n > 0).collect();
+        let living: Vec<_> = living.into_iter().filter(|&(_, n)| n > 0).collect();
+        let total = |list: &[(u64, u64)]| list.iter().fold(0u64, |sum, &(_, n)| sum.saturating_add(n));
+        let mut at_risk = total(&finished).saturating_add(total(&living));
+        let mut censored = living.iter().peekable();
+        let mut fraction = 1.0;
+        let mut steps = Vec::with_capacity(finished.len());
+        for &(age, ended) in &finished {
+            // One who was last seen alive at exactly this age is still at risk at it.
+            while let Some(&&(_, n)) = censored.peek().filter(|&&&(seen, _)| seen < age) {
+                at_risk = at_risk.saturating_sub(n);
+                censored.next();
+            }
+            fraction *= 1.0 - ended as f64 / at_risk.max(ended) as f64;
+            at_risk = at_risk.saturating_sub(ended);
+            steps.push((age, fraction));
+        }
+        let observed_ns = [finished.last(), living.last()].into_iter().flatten().map(|&(age, _)| age).max();
+        Survival { steps, observed_ns: observed_ns.unwrap_or(0) }
+    }
+
+    /// The fraction that lives longer than `age_ns`.
+    pub fn at(&self, age_ns: u64) -> f64 {
+        let after = self.steps.partition_point(|&(age, _)| age <= age_ns);
+        after.checked_sub(1).map_or(1.0, |last| self.steps[last].1)
+    }
+
+    /// The longest observation in ns.
+    pub fn observed_ns(&self) -> u64 {
+        self.observed_ns
+    }
+
+    /// The mean lifetime in ns, restricted to the longest observation: the area under the curve. A lower bound of the
+    /// mean while the curve ends above 0. `None` without observations.
+    pub fn restricted_mean_ns(&self) -> Option<u64> {
+        if self.observed_ns == 0 {
+            return None;
+        }
+        let (mut area, mut from, mut fraction) = (0.0, 0, 1.0);
+        for &(age, after) in &self.steps {
+            area += (age - from) as f64 * fraction;
+            (from, fraction) = (age, after);
+        }
+        area += self.observed_ns.saturating_sub(from) as f64 * fraction;
+        Some(area.round() as u64)
+    }
+
+    /// At most [`POINTS`] of its steps, with the start and the last one: the fraction falls by about the same from each
+    /// to the next, so the curve's shape stays.
+    pub fn points(&self) -> Vec<(u64, f64)> {
+        let mut points = vec![(0, 1.0)];
+        let Some(&last) = self.steps.last() else { return points };
+        let apart = (1.0 - last.1) / (POINTS - 2) as f64;
+        for pair in self.steps.windows(2) {
+            if points[points.len() - 1].1 - pair[0].1 >= apart && points.len() < POINTS - 1 {
+                points.push(pair[0]);
+            }
+        }
+        points.push(last);
+        points
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The definition, observation by observation.
+    fn brute(finished: &[u64], living: &[u64], age: u64) -> f64 {
+        let mut ends: Vec<u64> = finished.iter().copied().filter(|&end| end <= age).collect();
+        ends.sort_unstable();
+        ends.dedup();
+        ends.iter().fold(1.0, |fraction, &end| {
+            let ended = finished.iter().filter(|&&other| other == end).count() as f64;
+            let at_risk = finished.iter().chain(living).filter(|&&other| other >= end).count() as f64;
+            fraction * (1.0 - ended / at_risk)
+        })
+    }
+
+    fn pairs(values: &[u64]) -> Vec<(u64, u64)> {
+        let mut sorted = values.to_vec();
+        sorted.sort_unstable();
+        sorted.into_iter().map(|value| (value, 1)).fold(
+            Vec::new(),
+            |mut pairs: Vec<(u64, u64)>, (value, n)| {
+                match pairs.last_mut().filter(|last| last.0 == value) {
+                    Some(last) => last.1 += n,
+                    None => pairs.push((value, n)),
+                }
+                pairs
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn equals_the_definition(finished in proptest::collection::vec(1u64..50, 0..60), living in proptest::collection::vec(1u64..60, 0..60)) {
+            let curve = Survival::estimate(pairs(&finished), pairs(&living));
+            for age in 0..60 {
+                prop_assert!((curve.at(age) - brute(&finished, &living, age)).abs() < 1e-9);
+            }
+            let points = curve.points();
+            prop_assert!(points.len() <= POINTS);
+            prop_assert!(points.windows(2).all(|pair| pair[0].0 <= pair[1].0 && pair[0].1 >= pair[1].1));
+        }
+
+        #[test]
+        fn many_steps_give_few_points(finished in proptest::collection::vec(1u64..1_000_000, 100..400)) {
+            let curve = Survival::estimate(pairs(&finished), []);
+            let points = curve.points();
+            prop_assert!(points.len() <= POINTS && points.len() > POINTS / 3);
+            prop_assert!(points.last().unwrap().1.abs() < 1e-9);
+        }
+    }
+
+    /// The remission data of Freireich et al. (1963), the textbook example: 6-MP group, weeks.
+    #[test]
+    fn the_textbook_example() {
+        let ended = [(6, 3), (7, 1), (10, 1), (13, 1), (16, 1), (22, 1), (23, 1)];
+        let censored =
+            [(6, 1), (9, 1), (10, 1), (11, 1), (17, 1), (19, 1), (20, 1), (25, 1), (32, 2), (34, 1), (35, 1)];
+        let curve = Survival::estimate(ended, censored);
+        for (week, want) in [
+            (5, 1.0),
+            (6, 0.857),
+            (7, 0.807),
+            (10, 0.753),
+            (13, 0.690),
+            (16, 0.627),
+            (22, 0.538),
+            (23, 0.448),
+        ] {
+            assert!((curve.at(week) - want).abs() < 0.0006, "week {week}: {}", curve.at(week));
+        }
+        assert_eq!(curve.observed_ns(), 35);
+    }
+
+    #[test]
+    fn without_the_living_the_mean_is_the_mean() {
+        let curve = Survival::estimate([(10, 1), (20, 2), (50, 1)], []);
+        assert_eq!(curve.restricted_mean_ns(), Some(25));
+        assert_eq!(Survival::estimate([], []).restricted_mean_ns(), None);
+    }
+
+    #[test]
+    fn only_the_living_all_survive() {
+        let curve = Survival::estimate([], [(100, 5)]);
+        assert_eq!((curve.at(1_000), curve.restricted_mean_ns()), (1.0, Some(100)));
+        assert_eq!(curve.points(), [(0, 1.0)]);
+    }
+}

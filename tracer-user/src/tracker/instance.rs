@@ -1,0 +1,316 @@
+//! One process instance: its goroutines, its sites, and what could not be matched.
+
+use std::collections::HashMap;
+
+use hashbrown::HashTable;
+
+use super::living::Living;
+use super::scan::Scan;
+use super::table::{AT_ATTACH, BIRTH_UNKNOWN, Goroutine, PARENT_COUNTED, Table, hash};
+use super::{Budget, InstanceId};
+use crate::sites::{Site, SiteId, Timeline};
+
+/// A process from one exec to the next, or to its end. goids are unique within it.
+pub struct Instance {
+    /// Its number, never reused.
+    pub id: InstanceId,
+    /// Process id in the initial pid namespace.
+    pub pid: u32,
+    /// When the process started, boot time in ns, where someone said so.
+    pub start_ns: Option<u64>,
+    /// How many times this pid was seen to exec before.
+    pub execs: u32,
+    /// When it was first heard of, boot time in ns.
+    pub first_seen_ns: u64,
+    /// Whether the process had goroutines before its probes were in place.
+    pub existed: bool,
+    /// Until when a scan read the goroutines that existed, boot time in ns; `None` if none did.
+    pub scanned_ns: Option<u64>,
+    /// When and how it ended.
+    pub ended: Option<(u64, End)>,
+    /// Exits of goroutines from before tracing that no scan had seen.
+    pub unattributed_exits: u64,
+    /// Exits whose creation should have been seen, but was not.
+    pub unmatched_exits: u64,
+    /// Exits of goroutines that were not followed, for want of memory budget.
+    pub untracked_exits: u64,
+    /// Differences to the runtime's own list that scans corrected.
+    pub corrected: u64,
+    pub(super) table: Table,
+    pub(super) sites: Vec<Site>,
+    by_pcs: HashTable<u32>,
+    overflow: Option<SiteId>,
+    /// The parent of the last creation and its site: a spawner spawns many.
+    last_parent: (u64, Option<SiteId>),
+    pub(super) untracked: u64,
+    pub(super) scan: Option<Scan>,
+    /// What the last scan removed: an exit that comes late takes its goroutine back.
+    pub(super) removed: HashMap<u64, Goroutine>,
+    pub(super) at_end: Option<Vec<Living>>,
+    seed: u64,
+}
+
+/// How an instance ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The process exited.
+    Exit,
+    /// The process replaced its image.
+    Exec,
+    /// Another process was found under its pid; the record of its exit was lost.
+    Replaced,
+}
+
+/// The pid belongs to another process by now: a goid came twice.
+pub(super) struct Reused;
+
+/// What is known of a goroutine at birth.
+#[derive(Clone, Copy)]
+pub(super) struct Birth {
+    pub time_ns: u64,
+    pub goid: u64,
+    pub parent: u64,
+    pub gopc: u64,
+    pub startpc: u64,
+}
+
+impl Instance {
+    pub(super) fn new(id: InstanceId, pid: u32, now_ns: u64, seed: u64) -> Instance {
+        Instance {
+            id,
+            pid,
+            start_ns: None,
+            execs: 0,
+            first_seen_ns: now_ns,
+            existed: true,
+            scanned_ns: None,
+            ended: None,
+            unattributed_exits: 0,
+            unmatched_exits: 0,
+            untracked_exits: 0,
+            corrected: 0,
+            table: Table::new(seed),
+            sites: Vec::new(),
+            by_pcs: HashTable::new(),
+            overflow: None,
+            last_parent: (0, None),
+            untracked: 0,
+            scan: None,
+            removed: HashMap::new(),
+            at_end: None,
+            seed,
+        }
+    }
+
+    /// Its sites; the index is the [`SiteId`].
+    pub fn sites(&self) -> &[Site] {
+        &self.sites
+    }
+
+    /// From when on its live counts are complete, boot time in ns.
+    pub fn observed_from_ns(&self) -> u64 {
+        self.scanned_ns.unwrap_or(self.first_seen_ns).max(self.first_seen_ns)
+    }
+
+    /// Whether goroutines from before tracing may exist that nothing is known of.
+    pub fn has_unknown_goroutines(&self) -> bool {
+        self.existed && self.scanned_ns.is_none()
+    }
+
+    /// Goroutines that were counted but not followed, for want of memory budget.
+    pub fn untracked(&self) -> u64 {
+        self.untracked
+    }
+
+    /// The living of every site at `now_ns`, or at the instance's end.
+    pub fn living(&self, now_ns: u64) -> Vec<Living> {
+        match &self.at_end {
+            Some(at_end) => at_end.clone(),
+            None => super::living::by_site(&self.table, self.sites.len(), now_ns),
+        }
+    }
+
+    #[inline]
+    pub(super) fn created(&mut self, birth: Birth, budget: &mut Budget) -> Result<(), Reused> {
+        let site = self.site_for(birth.gopc, birth.startpc, budget);
+        let parent = self.site_of(birth.parent);
+        let overtaken_until = self.scanned_ns.unwrap_or(0);
+        let counts = &mut self.sites[site.0 as usize];
+        match self.table.entry(birth.goid) {
+            Err(place) if budget.take_goroutine() => {
+                place.insert(Goroutine { goid: birth.goid, birth_ns: birth.time_ns, site, flags: 0 });
+                counts.add_live();
+                counts.saw_creation(birth.time_ns);
+                if let Some(parent) = parent {
+                    counts.parents.count(parent);
+                }
+                Ok(())
+            }
+            Err(_) => {
+                counts.saw_creation(birth.time_ns);
+                counts.untracked += 1;
+                self.untracked += 1;
+                Ok(())
+            }
+            // A scan overtook this record in the ring buffer.
+            Ok(known) if known.flags & BIRTH_UNKNOWN != 0 && birth.time_ns <= overtaken_until => {
+                let before = std::mem::replace(&mut known.flags, 0);
+                let of_scan = std::mem::replace(&mut known.site, site);
+                known.birth_ns = birth.time_ns;
+                self.scan_was_early(birth, before, of_scan, site, parent);
+                Ok(())
+            }
+            Ok(_) => Err(Reused),
+        }
+    }
+
+    #[cold]
+    fn scan_was_early(
+        &mut self,
+        birth: Birth,
+        flags: u32,
+        of_scan: SiteId,
+        site: SiteId,
+        parent: Option<SiteId>,
+    ) {
+        let scanned = &mut self.sites[of_scan.0 as usize];
+        scanned.live -= 1;
+        if flags & AT_ATTACH != 0 {
+            scanned.at_attach -= 1;
+        } else {
+            scanned.created -= 1;
+            self.corrected -= 1;
+        }
+        let counts = &mut self.sites[site.0 as usize];
+        counts.add_live();
+        counts.saw_creation(birth.time_ns);
+        if let Some(parent) = parent.filter(|_| flags & PARENT_COUNTED == 0) {
+            counts.parents.count(parent);
+        }
+    }
+
+    #[inline]
+    pub(super) fn exited(&mut self, time_ns: u64, goid: u64, budget: &mut Budget) {
+        let found = self.table.remove(goid);
+        let how = match found {
+            Some(goroutine) => {
+                budget.goroutines -= 1;
+                let site = &mut self.sites[goroutine.site.0 as usize];
+                site.live -= 1;
+                end_of(site, goroutine, time_ns);
+                ExitOf::Known
+            }
+            None => self.unknown_exit(time_ns, goid),
+        };
+        if let Some(scan) = &mut self.scan {
+            scan.remember(goid, time_ns, how);
+        }
+    }
+
+    #[cold]
+    fn unknown_exit(&mut self, time_ns: u64, goid: u64) -> ExitOf {
+        if let Some(goroutine) = self.removed.remove(&goid) {
+            let site = &mut self.sites[goroutine.site.0 as usize];
+            site.reconciled -= 1;
+            self.corrected -= 1;
+            end_of(site, goroutine, time_ns);
+            ExitOf::Known
+        } else if self.untracked > self.untracked_exits {
+            self.untracked_exits += 1;
+            ExitOf::Untracked
+        } else if self.existed && self.scanned_ns.is_none_or(|scanned| time_ns <= scanned) {
+            self.unattributed_exits += 1;
+            ExitOf::Unattributed
+        } else {
+            self.unmatched_exits += 1;
+            ExitOf::Unmatched
+        }
+    }
+
+    /// The site of these two addresses, or the overflow row where there is no room for another.
+    pub(super) fn site_for(&mut self, gopc: u64, startpc: u64, budget: &mut Budget) -> SiteId {
+        let seed = self.seed;
+        let hash_of = |gopc: u64, startpc: u64| hash(gopc.rotate_left(32) ^ startpc, seed);
+        let sites = &self.sites;
+        let found = self.by_pcs.find(hash_of(gopc, startpc), |&at| {
+            let site = &sites[at as usize];
+            site.gopc == gopc && site.startpc == startpc
+        });
+        if let Some(&at) = found {
+            return SiteId(at);
+        }
+        if let Some(overflow) = self.overflow.filter(|_| !budget.has_room_for_site()) {
+            return overflow;
+        }
+        let id = SiteId(self.sites.len() as u32);
+        if budget.take_site() {
+            self.sites.push(Site { gopc, startpc, ..Site::default() });
+            let sites = &self.sites;
+            self.by_pcs.insert_unique(hash_of(gopc, startpc), id.0, |&at| {
+                let site = &sites[at as usize];
+                hash_of(site.gopc, site.startpc)
+            });
+        } else {
+            self.sites.push(Site { overflow: true, ..Site::default() });
+            self.overflow = Some(id);
+        }
+        id
+    }
+
+    /// The site that created this goroutine, if it lives.
+    #[inline]
+    pub(super) fn site_of(&mut self, goid: u64) -> Option<SiteId> {
+        if goid != self.last_parent.0 || self.last_parent.1.is_none() {
+            self.last_parent = (goid, self.table.get(goid).map(|parent| parent.site));
+        }
+        self.last_parent.1
+    }
+
+    /// Whether a record of this time can be about this instance. A process may be found in /proc while the record of how
+    /// it began is still in the ring buffer.
+    pub(super) fn can_end(&self, time_ns: u64, how: End) -> bool {
+        match how {
+            End::Exit => self.start_ns.is_none_or(|start| start <= time_ns),
+            End::Exec | End::Replaced => self.first_seen_ns <= time_ns,
+        }
+    }
+
+    /// The process ended, or replaced its image: its goroutines end with it, without a lifetime of their own. What
+    /// they were is kept, the table is freed.
+    pub(super) fn end(&mut self, time_ns: u64, how: End, budget: &mut Budget) {
+        self.at_end = Some(self.living(time_ns));
+        self.ended = Some((time_ns, how));
+        budget.goroutines -= self.table.len();
+        self.table = Table::new(self.seed);
+        self.scan = None;
+        self.removed = HashMap::new();
+    }
+
+    /// The samples of a site's live count that can be compared with each other, with the state of `now_ns` as the last.
+    pub fn series_of(&self, site: SiteId, timeline: &Timeline, now_ns: u64) -> Vec<(u64, u64)> {
+        let Some(counts) = self.sites.get(site.0 as usize) else { return Vec::new() };
+        let until = self.ended.map_or(now_ns, |(time, _)| time).min(now_ns);
+        let mut points = counts.series.points(timeline, self.observed_from_ns(), until);
+        if points.last().is_none_or(|&(time, _)| time < until) {
+            points.push((until, counts.live));
+        }
+        points
+    }
+}
+
+fn end_of(site: &mut Site, goroutine: Goroutine, time_ns: u64) {
+    site.exited += 1;
+    if goroutine.flags & BIRTH_UNKNOWN == 0 {
+        // Records of two CPUs can be a little out of order.
+        site.lifetimes.record(time_ns.saturating_sub(goroutine.birth_ns));
+    }
+}
+
+/// What an exit was counted as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ExitOf {
+    Known,
+    Untracked,
+    Unattributed,
+    Unmatched,
+}

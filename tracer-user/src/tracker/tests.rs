@@ -1,0 +1,179 @@
+use super::*;
+use crate::sites::SiteId;
+
+const GOPC: u64 = 0x1000;
+const START: u64 = 0x2000;
+
+fn created(time_ns: u64, goid: u64) -> Event {
+    Event { time_ns, pid: 7, what: What::Created { goid, parent: 1, gopc: GOPC, startpc: START } }
+}
+
+fn exited(time_ns: u64, goid: u64) -> Event {
+    Event { time_ns, pid: 7, what: What::Exited { goid } }
+}
+
+fn happened(time_ns: u64, what: What) -> Event {
+    Event { time_ns, pid: 7, what }
+}
+
+fn tracker(events: &[Event]) -> Tracker {
+    let mut tracker = Tracker::new(Limits::default());
+    events.iter().for_each(|event| tracker.apply(event));
+    tracker
+}
+
+fn listed(goid: u64) -> Existing {
+    Existing { goid, parent: 1, gopc: GOPC, startpc: START }
+}
+
+#[test]
+fn a_goroutine_that_ended_has_a_lifetime() {
+    let tracker = tracker(&[created(100, 1), created(1_000, 5), exited(4_000, 5)]);
+    let instance = tracker.instance(InstanceId(0)).unwrap();
+    let site = &instance.sites()[0];
+    assert_eq!((site.created, site.exited, site.live, site.peak), (2, 1, 1, 2));
+    assert_eq!((site.lifetimes.count(), site.lifetimes.max_ns()), (1, Some(3_000)));
+    assert_eq!(site.parents.by_count(), [(SiteId(0), 1)]);
+    assert!(!instance.existed);
+}
+
+#[test]
+fn a_lost_creation_makes_no_lifetime() {
+    let tracker = tracker(&[created(100, 1), created(1_000, 5), exited(4_000, 6), exited(5_000, 5)]);
+    let instance = tracker.instance(InstanceId(0)).unwrap();
+    assert_eq!(instance.unmatched_exits, 1);
+    assert_eq!(instance.sites()[0].lifetimes.max_ns(), Some(4_000));
+    assert_eq!(instance.sites()[0].lifetimes.count(), 1);
+}
+
+#[test]
+fn exits_from_before_tracing_are_not_unmatched() {
+    let tracker = tracker(&[created(1_000, 50), exited(4_000, 6)]);
+    let instance = tracker.instance(InstanceId(0)).unwrap();
+    assert_eq!((instance.unmatched_exits, instance.unattributed_exits), (0, 1));
+}
+
+#[test]
+fn a_lost_exit_is_found_by_a_scan_and_taken_back_when_it_was_only_late() {
+    let mut tracker = tracker(&[created(100, 1), created(1_000, 5), created(2_000, 6)]);
+    tracker.begin_scan(7, 10_000);
+    tracker.reconcile(7, [listed(1)].into_iter(), 11_000);
+    let site = &tracker.instance(InstanceId(0)).unwrap().sites()[0];
+    assert_eq!((site.live, site.reconciled, site.exited), (1, 2, 0));
+    tracker.apply(&exited(10_500, 6));
+    let instance = tracker.instance(InstanceId(0)).unwrap();
+    let site = &instance.sites()[0];
+    assert_eq!((site.live, site.reconciled, site.exited, instance.corrected), (1, 1, 1, 1));
+    assert_eq!((site.lifetimes.count(), site.lifetimes.max_ns()), (1, Some(8_500)));
+    assert_eq!(tracker.live(), 1);
+}
+
+#[test]
+fn an_exec_ends_all_goroutines_without_lifetimes() {
+    let tracker =
+        tracker(&[created(1, 1), created(2, 2), happened(10, What::Exec), created(20, 1), created(21, 2)]);
+    let before = tracker.instance(InstanceId(0)).unwrap();
+    let after = tracker.instance(InstanceId(1)).unwrap();
+    assert_eq!(before.ended, Some((10, End::Exec)));
+    assert_eq!(
+        (before.sites()[0].live, before.sites()[0].exited, before.sites()[0].lifetimes.count()),
+        (2, 0, 0)
+    );
+    assert_eq!(before.living(99)[0].oldest, Some(Oldest { age_ns: 9, at_least: false }));
+    assert_eq!((after.execs, after.existed, after.ended), (1, false, None));
+    assert_eq!(tracker.live(), 2);
+}
+
+#[test]
+fn a_goid_that_comes_twice_is_another_process() {
+    let tracker = tracker(&[created(1, 1), created(2, 2), created(500, 1), created(501, 3)]);
+    assert_eq!(tracker.instance(InstanceId(0)).unwrap().ended, Some((500, End::Replaced)));
+    assert_eq!(tracker.instance(InstanceId(1)).unwrap().sites()[0].created, 2);
+}
+
+#[test]
+fn another_start_time_is_another_process() {
+    let mut tracker = tracker(&[created(1, 1)]);
+    assert_eq!(tracker.process_started(7, 0, false, 5), InstanceId(0));
+    assert_eq!(tracker.process_started(7, 0, false, 6), InstanceId(0));
+    assert_eq!(tracker.process_started(7, 900, false, 1_000), InstanceId(1));
+    assert_eq!(tracker.take_new(), [InstanceId(0), InstanceId(1)]);
+    assert!(tracker.take_new().is_empty());
+}
+
+#[test]
+fn a_record_of_how_a_process_began_does_not_end_it() {
+    let mut tracker = Tracker::new(Limits::default());
+    tracker.process_started(7, 1_000, false, 3_000);
+    tracker.apply(&Event { time_ns: 1_000, pid: 3, what: What::Fork { child: 7 } });
+    tracker.apply(&happened(2_000, What::Exec));
+    tracker.apply(&created(3_100, 1));
+    assert_eq!(tracker.instances().count(), 1);
+    tracker.apply(&Event { time_ns: 9_000, pid: 3, what: What::Fork { child: 7 } });
+    assert_eq!(tracker.instance(InstanceId(0)).unwrap().ended, Some((9_000, End::Replaced)));
+}
+
+#[test]
+fn what_comes_after_the_end_is_ignored() {
+    let tracker = tracker(&[created(1, 1), happened(10, What::ProcessExit), created(9, 2), created(50, 1)]);
+    assert_eq!((tracker.late(), tracker.instances().count(), tracker.live()), (1, 2, 1));
+}
+
+#[test]
+fn strangers_make_no_instance() {
+    let events = [What::Exec, What::Fork { child: 9 }, What::ProcessExit].map(|what| happened(5, what));
+    assert_eq!(tracker(&events).instances().count(), 0);
+}
+
+#[test]
+fn sites_beyond_the_limit_share_a_row() {
+    let mut tracker = Tracker::new(Limits { max_sites: 3, ..Limits::default() });
+    for site in 0..10 {
+        let what = What::Created { goid: site + 1, parent: 0, gopc: site, startpc: START };
+        tracker.apply(&happened(site + 1, what));
+    }
+    let sites = tracker.instance(InstanceId(0)).unwrap().sites();
+    assert_eq!(
+        sites.iter().map(|site| (site.created, site.overflow)).collect::<Vec<_>>(),
+        [(1, false), (1, false), (1, false), (7, true)]
+    );
+}
+
+#[test]
+fn beyond_the_budget_goroutines_are_counted_only() {
+    let mut tracker = Tracker::new(Limits { max_goroutines: 2, ..Limits::default() });
+    (1..=5).for_each(|goid| tracker.apply(&created(goid, goid)));
+    (1..=5).for_each(|goid| tracker.apply(&exited(10 + goid, goid)));
+    let instance = tracker.instance(InstanceId(0)).unwrap();
+    let site = &instance.sites()[0];
+    assert_eq!((site.created, site.exited, site.live, site.untracked), (5, 2, 0, 3));
+    assert_eq!((instance.untracked_exits, instance.unmatched_exits), (3, 0));
+}
+
+#[test]
+fn ended_processes_are_forgotten_oldest_first() {
+    let mut tracker = Tracker::new(Limits { max_gone: 2, max_sites: 3, ..Limits::default() });
+    for turn in 0..10u64 {
+        tracker.apply(&created(100 * turn + 1, 1));
+        tracker.apply(&happened(100 * turn + 50, What::ProcessExit));
+    }
+    assert_eq!((tracker.instances().count(), tracker.forgotten()), (2, 8));
+    assert!(tracker.instances().all(|instance| !instance.sites()[0].overflow));
+}
+
+#[test]
+fn the_adopted_are_at_least_as_old_as_the_scan() {
+    let mut tracker = tracker(&[created(1_000, 50)]);
+    tracker.begin_scan(7, 1_500);
+    tracker.adopt(7, [listed(3), listed(50)].into_iter(), 2_000);
+    tracker.apply(&exited(9_000, 3));
+    tracker.apply(&exited(9_000, 4));
+    let instance = tracker.instance(InstanceId(0)).unwrap();
+    let site = &instance.sites()[0];
+    assert_eq!(
+        (site.created, site.at_attach, site.exited, site.live, site.lifetimes.count()),
+        (1, 1, 1, 1, 0)
+    );
+    assert_eq!(instance.unmatched_exits, 1);
+    assert_eq!(instance.living(10_000)[0].oldest, Some(Oldest { age_ns: 9_000, at_least: false }));
+}

@@ -1,0 +1,37 @@
+//! Goroutines outlive what is usual for their site.
+
+use super::{Evidence, Facts, Finding, Level};
+use crate::output::human::{count, duration};
+
+/// Compares the ages of the living with the site's own finished lifetimes: one in a thousand may live longer than
+/// their p99.9. More is worth a look; suspect where ever more stay behind, or the live count grows as well.
+pub(super) struct Ageing;
+
+impl Finding for Ageing {
+    fn check(&self, facts: &Facts) -> Option<(Level, Evidence)> {
+        let usual = facts.longest_usual_ns()?;
+        let old = facts.living.older_than(usual);
+        let expected = facts.created as f64 / 1_000.0;
+        if old < 5 || old as f64 <= expected + 3.0 * expected.sqrt() {
+            return None;
+        }
+        let level = if facts.trend.is_growth() || keeps_happening(facts, usual) {
+            Level::Suspect
+        } else {
+            Level::Watch
+        };
+        let (of, usual) = (count(facts.live), duration(usual));
+        let text = format!("{} of {of} are older than p99.9 of the finished ones ({usual})", count(old));
+        Some((level, Evidence::new("age", text)))
+    }
+}
+
+/// Whether goroutines were left behind all through the window, in its first half as in its second, while hardly one that
+/// was left behind before it ended.
+fn keeps_happening(facts: &Facts, usual: u64) -> bool {
+    let older = |age| facts.living.ages.iter().filter(|&&(seen, _)| seen > age).map(|&(_, n)| n).sum::<u64>();
+    let middle = usual.saturating_add(facts.window_ns.saturating_sub(usual) / 2);
+    let (all, early) = (older(usual), older(middle));
+    let ended_late = facts.exited.saturating_sub(facts.lifetimes.count()) + facts.unattributed_exits;
+    all >= 10 && ended_late * 2 < all && early * 4 >= all && (all - early) * 4 >= all
+}

@@ -1,0 +1,26 @@
+//! Goroutines are created all the time, and none has ever ended.
+
+use super::{Evidence, Facts, Finding, Level};
+use crate::output::human::{count, duration};
+
+/// A few that live long by design are created once; a site that goes on creating and never sees an end is not one.
+pub(super) struct Endless;
+
+impl Finding for Endless {
+    fn check(&self, facts: &Facts) -> Option<(Level, Evidence)> {
+        if facts.exited > 0 || facts.created < 5 || facts.live == 0 || !facts.creation_goes_on() {
+            return None;
+        }
+        if facts.trend.samples < super::Trend::FEWEST {
+            return None;
+        }
+        let is_suspect =
+            facts.created >= 10 && facts.trend.is_growth() && facts.unattributed_exits * 2 <= facts.created;
+        let level = if is_suspect { Level::Suspect } else { Level::Watch };
+        let (created, window) = (count(facts.created), duration(facts.window_ns));
+        Some((
+            level,
+            Evidence::new("endless", format!("none of the {created} created in {window} has ended")),
+        ))
+    }
+}

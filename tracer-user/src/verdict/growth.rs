@@ -1,0 +1,50 @@
+//! The live count rises, steadily and still.
+
+use super::{Evidence, Facts, Finding, Level};
+use crate::output::human::{count, duration};
+
+/// Suspect where a site keeps growing, unless its goroutines are all young for their kind: then the load may just be
+/// rising, or goroutines from before tracing may have ended unseen meanwhile.
+pub(super) struct Growth;
+
+impl Finding for Growth {
+    fn check(&self, facts: &Facts) -> Option<(Level, Evidence)> {
+        let trend = &facts.trend;
+        if !trend.is_growth() {
+            return None;
+        }
+        let steps = trend.samples - 1;
+        let how = match trend.falls {
+            0 if trend.rises == steps => "rose in every sample".to_string(),
+            0 => format!("rose in {} of {steps} samples and never fell", trend.rises),
+            falls => format!("rose in {} of {steps} samples and fell in {falls}", trend.rises),
+        };
+        let text = format!(
+            "live grew by {} in {}: {how}",
+            count(trend.grown.unsigned_abs()),
+            duration(trend.span_ns)
+        );
+        let (level, caveat) = match doubt(facts) {
+            Some(caveat) => (Level::Watch, caveat),
+            None => (Level::Suspect, String::new()),
+        };
+        Some((level, Evidence::new("growth", text + &caveat)))
+    }
+}
+
+/// The harmless explanation, if there is one.
+fn doubt(facts: &Facts) -> Option<String> {
+    let grown = facts.trend.grown.unsigned_abs();
+    if facts.unattributed_exits * 2 > grown {
+        let exits = count(facts.unattributed_exits);
+        return Some(format!(
+            "; {exits} goroutines from before tracing ended meanwhile, perhaps of this site"
+        ));
+    }
+    let usual = facts.longest_usual_ns()?;
+    let old = facts.living.older_than(usual);
+    let all_young = old < 3 || old * 20 < grown;
+    all_young.then(|| {
+        format!("; all are young for their kind (p99.9 {}): rising load looks the same", duration(usual))
+    })
+}

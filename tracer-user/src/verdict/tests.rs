@@ -1,0 +1,161 @@
+use super::*;
+use crate::tracker::Oldest;
+
+const S: u64 = 1_000_000_000;
+
+/// A site observed for 30 s with a sample each second.
+struct Case {
+    created: u64,
+    exited: u64,
+    counts: Vec<u64>,
+    first_s: u64,
+    last_s: u64,
+    unattributed: u64,
+    lifetimes: Durations,
+    ages_s: Vec<u64>,
+}
+
+impl Case {
+    fn new(created: u64, exited: u64, counts: impl IntoIterator<Item = u64>) -> Case {
+        let counts = counts.into_iter().collect();
+        let (lifetimes, ages_s) = (Durations::default(), Vec::new());
+        Case { created, exited, counts, first_s: 0, last_s: 30, unattributed: 0, lifetimes, ages_s }
+    }
+
+    fn lifetimes(mut self, n: u64, ns: u64) -> Case {
+        self.lifetimes.record_n(ns, n);
+        self
+    }
+
+    fn ages(mut self, ages_s: impl IntoIterator<Item = u64>) -> Case {
+        self.ages_s = ages_s.into_iter().collect();
+        self
+    }
+
+    fn created_between(mut self, first_s: u64, last_s: u64) -> Case {
+        (self.first_s, self.last_s) = (first_s, last_s);
+        self
+    }
+
+    fn judge(self) -> Verdict {
+        let points: Vec<_> = self.counts.iter().enumerate().map(|(s, &n)| (s as u64 * S, n)).collect();
+        let now_ns = points.last().map_or(0, |last| last.0);
+        let mut ages: Vec<_> = self.ages_s.iter().map(|&age| (age * S, 1)).collect();
+        ages.sort_unstable();
+        let oldest = ages.last().map(|&(age_ns, _)| Oldest { age_ns, at_least: false });
+        let survival = Survival::estimate(self.lifetimes.bins(), ages.iter().copied());
+        judge(&Facts {
+            now_ns,
+            window_ns: now_ns,
+            created: self.created,
+            exited: self.exited,
+            live: *self.counts.last().unwrap(),
+            peak: *self.counts.iter().max().unwrap(),
+            untracked: 0,
+            overflow: false,
+            first_created_ns: (self.created > 0).then_some(self.first_s * S),
+            last_created_ns: (self.created > 0).then_some(self.last_s * S),
+            unattributed_exits: self.unattributed,
+            trend: Trend::of(&points),
+            lifetimes: &self.lifetimes,
+            survival: &survival,
+            living: &Living { ages, least_ages: Vec::new(), oldest },
+        })
+    }
+}
+
+fn said(verdict: &Verdict) -> String {
+    verdict.evidence.iter().map(|evidence| evidence.text.as_str()).collect::<Vec<_>>().join("; ")
+}
+
+#[test]
+fn a_leak_that_never_ends_is_suspect() {
+    let verdict = Case::new(210, 0, (0..31).map(|s| s * 7)).ages(0..30).judge();
+    assert_eq!(verdict.level, Level::Suspect);
+    assert_eq!(
+        said(&verdict),
+        "live grew by 210 in 30 s: rose in every sample; none of the 210 created in 30 s has ended"
+    );
+}
+
+#[test]
+fn a_leak_of_some_is_suspect() {
+    let verdict =
+        Case::new(3_000, 2_900, (0..31).map(|s| 10 + s * 3)).lifetimes(2_900, S / 10).ages(0..30).judge();
+    assert_eq!(verdict.level, Level::Suspect);
+    assert!(
+        said(&verdict).contains("29 of 100 are older than p99.9 of the finished ones (100 ms)"),
+        "{}",
+        said(&verdict)
+    );
+}
+
+#[test]
+fn rising_load_is_watched() {
+    let verdict =
+        Case::new(3_000, 2_900, (0..31).map(|s| 10 + s * 3)).lifetimes(2_900, 2 * S).ages([0; 100]).judge();
+    assert_eq!(verdict.level, Level::Watch);
+    assert!(said(&verdict).contains("rising load looks the same"), "{}", said(&verdict));
+}
+
+#[test]
+fn growth_that_unseen_exits_may_explain_is_watched() {
+    let case = Case { unattributed: 200, ..Case::new(210, 0, (0..31).map(|s| s * 7)) };
+    assert_eq!(case.judge().level, Level::Watch);
+}
+
+#[test]
+fn a_slow_leak_under_noise_shows_by_age() {
+    let noise = (0..31).map(|s| 500 + (s * 7919) % 97);
+    let verdict =
+        Case::new(30_000, 29_400, noise).lifetimes(29_400, S / 20).ages((0..30).flat_map(|s| [s; 4])).judge();
+    assert_eq!(verdict.level, Level::Suspect, "{}", said(&verdict));
+}
+
+#[test]
+fn long_lived_by_design_is_healthy() {
+    assert_eq!(Case::new(0, 0, [4; 31]).judge().level, Level::Healthy);
+    let verdict = Case::new(4, 0, (0..31).map(|s| if s == 0 { 0 } else { 4 }))
+        .created_between(0, 0)
+        .ages([30; 4])
+        .judge();
+    assert_eq!(verdict.level, Level::Healthy, "{}", said(&verdict));
+}
+
+#[test]
+fn a_burst_that_recedes_is_healthy() {
+    let counts = (0..31).map(|s| if (5..9).contains(&s) { 5_000 } else { 3 });
+    let verdict = Case::new(6_000, 5_997, counts).lifetimes(5_997, S).ages([1; 3]).judge();
+    assert_eq!(
+        (verdict.level, said(&verdict)),
+        (Level::Healthy, "live rose to 5,000 and fell back to 3".into())
+    );
+}
+
+#[test]
+fn a_site_whose_goroutines_all_ended_is_healthy() {
+    let verdict = Case::new(900, 900, [0, 2, 0]).judge();
+    assert_eq!((verdict.level, said(&verdict)), (Level::Healthy, "all 900 ended".into()));
+}
+
+#[test]
+fn a_short_window_does_not_tell() {
+    let verdict = Case::new(9, 0, [0, 3, 6, 9]).judge();
+    assert_eq!((verdict.level, verdict.needs_ns), (Level::Unknown, Some(30 * S)));
+}
+
+#[test]
+fn a_burst_at_the_end_does_not_tell() {
+    let counts = (0..31).map(|s| if s < 28 { 0 } else { 5_000 });
+    let verdict = Case::new(5_000, 0, counts).created_between(28, 28).ages([2; 5_000]).judge();
+    assert_eq!((verdict.level, verdict.needs_ns), (Level::Unknown, Some(120 * S)), "{}", said(&verdict));
+}
+
+#[test]
+fn a_stable_pool_is_healthy_though_it_turns_over() {
+    let counts = (0..31).map(|s| 100 + (s * 7919) % 7);
+    assert_eq!(
+        Case::new(400, 398, counts).lifetimes(398, 8 * S).ages((0..100).map(|i| i % 8)).judge().level,
+        Level::Healthy
+    );
+}
