@@ -22,7 +22,7 @@ const WRITE_BARRIER_RESULT: u8 = 11;
 const PAGE: u64 = 4096;
 
 /// All of the code, one step after the other. Bytes that are no instruction give a step that says so.
-pub(super) fn decode(entry: u64, code: &[u8], calls: &dyn CallTargets, kernel: Kernel) -> Vec<Step> {
+pub(super) fn decode(entry: u64, code: &[u8], calls: &CallTargets, kernel: Kernel) -> Vec<Step> {
     let mut decoder = Decoder::with_ip(64, code, entry, DecoderOptions::NONE);
     let mut info = InstructionInfoFactory::new();
     let mut steps = Vec::with_capacity(code.len() / 4);
@@ -62,7 +62,7 @@ fn next(instruction: &Instruction) -> Next {
     }
 }
 
-fn effect(instruction: &Instruction, info: &mut InstructionInfoFactory, calls: &dyn CallTargets) -> Effect {
+fn effect(instruction: &Instruction, info: &mut InstructionInfoFactory, calls: &CallTargets) -> Effect {
     match (instruction.code(), place(instruction, 0), place(instruction, 1)) {
         (Code::Mov_r64_rm64 | Code::Mov_rm64_r64, Some(to), Some(from)) => return Effect::Copy { to, from },
         (Code::Xchg_rm64_r64, Some(Place::Register(a)), Some(Place::Register(b))) => {
@@ -72,7 +72,7 @@ fn effect(instruction: &Instruction, info: &mut InstructionInfoFactory, calls: &
     }
     if let Next::Call(target) = next(instruction) {
         // Go's calling convention saves no register, and leaves the caller's frame alone.
-        let name = target.and_then(|target| calls.name_of(target));
+        let name = target.and_then(|target| calls(target));
         let saves_registers = name.is_some_and(|name| name.starts_with(WRITE_BARRIER));
         let registers = if saves_registers { 1 << WRITE_BARRIER_RESULT } else { u32::MAX };
         return Effect::Clobber { registers, stack: NO_STACK };

@@ -17,7 +17,7 @@ impl Graph {
     ///
     /// A call of a function that never returns ends the path, and so does a jump to the function's entry: that is
     /// how it starts again after its stack was grown (`call throw` falls through into it and would look like a loop).
-    pub(super) fn new(body: &Body, steps: &[Step], calls: &dyn CallTargets) -> Result<Graph, PlanError> {
+    pub(super) fn new(body: &Body, steps: &[Step], calls: &CallTargets) -> Result<Graph, PlanError> {
         let undecodable = |address| PlanError::Undecodable { function: body.function.to_owned(), address };
         let addresses: Vec<u64> = steps.iter().map(|step| step.address).collect();
         let end = body.entry.saturating_add(body.code.len() as u64);
@@ -51,7 +51,9 @@ impl Graph {
                 Next::Following => [Some(following()?), None],
                 Next::Jump(target) => [to(target)?, None],
                 Next::Branch(target) => [Some(following()?), to(target)?],
-                Next::Call(Some(target)) if calls.name_of(target).is_some_and(never_returns) => [None, None],
+                Next::Call(Some(target)) if calls(target).is_some_and(|name| never_returns(&name)) => {
+                    [None, None]
+                }
                 Next::Call(_) => [Some(following()?), None],
                 Next::Return => {
                     leaves = true;

@@ -42,11 +42,8 @@ impl Body<'_> {
     }
 }
 
-/// Names the functions that code calls.
-pub trait CallTargets {
-    /// Name of the function that starts at this address.
-    fn name_of(&self, entry: u64) -> Option<&str>;
-}
+/// Answers which function starts at an address, to name what code calls.
+pub type CallTargets<'a> = dyn Fn(u64) -> Option<String> + 'a;
 
 /// How the running kernel treats the instructions for which kernels differ.
 ///
@@ -189,7 +186,7 @@ pub enum PlanError {
 pub fn creation(
     bodies: &[Body],
     layout: &Layout,
-    calls: &dyn CallTargets,
+    calls: &CallTargets,
     kernel: Kernel,
 ) -> Result<Vec<Site>, PlanError> {
     each(bodies, |body| {
@@ -212,7 +209,7 @@ pub fn creation(
 pub fn exit(
     bodies: &[Body],
     purpose: Purpose,
-    calls: &dyn CallTargets,
+    calls: &CallTargets,
     kernel: Kernel,
 ) -> Result<Vec<Site>, PlanError> {
     each(bodies, |body| exit_in(body, purpose, calls, kernel))
@@ -221,7 +218,7 @@ pub fn exit(
 /// The obvious placement of creation probes, for comparison: `newproc1`'s return instructions.
 pub fn single_stepped_creation(
     bodies: &[Body],
-    calls: &dyn CallTargets,
+    calls: &CallTargets,
     kernel: Kernel,
 ) -> Result<Vec<Site>, PlanError> {
     each(bodies, |body| returns(body, calls, kernel))
@@ -232,7 +229,7 @@ pub fn single_stepped_creation(
 pub fn single_stepped_exit(
     bodies: &[Body],
     purpose: Purpose,
-    calls: &dyn CallTargets,
+    calls: &CallTargets,
     kernel: Kernel,
 ) -> Result<Vec<Site>, PlanError> {
     each(bodies, |body| {
@@ -266,7 +263,7 @@ fn each(
 fn creation_in(
     body: &Body,
     layout: &Layout,
-    calls: &dyn CallTargets,
+    calls: &CallTargets,
     kernel: Kernel,
 ) -> Result<Vec<Site>, PlanError> {
     let steps = decode(body, calls, kernel)?;
@@ -296,13 +293,13 @@ fn creation_in(
 fn exit_in(
     body: &Body,
     purpose: Purpose,
-    calls: &dyn CallTargets,
+    calls: &CallTargets,
     kernel: Kernel,
 ) -> Result<Vec<Site>, PlanError> {
     let steps = decode(body, calls, kernel)?;
     let graph = Graph::new(body, &steps, calls)?;
     let function = || body.function.to_owned();
-    let is_mcall = |step: &&Step| matches!(step.next, Next::Call(Some(target)) if calls.name_of(target) == Some("runtime.mcall"));
+    let is_mcall = |step: &&Step| matches!(step.next, Next::Call(Some(target)) if calls(target).as_deref() == Some("runtime.mcall"));
     let mcalls: Vec<&Step> =
         steps.iter().filter(|step| body.contains(step.address)).filter(is_mcall).collect();
     let &[mcall] = mcalls.as_slice() else {
@@ -317,7 +314,7 @@ fn exit_in(
     Ok(vec![site(body, mcall, purpose, amd64::G, calls)])
 }
 
-fn returns(body: &Body, calls: &dyn CallTargets, kernel: Kernel) -> Result<Vec<Site>, PlanError> {
+fn returns(body: &Body, calls: &CallTargets, kernel: Kernel) -> Result<Vec<Site>, PlanError> {
     let none = || PlanError::NoSite { function: body.function.to_owned() };
     if !body.inlined.is_empty() {
         return Err(none()); // an inlined copy does not return
@@ -330,20 +327,20 @@ fn returns(body: &Body, calls: &dyn CallTargets, kernel: Kernel) -> Result<Vec<S
     if sites.is_empty() { Err(none()) } else { Ok(sites) }
 }
 
-fn decode(body: &Body, calls: &dyn CallTargets, kernel: Kernel) -> Result<Vec<Step>, PlanError> {
+fn decode(body: &Body, calls: &CallTargets, kernel: Kernel) -> Result<Vec<Step>, PlanError> {
     if body.code.len() > MAX_CODE {
         return Err(PlanError::TooLarge { function: body.function.to_owned(), bytes: body.code.len() });
     }
     Ok(amd64::decode(body.entry, body.code, calls, kernel))
 }
 
-fn site(body: &Body, step: &Step, purpose: Purpose, register: u8, calls: &dyn CallTargets) -> Site {
+fn site(body: &Body, step: &Step, purpose: Purpose, register: u8, calls: &CallTargets) -> Site {
     let mut instruction = step.text.clone();
     if let Next::Call(Some(target)) = step.next
-        && let Some(name) = calls.name_of(target)
+        && let Some(name) = calls(target)
     {
         instruction.push(' ');
-        instruction.push_str(name);
+        instruction.push_str(&name);
     }
     Site {
         address: step.address,

@@ -17,7 +17,7 @@ fn make(asm: Asm, g: u8) -> Asm {
 }
 
 fn plan(code: &[u8]) -> Result<Vec<Site>, PlanError> {
-    creation(&[standing_alone(code)], &LAYOUT, &Functions, OLD)
+    creation(&[standing_alone(code)], &LAYOUT, &functions, OLD)
 }
 
 /// The one site: distance from the entry, register, instruction.
@@ -49,7 +49,7 @@ fn every_store_has_to_come_first() {
     let without_parent = Layout { parent: None, ..LAYOUT };
     let asm = Asm::new().store(RCX, 280, RDX).store(RCX, 296, RDX).store(RCX, 152, RDX).nop();
     let code = asm.ret().done();
-    let sites = creation(&[standing_alone(&code)], &without_parent, &Functions, OLD).expect("a plan");
+    let sites = creation(&[standing_alone(&code)], &without_parent, &functions, OLD).expect("a plan");
     assert_eq!(sites[0].instruction, "nop");
 
     let two_objects = Asm::new().store(RBX, 272, RDX).store(RBX, 280, RDX).store(RBX, 296, RDX);
@@ -195,11 +195,11 @@ fn an_inlined_copy_keeps_to_its_own_instructions() {
     let code = asm.ret().done();
     let body = |inlined| Body { function: "runtime.newproc.func1", inlined, ..standing_alone(&code) };
     let ranges = [ENTRY + 1..end];
-    let sites = creation(&[body(&ranges)], &LAYOUT, &Functions, OLD).expect("a plan");
+    let sites = creation(&[body(&ranges)], &LAYOUT, &functions, OLD).expect("a plan");
     assert_eq!((sites[0].address, &*sites[0].function), (inside, "runtime.newproc.func1"));
     // Without such an instruction there is no return to fall back to.
     let ranges = [ENTRY + 1..inside];
-    let none = creation(&[body(&ranges)], &LAYOUT, &Functions, OLD);
+    let none = creation(&[body(&ranges)], &LAYOUT, &functions, OLD);
     assert!(matches!(none, Err(PlanError::NoSite { .. })), "{none:?}");
 }
 
@@ -216,7 +216,7 @@ fn two_copies_in_one_function_have_a_site_each() {
     let code = asm.label("end").nop().ret().done();
     let (one, two) = ([start..middle], [middle..end]);
     let bodies = [&one, &two].map(|inlined| Body { inlined, ..standing_alone(&code) });
-    let sites = creation(&bodies, &LAYOUT, &Functions, OLD).expect("a plan");
+    let sites = creation(&bodies, &LAYOUT, &functions, OLD).expect("a plan");
     let found: Vec<_> = sites.iter().map(|site| (site.address, site.register)).collect();
     assert_eq!(found, [(first, RCX), (second, RBX)]);
 }
@@ -229,14 +229,14 @@ fn what_cannot_be_followed_is_said() {
     assert_eq!(sites[0].cost, Cost::SingleStepped);
     let ranges = [ENTRY..ENTRY + code.len() as u64];
     let inlined = Body { inlined: &ranges, ..standing_alone(&code) };
-    let error = creation(&[inlined], &LAYOUT, &Functions, OLD);
+    let error = creation(&[inlined], &LAYOUT, &functions, OLD);
     assert!(matches!(error, Err(PlanError::IndirectJump { .. })), "{error:?}");
 
     let middle = [0xeb, 0xff, 0xc0]; // jumps into itself
     assert!(matches!(plan(&middle), Err(PlanError::Undecodable { .. })));
     assert!(matches!(plan(&[0x90]), Err(PlanError::Undecodable { .. })), "runs off its end");
     assert_eq!(plan(&[]), Err(PlanError::NoBody));
-    assert_eq!(creation(&[], &LAYOUT, &Functions, OLD), Err(PlanError::NoBody));
+    assert_eq!(creation(&[], &LAYOUT, &functions, OLD), Err(PlanError::NoBody));
     assert!(matches!(plan(&vec![0x90; MAX_CODE + 1]), Err(PlanError::TooLarge { .. })));
 }
 
@@ -246,7 +246,7 @@ fn kernels_differ_in_long_nops() {
     assert_eq!(Kernel::from_version(6, 1), OLD);
     let cost = |nop: &[u8], kernel| {
         let code = make(Asm::new(), RCX).raw(nop).mov(RAX, RCX).ret().done();
-        let sites = creation(&[standing_alone(&code)], &LAYOUT, &Functions, kernel).expect("a plan");
+        let sites = creation(&[standing_alone(&code)], &LAYOUT, &functions, kernel).expect("a plan");
         sites[0].cost
     };
     let nop5 = [0x0f, 0x1f, 0x44, 0, 0];
@@ -259,7 +259,7 @@ fn kernels_differ_in_long_nops() {
     let mut code = make(Asm::new(), RCX).mov(RAX, RCX);
     code.code.extend([0xf9].repeat(4094 - code.code.len())); // stc
     let code = code.raw(&nop5).ret().done();
-    let sites = creation(&[standing_alone(&code)], &LAYOUT, &Functions, recent).expect("a plan");
+    let sites = creation(&[standing_alone(&code)], &LAYOUT, &functions, recent).expect("a plan");
     assert_eq!((sites[0].cost, sites[0].address % 4096), (Cost::Emulated, 4094));
 }
 
@@ -286,7 +286,7 @@ fn prefixed_instructions_are_left_alone() {
 
 #[test]
 fn the_exit_is_the_one_call_of_mcall() {
-    let exits = |code: &[u8]| exit(&[standing_alone(code)], Purpose::Exit, &Functions, OLD);
+    let exits = |code: &[u8]| exit(&[standing_alone(code)], Purpose::Exit, &functions, OLD);
     let asm = Asm::new().label("entry").jne("grow").call("runtime.casgstatus");
     let at = asm.here();
     let asm = asm.call("runtime.mcall").ret().label("grow").call("runtime.morestack_noctxt").jmp("entry");
@@ -315,15 +315,15 @@ fn a_wrapper_of_the_same_name_is_not_probed() {
     let code = Asm::new().nop().call("runtime.mcall").ret().done();
     let goexit1 = |code| Body { function: "runtime.goexit1", ..standing_alone(code) };
     let bodies = [Body { entry: ENTRY + 0x1000, ..goexit1(&wrapper) }, goexit1(&code)];
-    let sites = exit(&bodies, Purpose::Exit, &Functions, OLD).expect("a plan");
+    let sites = exit(&bodies, Purpose::Exit, &functions, OLD).expect("a plan");
     assert_eq!(sites.iter().map(|site| site.address).collect::<Vec<_>>(), [ENTRY + 1]);
-    let naive = single_stepped_exit(&bodies, Purpose::Exit, &Functions, OLD).expect("a plan");
+    let naive = single_stepped_exit(&bodies, Purpose::Exit, &functions, OLD).expect("a plan");
     assert_eq!(naive.iter().map(|site| (site.address, site.register)).collect::<Vec<_>>(), [(ENTRY, R14)]);
 }
 
 #[test]
 fn the_obvious_creation_sites_are_the_returns() {
     let code = make(Asm::new(), RCX).nop().ret().done();
-    let sites = single_stepped_creation(&[standing_alone(&code)], &Functions, OLD).expect("a plan");
+    let sites = single_stepped_creation(&[standing_alone(&code)], &functions, OLD).expect("a plan");
     assert_eq!((sites.len(), sites[0].register, sites[0].cost), (1, RAX, Cost::SingleStepped));
 }

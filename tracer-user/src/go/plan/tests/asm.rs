@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::go::plan::{Body, CallTargets};
+use crate::go::plan::Body;
 
 pub(super) const RAX: u8 = 0;
 pub(super) const RCX: u8 = 1;
@@ -24,12 +24,10 @@ const FUNCTIONS: [&str; 6] = [
     "runtime.panicIndex",
 ];
 
-pub(super) struct Functions;
-
-impl CallTargets for Functions {
-    fn name_of(&self, entry: u64) -> Option<&str> {
-        FUNCTIONS.get(entry.checked_sub(0x50_0000)? as usize / 0x100).copied()
-    }
+/// The names of their entries.
+pub(super) fn functions(entry: u64) -> Option<String> {
+    let number = usize::try_from(entry.checked_sub(0x50_0000)? / 0x100).ok()?;
+    FUNCTIONS.get(number).map(|name| (*name).to_owned())
 }
 
 /// Machine code in the making. Labels may be used before they are set.

@@ -139,7 +139,7 @@ proptest! {
         let (code, addresses) = assemble(&ops);
         let layout = Layout { parent: None, ..LAYOUT };
         let body = standing_alone(&code);
-        if let Ok(sites) = creation_in(&body, &layout, &Functions, OLD) {
+        if let Ok(sites) = creation_in(&body, &layout, &functions, OLD) {
             prop_assert_eq!(sites.len(), 1);
             let site = addresses.iter().position(|at| *at == sites[0].address).expect("an operation");
             for turns in runs {
@@ -151,11 +151,11 @@ proptest! {
     #[test]
     fn no_bytes_make_it_panic(code in prop::collection::vec(any::<u8>(), 0..600), entry in any::<u64>()) {
         let body = Body { entry, ..standing_alone(&code) };
-        let _ = creation(&[body], &LAYOUT, &Functions, OLD);
-        let _ = exit(&[body], Purpose::Exit, &Functions, OLD);
+        let _ = creation(&[body], &LAYOUT, &functions, OLD);
+        let _ = exit(&[body], Purpose::Exit, &functions, OLD);
         let ranges = [entry..u64::MAX];
         let inlined = Body { inlined: &ranges, ..body };
-        let _ = creation(&[inlined], &LAYOUT, &Functions, Kernel::from_version(7, 0));
+        let _ = creation(&[inlined], &LAYOUT, &functions, Kernel::from_version(7, 0));
     }
 
     #[test]
