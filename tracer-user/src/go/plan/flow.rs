@@ -1,0 +1,236 @@
+//! Which places hold the new goroutine at each instruction.
+//!
+//! The state before an instruction is a partition of all places (registers, stack slots) into classes that hold equal
+//! values on every path. Each store of a field of interest gets a place of its own, which from then on "holds" the
+//! base pointer of that store. So "register 3 holds the g whose goid was stored there and whose gopc was stored here"
+//! is: the three are in one class. Where paths meet, only what is equal on all of them stays in one class.
+//!
+//! Stack slots are the compiler's spill slots: private to the frame, so calls and stores through pointers leave them
+//! alone, except slots whose address the function takes.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use super::{Body, Effect, Graph, Place, PlanError, Step};
+use crate::go::layout::Layout;
+
+/// Register numbers are below this on every instruction set.
+const REGISTERS: usize = 32;
+/// Most stack slots that are followed.
+const MAX_SLOTS: usize = 128;
+/// Most stores that are followed.
+const MAX_STORES: usize = 32;
+/// Instructions that are looked at again and again before the analysis gives up, for each instruction of the code.
+const PASSES: usize = 32;
+
+/// The fields whose stores make a goroutine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Field {
+    Goid,
+    Gopc,
+    Startpc,
+    Parent,
+}
+
+/// By place: the lowest place of its class.
+type State = Box<[u16]>;
+
+/// The solved data flow of one body.
+pub(super) struct Flow {
+    /// By instruction: what is equal before it; none where control never gets.
+    before: Vec<Option<State>>,
+    /// The stores in the order of their places: instruction and field.
+    stores: Vec<(usize, Field)>,
+    bases: Vec<u8>,
+    slots: Vec<i64>,
+    wanted: Vec<Field>,
+}
+
+impl Flow {
+    /// Solves the data flow from the function's entry on.
+    pub(super) fn new(
+        body: &Body,
+        steps: &[Step],
+        graph: &Graph,
+        layout: &Layout,
+    ) -> Result<Flow, PlanError> {
+        let fields = [
+            (Some(layout.goid), Field::Goid),
+            (Some(layout.gopc), Field::Gopc),
+            (Some(layout.startpc), Field::Startpc),
+            (layout.parent, Field::Parent),
+        ];
+        let (mut stores, mut bases) = (Vec::new(), Vec::new());
+        for (index, step) in steps.iter().enumerate().filter(|(_, step)| body.contains(step.address)) {
+            let Some((base, offset)) = step.store else { continue };
+            for (at, field) in fields {
+                if at.is_some_and(|at| i64::from(at) == offset) && stores.len() < MAX_STORES {
+                    stores.push((index, field));
+                    bases.push(base);
+                }
+            }
+        }
+        let wanted = if layout.parent.is_some() {
+            vec![Field::Gopc, Field::Startpc, Field::Parent]
+        } else {
+            vec![Field::Gopc, Field::Startpc]
+        };
+        let mut flow =
+            Flow { before: vec![None; steps.len()], stores, bases, slots: slots_of(steps), wanted };
+        flow.solve(steps, graph)
+            .then_some(flow)
+            .ok_or_else(|| PlanError::TooComplex { function: body.function.to_owned() })
+    }
+
+    /// The stores of goid into a g whose gopc and startpc (and parent goid) were stored before, by place.
+    pub(super) fn goid_stores(&self) -> Vec<usize> {
+        (0..self.stores.len())
+            .filter(|&number| {
+                let (index, field) = self.stores[number];
+                field == Field::Goid
+                    && self.before[index].as_ref().is_some_and(|state| {
+                        let class = state[self.bases[number] as usize];
+                        self.wanted.iter().all(|&wanted| {
+                            (0..self.stores.len()).any(|other| {
+                                self.stores[other].1 == wanted && state[self.store_place(other)] == class
+                            })
+                        })
+                    })
+            })
+            .map(|number| self.stores[number].0)
+            .collect()
+    }
+
+    /// The lowest register that holds, before the instruction `index`, the g of the goid store `store`.
+    pub(super) fn register_with_new_g(&self, store: usize, index: usize) -> Option<u8> {
+        let number = self.stores.iter().position(|&(at, field)| at == store && field == Field::Goid)?;
+        let state = self.before[index].as_ref()?;
+        let class = state[self.store_place(number)];
+        (0..REGISTERS).find(|&register| state[register] == class).map(|register| register as u8)
+    }
+
+    fn store_place(&self, number: usize) -> usize {
+        REGISTERS + self.slots.len() + number
+    }
+
+    fn place(&self, place: Place) -> Option<usize> {
+        match place {
+            Place::Register(register) => Some(register as usize),
+            Place::Slot(offset) => self.slots.binary_search(&offset).ok().map(|slot| REGISTERS + slot),
+        }
+    }
+
+    fn solve(&mut self, steps: &[Step], graph: &Graph) -> bool {
+        let places = REGISTERS + self.slots.len() + self.stores.len();
+        let nothing_known: State = (0..places as u16).collect();
+        let mut open = BTreeSet::from([0]);
+        self.before[0] = Some(nothing_known);
+        let mut budget = steps.len().saturating_mul(PASSES);
+        while let Some(index) = open.pop_first() {
+            if budget == 0 {
+                return false;
+            }
+            budget -= 1;
+            let Some(before) = &self.before[index] else { continue };
+            let after = self.apply(index, &steps[index].effect, before);
+            for next in graph.after(index) {
+                let met = match &self.before[next] {
+                    None => after.clone(),
+                    Some(known) => meet(known, &after),
+                };
+                if self.before[next].as_ref() != Some(&met) {
+                    self.before[next] = Some(met);
+                    open.insert(next);
+                }
+            }
+        }
+        true
+    }
+
+    /// The state after an instruction.
+    fn apply(&self, index: usize, effect: &Effect, before: &State) -> State {
+        // A class is named by any number here; names from `fresh` on are new ones.
+        let mut state = before.clone();
+        let mut fresh = before.len() as u16;
+        let mut unknown = || {
+            fresh += 1;
+            fresh - 1
+        };
+        // The store reads its base before the instruction changes anything.
+        let stored = self.stores.iter().position(|&(at, _)| at == index);
+        let stored = stored.map(|number| (self.store_place(number), before[self.bases[number] as usize]));
+        match effect {
+            Effect::Copy { to, from } => {
+                let value = self.place(*from).map(|place| before[place]);
+                if let Place::Slot(offset) = to {
+                    self.forget_stack(&mut state, &(*offset..offset.saturating_add(8)), &mut unknown);
+                }
+                if let Some(place) = self.place(*to) {
+                    state[place] = value.unwrap_or_else(&mut unknown);
+                }
+            }
+            Effect::Swap(a, b) => state.swap(*a as usize, *b as usize),
+            Effect::Clobber { registers, stack } => {
+                for register in (0..REGISTERS).filter(|register| registers & (1 << register) != 0) {
+                    state[register] = unknown();
+                }
+                self.forget_stack(&mut state, stack, &mut unknown);
+            }
+        }
+        if let Some((place, class)) = stored {
+            state[place] = class;
+        }
+        canonical(&state)
+    }
+
+    fn forget_stack(&self, state: &mut State, range: &Range<i64>, unknown: &mut impl FnMut() -> u16) {
+        for (slot, &offset) in self.slots.iter().enumerate() {
+            if range.start < offset.saturating_add(8) && offset < range.end {
+                state[REGISTERS + slot] = unknown();
+            }
+        }
+    }
+}
+
+/// The stack slots that a register is ever saved to, lowest first, without those whose address is taken.
+fn slots_of(steps: &[Step]) -> Vec<i64> {
+    let mut slots: Vec<i64> = steps
+        .iter()
+        .filter_map(|step| match step.effect {
+            Effect::Copy { to: Place::Slot(offset), .. } => Some(offset),
+            _ => None,
+        })
+        .filter(|offset| !steps.iter().any(|step| step.takes_address == Some(*offset)))
+        .collect();
+    slots.sort_unstable();
+    slots.dedup();
+    slots.truncate(MAX_SLOTS);
+    slots
+}
+
+/// What is equal in both states.
+fn meet(a: &State, b: &State) -> State {
+    let mut met: State = (0..a.len() as u16).collect();
+    for place in 0..a.len() {
+        // The class's lowest place is not below the lowest of either side.
+        let lowest = a[place].max(b[place]) as usize;
+        if let Some(same) = (lowest..place).find(|&other| a[other] == a[place] && b[other] == b[place]) {
+            met[place] = same as u16;
+        }
+    }
+    met
+}
+
+/// Names each class after its lowest place.
+fn canonical(state: &State) -> State {
+    let mut lowest = vec![u16::MAX; 2 * state.len()];
+    let mut named = state.clone();
+    for (place, class) in state.iter().enumerate() {
+        let lowest = &mut lowest[*class as usize];
+        if *lowest == u16::MAX {
+            *lowest = place as u16;
+        }
+        named[place] = *lowest;
+    }
+    named
+}
