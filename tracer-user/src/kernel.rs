@@ -236,14 +236,23 @@ pub struct Attachment {
 }
 
 impl Drop for Attachment {
-    /// Each link waits for a grace period of the kernel's (50 to 100 ms): side by side they cost one, not their sum.
     fn drop(&mut self) {
-        thread::scope(|scope| {
-            for link in self.links.drain(..) {
-                scope.spawn(move || drop(link));
-            }
-        });
+        close_all(self.links.drain(..));
     }
+}
+
+/// Takes many attachments off at once.
+pub fn detach_all(attachments: impl Iterator<Item = Attachment>) {
+    close_all(attachments.flat_map(|mut attachment| std::mem::take(&mut attachment.links)));
+}
+
+/// Each link waits for a grace period of the kernel's (50 to 100 ms): side by side they cost one, not their sum.
+fn close_all(links: impl Iterator<Item = UProbeLink>) {
+    thread::scope(|scope| {
+        for link in links {
+            scope.spawn(move || drop(link));
+        }
+    });
 }
 
 /// A freshly built object to use instead of the embedded one, for whoever works on the probes.

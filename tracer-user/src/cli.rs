@@ -1,0 +1,241 @@
+//! The command line: what a user can ask for, and nothing of how it is done.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum, ValueHint};
+use regex::Regex;
+
+use crate::{report::SortBy, verdict::Level};
+
+/// Shows where goroutines are created, when they end, and which ones never will: in running Go programs, without a
+/// change to them.
+#[derive(Debug, Parser)]
+#[command(name = "golife", version, max_term_width = 100, propagate_version = true)]
+#[command(after_help = "\
+Examples:
+  golife leaks --pid 4242               which go statement leaks, after 30 s of watching
+  golife trace --all --for 10s          every Go process on this host
+  golife run -- ./server --port 8080    from the first goroutine on
+  golife hist --pid 4242 --scale 2x     lifetimes, and what twice the load would mean
+  golife doctor                         what this machine lacks, and what to do about it
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 --fail-on found something, 4 nothing could be traced.")]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The arguments of [`Targets`].
+const SELECTORS: [&str; 4] = ["pid", "exe", "name", "all"];
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Count creations, exits and lifetimes per go statement, until Ctrl-C or --for
+    Trace(Trace),
+    /// Name the go statements that leak, with the evidence
+    Leaks(Trace),
+    /// Draw lifetime histograms, of live processes or of saved reports, and do the capacity arithmetic
+    Hist(Hist),
+    /// Start a program and trace it from its first goroutine on
+    Run(Run),
+    /// Check what this machine offers, and trace a tiny built-in target
+    Doctor,
+    /// Write a shell completion script to standard output
+    Completions {
+        /// For which shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual page to standard output
+    Man,
+    /// The self-test's target: makes the hits that a parent golife counts.
+    #[command(name = crate::selftest::TARGET_COMMAND, hide = true)]
+    SelftestTarget,
+}
+
+/// `golife trace` and `golife leaks`.
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("target").args(SELECTORS).required(true).multiple(true)))]
+pub struct Trace {
+    /// Whom to trace.
+    #[command(flatten)]
+    pub targets: Targets,
+    /// For how long.
+    #[command(flatten)]
+    pub window: Window,
+    /// What to show.
+    #[command(flatten)]
+    pub view: View,
+    /// What to spend.
+    #[command(flatten)]
+    pub limits: Limits,
+}
+
+/// `golife hist`.
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("source").args(SELECTORS).arg("reports").required(true).multiple(true)))]
+pub struct Hist {
+    /// Saved reports (golife trace --format json --output FILE); several are merged
+    #[arg(value_name = "REPORT", value_hint = ValueHint::FilePath, conflicts_with_all = SELECTORS)]
+    pub reports: Vec<PathBuf>,
+    /// Whom to trace.
+    #[command(flatten)]
+    pub targets: Targets,
+    /// For how long.
+    #[command(flatten)]
+    pub window: Window,
+    /// What to show.
+    #[command(flatten)]
+    pub view: View,
+    /// What to spend.
+    #[command(flatten)]
+    pub limits: Limits,
+    /// Also show what rate and live goroutines become when the load is this many times as high
+    #[arg(long, value_name = "FACTOR", value_parser = parse_factor)]
+    pub scale: Option<f64>,
+}
+
+/// `golife run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// For how long.
+    #[command(flatten)]
+    pub window: Window,
+    /// What to show.
+    #[command(flatten)]
+    pub view: View,
+    /// What to spend.
+    #[command(flatten)]
+    pub limits: Limits,
+    /// The program and its arguments
+    #[arg(last = true, required = true, value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]
+    pub command: Vec<std::ffi::OsString>,
+}
+
+/// Whom to trace: any of these selectors, together.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Targets {
+    /// A process, by id (repeatable)
+    #[arg(short, long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
+    pub pid: Vec<u32>,
+    /// Every process of an executable, running now or started later (repeatable)
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::ExecutablePath)]
+    pub exe: Vec<PathBuf>,
+    /// Every process whose program name matches (repeatable)
+    #[arg(long, value_name = "REGEX")]
+    pub name: Vec<Regex>,
+    /// Every Go process on this host
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// For how long to watch, and how often to look.
+#[derive(Clone, Debug, Args)]
+pub struct Window {
+    /// Stop after this long, e.g. 30s or 5m (leaks, hist: 30s unless said; trace, run: until the end)
+    #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
+    pub duration: Option<Duration>,
+    /// How often live goroutines are sampled, and how often jsonl prints a line
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = parse_interval)]
+    pub interval: Duration,
+}
+
+/// What to show, and where.
+#[derive(Clone, Debug, Args)]
+pub struct View {
+    /// Form of the report
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+    /// Write the report to this file instead of standard output (run: standard error)
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub output: Option<PathBuf>,
+    /// Order of the sites
+    #[arg(long, value_enum, default_value_t = SortBy::Verdict)]
+    pub sort: SortBy,
+    /// Show only the first N sites of each process
+    #[arg(long, value_name = "N")]
+    pub top: Option<usize>,
+    /// Show only sites whose oldest live goroutine is at least this old
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub min_age: Option<Duration>,
+    /// Exit with code 3 if a site is judged at this level or above
+    #[arg(long, value_name = "LEVEL", value_enum)]
+    pub fail_on: Option<Level>,
+    /// Show the runtime's own goroutines, too
+    #[arg(long)]
+    pub include_system: bool,
+}
+
+/// What golife may spend.
+#[derive(Clone, Debug, Args)]
+pub struct Limits {
+    /// Creation sites kept apart; the rest share a row named other
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_sites: u32,
+    /// Size of the kernel's ring buffer in bytes, rounded up to a power of two
+    #[arg(long, value_name = "BYTES", default_value_t = crate::kernel::DEFAULT_RING_BYTES)]
+    #[arg(value_parser = clap::value_parser!(u32).range(4096..=1 << 30))]
+    pub ring_bytes: u32,
+}
+
+/// Form of a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    Text,
+    /// One document at the end
+    Json,
+    /// One document a line at each interval, and one at the end
+    Jsonl,
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let duration =
+        humantime::parse_duration(text).map_err(|error| format!("{error}; write 30s, 5m or 1h30m"))?;
+    if duration.is_zero() { Err("must be longer than nothing".to_owned()) } else { Ok(duration) }
+}
+
+fn parse_interval(text: &str) -> Result<Duration, String> {
+    let interval = parse_duration(text)?;
+    if interval < Duration::from_millis(10) { Err("must be at least 10ms".to_owned()) } else { Ok(interval) }
+}
+
+fn parse_factor(text: &str) -> Result<f64, String> {
+    match text.strip_suffix('x').unwrap_or(text).parse::<f64>() {
+        Ok(factor) if factor.is_finite() && factor > 0.0 => Ok(factor),
+        _ => Err("want a factor above 0, such as 2x".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_target_is_required() {
+        assert!(Cli::try_parse_from(["golife", "trace"]).is_err());
+        assert!(Cli::try_parse_from(["golife", "trace", "--pid", "0"]).is_err());
+        assert!(Cli::try_parse_from(["golife", "leaks", "--pid", "1", "--pid", "2", "--for", "5s"]).is_ok());
+        assert!(Cli::try_parse_from(["golife", "hist", "a.json", "b.json", "--scale", "2x"]).is_ok());
+        assert!(Cli::try_parse_from(["golife", "hist", "a.json", "--pid", "3"]).is_err());
+        assert!(Cli::try_parse_from(["golife", "run", "--", "ls", "-l"]).is_ok());
+        assert!(Cli::try_parse_from(["golife", "run"]).is_err());
+    }
+
+    #[test]
+    fn durations_and_factors() {
+        assert_eq!(parse_duration("1m30s"), Ok(Duration::from_secs(90)));
+        assert!(parse_duration("0s").is_err());
+        assert!(parse_interval("1ms").is_err());
+        assert_eq!(parse_factor("2.5x"), Ok(2.5));
+        assert!(parse_factor("-1x").is_err());
+        assert!(parse_factor("NaN").is_err());
+    }
+}

@@ -1,0 +1,237 @@
+//! `golife doctor`: what this machine offers, line by line, and what to do about what it lacks.
+
+use std::{fs, io::Write, path::Path};
+
+use anstyle::{AnsiColor, Style};
+use caps::{CapSet, Capability};
+
+use crate::selftest;
+
+/// The oldest kernel that golife is made for.
+const OLDEST_KERNEL: (u32, u32) = (5, 10);
+
+/// How a check came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Good,
+    /// Works, with a limit.
+    Limited,
+    Bad,
+}
+
+/// One line of the report.
+struct Check {
+    name: &'static str,
+    state: State,
+    /// What was found.
+    found: String,
+    /// What to do, where something is to be done.
+    remedy: Option<String>,
+}
+
+impl Check {
+    fn good(name: &'static str, found: impl Into<String>) -> Check {
+        Check { name, state: State::Good, found: found.into(), remedy: None }
+    }
+
+    fn limited(name: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Check {
+        Check { name, state: State::Limited, found: found.into(), remedy: Some(remedy.into()) }
+    }
+
+    fn bad(name: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Check {
+        Check { name, state: State::Bad, found: found.into(), remedy: Some(remedy.into()) }
+    }
+}
+
+/// Checks the machine and writes a line for each finding. Returns whether golife can trace here.
+pub fn run(out: &mut dyn Write) -> std::io::Result<bool> {
+    let mut checks = vec![kernel_version(), btf(), tracefs(), uprobes(), jit(), lockdown()];
+    checks.extend(NEEDED.iter().map(capability));
+    checks.push(paranoid());
+    let self_test = self_test();
+    let works = self_test.state != State::Bad;
+    checks.push(self_test);
+    for check in &checks {
+        let (mark, color) = match check.state {
+            State::Good => ("ok  ", AnsiColor::Green),
+            State::Limited => ("note", AnsiColor::Yellow),
+            State::Bad => ("FAIL", AnsiColor::Red),
+        };
+        let style = Style::new().fg_color(Some(color.into()));
+        writeln!(out, "{style}{mark}{style:#}  {:<24} {}", check.name, check.found)?;
+        if let Some(remedy) = &check.remedy {
+            writeln!(out, "      {:<24} → {remedy}", "")?;
+        }
+    }
+    let verdict =
+        if works { "golife can trace on this machine" } else { "golife cannot trace on this machine yet" };
+    writeln!(out, "\n{verdict}")?;
+    Ok(works)
+}
+
+fn kernel_version() -> Check {
+    const NAME: &str = "kernel";
+    let release = read("/proc/sys/kernel/osrelease");
+    let mut numbers =
+        release.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse::<u32>().ok());
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    let found = format!("Linux {release}");
+    if version < OLDEST_KERNEL {
+        Check::bad(NAME, found, "golife needs Linux 5.10 or newer")
+    } else if version < (5, 15) {
+        Check::bad(
+            NAME,
+            format!("{found}: no attach cookies"),
+            "this golife needs Linux 5.15 or newer to tell probes apart",
+        )
+    } else if version < (6, 18) {
+        Check::good(NAME, format!("{found}: every probe is a trap"))
+    } else {
+        Check::good(NAME, format!("{found}: probes on five-byte nops are calls, the rest are traps"))
+    }
+}
+
+fn btf() -> Check {
+    const NAME: &str = "BTF";
+    if Path::new("/sys/kernel/btf/vmlinux").exists() {
+        Check::good(NAME, "the kernel describes its types")
+    } else {
+        Check::limited(
+            NAME,
+            "absent: golife does not need it",
+            "CONFIG_DEBUG_INFO_BTF=y gives clearer verifier messages",
+        )
+    }
+}
+
+fn tracefs() -> Check {
+    const NAME: &str = "tracefs";
+    let format = "events/sched/sched_process_exec/format";
+    match ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"]
+        .iter()
+        .find(|root| Path::new(root).join(format).exists())
+    {
+        Some(root) => Check::good(NAME, *root),
+        None => Check::bad(
+            NAME,
+            "not mounted, or not readable by this user: exec, fork and exit cannot be followed",
+            "mount -t tracefs tracefs /sys/kernel/tracing",
+        ),
+    }
+}
+
+fn uprobes() -> Check {
+    const NAME: &str = "uprobes";
+    if Path::new("/sys/bus/event_source/devices/uprobe/type").exists() {
+        Check::good(NAME, "the kernel has them")
+    } else {
+        Check::bad(NAME, "the kernel has none", "use a kernel with CONFIG_UPROBE_EVENTS=y")
+    }
+}
+
+fn jit() -> Check {
+    const NAME: &str = "BPF JIT";
+    match read("/proc/sys/net/core/bpf_jit_enable").as_str() {
+        "0" => Check::limited(
+            NAME,
+            "off: each hit costs the target several times as much",
+            "sysctl net.core.bpf_jit_enable=1",
+        ),
+        "" => Check::limited(NAME, "cannot be read by this user", "run golife doctor as root"),
+        _ => Check::good(NAME, "on"),
+    }
+}
+
+fn lockdown() -> Check {
+    const NAME: &str = "lockdown";
+    let text = read("/sys/kernel/security/lockdown");
+    let mode = text.split(['[', ']']).nth(1).unwrap_or("none");
+    if mode == "confidentiality" {
+        Check::bad(
+            NAME,
+            mode,
+            "kernel lockdown in confidentiality mode forbids BPF from reading memory: boot with lockdown=integrity",
+        )
+    } else {
+        Check::good(NAME, mode)
+    }
+}
+
+fn paranoid() -> Check {
+    const NAME: &str = "perf_event_paranoid";
+    let value = read("/proc/sys/kernel/perf_event_paranoid");
+    let level: i32 = value.parse().unwrap_or(2);
+    let privileged = has(Capability::CAP_PERFMON) || has(Capability::CAP_SYS_ADMIN);
+    if privileged || level < 0 {
+        Check::good(NAME, format!("{value}: does not matter with these capabilities"))
+    } else {
+        Check::bad(
+            NAME,
+            format!("{value}: this user may not place probes"),
+            "run as root or grant CAP_PERFMON",
+        )
+    }
+}
+
+/// A capability, what it is for, and whether nothing works without it.
+const NEEDED: [(Capability, &str, bool); 5] = [
+    (Capability::CAP_BPF, "load programs", true),
+    (Capability::CAP_PERFMON, "place probes, read memory from programs", true),
+    (Capability::CAP_SYS_ADMIN, "place probes through perf events", true),
+    (Capability::CAP_SYS_PTRACE, "look at other users' processes", true),
+    (Capability::CAP_DAC_READ_SEARCH, "open binaries that only their owner may read", false),
+];
+
+fn capability((capability, purpose, needed): &(Capability, &'static str, bool)) -> Check {
+    let name = match capability {
+        Capability::CAP_BPF => "CAP_BPF",
+        Capability::CAP_PERFMON => "CAP_PERFMON",
+        Capability::CAP_SYS_ADMIN => "CAP_SYS_ADMIN",
+        Capability::CAP_SYS_PTRACE => "CAP_SYS_PTRACE",
+        _ => "CAP_DAC_READ_SEARCH",
+    };
+    if has(*capability) {
+        Check::good(name, *purpose)
+    } else if *needed {
+        Check::bad(name, format!("missing: cannot {purpose}"), format!("run as root or grant {name}"))
+    } else {
+        Check::limited(name, format!("missing: cannot {purpose}"), "only needed where that matters")
+    }
+}
+
+fn self_test() -> Check {
+    const NAME: &str = "self-test";
+    match selftest::run() {
+        Ok(outcome) => Check::good(
+            NAME,
+            format!(
+                "{} of {} hits arrived; a hit costs the target {:.2} µs",
+                outcome.hits,
+                outcome.hits,
+                outcome.ns_per_hit / 1e3
+            ),
+        ),
+        Err(error) => {
+            Check::bad(NAME, error.to_string(), "mend what fails above, then run golife doctor again")
+        }
+    }
+}
+
+/// The capabilities without which nothing can be traced and that this process lacks, by name.
+pub fn missing_capabilities() -> Vec<&'static str> {
+    NEEDED
+        .iter()
+        .filter(|(_, _, needed)| *needed)
+        .map(capability)
+        .filter(|check| check.state == State::Bad)
+        .map(|check| check.name)
+        .collect()
+}
+
+fn has(capability: Capability) -> bool {
+    caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false)
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default()
+}

@@ -1,0 +1,72 @@
+//! All probe sites of a binary: the planner of [`plan`](super::plan) applied to every place where the symbol table says
+//! that the probed functions' code stands.
+
+use std::ops::Range;
+
+use super::{
+    binary::Binary,
+    plan::{self, Body, Kernel, PlanError, Purpose, Site},
+};
+
+/// How probe sites are chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placement {
+    /// The cheapest instruction that sees each goroutine exactly once.
+    Cheapest,
+    /// Return of `newproc1`, entry of `goexit1`: what one would do without looking, for comparison in benchmarks.
+    SingleStepped,
+}
+
+/// Plans creation, exit and coroutine exit. A binary without `runtime.coroexit` (Go before 1.23, or none linked in)
+/// has no sites for it.
+pub fn of(binary: &Binary, kernel: Kernel, placement: Placement) -> Result<Vec<Site>, PlanError> {
+    let calls = |pc: u64| binary.function_at(pc).filter(|function| function.entry == pc).map(|function| function.name);
+    let (newproc1, goexit1, coroexit) =
+        (places(binary, "runtime.newproc1"), places(binary, "runtime.goexit1"), places(binary, "runtime.coroexit"));
+    let [newproc1, goexit1, coroexit] = [&newproc1, &goexit1, &coroexit]
+        .map(|places| places.iter().map(|place| place.body(binary)).collect::<Vec<_>>());
+    let mut sites = match placement {
+        Placement::Cheapest => plan::creation(&newproc1, binary.layout(), &calls, kernel)?,
+        Placement::SingleStepped => plan::single_stepped_creation(&newproc1, &calls, kernel)?,
+    };
+    sites.extend(match placement {
+        Placement::Cheapest => plan::exit(&goexit1, Purpose::Exit, &calls, kernel)?,
+        Placement::SingleStepped => plan::single_stepped_exit(&goexit1, Purpose::Exit, &calls, kernel)?,
+    });
+    if !coroexit.is_empty() {
+        sites.extend(plan::exit(&coroexit, Purpose::CoroutineExit, &calls, kernel)?);
+    }
+    Ok(sites)
+}
+
+/// A body before its bytes are fetched.
+struct Place {
+    function: String,
+    code: Range<u64>,
+    inlined: Vec<Range<u64>>,
+}
+
+impl Place {
+    fn body<'a>(&'a self, binary: &'a Binary) -> Body<'a> {
+        Body {
+            function: &self.function,
+            entry: self.code.start,
+            code: binary.code(self.code.clone()),
+            inlined: &self.inlined,
+        }
+    }
+}
+
+fn places(binary: &Binary, name: &str) -> Vec<Place> {
+    let own = binary.functions_named(name).into_iter().map(|function| Place {
+        code: function.entry..function.end,
+        function: function.name,
+        inlined: Vec::new(),
+    });
+    let copies = binary.inlined_into(name).into_iter().map(|copy| Place {
+        code: copy.into.entry..copy.into.end,
+        function: copy.into.name,
+        inlined: copy.ranges,
+    });
+    own.chain(copies).collect()
+}

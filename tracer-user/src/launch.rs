@@ -1,0 +1,151 @@
+//! Starts the program of `golife run` so that its probes can be in place before its first instruction: the child waits
+//! between `fork` and `exec` until it is released.
+
+use std::{
+    ffi::{OsStr, OsString},
+    fs::File,
+    io::{self, Read, Write},
+    os::{fd::AsRawFd, unix::process::CommandExt},
+    path::PathBuf,
+    process::{Child, Command},
+    thread::{self, JoinHandle},
+};
+
+use nix::unistd::{AccessFlags, access, pipe};
+
+/// Why the program did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no such program.
+    #[error("cannot run {0}: not found in PATH; give its path, e.g. ./{0}")]
+    NotFound(String),
+    /// The system refused.
+    #[error("cannot run {program}: {source}")]
+    Spawn {
+        /// The program.
+        program: String,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// A child that has been forked and waits to become its program.
+pub struct Launch {
+    pid: u32,
+    program: String,
+    release: File,
+    spawned: JoinHandle<io::Result<Child>>,
+}
+
+/// The file that a command name leads to, as `execvp` would find it.
+pub fn resolve(program: &OsStr) -> Result<PathBuf, Error> {
+    let not_found = || Error::NotFound(program.to_string_lossy().into_owned());
+    if program.as_encoded_bytes().contains(&b'/') {
+        return Ok(PathBuf::from(program));
+    }
+    let path = std::env::var_os("PATH").ok_or_else(not_found)?;
+    std::env::split_paths(&path)
+        .map(|directory| directory.join(program))
+        .find(|candidate| candidate.is_file() && access(candidate, AccessFlags::X_OK).is_ok())
+        .ok_or_else(not_found)
+}
+
+impl Launch {
+    /// Forks. The child inherits standard input, output and error, the terminal and the process group.
+    pub fn fork(command: &[OsString]) -> Result<Launch, Error> {
+        let (program, arguments) = command.split_first().ok_or_else(|| Error::NotFound(String::new()))?;
+        let name = program.to_string_lossy().into_owned();
+        let fail = |source: io::Error| Error::Spawn { program: name.clone(), source };
+        let (announced, announce) = pipe().map_err(|errno| fail(errno.into()))?;
+        let (wait, release) = pipe().map_err(|errno| fail(errno.into()))?;
+        // The child must see the end of the file when golife dies, so it may not hold the other end itself.
+        let inherited = release.as_raw_fd();
+        let mut announce = File::from(announce);
+        let mut wait = File::from(wait);
+
+        let mut command = Command::new(program);
+        command.args(arguments);
+        let in_child = move || {
+            // SAFETY: this is the forked child's own copy of the descriptor, and it is not used again there.
+            unsafe { libc::close(inherited) };
+            announce.write_all(&std::process::id().to_ne_bytes())?;
+            let mut go = [0];
+            match wait.read(&mut go)? {
+                0 => Err(io::Error::from_raw_os_error(libc::ECANCELED)),
+                _ => Ok(()),
+            }
+        };
+        // SAFETY: between fork and exec the closure only reads and writes pipes, which is async-signal-safe.
+        unsafe { command.pre_exec(in_child) };
+        // `spawn` returns only after exec, so it has to wait elsewhere while the child waits for us.
+        let spawned = thread::spawn(move || command.spawn());
+
+        let mut pid = [0; 4];
+        match File::from(announced).read_exact(&mut pid) {
+            Ok(()) => Ok(Launch {
+                pid: u32::from_ne_bytes(pid),
+                program: name,
+                release: File::from(release),
+                spawned,
+            }),
+            Err(error) => {
+                // The fork itself failed: the thread knows why.
+                let source = match spawned.join() {
+                    Ok(Err(source)) => source,
+                    _ => error,
+                };
+                Err(Error::Spawn { program: name, source })
+            }
+        }
+    }
+
+    /// The child's process id, now and after exec.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Lets the child become its program.
+    pub fn release(mut self) -> Result<Child, Error> {
+        let fail = |program: &str, source| Error::Spawn { program: program.to_owned(), source };
+        self.release.write_all(&[1]).map_err(|source| fail(&self.program, source))?;
+        match self.spawned.join() {
+            Ok(child) => child.map_err(|source| fail(&self.program, source)),
+            Err(_) => Err(fail(&self.program, io::Error::other("the starting thread panicked"))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_waits_until_it_is_released() {
+        let launch = Launch::fork(&["sh".into(), "-c".into(), "exit 7".into()]).expect("fork");
+        let comm =
+            std::fs::read_to_string(format!("/proc/{}/comm", launch.pid())).expect("the child is there");
+        assert_ne!(comm.trim(), "sh", "it has not become its program yet");
+        let mut child = launch.release().expect("exec");
+        assert_eq!(child.wait().expect("wait").code(), Some(7));
+    }
+
+    #[test]
+    fn an_abandoned_child_goes_away() {
+        let launch = Launch::fork(&["sh".into(), "-c".into(), "exit 0".into()]).expect("fork");
+        let pid = launch.pid();
+        drop(launch.release);
+        assert!(launch.spawned.join().expect("thread").is_err());
+        assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
+    }
+
+    #[test]
+    fn what_does_not_exist_is_named() {
+        let error = resolve(OsStr::new("no-such-program-anywhere")).expect_err("it does not exist");
+        assert_eq!(
+            error.to_string(),
+            "cannot run no-such-program-anywhere: not found in PATH; give its path, e.g. ./no-such-program-anywhere"
+        );
+        let launch = Launch::fork(&["/no/such/program".into()]).expect("the fork itself works");
+        assert!(launch.release().expect_err("exec fails").to_string().contains("No such file"));
+    }
+}

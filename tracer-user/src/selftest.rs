@@ -1,0 +1,198 @@
+//! A tiny target of golife's own, traced with the real probes: proves that tracing works on this machine, and
+//! measures what a hit costs a target (BPF statistics leave the trap out, and that is most of it).
+//!
+//! The target is this same program, started as `golife selftest-target`. It stands in for a Go program: two functions
+//! with a one-byte `nop` each, reached with a register pointing at something laid out like a `runtime.g`.
+
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader, Write},
+    num::NonZeroU32,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use tracer_ebpf::Cookie;
+
+use crate::{
+    decode::{What, decode},
+    kernel::{self, Probe, Probes, Program, Scope},
+    process::{self, FileId},
+};
+
+/// The hidden command that runs the target.
+pub const TARGET_COMMAND: &str = "selftest-target";
+
+/// Lives traced in one go: enough for a stable mean, few enough for a small ring and a few milliseconds.
+const LIVES: u64 = 4_000;
+
+/// Rounds, of which the best counts: the rest of the machine can only make one slower.
+const ROUNDS: usize = 3;
+
+/// What the fake goroutine says of itself, in the layout of [`COOKIE`].
+const PARENT: u64 = 7;
+const GOPC: u64 = 0x40_1234;
+const STARTPC: u64 = 0x40_5678;
+
+/// Register 7 is rdi: the first argument of a C function on x86-64.
+const COOKIE: Cookie = Cookie { register: 7, goid: 152, parent: 280, gopc: 288, startpc: 304, m: 0, curg: 0 };
+
+#[cfg(target_arch = "x86_64")]
+core::arch::global_asm!(
+    ".pushsection .text.golife_selftest, \"ax\", @progbits",
+    ".p2align 4",
+    "golife_selftest_birth: nop",
+    "ret",
+    ".p2align 4",
+    "golife_selftest_death: nop",
+    "ret",
+    ".popsection",
+);
+
+unsafe extern "C" {
+    safe fn golife_selftest_birth(g: &[u64; 64]);
+    safe fn golife_selftest_death(g: &[u64; 64]);
+}
+
+/// What the self-test found.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Outcome {
+    /// What a creation and an exit together add to the target, per hit (half of the life), in nanoseconds.
+    pub ns_per_hit: f64,
+    /// Hits that were made, each of which arrived with the right content.
+    pub hits: u64,
+}
+
+/// Why there is no outcome.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The kernel refused.
+    #[error(transparent)]
+    Kernel(#[from] kernel::Error),
+    /// The target did not do its part.
+    #[error("the built-in target does not run: {0}")]
+    Target(#[from] io::Error),
+    /// Records are missing or wrong.
+    #[error("made {made} hits, received {received} good records")]
+    Lost {
+        /// Hits that the target made.
+        made: u64,
+        /// Records that arrived with the right content.
+        received: u64,
+    },
+}
+
+/// Runs the target: for each line with a number on standard input, lives so many fake goroutines and prints how many
+/// nanoseconds that took. Ends with its input.
+pub fn run_target() -> io::Result<()> {
+    let mut g = [0u64; 64];
+    (g[35], g[36], g[38]) = (PARENT, GOPC, STARTPC);
+    for line in io::stdin().lock().lines() {
+        let lives: u64 = line?.trim().parse().map_err(io::Error::other)?;
+        let start = Instant::now();
+        for goid in 1..=lives {
+            g[19] = goid;
+            golife_selftest_birth(std::hint::black_box(&g));
+            golife_selftest_death(std::hint::black_box(&g));
+        }
+        println!("{}", start.elapsed().as_nanos());
+        io::stdout().flush()?;
+    }
+    Ok(())
+}
+
+/// Traces the target and checks every record. Takes about a tenth of a second.
+pub fn run() -> Result<Outcome, Error> {
+    let exe = File::open("/proc/self/exe")?;
+    let (mut probes, mut ring) = Probes::load(1 << 20)?;
+    let mut target = Target::start()?;
+    let bare = target.best_of(ROUNDS, || {})?;
+
+    let place = |program, function: extern "C" fn(&[u64; 64])| -> io::Result<Probe> {
+        Ok(Probe { program, file_offset: file_offset(&exe, function as usize as u64)?, cookie: COOKIE })
+    };
+    let sites =
+        [place(Program::Created, golife_selftest_birth)?, place(Program::Exited, golife_selftest_death)?];
+    let attachment =
+        probes.attach(&exe, Path::new("/proc/self/exe"), &sites, Scope::Process(target.pid()?))?;
+    let mut received = 0;
+    let probed = target.best_of(ROUNDS, || {
+        while let Some(record) = ring.next() {
+            received += u64::from(is_expected(&record));
+        }
+    })?;
+    drop(attachment);
+    let made = 2 * LIVES * ROUNDS as u64;
+    if received != made {
+        return Err(Error::Lost { made, received });
+    }
+    let added = probed.saturating_sub(bare).as_nanos() as f64;
+    Ok(Outcome { ns_per_hit: added / (2 * LIVES) as f64, hits: made })
+}
+
+fn is_expected(record: &[u8]) -> bool {
+    match decode(record).map(|event| event.what) {
+        Ok(What::Created { goid, parent, gopc, startpc }) => {
+            (1..=LIVES).contains(&goid) && (parent, gopc, startpc) == (PARENT, GOPC, STARTPC)
+        }
+        Ok(What::Exited { goid }) => (1..=LIVES).contains(&goid),
+        _ => false,
+    }
+}
+
+/// Where in the executable's file a function of this program stands.
+fn file_offset(exe: &File, address: u64) -> io::Result<u64> {
+    let mappings = process::mappings(std::process::id(), FileId::of(exe)?).map_err(io::Error::other)?;
+    mappings
+        .iter()
+        .rfind(|mapping| mapping.start <= address)
+        .map(|mapping| address - mapping.start + mapping.file_offset)
+        .ok_or_else(|| io::Error::other("golife's own code is not mapped from its file"))
+}
+
+/// The child process; killed when dropped.
+struct Target {
+    child: Child,
+    answers: BufReader<std::process::ChildStdout>,
+}
+
+impl Target {
+    fn start() -> io::Result<Target> {
+        let mut child = Command::new("/proc/self/exe")
+            .arg(TARGET_COMMAND)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let stdout = child.stdout.take().ok_or_else(|| io::Error::other("no pipe"))?;
+        Ok(Target { child, answers: BufReader::new(stdout) })
+    }
+
+    fn pid(&self) -> io::Result<NonZeroU32> {
+        NonZeroU32::new(self.child.id()).ok_or_else(|| io::Error::other("no process id"))
+    }
+
+    /// The shortest of several rounds of [`LIVES`] lives, with `between` after each.
+    fn best_of(&mut self, rounds: usize, mut between: impl FnMut()) -> io::Result<Duration> {
+        let mut best = Duration::MAX;
+        for _ in 0..rounds {
+            let stdin = self.child.stdin.as_mut().ok_or_else(|| io::Error::other("no pipe"))?;
+            writeln!(stdin, "{LIVES}")?;
+            let mut answer = String::new();
+            self.answers.read_line(&mut answer)?;
+            let nanos = answer.trim().parse().map_err(|_| io::Error::other("it ended early"))?;
+            best = best.min(Duration::from_nanos(nanos));
+            between();
+        }
+        Ok(best)
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        // It may have ended by itself; either way nothing is left of it.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,383 @@
+//! What is being traced at this moment: binaries with their probes, processes with their names and addresses.
+//!
+//! Work per binary (ELF, function table, probe plan) is done once and kept; work per process is what differs between
+//! them: where the binary is mapped.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs::File,
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+    rc::Rc,
+    time::SystemTime,
+};
+
+use tracer_ebpf::Cookie;
+
+use crate::{
+    go::{
+        self,
+        binary::Binary,
+        plan::{Cost, Kernel, PlanError, Purpose},
+        probe_sites::{self, Placement},
+    },
+    kernel::{self, Attachment, Probe, Probes, Program, Scope},
+    process::{self, FileId, Process},
+    report,
+    targets::Targets,
+    tracker::{Instance, InstanceId, Tracker},
+};
+
+/// Why a process or binary is not traced.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The process.
+    #[error(transparent)]
+    Process(#[from] process::Error),
+    /// The binary, as Go made it.
+    #[error(transparent)]
+    Go(#[from] go::Error),
+    /// No place for a probe.
+    #[error("cannot place probes in {path}: {source}")]
+    Plan {
+        /// The binary.
+        path: PathBuf,
+        /// Why.
+        source: PlanError,
+    },
+    /// The kernel.
+    #[error(transparent)]
+    Kernel(#[from] kernel::Error),
+    /// The process does not look as its binary says.
+    #[error("cannot trace process {pid}: {why}")]
+    Unverified {
+        /// The process.
+        pid: u32,
+        /// What does not fit.
+        why: String,
+    },
+    /// The binary is not mapped where it should be.
+    #[error("cannot trace process {0}: its executable is not in its memory map; it may just be starting or ending")]
+    NotMapped(u32),
+}
+
+impl Error {
+    /// Whether this is simply not a Go program, which is nothing to report when searching all processes.
+    pub fn is_not_go(&self) -> bool {
+        match self {
+            Error::Go(error) => error.is_not_go(),
+            Error::Process(process::Error::NoExecutable(_) | process::Error::NoSuchProcess(_)) => true,
+            _ => false,
+        }
+    }
+}
+
+/// A Go binary and where its probes go.
+pub struct Target {
+    /// The binary.
+    pub binary: Binary,
+    file: File,
+    id: FileId,
+    probes: Vec<Probe>,
+}
+
+/// A process that is traced.
+pub struct Traced {
+    /// As it was when tracing began.
+    pub process: Process,
+    target: Rc<Target>,
+    /// What was added to the binary's addresses when it was mapped.
+    bias: u64,
+}
+
+/// All that is traced, and the means to trace more.
+pub struct Session {
+    probes: Probes,
+    kernel: Kernel,
+    /// By file; `None` for files that are no Go programs, so that they are read once only.
+    targets: HashMap<FileId, Option<Rc<Target>>>,
+    attachments: BTreeMap<(FileId, Option<NonZeroU32>), Attachment>,
+    /// The current process of each pid.
+    current: HashMap<u32, Rc<Traced>>,
+    instances: HashMap<InstanceId, Rc<Traced>>,
+    untraced: BTreeMap<u32, report::Process>,
+    warnings: Vec<String>,
+}
+
+impl Session {
+    /// Nothing is traced yet.
+    pub fn new(probes: Probes) -> Session {
+        Session {
+            probes,
+            kernel: running_kernel(),
+            targets: HashMap::new(),
+            attachments: BTreeMap::new(),
+            current: HashMap::new(),
+            instances: HashMap::new(),
+            untraced: BTreeMap::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    /// Reads a binary and plans its probes, or remembers having done so.
+    pub fn target(&mut self, file: File, path: &Path) -> Result<Rc<Target>, Error> {
+        let id = FileId::of(&file).map_err(|source| go::Error::io(path, source))?;
+        if let Some(Some(target)) = self.targets.get(&id) {
+            return Ok(target.clone());
+        }
+        let target = self.plan(file, id, path);
+        if target.as_ref().is_err_and(Error::is_not_go) {
+            self.targets.insert(id, None);
+        }
+        let target = Rc::new(target?);
+        self.targets.insert(id, Some(target.clone()));
+        Ok(target)
+    }
+
+    fn plan(&mut self, file: File, id: FileId, path: &Path) -> Result<Target, Error> {
+        let binary = Binary::open(&file, path)?;
+        let fail = |source| Error::Plan { path: path.to_path_buf(), source };
+        let sites = probe_sites::of(&binary, self.kernel, Placement::Cheapest).map_err(fail)?;
+        for site in sites.iter().filter(|site| site.cost == Cost::SingleStepped) {
+            self.warnings.push(format!(
+                "{}: no cheap instruction for a probe in {}, using {}: each hit costs the target ten times as much or more",
+                process::printable(path),
+                site.function,
+                site.instruction,
+            ));
+        }
+        if let Some(notice) = binary.layout_notice() {
+            self.warnings.push(format!("{}: {notice}", process::printable(path)));
+        }
+        let probes = probes_at(&binary, &sites);
+        Ok(Target { binary, file, id, probes })
+    }
+
+    /// Puts the probes of a binary in place, unless they already are.
+    pub fn attach(&mut self, target: &Target, scope: Scope) -> Result<(), Error> {
+        let key = match scope {
+            Scope::Everyone => (target.id, None),
+            Scope::Process(pid) => (target.id, Some(pid)),
+        };
+        if self.attachments.contains_key(&(target.id, None)) || self.attachments.contains_key(&key) {
+            return Ok(());
+        }
+        let attachment = self.probes.attach(&target.file, target.binary.path(), &target.probes, scope)?;
+        self.attachments.insert(key, attachment);
+        Ok(())
+    }
+
+    /// Starts to trace a process that runs already.
+    pub fn enter(&mut self, pid: u32, scope: Scope) -> Result<Rc<Traced>, Error> {
+        let (process, file) = Process::open(pid)?;
+        let path = process.exe.clone();
+        let target = self.target(file, &path)?;
+        self.attach(&target, scope)?;
+        self.know(process, target)
+    }
+
+    /// Takes note of a process of a binary that has its probes.
+    pub fn know(&mut self, process: Process, target: Rc<Target>) -> Result<Rc<Traced>, Error> {
+        let pid = process.pid;
+        let bias = process::mappings(pid, target.id)?
+            .iter()
+            .find_map(|mapping| target.binary.image().load_bias(mapping.start, mapping.file_offset))
+            .ok_or(Error::NotMapped(pid))?;
+        let traced = Rc::new(Traced { process, target, bias });
+        self.untraced.remove(&pid);
+        self.current.insert(pid, traced.clone());
+        Ok(traced)
+    }
+
+    /// A process that some file's probes may see: names it if its file is one of those.
+    pub fn recognise(&mut self, pid: u32) -> Option<Rc<Traced>> {
+        let (process, file) = Process::open(pid).ok()?;
+        let target = self.targets.get(&FileId::of(&file).ok()?)?.clone()?;
+        self.know(process, target).ok()
+    }
+
+    /// Whether a file is known to be no Go program.
+    pub fn is_no_go(&self, file: FileId) -> bool {
+        matches!(self.targets.get(&file), Some(None))
+    }
+
+    /// Whether a binary's probes are in place for every process.
+    pub fn has_probes(&self, file: FileId) -> bool {
+        self.attachments.contains_key(&(file, None))
+    }
+
+    /// The process that has this id now.
+    pub fn current(&self, pid: u32) -> Option<&Rc<Traced>> {
+        self.current.get(&pid)
+    }
+
+    /// A process executes another image, or ended: what was known of its pid is history.
+    pub fn forget(&mut self, pid: u32) {
+        self.current.remove(&pid);
+    }
+
+    /// Gives names to the instances that the tracker has seen appear.
+    pub fn bind(&mut self, tracker: &mut Tracker) {
+        for id in tracker.take_new() {
+            let Some(pid) = tracker.instance(id).map(|instance| instance.pid) else { continue };
+            if let Some(traced) = self.current.get(&pid).cloned().or_else(|| self.recognise(pid)) {
+                self.instances.insert(id, traced);
+            }
+        }
+    }
+
+    /// Remembers for the report that a process is not traced, and why.
+    pub fn refuse(&mut self, pid: u32, error: &Error) {
+        let process = Process::look(pid).ok();
+        self.untraced.insert(
+            pid,
+            report::Process {
+                pid,
+                exe: process.as_ref().map(|process| process.exe.to_string_lossy().into_owned()),
+                command: process.map(|process| process.command),
+                mode: report::Mode::Unsupported,
+                detail: Some(error.to_string()),
+                ..report::Process::default()
+            },
+        );
+    }
+
+    /// The processes that are not traced, with the reasons.
+    pub fn untraced(&self) -> Vec<report::Process> {
+        self.untraced.values().cloned().collect()
+    }
+
+    /// What the user should know about the probes, once.
+    pub fn take_warnings(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.warnings)
+    }
+
+    /// Processes that are traced now.
+    pub fn processes(&self) -> impl Iterator<Item = &Rc<Traced>> {
+        self.current.values()
+    }
+
+    /// Binaries that have probes.
+    pub fn binaries(&self) -> Vec<&Target> {
+        let mut ids: Vec<FileId> = self.attachments.keys().map(|(id, _)| *id).collect();
+        ids.dedup();
+        ids.iter().filter_map(|id| self.targets.get(id)?.as_deref()).collect()
+    }
+
+    /// What the kernel counted.
+    pub fn counters(&self) -> kernel::Counters {
+        self.probes.counters()
+    }
+
+    /// Reports exec, fork and exit through the ring from now on.
+    pub fn watch_processes(&mut self) -> Result<(), Error> {
+        Ok(self.probes.watch_processes()?)
+    }
+
+    /// Takes all probes off. Waits for the kernel once, not once for each probe.
+    pub fn detach(&mut self) {
+        let attachments = std::mem::take(&mut self.attachments);
+        kernel::detach_all(attachments.into_values());
+    }
+}
+
+/// Where and how the kernel is to put each planned site.
+fn probes_at(binary: &Binary, sites: &[go::plan::Site]) -> Vec<Probe> {
+    let layout = binary.layout();
+    sites
+        .iter()
+        .filter_map(|site| {
+            let cookie = Cookie {
+                register: site.register,
+                goid: layout.goid,
+                parent: layout.parent.unwrap_or(0),
+                gopc: layout.gopc,
+                startpc: layout.startpc,
+                m: layout.m,
+                curg: layout.curg,
+            };
+            let program = match site.purpose {
+                Purpose::Creation => Program::Created,
+                Purpose::Exit | Purpose::CoroutineExit => Program::Exited,
+            };
+            Some(Probe { program, file_offset: binary.vaddr_to_file_offset(site.address)?, cookie })
+        })
+        .collect()
+}
+
+/// What the running kernel does with probes.
+pub fn running_kernel() -> Kernel {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
+    Kernel::from_version(numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+impl Traced {
+    /// The process's binary.
+    pub fn binary(&self) -> &Binary {
+        &self.target.binary
+    }
+
+    /// What was added to the binary's addresses when it was mapped.
+    pub fn bias(&self) -> u64 {
+        self.bias
+    }
+
+    /// When the process started, on the boot-time clock in ns, as precise as the kernel's ticks.
+    pub fn start_ns(&self) -> u64 {
+        self.process.start_ticks.saturating_mul(1_000_000_000 / procfs::ticks_per_second().max(1))
+    }
+}
+
+impl report::Sources for Session {
+    fn process(&self, instance: &Instance) -> report::Process {
+        let Some(traced) = self.instances.get(&instance.id) else { return report::Process::default() };
+        let binary = traced.binary();
+        let info = binary.build_info();
+        report::Process {
+            start_time: Some(rfc3339(traced.process.start_time)),
+            exe: Some(traced.process.exe.to_string_lossy().into_owned()),
+            command: Some(traced.process.command.clone()),
+            build_id: binary.build_id().map(str::to_owned),
+            go: Some(report::Go {
+                version: Some(info.version_text.clone()),
+                module: info.module.clone(),
+                module_version: info.module_version.clone(),
+                revision: info.revision.clone(),
+                stripped: Some(binary.is_stripped()),
+            }),
+            ..report::Process::default()
+        }
+    }
+
+    fn creation_site(&self, instance: &Instance, gopc: u64) -> Option<report::Frame> {
+        let traced = self.instances.get(&instance.id)?;
+        traced.binary().go_statement(gopc.wrapping_sub(traced.bias)).map(frame)
+    }
+
+    fn entry(&self, instance: &Instance, startpc: u64) -> Option<report::Frame> {
+        let traced = self.instances.get(&instance.id)?;
+        traced.binary().entry_function(startpc.wrapping_sub(traced.bias)).map(frame)
+    }
+
+    fn is_system(&self, instance: &Instance, startpc: u64) -> bool {
+        self.instances
+            .get(&instance.id)
+            .is_some_and(|traced| traced.binary().is_system(startpc.wrapping_sub(traced.bias)))
+    }
+}
+
+fn frame(frame: go::pclntab::Frame) -> report::Frame {
+    report::Frame { function: frame.function, file: frame.file, line: frame.line }
+}
+
+fn rfc3339(time: SystemTime) -> String {
+    humantime::format_rfc3339_millis(time).to_string()
+}
+
+/// Whether a process is wanted and by which of the selectors' ways, from a look at it.
+pub fn is_wanted(targets: &Targets, pid: u32, session: &Session) -> Option<FileId> {
+    let (process, file) = Process::open(pid).ok()?;
+    let id = FileId::of(&file).ok()?;
+    (!session.is_no_go(id) && targets.match_process(&process, id)).then_some(id)
+}
