@@ -224,7 +224,8 @@ impl Image {
         let table = self.map.get(self.relocations.file.clone()).unwrap_or_default();
         let mut entries = table.as_chunks::<24>().0;
         if let Some(sorted) = entries.get(..self.relocations.sorted).filter(|sorted| !sorted.is_empty()) {
-            let before = |end: u64| sorted.partition_point(|entry| u64_at(entry, 0).is_some_and(|at| at < end));
+            let before =
+                |end: u64| sorted.partition_point(|entry| u64_at(entry, 0).is_some_and(|at| at < end));
             entries = sorted.get(before(range.start)..before(range.end)).unwrap_or_default();
         }
         entries.iter().filter_map(move |entry| {

@@ -51,7 +51,8 @@ impl Header {
         };
         let mut old = false;
         let mut scanned = || {
-            let readable = image.segments().iter().filter_map(|s| Some((s.vaddr, image.bytes_from(s.vaddr)?)));
+            let readable =
+                image.segments().iter().filter_map(|s| Some((s.vaddr, image.bytes_from(s.vaddr)?)));
             readable.into_iter().find_map(|(vaddr, bytes)| {
                 let skip = (vaddr.wrapping_neg() % 8) as usize;
                 let words = bytes.get(skip..)?.as_chunks::<8>().0.iter().enumerate();
