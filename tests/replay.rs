@@ -1,1 +1,212 @@
-//! Recorded events in, reports out; needs no root.
+//! Recorded events in, reports out: bytes as the kernel writes them are decoded, tracked, judged and written, and what
+//! comes out is compared with `tests/golden/`. Needs no root.
+//!
+//! After a change that is meant: `GOLIFE_GOLDEN=update cargo test --test replay`, then read the diff.
+
+#[path = "replay/record.rs"]
+mod record;
+
+use golife::output::hist::{self, Hist};
+use golife::output::text::{self, Text};
+use golife::output::{human, json};
+use golife::report::{Report, Selection, Sort};
+use golife::tracker::{Existing, Limits, Loss};
+use record::{MS, Recording, S, golden, plain};
+
+const LEAK: u64 = 0x48_1010;
+const SERVE: u64 = 0x48_2020;
+const POOL: u64 = 0x48_3030;
+
+fn text(report: &Report, table: bool) -> String {
+    plain(|out| text::write(report, &Text { width: 100, table }, out))
+}
+
+fn json(report: &Report) -> String {
+    plain(|out| json::write(report, out))
+}
+
+/// A server that handles requests, runs a pool, and leaks a subscriber now and then.
+fn server() -> Recording {
+    let mut run = Recording::new(4242);
+    run.create(0, 1, 0, 0x1000);
+    (0..4).for_each(|worker| run.create(MS * (1 + worker), 10 + worker, 1, POOL));
+    let mut goid = 100;
+    for at in 0..3_000u64 {
+        let now = 10 * MS * at + 5 * MS;
+        run.create(now, goid, 1, SERVE);
+        run.exit(now + 2 * MS + (at * 7919 % 97) * MS / 10, goid);
+        if at % 14 == 0 {
+            run.create(now + MS, goid + 1, goid, LEAK);
+        }
+        goid += 2;
+    }
+    run
+}
+
+#[test]
+fn a_leaking_site_is_named() {
+    let report = server().report(30 * S);
+    golden("leak.txt", &text(&report, false));
+    golden("leak-trace.txt", &text(&report, true));
+    golden("leak.json", &json(&report));
+    let again = json::read(&json(&report)).expect("a report that was written can be read");
+    assert_eq!(again, report);
+}
+
+#[test]
+fn a_burst_is_healthy() {
+    let mut run = Recording::new(4242);
+    run.create(0, 1, 0, 0x1000);
+    for at in 0..5_000u64 {
+        run.create(5 * S + at * MS / 10, 10 + at, 1, SERVE);
+        run.exit(5 * S + at * MS / 10 + 800 * MS + at * MS / 7, 10 + at);
+    }
+    golden("burst.txt", &text(&run.report(30 * S), true));
+}
+
+#[test]
+fn a_pid_that_is_used_again_is_another_process() {
+    let mut run = Recording::new(4242);
+    run.create(0, 1, 0, 0x1000);
+    run.create(MS, 7, 1, SERVE);
+    run.process_exit(3 * S);
+    run.create(20 * S, 1, 0, 0x1000);
+    run.create(20 * S + MS, 7, 1, SERVE);
+    run.exit(20 * S + 5 * MS, 7);
+    golden("pid-reuse.json", &json(&run.report(30 * S)));
+}
+
+#[test]
+fn an_exec_ends_what_ran_before() {
+    let mut run = Recording::new(4242);
+    run.create(0, 1, 0, 0x1000);
+    (2..6).for_each(|goid| run.create(goid * MS, goid, 1, SERVE));
+    run.exec(10 * S);
+    run.create(10 * S + MS, 1, 0, 0x1000);
+    run.create(10 * S + 2 * MS, 3, 1, POOL);
+    run.exit(10 * S + 4 * MS, 3);
+    golden("exec.json", &json(&run.report(30 * S)));
+    golden("exec.txt", &text(&run.report(30 * S), true));
+}
+
+#[test]
+fn a_lost_creation_is_an_unmatched_exit() {
+    let mut run = Recording::new(4242);
+    run.create(0, 1, 0, 0x1000);
+    (2..50).for_each(|goid| run.create(goid * 100 * MS, goid, 1, SERVE));
+    run.lost(20 * S, Loss { created: 2, ..Loss::default() });
+    (2..52).for_each(|goid| run.exit(20 * S + goid * MS, goid));
+    let report = run.report(30 * S);
+    assert_eq!((report.loss.dropped, report.loss.unmatched_exits), (2, 2));
+    golden("lost-creation.txt", &text(&report, true));
+}
+
+#[test]
+fn a_lost_exit_is_found_by_a_scan() {
+    let mut run = Recording::new(4242);
+    run.create(0, 1, 0, 0x1000);
+    (2..50).for_each(|goid| run.create(goid * 100 * MS, goid, 1, SERVE));
+    (2..47).for_each(|goid| run.exit(10 * S + goid * MS, goid));
+    run.lost(12 * S, Loss { exited: 3, ..Loss::default() });
+    let phantoms = run.report(13 * S).processes[0].goroutines.live;
+    let list = vec![Existing { goid: 1, parent: 0, gopc: 0x1000, startpc: 0x1000 }];
+    run.reconcile(14 * S, 15 * S, list);
+    let report = run.report(30 * S);
+    assert_eq!((phantoms, report.processes[0].goroutines.live, report.loss.reconciled), (3, 0, 3));
+    golden("lost-exit.txt", &text(&report, true));
+}
+
+#[test]
+fn coroutines_are_short_and_many() {
+    let mut run = Recording::new(4242);
+    run.create(0, 1, 0, 0x1000);
+    for at in 0..20_000u64 {
+        run.create(MS + at * MS, 10 + at, 1, SERVE);
+        run.exit(MS + at * MS + 900 + at % 400, 10 + at);
+    }
+    let report = run.report(30 * S);
+    golden("iter-pull.txt", &text(&report, true));
+    let sites = hist::merge(std::slice::from_ref(&report)).expect("its own histograms");
+    golden(
+        "iter-pull-hist.txt",
+        &plain(|out| hist::write(&sites, &Hist { width: 100, top: 1, scale: None }, out)),
+    );
+}
+
+#[test]
+fn sites_beyond_the_limit_share_a_row() {
+    let mut run = Recording::new(4242);
+    for site in 0..10_050u64 {
+        run.create(site * MS, 1 + site, 0, 0x10_0000 + site * 16);
+        run.exit(site * MS + 3 * MS, 1 + site);
+    }
+    let selection = Selection { sort: Sort::Created, top: Some(3), ..Selection::default() };
+    let report = run.report_with(30 * S, &selection);
+    assert_eq!(report.summary.sites, 10_001);
+    assert_eq!((report.summary.created, report.summary.exited), (10_050, 10_050));
+    golden("sites.txt", &text(&report, true));
+    golden("sites.json", &json(&report));
+}
+
+#[test]
+fn goroutines_from_before_have_an_age_of_at_least() {
+    let mut run = Recording::existing(4242);
+    let old = |goid| Existing { goid, parent: 1, gopc: LEAK, startpc: LEAK + 0x800 };
+    run.adopt(S / 2, S, (2..1_000).map(old).collect());
+    for at in 0..200u64 {
+        run.create(S + at * 140 * MS, 2_000 + at, 1, LEAK);
+        if at % 4 == 0 {
+            run.exit(S + at * 140 * MS, 2 + at);
+        }
+    }
+    golden("adopted.txt", &text(&run.report(30 * S), false));
+}
+
+#[test]
+fn several_processes_are_told_apart() {
+    let mut run = server();
+    run.of(77).create(100 * MS, 1, 0, 0x1000);
+    for at in 0..300 {
+        run.create(200 * MS + at * 90 * MS, 10 + at, 1, SERVE);
+        run.exit(200 * MS + at * 90 * MS + 40 * MS, 10 + at);
+    }
+    run.process_exit(29 * S);
+    golden("processes.txt", &text(&run.report(30 * S), true));
+}
+
+#[test]
+fn a_histogram_shows_what_ended_and_what_lives() {
+    let report = server().report(30 * S);
+    let saved = json::read(&json(&report)).expect("a saved report");
+    let one = hist::merge(&[saved.clone()]).expect("its histograms");
+    let two = hist::merge(&[saved, report]).expect("both reports' histograms");
+    assert_eq!(two[0].lifetimes.count(), 2 * one[0].lifetimes.count());
+    assert_eq!(two[0].lifetimes.max_ns(), one[0].lifetimes.max_ns());
+    let hist = Hist { width: 100, top: 10, scale: Some(2.0) };
+    golden("hist.txt", &plain(|out| hist::write(&one, &hist, out)));
+}
+
+#[test]
+fn a_budget_that_is_used_up_is_said() {
+    let mut run = Recording::new(4242).limits(Limits { max_goroutines: 100, ..Limits::default() });
+    (0..300u64).for_each(|at| run.create(at * 50 * MS, 1 + at, 1, LEAK));
+    golden("budget.txt", &text(&run.report(30 * S), true));
+}
+
+#[test]
+fn a_hostile_name_cannot_control_the_terminal() {
+    let mut run = server();
+    run.command = "api \x1b]0;owned\x07\n--port 80".into();
+    let report = run.report(30 * S);
+    assert!(text(&report, true).chars().all(|char| char == '\n' || !char.is_control()));
+    assert_eq!(human::width("π"), 1);
+}
+
+#[test]
+fn narrow_terminals_get_narrow_lines() {
+    let report = server().report(30 * S);
+    let narrow = plain(|out| text::write(&report, &Text { width: 60, table: false }, out));
+    let longest = narrow.lines().map(human::width).max().unwrap_or(0);
+    assert!(longest <= 60, "{longest} columns:\n{narrow}");
+    golden("narrow.txt", &narrow);
+}

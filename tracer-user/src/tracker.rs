@@ -110,6 +110,7 @@ pub struct Tracker {
     fresh: Vec<InstanceId>,
     gone: VecDeque<InstanceId>,
     timeline: Timeline,
+    last_tick_ns: u64,
     loss: Loss,
     forgotten: u64,
     late: u64,
@@ -127,6 +128,7 @@ impl Tracker {
             fresh: Vec::new(),
             gone: VecDeque::new(),
             timeline: Timeline::default(),
+            last_tick_ns: 0,
             loss: Loss::default(),
             forgotten: 0,
             late: 0,
@@ -174,6 +176,7 @@ impl Tracker {
 
     /// Samples the live count of every site. Call it at a regular pace.
     pub fn tick(&mut self, now_ns: u64) {
+        self.last_tick_ns = now_ns;
         let tick = self.timeline.tick(now_ns);
         if tick == Tick::Skip {
             return;
@@ -230,16 +233,22 @@ impl Tracker {
     /// Takes in the goroutines that existed at attach: their age is at least the time since then. `now_ns` is when the
     /// scan ended. Events of the time of the scan may be applied before or after.
     pub fn adopt(&mut self, pid: u32, list: impl Iterator<Item = Existing>, now_ns: u64) {
-        if let Some((instance, budget)) = self.current(pid) {
-            instance.apply_list(list, now_ns, Missing::Keep, budget);
-        }
+        self.apply_list(pid, list, now_ns, Missing::Keep);
     }
 
     /// Compares the table with the runtime's list: what was born before the scan began and is not listed is removed, what
     /// is listed and not known is added; both are counted. Call [`Tracker::begin_scan`] before the scan.
     pub fn reconcile(&mut self, pid: u32, list: impl Iterator<Item = Existing>, now_ns: u64) {
+        self.apply_list(pid, list, now_ns, Missing::Remove);
+    }
+
+    fn apply_list(&mut self, pid: u32, list: impl Iterator<Item = Existing>, now_ns: u64, missing: Missing) {
+        let last_tick_ns = self.last_tick_ns;
         if let Some((instance, budget)) = self.current(pid) {
-            instance.apply_list(list, now_ns, Missing::Remove, budget);
+            if instance.has_unknown_goroutines() {
+                instance.complete_from_ns = now_ns.max(last_tick_ns + 1);
+            }
+            instance.apply_list(list, now_ns, missing, budget);
         }
     }
 

@@ -42,7 +42,7 @@ pub fn duration(ns: u64) -> String {
     format!("{} {name}", text.strip_suffix(".0").unwrap_or(&text))
 }
 
-/// A rate for each second: `0.04/s`, `12/s`, `1,204/s`.
+/// A rate for each second: `0.04/s`, `1.2/s`, `1,204/s`.
 pub fn rate(per_second: f64) -> String {
     if per_second >= 99.5 {
         format!("{}/s", count(per_second.round() as u64))
@@ -50,8 +50,10 @@ pub fn rate(per_second: f64) -> String {
         format!("{per_second:.0}/s")
     } else if per_second >= 0.095 {
         format!("{per_second:.1}/s")
+    } else if per_second >= 0.005 {
+        format!("{per_second:.2}/s")
     } else if per_second > 0.0 {
-        format!("{}/h", count((per_second * 3_600.0).ceil() as u64))
+        "< 0.01/s".into()
     } else {
         "0/s".into()
     }
@@ -93,9 +95,46 @@ pub fn clean(text: &str) -> String {
     clean
 }
 
+/// A function without the directories of its package: `example.com/api/hub.(*Hub).Run` is `hub.(*Hub).Run`.
+pub fn short_function(name: &str) -> &str {
+    let path = name.find(['(', '[']).map_or(name, |end| &name[..end]);
+    path.rfind('/').map_or(name, |slash| &name[slash + 1..])
+}
+
 /// The last component of a path: `/src/hub.go` is `hub.go`.
 pub fn file_name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
+}
+
+/// Parts beside each other, as many a line as fit; one that is too long alone is broken at spaces.
+pub fn fill(parts: &[String], most: usize) -> Vec<String> {
+    const GAP: &str = "   ";
+    let mut lines: Vec<String> = Vec::new();
+    for part in parts {
+        match lines.last_mut().filter(|line| width(line) + GAP.len() + width(part) <= most) {
+            Some(line) => {
+                line.push_str(GAP);
+                line.push_str(part);
+            }
+            None => lines.extend(wrap(part, most)),
+        }
+    }
+    lines
+}
+
+/// A line broken at spaces.
+pub fn wrap(text: &str, most: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut().filter(|line| width(line) + 1 + width(word) <= most) {
+            Some(line) => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            None => lines.push(word.to_string()),
+        }
+    }
+    lines
 }
 
 /// Columns that a text takes in a terminal, near enough: one for each char.
@@ -149,7 +188,10 @@ mod tests {
 
     #[test]
     fn rates_and_bytes() {
-        assert_eq!([0.0, 0.01, 0.5, 12.3, 1_204.4].map(rate), ["0/s", "36/h", "0.5/s", "12/s", "1,204/s"]);
+        assert_eq!(
+            [0.0, 0.001, 0.04, 0.5, 12.3, 1_204.4].map(rate),
+            ["0/s", "< 0.01/s", "0.04/s", "0.5/s", "12/s", "1,204/s"]
+        );
         assert_eq!([12, 1_536, 15 << 20, 1023 << 20].map(bytes), ["12 B", "1.5 KiB", "15 MiB", "1023 MiB"]);
     }
 
@@ -157,6 +199,26 @@ mod tests {
     fn foreign_text_cannot_control_the_terminal() {
         assert_eq!(clean("a\x1b[31mb\n\u{202e}c"), "a\\u{1b}[31mb\\n\\u{202e}c");
         assert!(width(&clean(&"x".repeat(10_000))) < 500);
+    }
+
+    #[test]
+    fn functions_lose_their_directories() {
+        let cases = [
+            ("example.com/api/hub.(*Hub).Run.func1", "hub.(*Hub).Run.func1"),
+            ("example.com/a.F[example.com/b.T]", "a.F[example.com/b.T]"),
+            ("net/http.(*Server).Serve", "http.(*Server).Serve"),
+            ("main.main", "main.main"),
+        ];
+        for (name, want) in cases {
+            assert_eq!(short_function(name), want);
+        }
+    }
+
+    #[test]
+    fn long_lines_break_between_parts_or_at_spaces() {
+        let parts = ["live 1,903", "oldest 4 h", "averyveryverylongword of two"].map(String::from);
+        assert_eq!(fill(&parts, 26), ["live 1,903   oldest 4 h", "averyveryverylongword of", "two"]);
+        assert_eq!(wrap("averyveryverylongword x", 5), ["averyveryverylongword", "x"]);
     }
 
     #[test]

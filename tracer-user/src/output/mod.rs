@@ -1,3 +1,10 @@
-//! Everything that shows a report: one file each, one report for all.
+//! Everything that shows a report: one file each, the same report for all.
+//!
+//! Outputs write to what they are given and never decide whether that is a terminal: text is styled with ANSI escapes
+//! throughout, so hand it to `anstream::AutoStream`, which strips them where they do not belong.
 
+pub mod hist;
 pub mod human;
+pub mod json;
+mod style;
+pub mod text;

@@ -26,6 +26,8 @@ pub struct Instance {
     pub existed: bool,
     /// Until when a scan read the goroutines that existed, boot time in ns; `None` if none did.
     pub scanned_ns: Option<u64>,
+    /// From when on samples of live counts are complete, boot time in ns.
+    pub complete_from_ns: u64,
     /// When and how it ended.
     pub ended: Option<(u64, End)>,
     /// Exits of goroutines from before tracing that no scan had seen.
@@ -84,6 +86,7 @@ impl Instance {
             first_seen_ns: now_ns,
             existed: true,
             scanned_ns: None,
+            complete_from_ns: now_ns,
             ended: None,
             unattributed_exits: 0,
             unmatched_exits: 0,
@@ -105,11 +108,6 @@ impl Instance {
     /// Its sites; the index is the [`SiteId`].
     pub fn sites(&self) -> &[Site] {
         &self.sites
-    }
-
-    /// From when on its live counts are complete, boot time in ns.
-    pub fn observed_from_ns(&self) -> u64 {
-        self.scanned_ns.unwrap_or(self.first_seen_ns).max(self.first_seen_ns)
     }
 
     /// Whether goroutines from before tracing may exist that nothing is known of.
@@ -290,7 +288,7 @@ impl Instance {
     pub fn series_of(&self, site: SiteId, timeline: &Timeline, now_ns: u64) -> Vec<(u64, u64)> {
         let Some(counts) = self.sites.get(site.0 as usize) else { return Vec::new() };
         let until = self.ended.map_or(now_ns, |(time, _)| time).min(now_ns);
-        let mut points = counts.series.points(timeline, self.observed_from_ns(), until);
+        let mut points = counts.series.points(timeline, self.complete_from_ns, until);
         if points.last().is_none_or(|&(time, _)| time < until) {
             points.push((until, counts.live));
         }

@@ -165,6 +165,8 @@ pub fn judge(facts: &Facts) -> Verdict {
         None => without_finding(facts),
     };
     if facts.untracked > 0 {
+        // What became of them is not known, so nothing good can be said.
+        verdict.level = if verdict.level == Level::Healthy { Level::Unknown } else { verdict.level };
         let text = format!("{} more were counted, not followed: memory budget", count(facts.untracked));
         verdict.evidence.push(Evidence::new("untracked", text));
     }

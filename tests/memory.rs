@@ -1,0 +1,108 @@
+//! What the tracker keeps, weighed by an allocator that counts: bytes for each living goroutine, bytes for each site.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use golife::decode::{Event, What};
+use golife::lifetimes::{Durations, HIGHEST_NS};
+use golife::tracker::{Limits, Tracker};
+
+/// Counts what the thread holds, so that tests can run beside each other.
+struct Scales;
+
+thread_local! {
+    static HELD: Cell<(isize, isize)> = const { Cell::new((0, 0)) };
+}
+
+fn weigh(bytes: isize) {
+    HELD.with(|held| {
+        let (now, most) = held.get();
+        held.set((now + bytes, most.max(now + bytes)));
+    });
+}
+
+// SAFETY: hands everything to the system's allocator; the counters are a thread-local of plain numbers.
+unsafe impl GlobalAlloc for Scales {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        weigh(layout.size() as isize);
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        weigh(-(layout.size() as isize));
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static SCALES: Scales = Scales;
+
+/// (bytes held now, most since the last call)
+fn held() -> (isize, isize) {
+    HELD.with(|held| {
+        let (now, most) = held.get();
+        held.set((now, now));
+        (now, most)
+    })
+}
+
+fn create(tracker: &mut Tracker, goid: u64) {
+    let what = What::Created { goid, parent: 1, gopc: 0x1000 + goid % 50, startpc: 0x2000 };
+    tracker.apply(&Event { time_ns: goid, pid: 7, what });
+}
+
+#[test]
+fn a_million_goroutines_take_at_most_64_bytes_each() {
+    let mut tracker = Tracker::new(Limits::default());
+    create(&mut tracker, 1);
+    let (empty, _) = held();
+    let mut worst = 0.0f64;
+    for goid in 2..=1_000_000u64 {
+        create(&mut tracker, goid);
+        if goid >= 100_000 {
+            worst = worst.max((held().1 - empty) as f64 / goid as f64);
+        }
+    }
+    let each = (held().0 - empty) as f64 / 1e6;
+    println!("{each:.1} bytes a goroutine at a million, {worst:.1} at the worst moment of growth");
+    assert!(each <= 64.0 && worst <= 128.0, "{each} bytes a goroutine, {worst} while growing");
+
+    let before = held().0;
+    tracker.instances().for_each(|instance| drop(instance.living(2_000_000)));
+    let report = (held().1 - before) as f64 / 1e6;
+    println!("{report:.1} bytes a goroutine more for a moment while a report is made");
+    assert!(each + report <= 64.0, "{report} bytes a goroutine more for a report");
+
+    for goid in 1..1_000_000u64 {
+        tracker.apply(&Event { time_ns: 2_000_000, pid: 7, what: What::Exited { goid } });
+    }
+    let left = held().0 - empty;
+    assert!(left < 1_000_000, "{left} bytes left for one goroutine");
+}
+
+#[test]
+fn ten_thousand_sites_with_all_lifetimes_take_at_most_128_megabytes() {
+    let (before, _) = held();
+    let mut sites = vec![Durations::default(); 10_000];
+    for (at, site) in sites.iter_mut().enumerate() {
+        // From 64 ns to 30 days, and one bin fuller than its counter holds at every tenth site.
+        let mut ns = 64u64;
+        while ns < HIGHEST_NS {
+            site.record(ns);
+            ns *= 2;
+        }
+        if at % 10 == 0 {
+            (0..70_000).for_each(|_| site.record(1_000_000));
+        }
+    }
+    let (after, most) = held();
+    println!(
+        "{:.1} MB for 10,000 sites, {:.1} MB at most",
+        (after - before) as f64 / 1e6,
+        (most - before) as f64 / 1e6
+    );
+    assert!(most - before <= 128_000_000, "{} bytes", most - before);
+    assert!(sites.iter().step_by(10).all(|site| site.count() > 70_000));
+}

@@ -1,0 +1,213 @@
+//! Makes a recording: events as bytes, and between them what else a pipeline tells the tracker.
+
+use std::io::{self, Write};
+use std::time::{Duration, SystemTime};
+
+use golife::decode::{Event, What, decode, encode};
+use golife::report::{self, Frame, Go, Overhead, Process, Report, Run, Selection, Sources, Tool, Window};
+use golife::tracker::{Existing, Instance, Limits, Loss, Tracker};
+
+pub const MS: u64 = 1_000_000;
+pub const S: u64 = 1_000_000_000;
+
+/// Boot time in ns at which every recording begins.
+const START: u64 = 10_000 * S;
+
+enum Step {
+    Bytes(Vec<u8>),
+    Lost(Loss),
+    Begin(u32),
+    Adopt(u32, Vec<Existing>),
+    Reconcile(u32, Vec<Existing>),
+}
+
+/// Steps with their times since the begin, in any order.
+pub struct Recording {
+    pid: u32,
+    existing: bool,
+    limits: Limits,
+    steps: Vec<(u64, Step)>,
+    pub command: String,
+}
+
+impl Recording {
+    /// Of a process that starts while it is traced.
+    pub fn new(pid: u32) -> Recording {
+        let command = "api --port 80".into();
+        Recording { pid, existing: false, limits: Limits::default(), steps: Vec::new(), command }
+    }
+
+    /// Of a process that runs already.
+    pub fn existing(pid: u32) -> Recording {
+        Recording { existing: true, ..Recording::new(pid) }
+    }
+
+    pub fn limits(self, limits: Limits) -> Recording {
+        Recording { limits, ..self }
+    }
+
+    /// From here on, of another process.
+    pub fn of(&mut self, pid: u32) -> &mut Recording {
+        self.pid = pid;
+        self
+    }
+
+    pub fn create(&mut self, at: u64, goid: u64, parent: u64, gopc: u64) {
+        self.event(at, What::Created { goid, parent, gopc, startpc: gopc + 0x800 });
+    }
+
+    pub fn exit(&mut self, at: u64, goid: u64) {
+        self.event(at, What::Exited { goid });
+    }
+
+    pub fn exec(&mut self, at: u64) {
+        self.event(at, What::Exec);
+    }
+
+    pub fn process_exit(&mut self, at: u64) {
+        self.event(at, What::ProcessExit);
+    }
+
+    pub fn lost(&mut self, at: u64, loss: Loss) {
+        self.steps.push((at, Step::Lost(loss)));
+    }
+
+    pub fn adopt(&mut self, begin: u64, end: u64, list: Vec<Existing>) {
+        self.steps.push((begin, Step::Begin(self.pid)));
+        self.steps.push((end, Step::Adopt(self.pid, list)));
+    }
+
+    pub fn reconcile(&mut self, begin: u64, end: u64, list: Vec<Existing>) {
+        self.steps.push((begin, Step::Begin(self.pid)));
+        self.steps.push((end, Step::Reconcile(self.pid, list)));
+    }
+
+    fn event(&mut self, at: u64, what: What) {
+        let event = Event { time_ns: START + at, pid: self.pid, what };
+        self.steps.push((at, Step::Bytes(encode(&event))));
+    }
+
+    /// The report `until` ns after the begin, sampled each second.
+    pub fn report(&self, until: u64) -> Report {
+        self.report_with(until, &Selection::default())
+    }
+
+    pub fn report_with(&self, until: u64, selection: &Selection) -> Report {
+        let mut steps: Vec<_> = self.steps.iter().filter(|(at, _)| *at <= until).collect();
+        steps.sort_by_key(|(at, _)| *at);
+        let mut tracker = Tracker::new(self.limits);
+        if self.existing {
+            tracker.process_started(self.pid, START - 3_600 * S, true, START);
+        }
+        let (mut next_tick, mut hits) = (0, 0);
+        for (at, step) in steps {
+            while next_tick <= *at {
+                tracker.tick(START + next_tick);
+                next_tick += S;
+            }
+            match step {
+                Step::Bytes(bytes) => {
+                    hits += 1;
+                    tracker.apply(&decode(bytes).expect("a recorded event decodes"));
+                }
+                Step::Lost(loss) => tracker.lost(*loss),
+                Step::Begin(pid) => tracker.begin_scan(*pid, START + at),
+                Step::Adopt(pid, list) => tracker.adopt(*pid, list.iter().copied(), START + at),
+                Step::Reconcile(pid, list) => tracker.reconcile(*pid, list.iter().copied(), START + at),
+            }
+        }
+        while next_tick <= until {
+            tracker.tick(START + next_tick);
+            next_tick += S;
+        }
+        report::build(&tracker, self, &run(until, hits), selection)
+    }
+}
+
+fn run(until: u64, hits: u64) -> Run {
+    // 2026-01-02T03:04:05Z
+    let end = SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_323_045);
+    Run {
+        tool: Tool {
+            version: "0.0.0".into(),
+            host: Some("node-7".into()),
+            kernel: Some("6.18.0".into()),
+            arch: "x86_64".into(),
+        },
+        window: Window { start_ns: START, end_ns: START + until, end },
+        overhead: Overhead {
+            probe_hits: Some(hits),
+            target_ns_per_hit: Some(820),
+            target_cpu_ns: Some(hits * 820),
+            golife_cpu_ns: Some(hits * 100),
+            targets_used_cpu_ns: Some(until),
+        },
+        untraced: Vec::new(),
+    }
+}
+
+/// Invented names for the addresses of this folder's recordings.
+impl Sources for Recording {
+    fn process(&self, instance: &Instance) -> Process {
+        Process {
+            exe: Some("/srv/api".into()),
+            command: Some(if instance.pid == 77 { "worker".into() } else { self.command.clone() }),
+            build_id: Some("abcdef".into()),
+            go: Some(Go {
+                version: Some("go1.26.8".into()),
+                module: Some("example.com/api".into()),
+                module_version: Some("v1.4.2".into()),
+                revision: None,
+                stripped: Some(false),
+            }),
+            ..Process::default()
+        }
+    }
+
+    fn creation_site(&self, _: &Instance, gopc: u64) -> Option<Frame> {
+        let frame = |function: &str, file: &str, line| {
+            Some(Frame {
+                function: function.into(),
+                file: Some(format!("/src/api/{file}")),
+                line: Some(line),
+            })
+        };
+        match gopc {
+            0x1000 => frame("runtime.main", "proc.go", 1),
+            crate::LEAK => frame("example.com/api/hub.(*Hub).Subscribe", "hub/hub.go", 88),
+            crate::SERVE => frame("main.serve", "main.go", 42),
+            crate::POOL => frame("main.startPool", "pool.go", 17),
+            _ => None,
+        }
+    }
+
+    fn entry(&self, instance: &Instance, startpc: u64) -> Option<Frame> {
+        let site = self.creation_site(instance, startpc - 0x800)?;
+        Some(Frame { function: format!("{}.func1", site.function), ..site })
+    }
+
+    fn is_system(&self, _: &Instance, startpc: u64) -> bool {
+        startpc == 0x1800
+    }
+}
+
+/// What is written, without styles.
+pub fn plain(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> String {
+    let mut bytes = Vec::new();
+    write(&mut anstream::StripStream::new(&mut bytes)).expect("writing to memory");
+    String::from_utf8(bytes).expect("text")
+}
+
+/// Compares with a file in `tests/golden`, or replaces it where asked to.
+pub fn golden(name: &str, got: &str) {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden").join(name);
+    if std::env::var_os("GOLIFE_GOLDEN").is_some_and(|value| value == "update") {
+        std::fs::write(&path, got).expect("tests/golden is writable");
+        return;
+    }
+    let want = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        want == got,
+        "\n{name} differs.\n--- want\n{want}\n--- got\n{got}\nif this is meant: GOLIFE_GOLDEN=update cargo test --test replay\n"
+    );
+}

@@ -1,0 +1,401 @@
+//! The report for people: what to act on first, one line for the rest, then what it cost and what is missing.
+
+use std::io::{self, Write};
+
+use super::human::{
+    bytes, clean, count, duration, file_name, fill, rate, short_function, shorten, width, wrap,
+};
+use super::style::{BOLD, DIM, of_level, paint};
+use crate::report::{Frame, Level, Mode, Process, Report, Site};
+
+/// How a report is written as text.
+#[derive(Clone, Copy, Debug)]
+pub struct Text {
+    /// Columns of the terminal.
+    pub width: usize,
+    /// Whether a table of the sites follows the findings.
+    pub table: bool,
+}
+
+/// Where the text of a block begins.
+const INDENT: usize = 9;
+/// Sites under watch that are shown each; the others are counted.
+const WATCHED: usize = 5;
+
+/// Writes the report. Every line is at most `text.width` columns wide, as far as names can be shortened.
+pub fn write(report: &Report, text: &Text, out: &mut dyn Write) -> io::Result<()> {
+    let page = Page { report, width: text.width.max(60), many: report.processes.len() > 1 };
+    page.heading(out)?;
+    page.findings(out)?;
+    page.verdicts(out)?;
+    if text.table {
+        page.table(out)?;
+    }
+    page.cost(out)?;
+    page.gaps(out)
+}
+
+struct Page<'report> {
+    report: &'report Report,
+    width: usize,
+    many: bool,
+}
+
+impl Page<'_> {
+    fn heading(&self, out: &mut dyn Write) -> io::Result<()> {
+        let mut any = false;
+        for process in &self.report.processes {
+            // The processes of a host are told apart where they matter: at their findings, or in their tables.
+            if !self.many || process.mode == Mode::Unsupported {
+                writeln!(out, "{}", self.name_of(process))?;
+                any = true;
+            }
+        }
+        if any { writeln!(out) } else { Ok(()) }
+    }
+
+    /// `pid 4242  api --port 80  go1.26.8, example.com/api v1.4.2`
+    fn name_of(&self, process: &Process) -> String {
+        let command = process.command.as_deref().or(process.exe.as_deref()).unwrap_or("?");
+        let go = process.go.iter().flat_map(|go| {
+            let module = go.module.as_ref().map(|module| match &go.module_version {
+                Some(version) => format!("{module} {version}"),
+                None => module.clone(),
+            });
+            [go.version.clone(), module]
+        });
+        let mut about: Vec<String> = go.flatten().map(|text| clean(&text)).collect();
+        match process.mode {
+            Mode::Traced => {}
+            Mode::Gone => about.push("ended".into()),
+            Mode::Scanned => about.push("only scanned".into()),
+            Mode::Unsupported => about.push("not traced".into()),
+        }
+        if let Some(detail) = &process.detail {
+            about.push(clean(detail));
+        }
+        let about = about.join(", ");
+        let room = self.width.saturating_sub(width(&about) + 18).max(20);
+        let command = shorten(&clean(command), room);
+        format!("pid {}  {}  {}", process.pid, paint(BOLD, command), paint(DIM, about))
+    }
+
+    fn sites(&self) -> impl Iterator<Item = (&Process, &Site)> {
+        self.report.processes.iter().flat_map(|process| process.sites.iter().map(move |site| (process, site)))
+    }
+
+    fn findings(&self, out: &mut dyn Write) -> io::Result<()> {
+        for level in [Level::Proven, Level::Suspect] {
+            for (process, site) in self.sites().filter(|(_, site)| site.verdict.level == level) {
+                self.block(process, site, out)?;
+                writeln!(out)?;
+            }
+        }
+        let watched: Vec<_> = self.sites().filter(|(_, site)| site.verdict.level == Level::Watch).collect();
+        for (process, site) in watched.iter().take(WATCHED) {
+            self.head(process, site, out)?;
+            let evidence =
+                site.verdict.evidence.first().map(|evidence| clean(&evidence.text)).unwrap_or_default();
+            self.parts(out, &[format!("live {}", count(site.live)), evidence])?;
+        }
+        if !watched.is_empty() {
+            writeln!(out)?;
+        }
+        Ok(())
+    }
+
+    /// The level, what the goroutines run, where they are created; on two lines where one is too short.
+    fn head(&self, process: &Process, site: &Site, out: &mut dyn Write) -> io::Result<()> {
+        let level = site.verdict.level;
+        let name = shorten(&function(&site.entry), self.width - INDENT);
+        let place = format!("created at {}", located(&site.site));
+        let pid = if self.many { format!("pid {}   ", process.pid) } else { String::new() };
+        let created = format!("{pid}{place}");
+        let label = paint(of_level(level), format_args!("{:<8}", level.name()));
+        if INDENT + width(&name) + 3 + width(&created) <= self.width {
+            return writeln!(out, "{label} {}   {created}", paint(BOLD, name));
+        }
+        writeln!(out, "{label} {}", paint(BOLD, name))?;
+        self.line(out, &created)
+    }
+
+    fn block(&self, process: &Process, site: &Site, out: &mut dyn Write) -> io::Result<()> {
+        self.head(process, site, out)?;
+        let net = site.created as i64 - site.exited.saturating_add(site.reconciled) as i64;
+        let sign = if net < 0 { '−' } else { '+' };
+        let window = duration(self.report.window.duration_ns);
+        let mut facts =
+            vec![format!("live {} ({sign}{} in {window})", count(site.live), count(net.unsigned_abs()))];
+        if let Some(oldest) = site.oldest {
+            let least = if oldest.at_least { "at least " } else { "" };
+            facts.push(format!("oldest {least}{}", duration(oldest.age_ns)));
+        }
+        facts.extend(site.stack_bytes.map(|stacks| format!("stacks {}", bytes(stacks))));
+        if let Some(lifetime) = &site.lifetime {
+            let (n, p50, p99) = (count(lifetime.count), duration(lifetime.p50_ns), duration(lifetime.p99_ns));
+            facts.push(format!("{n} others ended: half within {p50}, 99 % within {p99}"));
+        }
+        self.parts(out, &facts)?;
+        let waiting = site.waiting.iter().flatten().map(|waiting| {
+            let at = waiting.at.first().map(|frame| format!(" at {}", place(frame))).unwrap_or_default();
+            let all = if waiting.count == site.live { "all of them".into() } else { count(waiting.count) };
+            format!("{}{at} ({all})", clean(&waiting.reason))
+        });
+        self.list(out, "waits for", waiting)?;
+        let parents = site.parents.iter().take(1).filter(|parent| parent.frame != site.site);
+        let parents =
+            parents.map(|parent| format!("goroutines that were created at {}", located(&parent.frame)));
+        self.list(out, "by", parents)?;
+        self.list(out, "because", site.verdict.evidence.iter().map(|evidence| clean(&evidence.text)))?;
+        self.list(out, "do", site.verdict.advice.iter().map(|advice| clean(advice)))
+    }
+
+    /// A label and what it is about, one a line.
+    fn list(&self, out: &mut dyn Write, label: &str, items: impl Iterator<Item = String>) -> io::Result<()> {
+        const LABEL: usize = 11;
+        for (at, item) in items.enumerate() {
+            let label = if at == 0 { label } else { "" };
+            for (at, part) in wrap(&item, self.width - INDENT - LABEL).into_iter().enumerate() {
+                let label = paint(DIM, format_args!("{:<LABEL$}", if at == 0 { label } else { "" }));
+                writeln!(out, "{:INDENT$}{label}{part}", "")?;
+            }
+        }
+        Ok(())
+    }
+
+    fn line(&self, out: &mut dyn Write, text: &str) -> io::Result<()> {
+        self.parts(out, &[text.into()])
+    }
+
+    fn parts(&self, out: &mut dyn Write, parts: &[String]) -> io::Result<()> {
+        for part in fill(parts, self.width - INDENT) {
+            writeln!(out, "{:INDENT$}{part}", "")?;
+        }
+        Ok(())
+    }
+
+    /// `no leak found in …`, or how many sites have which verdict.
+    fn verdicts(&self, out: &mut dyn Write) -> io::Result<()> {
+        let summary = &self.report.summary;
+        let window = duration(self.report.window.duration_ns);
+        if summary.sites == 0 {
+            return writeln!(out, "no goroutine was created or ended in {window}");
+        }
+        if summary.proven + summary.suspect + summary.watch == 0 {
+            let (sites, noun) = (count(summary.sites), if summary.sites == 1 { "site" } else { "sites" });
+            let (created, exited) = (count(summary.created), count(summary.exited));
+            writeln!(out, "no leak found in {window}: {sites} {noun}, {created} created, {exited} ended")?;
+            if summary.healthy == summary.sites {
+                return Ok(());
+            }
+        }
+        let levels = Level::WORST_FIRST.into_iter().filter(|&level| summary.of(level) > 0).map(|level| {
+            let hint = match (level, summary.needs_ns) {
+                (Level::Unknown, Some(needs)) => {
+                    format!(" (window too short: try --for {})", argument(needs))
+                }
+                _ => String::new(),
+            };
+            format!("{} {}{hint}", paint(of_level(level), level.name()), count(summary.of(level)))
+        });
+        writeln!(out, "{}", levels.collect::<Vec<_>>().join("   "))
+    }
+
+    fn table(&self, out: &mut dyn Write) -> io::Result<()> {
+        for process in self.report.processes.iter().filter(|process| !process.sites.is_empty()) {
+            writeln!(out)?;
+            if self.many {
+                writeln!(out, "{}", self.name_of(process))?;
+            }
+            let head = Row::HEAD.map(String::from);
+            let rows: Vec<_> = process.sites.iter().map(Row::of).collect();
+            let mut widths = Row::HEAD.map(width);
+            for row in &rows {
+                for (at, cell) in row.cells.iter().enumerate() {
+                    widths[at] = widths[at].max(width(cell));
+                }
+            }
+            let used = 8 + widths.iter().map(|width| width + 2).sum::<usize>() + 2;
+            let room = self.width.saturating_sub(used).max(24);
+            let line = |cells: &[String; Row::CELLS]| -> String {
+                cells.iter().zip(widths).map(|(cell, width)| format!("  {cell:>width$}")).collect()
+            };
+            writeln!(
+                out,
+                "{}",
+                paint(DIM, format_args!("{:<8}{}  goroutine and where it is created", "", line(&head)))
+            )?;
+            for row in rows {
+                let label = paint(of_level(row.level), format_args!("{:<8}", row.level.name()));
+                writeln!(out, "{label}{}  {}", line(&row.cells), named(row.site, room))?;
+            }
+        }
+        let shown: u64 = self.report.processes.iter().map(|process| process.sites.len() as u64).sum();
+        if shown < self.report.summary.sites {
+            let (shown, all) = (count(shown), count(self.report.summary.sites));
+            writeln!(out, "{}", paint(DIM, format_args!("{shown} of {all} sites")))?;
+        }
+        Ok(())
+    }
+
+    fn cost(&self, out: &mut dyn Write) -> io::Result<()> {
+        let (overhead, window_ns) = (&self.report.overhead, self.report.window.duration_ns);
+        let lost = &self.report.loss;
+        let mut parts = Vec::new();
+        if let (Some(hits), Some(each), Some(spent)) =
+            (overhead.probe_hits, overhead.target_ns_per_hit, overhead.target_cpu_ns)
+        {
+            let (of, whose) = match overhead.targets_used_cpu_ns {
+                Some(used) if used > 0 => {
+                    (used, if self.many { "the targets' CPU" } else { "the target's CPU" })
+                }
+                _ => (window_ns, "one CPU"),
+            };
+            let share = percent(spent as f64 / of.max(1) as f64);
+            parts.push(format!("{} hits × {}: {share} of {whose}", count(hits), duration(each)));
+        }
+        if let Some(own) = overhead.golife_cpu_ns {
+            parts.push(format!("golife {}", percent(own as f64 / window_ns.max(1) as f64)));
+        }
+        let events = self.events();
+        parts.push(format!("lost {} of {} events", count(lost.dropped), count(events)));
+        writeln!(out)?;
+        for (at, part) in fill(&parts, self.width - INDENT).into_iter().enumerate() {
+            writeln!(out, "{} {part}", paint(DIM, format_args!("{:<8}", if at == 0 { "cost" } else { "" })))?;
+        }
+        Ok(())
+    }
+
+    fn events(&self) -> u64 {
+        let lost = &self.report.loss;
+        let seen = self.report.summary.created + self.report.summary.exited + lost.unmatched_exits;
+        self.report.overhead.probe_hits.unwrap_or(seen + lost.unattributed_exits + lost.dropped)
+    }
+
+    /// What the numbers leave out.
+    fn gaps(&self, out: &mut dyn Write) -> io::Result<()> {
+        let loss = &self.report.loss;
+        let mut gaps = Vec::new();
+        let mut gap = |n: u64, text: &str| {
+            if n > 0 {
+                gaps.push(format!("{} {text}", count(n)));
+            }
+        };
+        gap(loss.dropped, "events lost: counts are too low by them, lifetimes are exact all the same");
+        gap(loss.unmatched_exits, "exits without a creation: a creation was missed");
+        gap(loss.read_faults, "hits whose memory could not be read");
+        gap(loss.reconciled, "corrections by a scan of the runtime's own list");
+        gap(
+            loss.unattributed_exits,
+            "exits of goroutines from before tracing, created at sites that are not known",
+        );
+        gap(loss.untracked, "goroutines counted but not followed: memory budget, see --max-goroutines");
+        gap(loss.forgotten_processes, "ended processes left out: only the latest are kept");
+        let other = self.sites().filter(|(_, site)| site.other).count() as u64;
+        gap(other, "row(s) for sites beyond the limit: see --max-sites");
+        let unread =
+            |process: &&Process| process.mode == Mode::Traced && process.goroutines.at_attach.is_none();
+        let unread = self.report.processes.iter().filter(unread).count();
+        if unread > 0 {
+            let whose = if self.many { format!(" of {unread} processes") } else { String::new() };
+            gaps.push(format!("goroutines{whose} from before tracing are not counted as live"));
+        }
+        for (at, gap) in gaps.iter().enumerate() {
+            let label = paint(DIM, format_args!("{:<8}", if at == 0 { "missing" } else { "" }));
+            for (at, part) in wrap(gap, self.width - INDENT).into_iter().enumerate() {
+                let label = if at == 0 { label.clone() } else { format!("{:8}", "") };
+                writeln!(out, "{label} {part}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A line of the table.
+struct Row<'report> {
+    level: Level,
+    cells: [String; Row::CELLS],
+    site: &'report Site,
+}
+
+impl Row<'_> {
+    const CELLS: usize = 7;
+    const HEAD: [&'static str; Row::CELLS] = ["live", "created", "ended", "rate", "p50", "p99", "oldest"];
+
+    fn of(site: &Site) -> Row<'_> {
+        let lifetime = |ns: fn(&crate::report::Lifetime) -> u64| {
+            site.lifetime.as_ref().map_or("–".into(), |lifetime| duration(ns(lifetime)))
+        };
+        let oldest = site.oldest.map_or("–".into(), |oldest| {
+            format!("{}{}", if oldest.at_least { "≥ " } else { "" }, duration(oldest.age_ns))
+        });
+        let cells = [
+            count(site.live),
+            count(site.created),
+            count(site.exited),
+            site.created_per_s.map_or("–".into(), rate),
+            lifetime(|lifetime| lifetime.p50_ns),
+            lifetime(|lifetime| lifetime.p99_ns),
+            oldest,
+        ];
+        Row { level: site.verdict.level, cells, site }
+    }
+}
+
+/// What a site's goroutines run and where they are created, in at most `room` columns.
+fn named(site: &Site, room: usize) -> String {
+    let place = if site.site.file.is_some() { place(&site.site) } else { function(&site.site) };
+    let entry = function(&site.entry);
+    let name = shorten(&entry, room.saturating_sub(width(&place) + 2).max(12));
+    format!("{name}  {}", paint(DIM, place))
+}
+
+/// A function's name as it is shown.
+pub(super) fn function(frame: &Frame) -> String {
+    clean(short_function(&frame.function))
+}
+
+/// `hub.go:88 in hub.(*Hub).Subscribe`.
+pub(super) fn located(frame: &Frame) -> String {
+    format!("{} in {}", place(frame), function(frame))
+}
+
+/// `hub.go:88`, or as much as is known of it.
+pub(super) fn place(frame: &Frame) -> String {
+    match (&frame.file, frame.line) {
+        (Some(file), Some(line)) => format!("{}:{line}", clean(file_name(file))),
+        (Some(file), None) => clean(file_name(file)),
+        _ => "an unknown line".into(),
+    }
+}
+
+/// A fraction in percent with two digits that count.
+fn percent(fraction: f64) -> String {
+    let percent = fraction * 100.0;
+    match percent {
+        p if p >= 10.0 => format!("{p:.0} %"),
+        p if p >= 1.0 => format!("{p:.1} %"),
+        p if p >= 0.01 => format!("{p:.2} %"),
+        p if p > 0.0 => "< 0.01 %".into(),
+        _ => "0 %".into(),
+    }
+}
+
+/// A duration as one would type it: `5m`.
+fn argument(ns: u64) -> String {
+    humantime::format_duration(std::time::Duration::from_nanos(ns)).to_string().replace(' ', "")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentages_keep_two_digits() {
+        assert_eq!(
+            [0.0, 0.00001, 0.0003, 0.012, 0.5].map(percent),
+            ["0 %", "< 0.01 %", "0.03 %", "1.2 %", "50 %"]
+        );
+        assert_eq!(argument(300_000_000_000), "5m");
+    }
+}
