@@ -6,6 +6,7 @@
 //! - A record that does not fit is counted: loss is data.
 #![no_std]
 #![no_main]
+#![allow(missing_docs, reason = "the probe macros make public functions without any")]
 
 use aya_ebpf::{
     bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, pt_regs},
