@@ -1,1 +1,16 @@
-//! Real probes on real Go programs; needs root.
+//! Real probes on real Go programs. Needs root: `cargo xtask test`, or `sudo -E cargo test --test e2e`.
+//!
+//! Each Go program in `tests/fixtures` counts for itself what it starts and ends; golife must report the same, to
+//! the last goroutine. Every wait has a limit, and no child outlives its test.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+#[path = "e2e/counts.rs"]
+mod counts;
+#[path = "e2e/errors.rs"]
+mod errors;
+#[path = "e2e/processes.rs"]
+mod processes;
+#[path = "e2e/program.rs"]
+mod program;
+#[path = "e2e/support.rs"]
+mod support;

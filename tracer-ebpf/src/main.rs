@@ -6,6 +6,7 @@
 //! - A record that does not fit is counted: loss is data.
 #![no_std]
 #![no_main]
+#![allow(missing_docs, reason = "the probe macros make public functions without any")]
 
 use core::mem::MaybeUninit;
 

@@ -2,10 +2,13 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap::{
+    ArgGroup, Args, Parser, Subcommand, ValueEnum, ValueHint,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 use regex::Regex;
 
-use crate::{report::SortBy, verdict::Level};
+use crate::report::{Level, Sort};
 
 /// Shows where goroutines are created, when they end, and which ones never will: in running Go programs, without a
 /// change to them.
@@ -151,8 +154,8 @@ pub struct View {
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub output: Option<PathBuf>,
     /// Order of the sites
-    #[arg(long, value_enum, default_value_t = SortBy::Verdict)]
-    pub sort: SortBy,
+    #[arg(long, value_name = "BY", default_value = "verdict", value_parser = sort_parser())]
+    pub sort: Sort,
     /// Show only the first N sites of each process
     #[arg(long, value_name = "N")]
     pub top: Option<usize>,
@@ -160,7 +163,7 @@ pub struct View {
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub min_age: Option<Duration>,
     /// Exit with code 3 if a site is judged at this level or above
-    #[arg(long, value_name = "LEVEL", value_enum)]
+    #[arg(long, value_name = "LEVEL", value_parser = level_parser())]
     pub fail_on: Option<Level>,
     /// Show the runtime's own goroutines, too
     #[arg(long)]
@@ -188,6 +191,16 @@ pub enum Format {
     Json,
     /// One document a line at each interval, and one at the end
     Jsonl,
+}
+
+fn sort_parser() -> impl TypedValueParser<Value = Sort> {
+    PossibleValuesParser::new(Sort::NAMES.map(|(name, _)| name)).try_map(|name| name.parse::<Sort>())
+}
+
+fn level_parser() -> impl TypedValueParser<Value = Level> {
+    PossibleValuesParser::new(Level::WORST_FIRST.map(Level::name)).try_map(|name| {
+        Level::WORST_FIRST.into_iter().find(|level| level.name() == name).ok_or("no such level")
+    })
 }
 
 fn parse_duration(text: &str) -> Result<Duration, String> {

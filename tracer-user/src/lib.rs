@@ -7,6 +7,7 @@
 //! [`pipeline`] is the one place where all of it is wired.
 
 pub mod cli;
+pub mod commands;
 pub mod decode;
 pub mod doctor;
 pub mod go;
@@ -17,10 +18,13 @@ pub mod lifetimes;
 pub mod output;
 pub mod pipeline;
 pub mod process;
+pub mod progress;
 pub mod report;
 pub mod ring;
 pub mod selftest;
+pub mod session;
 pub mod sites;
 pub mod survival;
+pub mod targets;
 pub mod tracker;
 pub mod verdict;

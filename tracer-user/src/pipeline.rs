@@ -10,7 +10,7 @@ use std::{
     io::IsTerminal,
     num::NonZeroU32,
     process::{Child, ExitStatus},
-    rc::Rc,
+    sync::Arc,
     thread::JoinHandle,
     time::{Duration, SystemTime},
 };
@@ -38,7 +38,7 @@ use crate::{
     selftest,
     session::{self, Session, Traced, is_wanted},
     targets::{self, Targets},
-    tracker::{Limits, Loss, Tracker},
+    tracker::{Existing, Limits, Loss, Tracker},
 };
 
 /// Why there is no report.
@@ -128,6 +128,7 @@ pub fn trace(
             start_ns: 0,
             start_cpu: Duration::ZERO,
             calibration: None,
+            ns_per_hit: None,
             lifecycle: Vec::new(),
         };
         let outcome = pipeline.run(source, settings, scanned, tick).await;
@@ -149,15 +150,16 @@ struct Pipeline {
     start_ns: u64,
     start_cpu: Duration,
     calibration: Option<JoinHandle<Option<f64>>>,
+    /// What a hit costs a target, once that is measured.
+    ns_per_hit: Option<f64>,
     /// Process events of the current batch: looked after when the ring is empty.
     lifecycle: Vec<Event>,
 }
 
 /// The goroutines that a process had when somebody looked.
 struct Scan {
-    pid: u32,
-    start_ticks: u64,
-    found: Result<Vec<inspect::Goroutine>, inspect::Error>,
+    traced: Arc<Traced>,
+    found: Result<inspect::Goroutines, inspect::WalkError>,
 }
 
 impl Pipeline {
@@ -320,31 +322,37 @@ impl Pipeline {
         Ok(())
     }
 
-    fn started(&mut self, traced: &Rc<Traced>, existed: bool) {
+    fn started(&mut self, traced: &Arc<Traced>, existed: bool) {
         let pid = traced.process.pid;
         self.tracker.process_started(pid, traced.start_ns(), existed, now_ns());
         self.session.bind(&mut self.tracker);
         if existed {
             self.tracker.begin_scan(pid, now_ns());
-            let (scans, start_ticks) = (self.scans.clone(), traced.process.start_ticks);
-            let reader = inspect::Reader::new(traced.binary(), pid, traced.bias());
+            let (scans, traced) = (self.scans.clone(), traced.clone());
             tokio::task::spawn_blocking(move || {
-                let found = reader.and_then(|reader| reader.goroutines());
+                let found = traced.goroutines();
                 // Nobody listens any more when the run is over.
-                let _ = scans.send(Scan { pid, start_ticks, found });
+                let _ = scans.send(Scan { traced, found });
             });
         }
     }
 
     fn take_scan(&mut self, scan: Scan) {
-        if self.session.current(scan.pid).is_none_or(|traced| traced.process.start_ticks != scan.start_ticks) {
+        let pid = scan.traced.process.pid;
+        if self.session.current(pid).is_none_or(|current| !Arc::ptr_eq(current, &scan.traced)) {
+            // Another image or another process by now.
             return;
         }
         match scan.found {
             Ok(goroutines) => {
                 self.drain_all();
-                let existing = goroutines.iter().map(inspect::Goroutine::existing);
-                self.tracker.adopt(scan.pid, existing, now_ns());
+                let existing = goroutines.live.iter().map(|goroutine| Existing {
+                    goid: goroutine.goid,
+                    parent: goroutine.parent.unwrap_or(0),
+                    gopc: goroutine.gopc,
+                    startpc: goroutine.startpc,
+                });
+                self.tracker.adopt(pid, existing, now_ns());
             }
             Err(error) => {
                 self.session.warn(format!("goroutines from before tracing are not shown: {error}"));
@@ -478,9 +486,9 @@ impl Pipeline {
         let end_ns = now_ns();
         let long_enough = end_ns.saturating_sub(self.start_ns) > 1_000_000_000;
         if let Some(calibration) = self.calibration.take_if(|handle| long_enough || handle.is_finished()) {
-            self.session.calibrated(calibration.join().ok().flatten());
+            self.ns_per_hit = calibration.join().ok().flatten();
         }
-        let per_hit = self.session.ns_per_hit();
+        let per_hit = self.ns_per_hit;
         let run = report::Run {
             tool: tool(),
             window: report::Window { start_ns: self.start_ns, end_ns, end: SystemTime::now() },
@@ -489,7 +497,7 @@ impl Pipeline {
                 target_ns_per_hit: per_hit.map(|ns| ns.round() as u64),
                 target_cpu_ns: per_hit.map(|ns| (ns * self.hits() as f64) as u64),
                 golife_cpu_ns: Some(cpu_time().saturating_sub(self.start_cpu).as_nanos() as u64),
-                targets_used_cpu_ns: self.session.targets_cpu_ns(),
+                targets_used_cpu_ns: None,
             },
             untraced: self.session.untraced(),
         };

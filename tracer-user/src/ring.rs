@@ -26,7 +26,9 @@ pub struct Ring {
 impl Ring {
     /// Registers the ring with the runtime's reactor. Must be called within a tokio runtime.
     pub fn new(buffer: RingBuf<MapData>) -> std::io::Result<Ring> {
-        Ok(Ring { buffer: AsyncFd::register(buffer)?, undecodable: 0 })
+        // SAFETY: the ring owns its file descriptor and keeps it open and unchanged as long as it lives.
+        let buffer = unsafe { AsyncFd::register(buffer) }?;
+        Ok(Ring { buffer, undecodable: 0 })
     }
 
     /// Waits until the kernel says that there is enough to read, or [`IDLE`] is over.

@@ -8,19 +8,19 @@ use std::{
     fs::File,
     num::NonZeroU32,
     path::{Path, PathBuf},
-    rc::Rc,
-    time::SystemTime,
+    sync::Arc,
+    time::{Duration, SystemTime},
 };
 
 use tracer_ebpf::Cookie;
 
 use crate::{
     go::{
-        self,
-        binary::Binary,
+        self, Binary, ErrorKind,
         plan::{Cost, Kernel, PlanError, Purpose},
         probe_sites::{self, Placement},
     },
+    inspect,
     kernel::{self, Attachment, Probe, Probes, Program, Scope},
     process::{self, FileId, Process},
     report,
@@ -49,13 +49,24 @@ pub enum Error {
     #[error(transparent)]
     Kernel(#[from] kernel::Error),
     /// The process does not look as its binary says.
-    #[error("cannot trace process {pid}: {why}")]
+    #[error("cannot trace process {pid}: {mismatch}")]
     Unverified {
         /// The process.
         pid: u32,
         /// What does not fit.
-        why: String,
+        mismatch: inspect::Mismatch,
     },
+    /// The file cannot be looked at.
+    #[error("cannot look at {path}: {source}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// Its memory cannot be read.
+    #[error(transparent)]
+    Memory(#[from] inspect::MemoryError),
     /// The binary is not mapped where it should be.
     #[error("cannot trace process {0}: its executable is not in its memory map; it may just be starting or ending")]
     NotMapped(u32),
@@ -65,7 +76,7 @@ impl Error {
     /// Whether this is simply not a Go program, which is nothing to report when searching all processes.
     pub fn is_not_go(&self) -> bool {
         match self {
-            Error::Go(error) => error.is_not_go(),
+            Error::Go(error) => matches!(error.kind, ErrorKind::NotElf | ErrorKind::NotGo),
             Error::Process(process::Error::NoExecutable(_) | process::Error::NoSuchProcess(_)) => true,
             _ => false,
         }
@@ -85,7 +96,7 @@ pub struct Target {
 pub struct Traced {
     /// As it was when tracing began.
     pub process: Process,
-    target: Rc<Target>,
+    target: Arc<Target>,
     /// What was added to the binary's addresses when it was mapped.
     bias: u64,
 }
@@ -95,11 +106,11 @@ pub struct Session {
     probes: Probes,
     kernel: Kernel,
     /// By file; `None` for files that are no Go programs, so that they are read once only.
-    targets: HashMap<FileId, Option<Rc<Target>>>,
+    targets: HashMap<FileId, Option<Arc<Target>>>,
     attachments: BTreeMap<(FileId, Option<NonZeroU32>), Attachment>,
     /// The current process of each pid.
-    current: HashMap<u32, Rc<Traced>>,
-    instances: HashMap<InstanceId, Rc<Traced>>,
+    current: HashMap<u32, Arc<Traced>>,
+    instances: HashMap<InstanceId, Arc<Traced>>,
     untraced: BTreeMap<u32, report::Process>,
     warnings: Vec<String>,
 }
@@ -120,8 +131,8 @@ impl Session {
     }
 
     /// Reads a binary and plans its probes, or remembers having done so.
-    pub fn target(&mut self, file: File, path: &Path) -> Result<Rc<Target>, Error> {
-        let id = FileId::of(&file).map_err(|source| go::Error::io(path, source))?;
+    pub fn target(&mut self, file: File, path: &Path) -> Result<Arc<Target>, Error> {
+        let id = FileId::of(&file).map_err(|source| Error::File { path: path.to_path_buf(), source })?;
         if let Some(Some(target)) = self.targets.get(&id) {
             return Ok(target.clone());
         }
@@ -129,7 +140,7 @@ impl Session {
         if target.as_ref().is_err_and(Error::is_not_go) {
             self.targets.insert(id, None);
         }
-        let target = Rc::new(target?);
+        let target = Arc::new(target?);
         self.targets.insert(id, Some(target.clone()));
         Ok(target)
     }
@@ -146,8 +157,12 @@ impl Session {
                 site.instruction,
             ));
         }
-        if let Some(notice) = binary.layout_notice() {
-            self.warnings.push(format!("{}: {notice}", process::printable(path)));
+        if binary.layout_source().is_unverified() {
+            self.warnings.push(format!(
+                "{}: {} is newer than this golife knows; using the newest layout it has, checked against the process's memory",
+                process::printable(path),
+                binary.build_info().version_text,
+            ));
         }
         let probes = probes_at(&binary, &sites);
         Ok(Target { binary, file, id, probes })
@@ -168,32 +183,31 @@ impl Session {
     }
 
     /// Starts to trace a process that runs already.
-    pub fn enter(&mut self, pid: u32, scope: Scope) -> Result<Rc<Traced>, Error> {
+    pub fn enter(&mut self, pid: u32, scope: Scope) -> Result<Arc<Traced>, Error> {
         let (process, file) = Process::open(pid)?;
         let path = process.exe.clone();
         let target = self.target(file, &path)?;
+        let bias = bias(pid, &target)?;
+        verify(pid, &target.binary, bias)?;
         self.attach(&target, scope)?;
-        self.know(process, target)
+        Ok(self.know(process, target, bias))
     }
 
     /// Takes note of a process of a binary that has its probes.
-    pub fn know(&mut self, process: Process, target: Rc<Target>) -> Result<Rc<Traced>, Error> {
+    fn know(&mut self, process: Process, target: Arc<Target>, bias: u64) -> Arc<Traced> {
         let pid = process.pid;
-        let bias = process::mappings(pid, target.id)?
-            .iter()
-            .find_map(|mapping| target.binary.image().load_bias(mapping.start, mapping.file_offset))
-            .ok_or(Error::NotMapped(pid))?;
-        let traced = Rc::new(Traced { process, target, bias });
+        let traced = Arc::new(Traced { process, target, bias });
         self.untraced.remove(&pid);
         self.current.insert(pid, traced.clone());
-        Ok(traced)
+        traced
     }
 
     /// A process that some file's probes may see: names it if its file is one of those.
-    pub fn recognise(&mut self, pid: u32) -> Option<Rc<Traced>> {
+    pub fn recognise(&mut self, pid: u32) -> Option<Arc<Traced>> {
         let (process, file) = Process::open(pid).ok()?;
         let target = self.targets.get(&FileId::of(&file).ok()?)?.clone()?;
-        self.know(process, target).ok()
+        let bias = bias(pid, &target).ok()?;
+        Some(self.know(process, target, bias))
     }
 
     /// Whether a file is known to be no Go program.
@@ -207,7 +221,7 @@ impl Session {
     }
 
     /// The process that has this id now.
-    pub fn current(&self, pid: u32) -> Option<&Rc<Traced>> {
+    pub fn current(&self, pid: u32) -> Option<&Arc<Traced>> {
         self.current.get(&pid)
     }
 
@@ -252,8 +266,13 @@ impl Session {
         std::mem::take(&mut self.warnings)
     }
 
+    /// Says something to the user, once.
+    pub fn warn(&mut self, warning: String) {
+        self.warnings.push(warning);
+    }
+
     /// Processes that are traced now.
-    pub fn processes(&self) -> impl Iterator<Item = &Rc<Traced>> {
+    pub fn processes(&self) -> impl Iterator<Item = &Arc<Traced>> {
         self.current.values()
     }
 
@@ -279,6 +298,40 @@ impl Session {
         let attachments = std::mem::take(&mut self.attachments);
         kernel::detach_all(attachments.into_values());
     }
+}
+
+/// What was added to the binary's addresses when it was mapped into a process.
+fn bias(pid: u32, target: &Target) -> Result<u64, Error> {
+    process::mappings(pid, target.id)?
+        .iter()
+        .find_map(|mapping| target.binary.image().load_bias(mapping.start, mapping.file_offset))
+        .ok_or(Error::NotMapped(pid))
+}
+
+/// How much of a process's list of goroutines is looked at before its layout is trusted.
+const SAMPLE: inspect::Limits = inspect::Limits { listed: 4096, time: Duration::from_millis(200) };
+
+/// How often a look that does not fit is repeated: the process runs on meanwhile, and a goroutine that is just being
+/// made shows what is left of the one before.
+const LOOKS: usize = 5;
+
+/// Checks the layout against the process's memory. Where the list of goroutines cannot be found in the binary, the
+/// first events are checked instead.
+fn verify(pid: u32, binary: &Binary, bias: u64) -> Result<(), Error> {
+    let memory = inspect::ProcessMemory::new(pid as i32);
+    let mut outcome = Ok(());
+    for _ in 0..LOOKS {
+        let goroutines = match inspect::walk(&memory, binary, bias, SAMPLE) {
+            Ok(goroutines) => goroutines,
+            Err(inspect::WalkError::Binary(_)) => return Ok(()),
+            Err(inspect::WalkError::Memory(error)) => return Err(error.into()),
+        };
+        outcome = inspect::verify(&goroutines, binary, bias);
+        if outcome.is_ok() {
+            break;
+        }
+    }
+    outcome.map_err(|mismatch| Error::Unverified { pid, mismatch })
 }
 
 /// Where and how the kernel is to put each planned site.
@@ -318,9 +371,9 @@ impl Traced {
         &self.target.binary
     }
 
-    /// What was added to the binary's addresses when it was mapped.
-    pub fn bias(&self) -> u64 {
-        self.bias
+    /// The goroutines that the process has now, as far as they can be read. Takes about a second for a million.
+    pub fn goroutines(&self) -> Result<inspect::Goroutines, inspect::WalkError> {
+        inspect::walk(&inspect::ProcessMemory::new(self.process.pid as i32), self.binary(), self.bias, inspect::Limits::default())
     }
 
     /// When the process started, on the boot-time clock in ns, as precise as the kernel's ticks.
@@ -343,7 +396,7 @@ impl report::Sources for Session {
                 version: Some(info.version_text.clone()),
                 module: info.module.clone(),
                 module_version: info.module_version.clone(),
-                revision: info.revision.clone(),
+                revision: info.setting("vcs.revision").map(str::to_owned),
                 stripped: Some(binary.is_stripped()),
             }),
             ..report::Process::default()
@@ -367,15 +420,15 @@ impl report::Sources for Session {
     }
 }
 
-fn frame(frame: go::pclntab::Frame) -> report::Frame {
-    report::Frame { function: frame.function, file: frame.file, line: frame.line }
+fn frame(frame: go::Frame) -> report::Frame {
+    report::Frame { function: frame.function, file: Some(frame.file), line: Some(frame.line) }
 }
 
 fn rfc3339(time: SystemTime) -> String {
     humantime::format_rfc3339_millis(time).to_string()
 }
 
-/// Whether a process is wanted and by which of the selectors' ways, from a look at it.
+/// The file that a process executes, if the process is wanted and the file may be a Go program.
 pub fn is_wanted(targets: &Targets, pid: u32, session: &Session) -> Option<FileId> {
     let (process, file) = Process::open(pid).ok()?;
     let id = FileId::of(&file).ok()?;

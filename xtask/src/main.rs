@@ -1,2 +1,39 @@
-//! Chores.
-fn main() {}
+//! golife's chores, each one command: `cargo xtask COMMAND`. Whatever a command needs it installs itself, and says so
+//! first; each can be run again at any time.
+
+mod build_ebpf;
+mod demo;
+mod machine;
+mod test;
+mod tidy;
+
+use clap::{Parser, Subcommand};
+
+/// golife's chores.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Compile the probes for the kernel and write the object that golife embeds.
+    BuildEbpf(build_ebpf::Args),
+    /// Run all tests, those that need root included.
+    Test(test::Args),
+    /// Let golife find three leaks in a small web service.
+    Demo(demo::Args),
+    /// Check what no compiler checks: headers, file sizes, leftovers, commands in the README.
+    Tidy,
+}
+
+fn main() -> anyhow::Result<()> {
+    match Args::parse().command {
+        Command::BuildEbpf(args) => build_ebpf::run(args),
+        Command::Test(args) => test::run(args),
+        Command::Demo(args) => demo::run(args),
+        Command::Tidy => tidy::run(),
+    }
+}

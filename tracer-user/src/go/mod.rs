@@ -14,6 +14,7 @@ pub mod moduledata;
 pub mod pclntab;
 mod pcvalue;
 pub mod plan;
+pub mod probe_sites;
 pub mod status;
 pub mod symbols;
 pub mod system;

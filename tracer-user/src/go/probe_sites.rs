@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::{
-    binary::Binary,
+    Binary,
     plan::{self, Body, Kernel, PlanError, Purpose, Site},
 };
 

@@ -1,0 +1,208 @@
+//! Not one goroutine too many or too few, whatever starts and ends it, however it was compiled.
+
+use crate::support::*;
+use serde_json::Value;
+use std::process::Command;
+
+/// Traces a fixture and compares every site.
+#[track_caller]
+fn exact(name: &str, build: Build, args: &[&str]) -> Value {
+    let (truth, reported, report) = trace(name, build, args);
+    assert_eq!(reported, truth, "{name} as {build:?}");
+    check_exact(&report);
+    report
+}
+
+/// The same with golife as the parent: nothing can be missed at all.
+#[track_caller]
+fn exact_run(name: &str, build: Build, args: &[&str]) -> Value {
+    need_root();
+    let output = tempfile::NamedTempFile::new().unwrap();
+    let mut golife = Running::start(
+        golife()
+            .args(["run", "--format", "json", "--output"])
+            .arg(output.path())
+            .arg("--")
+            .arg(fixture(name, build))
+            .args(args)
+            .arg("-now"),
+    );
+    let truth = truth(name, &golife.line());
+    let ended = golife.wait();
+    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+    let report: Value = serde_json::from_slice(&std::fs::read(output.path()).unwrap()).unwrap();
+    let process = only_process(&report);
+    assert_eq!(reported(name, process), truth, "{name} as {build:?}");
+    check_exact(&report);
+    let entry = |site: &&Value| site["entry"]["function"] == "runtime.main";
+    let main = process["sites"].as_array().unwrap().iter().find(entry);
+    assert_eq!(main.unwrap_or_else(|| panic!("no runtime.main in {process:#}"))["created"], 1);
+    report
+}
+
+const PLAIN: Build = Build { toolchain: None, stripped: false, pie: false, unoptimised: false };
+const STRIPPED_PIE: Build = Build { stripped: true, pie: true, ..PLAIN };
+
+#[test]
+fn every_way_to_start_and_end() {
+    exact("counts", PLAIN, &[]);
+}
+
+#[test]
+fn stripped() {
+    exact("counts", Build { stripped: true, ..PLAIN }, &[]);
+}
+
+#[test]
+fn position_independent() {
+    exact("counts", Build { pie: true, ..PLAIN }, &[]);
+}
+
+#[test]
+fn stripped_and_position_independent() {
+    exact("counts", STRIPPED_PIE, &[]);
+}
+
+#[test]
+fn unoptimised() {
+    exact("counts", Build { unoptimised: true, ..PLAIN }, &[]);
+}
+
+#[test]
+fn oldest_go() {
+    exact("counts", Build { toolchain: Some(OLDEST), ..PLAIN }, &[]);
+}
+
+#[test]
+fn oldest_go_stripped_and_position_independent() {
+    exact("counts", Build { toolchain: Some(OLDEST), ..STRIPPED_PIE }, &[]);
+}
+
+#[test]
+fn newest_go() {
+    exact("counts", Build { toolchain: Some(NEWEST), ..PLAIN }, &[]);
+}
+
+#[test]
+fn newest_go_stripped_and_position_independent() {
+    exact("counts", Build { toolchain: Some(NEWEST), ..STRIPPED_PIE }, &[]);
+}
+
+#[test]
+fn from_the_first_instruction_on() {
+    exact_run("counts", PLAIN, &[]);
+}
+
+#[test]
+fn from_the_first_instruction_on_oldest_go() {
+    exact_run("counts", Build { toolchain: Some(OLDEST), ..PLAIN }, &[]);
+}
+
+#[test]
+fn from_the_first_instruction_on_newest_go_stripped_pie() {
+    exact_run("counts", Build { toolchain: Some(NEWEST), ..STRIPPED_PIE }, &[]);
+}
+
+#[test]
+fn burst_of_200_000() {
+    exact("burst", PLAIN, &[]);
+}
+
+#[test]
+fn burst_of_200_000_from_the_first_instruction_on() {
+    exact_run("burst", PLAIN, &[]);
+}
+
+/// Coroutines are created in the standard library, all at one place; they never reach goexit.
+#[track_caller]
+fn coroutines(build: Build) {
+    let (_, _, report) = trace("pull", build, &["-n", "100"]);
+    check_exact(&report);
+    let sites = only_process(&report)["sites"].as_array().unwrap();
+    let is_pull =
+        |site: &&Value| site["site"]["function"].as_str().is_some_and(|name| name.starts_with("iter.Pull"));
+    let sum =
+        |field: &str| sites.iter().filter(is_pull).map(|site| site[field].as_u64().unwrap()).sum::<u64>();
+    assert_eq!((sum("created"), sum("exited"), sum("live")), (300, 200, 100), "{sites:#?}");
+}
+
+#[test]
+fn coroutines_of_iter_pull() {
+    coroutines(PLAIN);
+}
+
+#[test]
+fn coroutines_of_iter_pull_unoptimised() {
+    coroutines(Build { unoptimised: true, ..PLAIN });
+}
+
+#[test]
+fn coroutines_of_iter_pull_newest_go_stripped() {
+    coroutines(Build { toolchain: Some(NEWEST), stripped: true, ..PLAIN });
+}
+
+#[test]
+fn parents_are_creation_sites_of_creators() {
+    let report = exact("counts", PLAIN, &["-n", "5"]);
+    let line = line_of("counts", "grandchild");
+    let sites = only_process(&report)["sites"].as_array().unwrap();
+    let site =
+        sites.iter().find(|site| site["site"]["line"] == line && site["site"]["function"] == "main.child");
+    let parents = &site.unwrap()["parents"];
+    assert_eq!(parents[0]["line"], line_of("counts", "child"), "{parents:#}");
+    assert_eq!(parents[0]["count"], 15, "{parents:#}");
+}
+
+#[test]
+fn names_are_as_go_prints_them() {
+    let report = exact("counts", PLAIN, &["-n", "3"]);
+    let sites = only_process(&report)["sites"].as_array().unwrap();
+    let entry = |site: &str| {
+        let line = line_of("counts", site);
+        let found = sites.iter().find(|site| site["site"]["line"] == line).unwrap();
+        (
+            found["site"]["function"].as_str().unwrap().to_owned(),
+            found["entry"]["function"].as_str().unwrap().to_owned(),
+        )
+    };
+    assert_eq!(entry("parent").0, "main.main");
+    assert_eq!(entry("child").0, "main.parent");
+    assert_eq!(entry("inlined").0, "main.spawn", "the statement is in the inlined function");
+    // Statements with arguments, or of methods, are entered through the compiler's own wrapper.
+    for site in ["stay", "parent"] {
+        assert_eq!(entry(site).1, format!("main.{site}"));
+    }
+}
+
+#[test]
+fn forced_loss_is_counted_exactly() {
+    need_root();
+    let mut fixture = ready(&fixture("burst", PLAIN), &["-n", "20000"]);
+    let pid = fixture.pid().to_string();
+    let golife = attach(&["trace", "--format", "json", "--ring-bytes", "4096", "--pid", &pid]);
+    fixture.write("go");
+    let truth = truth("burst", &fixture.line());
+    let report = interrupt(golife);
+    let happened: u64 = truth.values().map(|counts| counts.created + counts.exited).sum();
+    let number = |value: &Value| value.as_u64().unwrap_or_else(|| panic!("{report:#}"));
+    let dropped = number(&report["loss"]["dropped"]);
+    let hits = number(&report["overhead"]["probe_hits"]);
+    let goroutines = &only_process(&report)["goroutines"];
+    assert!(dropped > 0, "the ring is too small for a burst: {report:#}");
+    // The runtime itself may start one of its own while the fixture works.
+    assert!((happened..happened + 20).contains(&hits), "{hits} hits, the fixture counts {happened}");
+    assert!(number(&goroutines["created"]) <= 20_004 + 20);
+    for site in only_process(&report)["sites"].as_array().unwrap() {
+        let finished = number(&site["lifetime"]["count"]);
+        assert!(finished <= number(&site["exited"]), "no lifetime without its exit: {site:#}");
+    }
+}
+
+#[test]
+fn fixtures_tell_the_truth() {
+    // Without golife: a fixture whose own counts are wrong could not test anything.
+    let output = Command::new(fixture("counts", PLAIN)).arg("-now").output().unwrap();
+    let truth = truth("counts", std::str::from_utf8(&output.stdout).unwrap());
+    assert_eq!(truth.len(), 17);
+    assert!(truth.values().all(|counts| counts.created == counts.exited + counts.live));
+}

@@ -1,0 +1,208 @@
+//! Processes that share a binary, join late, become another program, end, or lose their tracer.
+
+use crate::support::*;
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use std::time::Duration;
+
+fn process_of(report: &Value, pid: u32) -> &Value {
+    let processes = report["processes"].as_array().expect("no processes");
+    processes
+        .iter()
+        .find(|process| process["pid"] == pid)
+        .unwrap_or_else(|| panic!("no process {pid} in {report:#}"))
+}
+
+#[test]
+fn two_of_one_binary_and_a_third_that_joins() {
+    need_root();
+    // Stripped: a binary that no other test runs, since --exe means all of its processes.
+    let binary = fixture("burst", Build { stripped: true, ..Build::default() });
+    let mut first = ready(&binary, &["-n", "1000"]);
+    let mut second = ready(&binary, &["-n", "2000"]);
+    let golife = attach(&["trace", "--format", "json", "--exe", binary.to_str().unwrap()]);
+    let mut third = ready(&binary, &["-n", "3000"]);
+    let mut all = [&mut first, &mut second, &mut third].map(|fixture| {
+        fixture.write("go");
+        (fixture.pid(), truth("burst", &fixture.line()))
+    });
+    let report = interrupt(golife);
+    check_exact(&report);
+    for (pid, truth) in all.iter_mut() {
+        assert_eq!(reported("burst", process_of(&report, *pid)), *truth, "process {pid}");
+    }
+}
+
+#[test]
+fn only_the_asked_for_process_is_traced() {
+    need_root();
+    let binary = fixture("burst", Build::default());
+    let mut asked = ready(&binary, &["-n", "400"]);
+    let mut other = ready(&binary, &["-n", "800"]);
+    let golife = attach(&["trace", "--format", "json", "--pid", &asked.pid().to_string()]);
+    asked.write("go");
+    other.write("go");
+    let truth = truth("burst", &asked.line());
+    other.line();
+    let report = interrupt(golife);
+    assert_eq!(reported("burst", only_process(&report)), truth);
+}
+
+#[test]
+fn children_of_the_same_binary_join() {
+    need_root();
+    let binary = fixture("forker", Build::default());
+    let mut parent = ready(&binary, &["-n", "50", "-children", "3"]);
+    let golife = attach(&["trace", "--format", "json", "--exe", binary.to_str().unwrap()]);
+    parent.write("go");
+    let children: Vec<_> = (0..3).map(|_| parent.line()).collect();
+    parent.line();
+    let report = interrupt(golife);
+    for line in children {
+        let child: Value = serde_json::from_str(&line).unwrap();
+        let pid = child["pid"].as_u64().unwrap() as u32;
+        assert_eq!(reported("forker", process_of(&report, pid)), truth("forker", &line), "child {pid}");
+    }
+}
+
+#[test]
+fn a_name_selects_processes() {
+    need_root();
+    let binary = fixture("tiny", Build { pie: true, ..Build::default() });
+    let renamed = binary.with_file_name("golife-e2e-by-name");
+    std::fs::copy(&binary, &renamed).unwrap();
+    let mut fixture = ready(&renamed, &[]);
+    let golife = attach(&["trace", "--format", "json", "--name", "^golife-e2e-by-n"]);
+    fixture.write("go");
+    let truth = truth("tiny", &fixture.line());
+    let report = interrupt(golife);
+    assert_eq!(reported("tiny", process_of(&report, fixture.pid())), truth);
+}
+
+/// The same process id runs two images, one after the other: their goroutines are not mixed.
+#[test]
+fn exec_of_itself_starts_a_new_life() {
+    need_root();
+    let binary = fixture("reexec", Build::default());
+    let mut fixture = ready(&binary, &["-n", "70"]);
+    let golife = attach(&["trace", "--format", "json", "--exe", binary.to_str().unwrap()]);
+    fixture.write("go");
+    let first = truth("reexec", &fixture.line());
+    fixture.write("exec");
+    assert_eq!(fixture.line(), "ready", "the second image runs");
+    fixture.write("go");
+    let second = truth("reexec", &fixture.line());
+    let report = interrupt(golife);
+    let processes = report["processes"].as_array().unwrap();
+    let lives: Vec<Sites> = processes
+        .iter()
+        .filter(|process| process["pid"] == fixture.pid())
+        .map(|process| reported("reexec", process))
+        .collect();
+    assert!(lives.contains(&second), "{second:?} in {lives:?}");
+    let of_first = lives.iter().flatten().find(|(line, _)| first.contains_key(line));
+    let (_, counts) = of_first.unwrap_or_else(|| panic!("nothing of the first image in {lives:?}"));
+    assert_eq!((counts.created, counts.exited), (70, 0), "an exec is not 70 exits of goroutines");
+    assert_eq!(lives.len(), 2, "{report:#}");
+}
+
+#[test]
+fn exec_of_another_program_ends_the_first() {
+    need_root();
+    let other = fixture("tiny", Build::default());
+    let mut fixture = ready(&fixture("reexec", Build::default()), &["-image", other.to_str().unwrap()]);
+    let golife = attach(&["trace", "--format", "json", "--pid", &fixture.pid().to_string()]);
+    fixture.write("go");
+    let first = truth("reexec", &fixture.line());
+    fixture.write("exec");
+    assert_eq!(fixture.line(), "ready", "the other program runs");
+    fixture.write("go");
+    fixture.line();
+    // With nothing left to trace golife may have ended by itself.
+    golife.signal(Signal::SIGINT);
+    let report = golife.wait().report();
+    let sites = reported("reexec", process_of(&report, fixture.pid()));
+    let line = line_of("reexec", "first");
+    assert_eq!((sites[&line].created, sites[&line].exited), (first[&line].created, 0));
+}
+
+#[test]
+fn a_process_that_ends_leaves_its_counts() {
+    need_root();
+    let mut fixture = ready(&fixture("counts", Build::default()), &["-n", "10"]);
+    let pid = fixture.pid();
+    let golife = attach(&["trace", "--format", "json", "--for", "30s", "--pid", &pid.to_string()]);
+    fixture.write("go");
+    let truth = truth("counts", &fixture.line());
+    fixture.close_stdin();
+    fixture.wait();
+    // Nothing is left to trace: golife need not wait for its 30 s.
+    let ended = golife.wait();
+    let report = ended.report();
+    let reported = reported("counts", process_of(&report, pid));
+    let totals =
+        |sites: &Sites| sites.iter().map(|(line, c)| (*line, c.created, c.exited)).collect::<Vec<_>>();
+    assert_eq!(totals(&reported), totals(&truth));
+}
+
+/// SIGKILL is the one end that golife cannot prepare for: the kernel must take the probes away.
+#[test]
+fn a_killed_golife_leaves_no_probe() {
+    need_root();
+    let mut fixture = ready(&fixture("burst", Build::default()), &["-n", "20000"]);
+    let pid = fixture.pid();
+    assert_eq!(patched_bytes(pid), 0, "before");
+    let golife = attach(&["trace", "--pid", &pid.to_string()]);
+    assert!(patched_bytes(pid) >= 2, "the test sees probes where there are some");
+    golife.signal(Signal::SIGKILL);
+    golife.wait();
+    eventually("the code is as in the file again", || patched_bytes(pid) == 0);
+    fixture.write("go");
+    fixture.line();
+    assert!(fixture.is_alive(), "the target runs on");
+}
+
+#[test]
+fn an_ended_golife_leaves_no_probe() {
+    need_root();
+    let mut fixture = ready(&fixture("burst", Build::default()), &[]);
+    let pid = fixture.pid();
+    let golife = attach(&["trace", "--format", "json", "--pid", &pid.to_string()]);
+    fixture.write("go");
+    std::thread::sleep(Duration::from_millis(20));
+    interrupt(golife);
+    assert_eq!(patched_bytes(pid), 0);
+    fixture.line();
+}
+
+#[test]
+fn two_golifes_see_the_same() {
+    need_root();
+    let mut fixture = ready(&fixture("counts", Build::default()), &["-n", "8"]);
+    let pid = fixture.pid().to_string();
+    let one = attach(&["trace", "--format", "json", "--pid", &pid]);
+    let two = attach(&["trace", "--format", "json", "--pid", &pid]);
+    fixture.write("go");
+    let truth = truth("counts", &fixture.line());
+    for golife in [one, two] {
+        assert_eq!(reported("counts", only_process(&interrupt(golife))), truth);
+    }
+}
+
+#[test]
+fn a_binary_replaced_on_disk_is_still_the_one_that_runs() {
+    need_root();
+    let original = fixture("counts", Build { toolchain: Some(OLDEST), ..Build::default() });
+    let directory = tempfile::tempdir().unwrap();
+    let binary = directory.path().join("counts");
+    std::fs::copy(&original, &binary).unwrap();
+    let mut running = ready(&binary, &["-n", "6"]);
+    std::fs::remove_file(&binary).unwrap();
+    std::fs::copy(fixture("tiny", Build::default()), &binary).unwrap();
+    let golife = attach(&["trace", "--format", "json", "--pid", &running.pid().to_string()]);
+    running.write("go");
+    let truth = truth("counts", &running.line());
+    let report = interrupt(golife);
+    assert_eq!(reported("counts", only_process(&report)), truth);
+    assert_eq!(only_process(&report)["go"]["version"], OLDEST);
+}

@@ -1,0 +1,200 @@
+//! golife as a program: formats, verdicts, exit codes, signals, and what `run` passes through.
+
+use crate::support::*;
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+#[test]
+fn leaks_names_the_line_and_fail_on_ends_with_3() {
+    need_root();
+    let mut fixture = ready(&fixture("leaky", Build::default()), &["-rate", "20", "-for", "20s"]);
+    fixture.write("go");
+    let pid = fixture.pid().to_string();
+    let ended = run(&["leaks", "--format", "json", "--for", "8s", "--fail-on", "suspect", "--pid", &pid]);
+    assert_eq!(ended.status.code(), Some(3), "{ended:?}");
+    let report = ended.report();
+    let level = |site: &str| {
+        let line = line_of("leaky", site);
+        let sites = only_process(&report)["sites"].as_array().unwrap();
+        let found =
+            sites.iter().find(|site| site["site"]["line"] == line && site["site"]["function"] == "main.main");
+        found.map(|site| site["verdict"]["level"].as_str().unwrap().to_owned())
+    };
+    assert_eq!(level("leak").as_deref(), Some("suspect"), "{report:#}");
+    for healthy in ["healthy", "pool"] {
+        let level = level(healthy);
+        assert!(!matches!(level.as_deref(), Some("suspect" | "proven")), "{healthy} is {level:?}");
+    }
+}
+
+#[test]
+fn nothing_to_fail_on_ends_with_0() {
+    need_root();
+    let mut fixture = ready(&fixture("tiny", Build::default()), &[]);
+    fixture.write("go");
+    fixture.line();
+    let pid = fixture.pid().to_string();
+    let ended = run(&["leaks", "--for", "1s", "--fail-on", "suspect", "--pid", &pid]);
+    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+    assert!(ended.stdout.contains("no leak found in"), "{ended:?}");
+}
+
+#[test]
+fn for_ends_by_itself_with_a_report_of_that_length() {
+    need_root();
+    let fixture = ready(&fixture("tiny", Build::default()), &[]);
+    let ended = run(&["trace", "--format", "json", "--for", "1s", "--pid", &fixture.pid().to_string()]);
+    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+    let duration = ended.report()["window"]["duration_ns"].as_u64().unwrap();
+    assert!((1_000_000_000..3_000_000_000).contains(&duration), "{duration} ns");
+}
+
+#[test]
+fn jsonl_is_one_report_a_tick() {
+    need_root();
+    let fixture = ready(&fixture("tiny", Build::default()), &[]);
+    let pid = fixture.pid().to_string();
+    let ended = run(&["trace", "--format", "jsonl", "--for", "1s", "--interval", "200ms", "--pid", &pid]);
+    let reports: Vec<Value> = ended.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!((4..=7).contains(&reports.len()), "{} reports in 1 s", reports.len());
+    assert!(reports.iter().all(|report| report["schema"] == "golife.report/1"));
+}
+
+#[test]
+fn output_goes_to_the_file() {
+    need_root();
+    let fixture = ready(&fixture("tiny", Build::default()), &[]);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let (path, pid) = (file.path().to_str().unwrap(), fixture.pid().to_string());
+    let ended = run(&["trace", "--format", "json", "--for", "300ms", "--output", path, "--pid", &pid]);
+    assert_eq!((ended.status.code(), ended.stdout.as_str()), (Some(0), ""), "{ended:?}");
+    let report: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    assert_eq!(only_process(&report)["pid"], fixture.pid());
+}
+
+#[test]
+fn system_goroutines_are_shown_when_asked_for() {
+    need_root();
+    let fixture = ready(&fixture("tiny", Build::default()), &[]);
+    let pid = fixture.pid().to_string();
+    let entries = |more: &[&str]| {
+        let mut args = vec!["run", "--format", "json"];
+        args.extend(more);
+        let binary = crate::support::fixture("tiny", Build::default());
+        args.extend(["--", binary.to_str().unwrap(), "-now"]);
+        let ended = run(&args);
+        ended.stderr + &ended.stdout
+    };
+    assert!(entries(&["--include-system"]).contains("runtime.bgsweep"), "process {pid}");
+    assert!(!entries(&[]).contains("runtime.bgsweep"));
+}
+
+#[test]
+fn run_passes_output_input_and_exit_code_through() {
+    need_root();
+    let report = tempfile::NamedTempFile::new().unwrap();
+    let binary = fixture("tiny", Build::default());
+    let mut golife = Running::start(
+        golife().args(["run", "--output"]).arg(report.path()).arg("--").arg(binary).args(["-code", "7"]),
+    );
+    assert_eq!(golife.line(), "ready", "the child's output");
+    golife.write("go");
+    assert!(golife.line().starts_with('{'), "the child got its input");
+    golife.close_stdin();
+    // tiny ends with 0 at the end of its input, and with its code only after its work with -now.
+    assert_eq!(golife.wait().status.code(), Some(0));
+
+    let binary = fixture("tiny", Build::default());
+    let path = report.path().to_str().unwrap();
+    let ended = run(&["run", "--output", path, "--", binary.to_str().unwrap(), "-now", "-code", "7"]);
+    assert_eq!(ended.status.code(), Some(7), "{ended:?}");
+}
+
+#[test]
+fn run_passes_signals_through() {
+    need_root();
+    let report = tempfile::NamedTempFile::new().unwrap();
+    let binary = fixture("tiny", Build::default());
+    let mut golife =
+        Running::start(golife().args(["run", "--output"]).arg(report.path()).arg("--").arg(binary));
+    assert_eq!(golife.line(), "ready");
+    golife.signal(Signal::SIGTERM);
+    let ended = golife.wait();
+    // Go programs die of SIGTERM: 128 + 15, as a shell says it.
+    assert_eq!(ended.status.code(), Some(143), "{ended:?}");
+    assert!(!std::fs::read(report.path()).unwrap().is_empty(), "the report was written all the same");
+}
+
+#[test]
+fn run_writes_its_report_to_standard_error_by_default() {
+    need_root();
+    let binary = fixture("tiny", Build::default());
+    let ended = run(&["run", "--format", "json", "--", binary.to_str().unwrap(), "-now"]);
+    assert!(ended.stderr.contains("golife.report/1"), "{ended:?}");
+    assert!(!ended.stdout.contains("golife.report/1"), "{ended:?}");
+}
+
+#[test]
+fn hist_draws_from_saved_reports() {
+    need_root();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let (binary, path) = (fixture("counts", Build::default()), file.path().to_str().unwrap());
+    let ended = run(&[
+        "run",
+        "--format",
+        "json",
+        "--output",
+        path,
+        "--",
+        binary.to_str().unwrap(),
+        "-now",
+        "-n",
+        "40",
+    ]);
+    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+    let once = run(&["hist", path]);
+    assert_eq!(once.status.code(), Some(0), "{once:?}");
+    let place = format!("main.go:{}", line_of("counts", "end"));
+    assert!(once.stdout.contains(&place) && once.stdout.contains("p99"), "{place} in {once:?}");
+    let twice = run(&["hist", path, path, "--scale", "2x"]);
+    assert_eq!(twice.status.code(), Some(0), "{twice:?}");
+    assert_ne!(once.stdout, twice.stdout, "two reports are merged");
+}
+
+#[test]
+fn doctor_is_content_with_a_machine_that_runs_these_tests() {
+    need_root();
+    let ended = run(&["doctor"]);
+    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+    for word in ["kernel", "BTF", "tracefs", "uprobe", "ring buffer", "CAP_BPF", "CAP_PERFMON", "self-test"] {
+        assert!(ended.stdout.to_lowercase().contains(&word.to_lowercase()), "`{word}` in {}", ended.stdout);
+    }
+}
+
+#[test]
+fn completions_and_man_page_are_written() {
+    for shell in ["bash", "zsh", "fish"] {
+        let ended = run(&["completions", shell]);
+        assert!(ended.status.success() && ended.stdout.contains("golife"), "{ended:?}");
+    }
+    let man = run(&["man"]);
+    assert!(man.status.success() && man.stdout.contains(".TH golife"), "{man:?}");
+}
+
+/// What the README tells people to type must exist.
+#[test]
+fn commands_in_the_readme_exist() {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
+    let mut commands = 0;
+    for line in readme.split("```").skip(1).step_by(2).flat_map(str::lines) {
+        let line = line.trim_start_matches("$ ").trim_start_matches("sudo ");
+        let Some(command) = line.strip_prefix("golife ").and_then(|rest| rest.split_whitespace().next())
+        else {
+            continue;
+        };
+        let ended = run(&[command, "--help"]);
+        assert!(ended.status.success(), "`golife {command}` in the README: {ended:?}");
+        commands += 1;
+    }
+    assert!(commands > 0, "the README shows no golife command");
+}

@@ -1,0 +1,397 @@
+//! Building fixtures, running them and golife, and comparing what both say.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    os::unix::fs::{FileExt, MetadataExt},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, Command, ExitStatus, Stdio},
+    sync::{
+        Mutex, PoisonError,
+        mpsc::{Receiver, channel},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::Value;
+
+/// The longest that anything may take here.
+pub const LIMIT: Duration = Duration::from_secs(60);
+
+/// The toolchains that the tests compile with: the oldest that golife supports and the newest that it knows.
+pub const OLDEST: &str = "go1.18.10";
+/// See [`OLDEST`].
+pub const NEWEST: &str = "go1.27.3";
+
+/// Fails the test, not skips it, where it cannot work.
+pub fn need_root() {
+    assert!(
+        fs::metadata("/proc/self").unwrap().uid() == 0,
+        "this test needs root: run `cargo xtask test`, or `sudo -E cargo test --test e2e`"
+    );
+}
+
+/// How a fixture is compiled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Build {
+    /// `GOTOOLCHAIN`; none: whatever `go` is there.
+    pub toolchain: Option<&'static str>,
+    /// Without symbols and DWARF.
+    pub stripped: bool,
+    /// Position-independent.
+    pub pie: bool,
+    /// Without optimisation and inlining.
+    pub unoptimised: bool,
+}
+
+/// Path of a fixture's binary; compiled once for each way.
+pub fn fixture(name: &str, build: Build) -> PathBuf {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let Build { toolchain, stripped, pie, unoptimised } = build;
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("fixtures").join(format!(
+        "{}{}{}{}",
+        toolchain.unwrap_or("local"),
+        if stripped { "-stripped" } else { "" },
+        if pie { "-pie" } else { "" },
+        if unoptimised { "-unoptimised" } else { "" }
+    ));
+    let binary = directory.join(name);
+    let mut go = Command::new("go");
+    go.arg("build").arg("-o").arg(&binary);
+    if stripped {
+        go.args(["-ldflags", "-s -w"]);
+    }
+    if pie {
+        go.arg("-buildmode=pie");
+    }
+    if unoptimised {
+        go.args(["-gcflags", "all=-N -l"]);
+    }
+    go.arg(format!("./{name}"))
+        .current_dir(fixtures())
+        .env("GOFLAGS", "-buildvcs=false")
+        .env("CGO_ENABLED", "0");
+    if let Some(toolchain) = toolchain {
+        go.env("GOTOOLCHAIN", toolchain);
+    }
+    let output = go.output().expect("cannot run go: `cargo xtask test` installs it");
+    assert!(output.status.success(), "cannot compile {name}: {}", String::from_utf8_lossy(&output.stderr));
+    binary
+}
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures")
+}
+
+/// The line of the `go` statement that is marked `// site: SITE` in a fixture's source.
+pub fn line_of(name: &str, site: &str) -> u64 {
+    let source = fs::read_to_string(fixtures().join(name).join("main.go")).unwrap();
+    let mark = format!("// site: {site}");
+    let found = source.lines().position(|line| line.trim_end().ends_with(&mark));
+    found.unwrap_or_else(|| panic!("{name} has no line marked `{mark}`")) as u64 + 1
+}
+
+/// Created, exited and live of one creation site.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// How many were created while it was watched.
+    pub created: u64,
+    /// How many of all ended.
+    pub exited: u64,
+    /// How many were there at the end.
+    pub live: u64,
+}
+
+/// By the line of the `go` statement.
+pub type Sites = BTreeMap<u64, Counts>;
+
+/// What a fixture says of itself, as a line of JSON.
+pub fn truth(name: &str, line: &str) -> Sites {
+    let truth: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+    let sites = truth["sites"].as_array().cloned().unwrap_or_default();
+    sites.iter().map(|site| (line_of(name, site["name"].as_str().unwrap()), counts(site))).collect()
+}
+
+fn counts(site: &Value) -> Counts {
+    let number =
+        |field: &str| site[field].as_u64().unwrap_or_else(|| panic!("no number `{field}` in {site}"));
+    Counts { created: number("created"), exited: number("exited"), live: number("live") }
+}
+
+/// What a report says of the fixture's own `go` statements in one process.
+pub fn reported(name: &str, process: &Value) -> Sites {
+    let file = format!("/{name}/main.go");
+    let sites = process["sites"].as_array().unwrap_or_else(|| panic!("no sites in {process}"));
+    let own =
+        sites.iter().filter(|site| site["site"]["file"].as_str().is_some_and(|path| path.ends_with(&file)));
+    let mut by_line = Sites::new();
+    for site in own {
+        let line = site["site"]["line"].as_u64().unwrap();
+        let Counts { created, exited, live } = counts(site);
+        // One statement may be entered with several functions.
+        let sum = by_line.entry(line).or_default();
+        *sum = Counts { created: sum.created + created, exited: sum.exited + exited, live: sum.live + live };
+    }
+    by_line
+}
+
+/// The only process of a report.
+pub fn only_process(report: &Value) -> &Value {
+    let processes = report["processes"].as_array().expect("no processes");
+    assert_eq!(processes.len(), 1, "one process in {report:#}");
+    &processes[0]
+}
+
+/// The report's sums agree with each other, and nothing was lost.
+pub fn check_exact(report: &Value) {
+    assert_eq!(report["schema"], "golife.report/1");
+    for field in ["dropped", "unmatched_exits", "read_faults"] {
+        assert_eq!(report["loss"][field], 0, "loss.{field} in {report:#}");
+    }
+}
+
+/// A child whose output is read as it comes, and which does not outlive its test.
+pub struct Running {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    lines: Receiver<String>,
+    errors: Receiver<String>,
+    seen_errors: String,
+}
+
+/// What a child that ended left.
+#[derive(Debug)]
+pub struct Ended {
+    /// How.
+    pub status: ExitStatus,
+    /// The rest of its standard output.
+    pub stdout: String,
+    /// All of its standard error.
+    pub stderr: String,
+}
+
+impl Ended {
+    /// Its output as JSON.
+    pub fn report(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| {
+            panic!("no JSON report ({error}), {}: {}\n{}", self.status, self.stdout, self.stderr)
+        })
+    }
+
+    /// Its exit code and all the words, in whatever order, in standard error.
+    #[track_caller]
+    pub fn expect_error(&self, code: i32, words: &[&str]) {
+        assert_eq!(self.status.code(), Some(code), "exit code in {self:?}");
+        let message = self.stderr.to_lowercase();
+        for word in words {
+            assert!(message.contains(&word.to_lowercase()), "`{word}` in {self:?}");
+        }
+        assert!(!message.contains("panicked"), "{self:?}");
+    }
+}
+
+fn read_lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
+    let (send, receive) = channel();
+    thread::spawn(move || {
+        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+            if send.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    receive
+}
+
+/// All further lines. A grandchild may hold the pipe open for longer than anyone wants to wait.
+fn rest(lines: &Receiver<String>) -> String {
+    let mut text = String::new();
+    while let Ok(line) = lines.recv_timeout(Duration::from_secs(5)) {
+        text += &line;
+        text.push('\n');
+    }
+    text
+}
+
+impl Running {
+    /// Starts it.
+    pub fn start(command: &mut Command) -> Running {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
+        let lines = read_lines(child.stdout.take().unwrap());
+        let errors = read_lines(child.stderr.take().unwrap());
+        Running { stdin: child.stdin.take(), child, lines, errors, seen_errors: String::new() }
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The next line of its standard output.
+    #[track_caller]
+    pub fn line(&mut self) -> String {
+        match self.lines.recv_timeout(LIMIT) {
+            Ok(line) => line,
+            Err(_) => panic!(
+                "no line from {}: {}",
+                self.pid(),
+                self.errors.try_iter().collect::<Vec<_>>().join("\n")
+            ),
+        }
+    }
+
+    /// Waits for a line of standard error that begins like this.
+    #[track_caller]
+    pub fn wait_for_error_line(&mut self, begin: &str) -> String {
+        loop {
+            let Ok(line) = self.errors.recv_timeout(LIMIT) else {
+                panic!("no line `{begin}…` on standard error, only: {}", self.seen_errors);
+            };
+            self.seen_errors += &format!("{line}\n");
+            if line.starts_with(begin) {
+                return line;
+            }
+        }
+    }
+
+    /// Writes a line to its standard input.
+    pub fn write(&mut self, line: &str) {
+        writeln!(self.stdin.as_mut().unwrap(), "{line}").unwrap();
+    }
+
+    /// Closes its standard input, at which a fixture ends.
+    pub fn close_stdin(&mut self) {
+        self.stdin = None;
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.pid() as i32), signal).unwrap();
+    }
+
+    /// Whether it still runs.
+    pub fn is_alive(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub fn wait(mut self) -> Ended {
+        let deadline = Instant::now() + LIMIT;
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(Instant::now() < deadline, "{} does not end; it said: {}", self.pid(), self.seen_errors);
+            thread::sleep(Duration::from_millis(5));
+        };
+        let stdout = rest(&self.lines);
+        let stderr = std::mem::take(&mut self.seen_errors) + &rest(&self.errors);
+        Ended { status, stdout, stderr }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Both fail only where it has ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The golife under test.
+pub fn golife() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_golife"))
+}
+
+/// Starts golife and waits until its probes are live.
+#[track_caller]
+pub fn attach(args: &[&str]) -> Running {
+    let mut golife = Running::start(golife().args(args));
+    golife.wait_for_error_line("tracing ");
+    golife
+}
+
+/// Runs golife to its end.
+#[track_caller]
+pub fn run(args: &[&str]) -> Ended {
+    let mut golife = Running::start(golife().args(args));
+    golife.close_stdin();
+    golife.wait()
+}
+
+/// Starts a fixture that waits to be told to begin.
+#[track_caller]
+pub fn ready(binary: &Path, args: &[&str]) -> Running {
+    let mut fixture = Running::start(Command::new(binary).args(args));
+    assert_eq!(fixture.line(), "ready");
+    fixture
+}
+
+/// Ends a golife as Ctrl-C would, and returns its report.
+#[track_caller]
+pub fn interrupt(golife: Running) -> Value {
+    // Probes deliver in batches; what the fixture has printed has happened, and the report must hold it.
+    golife.signal(Signal::SIGINT);
+    let ended = golife.wait();
+    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+    ended.report()
+}
+
+/// A fixture is traced by pid from before its work to after it: what both say, and the whole report.
+#[track_caller]
+pub fn trace(name: &str, build: Build, args: &[&str]) -> (Sites, Sites, Value) {
+    need_root();
+    let mut fixture = ready(&fixture(name, build), args);
+    let golife = attach(&["trace", "--format", "json", "--pid", &fixture.pid().to_string()]);
+    fixture.write("go");
+    let truth = truth(name, &fixture.line());
+    let report = interrupt(golife);
+    let reported = reported(name, only_process(&report));
+    assert!(fixture.is_alive(), "the target runs on");
+    (truth, reported, report)
+}
+
+/// Where the code of a process in memory differs from its file: the bytes that probes have replaced.
+pub fn patched_bytes(pid: u32) -> usize {
+    let exe = fs::read(format!("/proc/{pid}/exe")).unwrap();
+    let path = fs::read_link(format!("/proc/{pid}/exe")).unwrap();
+    let memory = fs::File::open(format!("/proc/{pid}/mem")).unwrap();
+    let mut patched = 0;
+    for map in fs::read_to_string(format!("/proc/{pid}/maps")).unwrap().lines() {
+        let mut words = map.split_whitespace();
+        let (range, rights, offset) = (words.next().unwrap(), words.next().unwrap(), words.next().unwrap());
+        if !rights.contains('x') || !map.ends_with(path.to_str().unwrap()) {
+            continue;
+        }
+        let hex = |text: &str| u64::from_str_radix(text, 16).unwrap();
+        let (start, end) = range.split_once('-').map(|(start, end)| (hex(start), hex(end))).unwrap();
+        let from = hex(offset) as usize;
+        let length = ((end - start) as usize).min(exe.len() - from);
+        let mut code = vec![0; length];
+        memory.read_exact_at(&mut code, start).unwrap();
+        patched += code.iter().zip(&exe[from..]).filter(|(live, file)| live != file).count();
+    }
+    patched
+}
+
+/// Waits until something holds.
+#[track_caller]
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(15);
+    while !holds() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}

@@ -1,0 +1,267 @@
+//! What each subcommand does, from arguments to exit code.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, BufWriter, Write},
+    os::unix::process::ExitStatusExt,
+    path::{Path, PathBuf},
+    process::{ExitCode, ExitStatus},
+    time::Duration,
+};
+
+use anyhow::Context;
+use clap::CommandFactory;
+
+use crate::{
+    cli::{Cli, Command, Format, Hist, Limits, Run, Trace, View, Window},
+    doctor,
+    output::{hist, json, text},
+    pipeline::{self, Outcome, Settings, Source},
+    report::{Report, Selection},
+    selftest,
+};
+
+/// A site was found at or above the level of `--fail-on`.
+const FOUND: u8 = 3;
+/// Nothing could be traced.
+const NOTHING: u8 = 4;
+
+/// How long `leaks` and `hist` watch unless the user says otherwise.
+const DEFAULT_WINDOW: Duration = Duration::from_secs(30);
+
+/// Runs a subcommand.
+pub fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Trace(arguments) => trace(&arguments, arguments.window.duration, true),
+        Command::Leaks(arguments) => trace(&arguments, arguments.window.duration.or(Some(DEFAULT_WINDOW)), false),
+        Command::Hist(arguments) => draw(&arguments),
+        Command::Run(arguments) => launch(&arguments),
+        Command::Doctor => {
+            let works = quietly(doctor::run(&mut anstream::stdout()).map(Some))?.unwrap_or(true);
+            Ok(if works { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "golife", &mut script);
+            quietly(io::stdout().write_all(&script).map(|()| None::<()>))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Man => {
+            quietly(manual(&mut io::stdout()).map(|()| None::<()>))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::SelftestTarget => {
+            selftest::run_target()?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// The exit code that belongs to an error: 4 where nothing could be traced, 1 for all else.
+pub fn exit_code(error: &anyhow::Error) -> ExitCode {
+    match error.downcast_ref::<pipeline::Error>() {
+        Some(pipeline::Error::System { .. }) | None => ExitCode::FAILURE,
+        Some(_) => ExitCode::from(NOTHING),
+    }
+}
+
+fn trace(arguments: &Trace, duration: Option<Duration>, table: bool) -> anyhow::Result<ExitCode> {
+    let mut sink = Sink::open(&arguments.view, Stream::Stdout)?;
+    let settings = settings(duration, &arguments.window, &arguments.limits, &arguments.view);
+    let outcome = follow(&Source::Selectors(&arguments.targets), &settings, &mut sink)?;
+    sink.finish(&outcome.report, table)?;
+    Ok(judge(&outcome.report, &arguments.view))
+}
+
+fn launch(arguments: &Run) -> anyhow::Result<ExitCode> {
+    let mut sink = Sink::open(&arguments.view, Stream::Stderr)?;
+    let settings = settings(arguments.window.duration, &arguments.window, &arguments.limits, &arguments.view);
+    let outcome = follow(&Source::Command(&arguments.command), &settings, &mut sink)?;
+    sink.finish(&outcome.report, true)?;
+    let judged = judge(&outcome.report, &arguments.view);
+    Ok(match outcome.child.map(child_code) {
+        Some(0) | None => judged,
+        Some(code) => ExitCode::from(code),
+    })
+}
+
+fn draw(arguments: &Hist) -> anyhow::Result<ExitCode> {
+    let reports = if arguments.reports.is_empty() {
+        let duration = arguments.window.duration.or(Some(DEFAULT_WINDOW));
+        let settings = settings(duration, &arguments.window, &arguments.limits, &arguments.view);
+        vec![pipeline::trace(&Source::Selectors(&arguments.targets), &settings, &mut |_| {})?.report]
+    } else {
+        arguments.reports.iter().map(|path| read_report(path)).collect::<anyhow::Result<Vec<_>>>()?
+    };
+    let mut sink = Sink::open(&arguments.view, Stream::Stdout)?;
+    let merged = hist::merge(&reports).context("cannot merge the reports' histograms")?;
+    let layout = hist::Hist {
+        width: width(),
+        top: arguments.view.top.unwrap_or(10),
+        scale: arguments.scale,
+    };
+    sink.write(|out| hist::write(&merged, &layout, out))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn follow(source: &Source, settings: &Settings, sink: &mut Sink) -> anyhow::Result<Outcome> {
+    let mut failed = None;
+    let outcome = pipeline::trace(source, settings, &mut |report| {
+        if let Err(error) = sink.line(report) {
+            failed.get_or_insert(error);
+        }
+    })?;
+    match failed {
+        Some(error) => Err(error),
+        None => Ok(outcome),
+    }
+}
+
+fn settings<'a>(
+    duration: Option<Duration>,
+    window: &Window,
+    limits: &'a Limits,
+    view: &View,
+) -> Settings<'a> {
+    Settings {
+        duration,
+        interval: window.interval,
+        limits,
+        selection: Selection {
+            sort: view.sort,
+            top: view.top,
+            min_age_ns: view.min_age.map(|age| age.as_nanos() as u64),
+            include_system: view.include_system,
+        },
+        each_interval: view.format == Format::Jsonl,
+    }
+}
+
+fn judge(report: &Report, view: &View) -> ExitCode {
+    match (view.fail_on, report.summary.worst()) {
+        (Some(limit), Some(worst)) if worst >= limit => ExitCode::from(FOUND),
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+/// As shells have it: 128 and the number of the signal that ended the program.
+fn child_code(status: ExitStatus) -> u8 {
+    let code = status.code().or(status.signal().map(|signal| 128 + signal)).unwrap_or(1);
+    u8::try_from(code).unwrap_or(1)
+}
+
+fn read_report(path: &Path) -> anyhow::Result<Report> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    json::read(&text).with_context(|| format!("cannot read {} as a golife report", path.display()))
+}
+
+/// Where a report goes unless `--output` names a file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stream {
+    Stdout,
+    /// Standard output belongs to the program of `golife run`.
+    Stderr,
+}
+
+/// Where a report goes.
+struct Sink {
+    format: Format,
+    to: To,
+}
+
+enum To {
+    Stream(Stream),
+    File(PathBuf, File),
+}
+
+impl Sink {
+    /// Opens the output before anything is traced, so that a wrong path costs nothing. An existing file keeps its
+    /// content until the report is there.
+    fn open(view: &View, stream: Stream) -> anyhow::Result<Sink> {
+        let to = match &view.output {
+            None => To::Stream(stream),
+            Some(path) => {
+                let file = OpenOptions::new().write(true).create(true).truncate(false).open(path);
+                let mut file = file.with_context(|| format!("cannot write {}", path.display()))?;
+                if view.format == Format::Jsonl {
+                    truncate(&mut file).with_context(|| format!("cannot write {}", path.display()))?;
+                }
+                To::File(path.clone(), file)
+            }
+        };
+        Ok(Sink { format: view.format, to })
+    }
+
+    /// One interval's report.
+    fn line(&mut self, report: &Report) -> anyhow::Result<()> {
+        self.write(|out| json::write_line(report, out))
+    }
+
+    /// The last report.
+    fn finish(&mut self, report: &Report, table: bool) -> anyhow::Result<()> {
+        if let (To::File(path, file), false) = (&mut self.to, self.format == Format::Jsonl) {
+            truncate(file).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        let layout = text::Text { width: width(), table };
+        match self.format {
+            Format::Text => self.write(|out| text::write(report, &layout, out)),
+            Format::Json => self.write(|out| json::write(report, out)),
+            Format::Jsonl => self.write(|out| json::write_line(report, out)),
+        }
+    }
+
+    /// Colours go to terminals only.
+    fn write(&mut self, body: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> anyhow::Result<()> {
+        let written = match &mut self.to {
+            To::Stream(Stream::Stdout) => buffered(anstream::stdout(), body),
+            To::Stream(Stream::Stderr) => buffered(anstream::stderr(), body),
+            To::File(_, file) => buffered(anstream::StripStream::new(file), body),
+        };
+        let name = || match &self.to {
+            To::Stream(_) => "the report".to_owned(),
+            To::File(path, _) => path.display().to_string(),
+        };
+        quietly(written.map(|()| None::<()>)).with_context(|| format!("cannot write {}", name()))?;
+        Ok(())
+    }
+}
+
+fn buffered(out: impl Write, body: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+    let mut out = BufWriter::new(out);
+    body(&mut out)?;
+    out.flush()
+}
+
+/// Columns to fill: the terminal's, or a page's where there is none.
+fn width() -> usize {
+    terminal_size::terminal_size().map_or(100, |(terminal_size::Width(columns), _)| columns.into())
+}
+
+/// Pipes and terminals have no length to cut.
+fn truncate(file: &mut File) -> io::Result<()> {
+    if file.metadata()?.is_file() { file.set_len(0) } else { Ok(()) }
+}
+
+/// A reader who has seen enough (`golife … | head`) is no failure.
+fn quietly<T>(written: io::Result<Option<T>>) -> io::Result<Option<T>> {
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(None),
+        other => other,
+    }
+}
+
+/// The manual: one page with all subcommands.
+fn manual(out: &mut dyn Write) -> io::Result<()> {
+    let command = Cli::command();
+    clap_mangen::Man::new(command.clone()).render(out)?;
+    for mut sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()).cloned() {
+        let name = format!("golife {}", sub.get_name());
+        sub = sub.bin_name(name.clone()).display_name(name);
+        writeln!(out, ".SH \"{}\"", sub.get_bin_name().unwrap_or_default().to_uppercase())?;
+        let man = clap_mangen::Man::new(sub);
+        man.render_synopsis_section(out)?;
+        man.render_description_section(out)?;
+        man.render_options_section(out)?;
+    }
+    Ok(())
+}

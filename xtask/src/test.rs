@@ -1,0 +1,75 @@
+//! `cargo xtask test`: all tests, with all they need. Those with real probes on real Go programs need root.
+
+use std::{fs, process::Command};
+
+use anyhow::{Context, Result, bail};
+
+use crate::machine::{self, find, is_root, output, say};
+
+/// The one test program that needs root.
+const E2E: &str = "e2e";
+
+/// What `test` can be told.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Leave out the tests with real probes, which need root.
+    #[arg(long)]
+    no_root: bool,
+    /// Run only the tests with real probes.
+    #[arg(long, conflicts_with = "no_root")]
+    root: bool,
+    /// Run only tests whose names contain this.
+    filter: Option<String>,
+}
+
+/// Sets up and runs them.
+pub fn run(args: Args) -> Result<()> {
+    let go = machine::go()?;
+    let path = machine::path_with(&go)?;
+    say(format!("{} at {}", output(Command::new(&go).arg("version"))?, go.display()));
+    let filter = args.filter.as_slice();
+
+    if !args.root {
+        say("unit, property and replay tests");
+        let mut cargo = machine::cargo();
+        cargo.args(["test", "--quiet", "--workspace", "--lib", "--bins"]).env("PATH", &path);
+        for test in test_programs()?.iter().filter(|test| *test != E2E) {
+            cargo.args(["--test", test]);
+        }
+        machine::run(cargo.arg("--").args(filter))?;
+        machine::run(machine::cargo().args(["test", "--quiet", "--workspace", "--doc", "--"]).args(filter))?;
+    }
+    if args.no_root {
+        say("NOT RUN: the e2e tests, which trace real Go programs and need root (--no-root)");
+        return Ok(());
+    }
+    say("e2e tests: real probes on real Go programs, as root");
+    let mut cargo = machine::cargo();
+    cargo.args(["test", "--package", "tracer-user", "--test", E2E, "--"]).args(filter).env("PATH", &path);
+    if !is_root()? {
+        if find("sudo").is_none() {
+            bail!(
+                "the e2e tests need root: run `cargo xtask test` as root, or leave them out with --no-root"
+            );
+        }
+        // sudo sets a PATH of its own; env puts ours back.
+        let runner = format!("sudo --preserve-env env PATH={}", path.to_string_lossy());
+        cargo.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", runner);
+    }
+    machine::mount_tracefs()?;
+    machine::run(&mut cargo)
+}
+
+/// The names of the programs in `tests/`.
+fn test_programs() -> Result<Vec<String>> {
+    let directory = machine::root().join("tests");
+    let mut names = Vec::new();
+    for entry in fs::read_dir(&directory).with_context(|| format!("cannot list {}", directory.display()))? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "rs") {
+            names.extend(path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
+        }
+    }
+    names.sort();
+    Ok(names)
+}
