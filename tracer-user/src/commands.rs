@@ -33,7 +33,9 @@ const DEFAULT_WINDOW: Duration = Duration::from_secs(30);
 pub fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Trace(arguments) => trace(&arguments, arguments.window.duration, true),
-        Command::Leaks(arguments) => trace(&arguments, arguments.window.duration.or(Some(DEFAULT_WINDOW)), false),
+        Command::Leaks(arguments) => {
+            trace(&arguments, arguments.window.duration.or(Some(DEFAULT_WINDOW)), false)
+        }
         Command::Hist(arguments) => draw(&arguments),
         Command::Run(arguments) => launch(&arguments),
         Command::Doctor => {
@@ -95,11 +97,7 @@ fn draw(arguments: &Hist) -> anyhow::Result<ExitCode> {
     };
     let mut sink = Sink::open(&arguments.view, Stream::Stdout)?;
     let merged = hist::merge(&reports).context("cannot merge the reports' histograms")?;
-    let layout = hist::Hist {
-        width: width(),
-        top: arguments.view.top.unwrap_or(10),
-        scale: arguments.scale,
-    };
+    let layout = hist::Hist { width: width(), top: arguments.view.top.unwrap_or(10), scale: arguments.scale };
     sink.write(|out| hist::write(&merged, &layout, out))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -100,14 +100,12 @@ pub struct Outcome {
 }
 
 /// Traces until the window is over. `tick` gets the report of each interval, where asked for.
-pub fn trace(
-    source: &Source,
-    settings: &Settings,
-    tick: &mut dyn FnMut(&Report),
-) -> Result<Outcome, Error> {
+pub fn trace(source: &Source, settings: &Settings, tick: &mut dyn FnMut(&Report)) -> Result<Outcome, Error> {
     let system = |what| move |source| Error::System { what, source };
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system("start the runtime"))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(system("start the runtime"))?;
     runtime.block_on(async {
         // Loading into the kernel and reading binaries do not depend on each other; a large binary takes as long.
         let ring_bytes = settings.limits.ring_bytes;
@@ -261,7 +259,8 @@ impl Pipeline {
         let executables: Vec<_> =
             self.targets.executables.iter().map(|exe| (exe.file.try_clone(), exe.path.clone())).collect();
         for (file, path) in executables {
-            let file = file.map_err(|source| Error::System { what: "duplicate a file descriptor", source })?;
+            let file =
+                file.map_err(|source| Error::System { what: "duplicate a file descriptor", source })?;
             let target = self.session.target(file, &path)?;
             self.session.attach(&target, Scope::Everyone)?;
         }
@@ -401,7 +400,11 @@ impl Pipeline {
                 if let Some(family) = family
                     && last != Some(event.pid)
                 {
-                    if !family.names_pid(event.pid) && !lifecycle.iter().any(|e| matches!(e.what, What::Fork { child } if child == event.pid)) {
+                    if !family.names_pid(event.pid)
+                        && !lifecycle
+                            .iter()
+                            .any(|e| matches!(e.what, What::Fork { child } if child == event.pid))
+                    {
                         return;
                     }
                     last = Some(event.pid);
@@ -528,7 +531,9 @@ fn cpu_time() -> Duration {
     let time = |value: nix::sys::time::TimeVal| {
         Duration::new(value.tv_sec().unsigned_abs(), value.tv_usec().unsigned_abs() as u32 * 1000)
     };
-    getrusage(UsageWho::RUSAGE_SELF).map(|usage| time(usage.user_time()) + time(usage.system_time())).unwrap_or_default()
+    getrusage(UsageWho::RUSAGE_SELF)
+        .map(|usage| time(usage.user_time()) + time(usage.system_time()))
+        .unwrap_or_default()
 }
 
 fn forward(pid: u32, what: Signal) {

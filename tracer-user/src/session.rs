@@ -68,7 +68,9 @@ pub enum Error {
     #[error(transparent)]
     Memory(#[from] inspect::MemoryError),
     /// The binary is not mapped where it should be.
-    #[error("cannot trace process {0}: its executable is not in its memory map; it may just be starting or ending")]
+    #[error(
+        "cannot trace process {0}: its executable is not in its memory map; it may just be starting or ending"
+    )]
     NotMapped(u32),
 }
 
@@ -373,7 +375,12 @@ impl Traced {
 
     /// The goroutines that the process has now, as far as they can be read. Takes about a second for a million.
     pub fn goroutines(&self) -> Result<inspect::Goroutines, inspect::WalkError> {
-        inspect::walk(&inspect::ProcessMemory::new(self.process.pid as i32), self.binary(), self.bias, inspect::Limits::default())
+        inspect::walk(
+            &inspect::ProcessMemory::new(self.process.pid as i32),
+            self.binary(),
+            self.bias,
+            inspect::Limits::default(),
+        )
     }
 
     /// When the process started, on the boot-time clock in ns, as precise as the kernel's ticks.

@@ -20,9 +20,14 @@ pub enum Placement {
 /// Plans creation, exit and coroutine exit. A binary without `runtime.coroexit` (Go before 1.23, or none linked in)
 /// has no sites for it.
 pub fn of(binary: &Binary, kernel: Kernel, placement: Placement) -> Result<Vec<Site>, PlanError> {
-    let calls = |pc: u64| binary.function_at(pc).filter(|function| function.entry == pc).map(|function| function.name);
-    let (newproc1, goexit1, coroexit) =
-        (places(binary, "runtime.newproc1"), places(binary, "runtime.goexit1"), places(binary, "runtime.coroexit"));
+    let calls = |pc: u64| {
+        binary.function_at(pc).filter(|function| function.entry == pc).map(|function| function.name)
+    };
+    let (newproc1, goexit1, coroexit) = (
+        places(binary, "runtime.newproc1"),
+        places(binary, "runtime.goexit1"),
+        places(binary, "runtime.coroexit"),
+    );
     let [newproc1, goexit1, coroexit] = [&newproc1, &goexit1, &coroexit]
         .map(|places| places.iter().map(|place| place.body(binary)).collect::<Vec<_>>());
     let mut sites = match placement {
