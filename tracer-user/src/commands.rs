@@ -15,7 +15,7 @@ use clap::CommandFactory;
 use crate::{
     cli::{Cli, Command, Format, Hist, Limits, Run, Trace, View, Window},
     doctor,
-    output::{hist, json, text},
+    output::{hist, human, json, text},
     pipeline::{self, Outcome, Settings, Source},
     report::{Report, Selection},
     selftest,
@@ -65,6 +65,25 @@ pub fn exit_code(error: &anyhow::Error) -> ExitCode {
         Some(pipeline::Error::System { .. }) | None => ExitCode::FAILURE,
         Some(_) => ExitCode::from(NOTHING),
     }
+}
+
+/// An error in one line, for standard error: control characters made visible, since much of it names things of others.
+pub fn message(error: &anyhow::Error) -> String {
+    human::clean(&chain(error.as_ref()))
+}
+
+/// A chain of errors in one line, without what a link only repeats of the one before.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(error) = next {
+        let link = error.to_string();
+        if !text.contains(&link) {
+            text = format!("{text}: {link}");
+        }
+        next = error.source();
+    }
+    text
 }
 
 fn trace(arguments: &Trace, duration: Option<Duration>, table: bool) -> anyhow::Result<ExitCode> {

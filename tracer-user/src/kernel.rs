@@ -304,17 +304,9 @@ fn os_error(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
     None
 }
 
-/// A chain of errors in one line, without what each link repeats of the next, and with what to do.
+/// A chain of errors in one line, with what to do.
 fn describe(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(error) = next {
-        let link = error.to_string();
-        if !text.contains(&link) {
-            text = format!("{text}: {link}");
-        }
-        next = error.source();
-    }
+    let text = crate::commands::chain(error);
     match os_error(error) {
         Some(libc::EPERM | libc::EACCES) => {
             format!("{text}; run as root or grant CAP_BPF, CAP_PERFMON and, before Linux 6.6, CAP_SYS_ADMIN")

@@ -10,7 +10,7 @@ fn main() -> ExitCode {
     match commands::run(cli.command) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("golife: {error:#}");
+            eprintln!("golife: {}", commands::message(&error));
             commands::exit_code(&error)
         }
     }
