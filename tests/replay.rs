@@ -178,7 +178,7 @@ fn several_processes_are_told_apart() {
 fn a_histogram_shows_what_ended_and_what_lives() {
     let report = server().report(30 * S);
     let saved = json::read(&json(&report)).expect("a saved report");
-    let one = hist::merge(&[saved.clone()]).expect("its histograms");
+    let one = hist::merge(std::slice::from_ref(&saved)).expect("its histograms");
     let two = hist::merge(&[saved, report]).expect("both reports' histograms");
     assert_eq!(two[0].lifetimes.count(), 2 * one[0].lifetimes.count());
     assert_eq!(two[0].lifetimes.max_ns(), one[0].lifetimes.max_ns());

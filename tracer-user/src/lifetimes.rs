@@ -206,7 +206,7 @@ impl Durations {
                 // Cannot fail: the new range holds the old one.
                 let _ = larger.add(&old);
             } else {
-                self.headroom = self.headroom.max(u16::MAX);
+                self.headroom = u16::MAX;
             }
             self.bins = Some(larger);
         }

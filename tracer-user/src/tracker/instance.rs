@@ -6,7 +6,7 @@ use hashbrown::HashTable;
 
 use super::living::Living;
 use super::scan::Scan;
-use super::table::{AT_ATTACH, BIRTH_UNKNOWN, Goroutine, PARENT_COUNTED, Table, hash};
+use super::table::{AT_ATTACH, BIRTH_UNKNOWN, Goroutine, PARENT_COUNTED, Table, mix};
 use super::{Budget, InstanceId};
 use crate::sites::{Site, SiteId, Timeline};
 
@@ -228,7 +228,7 @@ impl Instance {
     /// The site of these two addresses, or the overflow row where there is no room for another.
     pub(super) fn site_for(&mut self, gopc: u64, startpc: u64, budget: &mut Budget) -> SiteId {
         let seed = self.seed;
-        let hash_of = |gopc: u64, startpc: u64| hash(gopc.rotate_left(32) ^ startpc, seed);
+        let hash_of = |gopc: u64, startpc: u64| mix(gopc.rotate_left(32) ^ startpc, seed);
         let sites = &self.sites;
         let found = self.by_pcs.find(hash_of(gopc, startpc), |&at| {
             let site = &sites[at as usize];
