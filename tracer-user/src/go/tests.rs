@@ -12,7 +12,7 @@ use super::{Binary, Error, ErrorKind, dwarf, pclntab, symbols};
 fn debug_information_and_table_agree() {
     for toolchain in toolchains() {
         let program = Program::build(toolchain, PLAIN);
-        let layout = dwarf::layout(&program.image()).unwrap().expect(toolchain);
+        let layout = dwarf::layout(&program.image()).expect(toolchain).expect(toolchain);
         let binary = program.binary();
         assert_eq!(Some(layout), Layout::measured(binary.build_info()), "{toolchain}");
         assert_eq!(binary.layout_source(), LayoutSource::Dwarf, "{toolchain}");

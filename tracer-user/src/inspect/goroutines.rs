@@ -201,6 +201,7 @@ mod tests {
         read.sort_unstable();
         assert_eq!(read, goids, "{label}");
 
+        let mut resolved = 0;
         for expected in traced.iter().filter(|goroutine| goroutine.goid != 0) {
             let goroutine = users[&expected.goid];
             let label = format!("{label}: {goroutine:?} {expected:?}");
@@ -211,9 +212,15 @@ mod tests {
                 assert_eq!((&site.function, &site.file, site.line), expected, "{label}");
             }
             let entry = binary.entry_function(goroutine.startpc - bias).unwrap();
-            let outermost = &expected.frames.last().unwrap().function;
-            let interface_or_variable = entry.function.contains("main.main.");
-            assert!(entry.function == *outermost || interface_or_variable, "{label}: {entry:?}");
+            let named = expected.frames.iter().map(|frame| &frame.function);
+            let outermost = named.filter(|name| *name != "runtime.goexit").last().unwrap();
+            if entry.function == *outermost {
+                resolved += 1;
+            } else {
+                // A wrapper that calls what only the running program knows, as closures with arguments before Go 1.22.
+                let own = binary.function_at(goroutine.startpc - bias).unwrap();
+                assert_eq!(entry.function, own.name, "{label}");
+            }
             if goroutine.status == Status::Waiting {
                 let reason = wait_reason::text(binary.version(), goroutine.wait_reason);
                 assert_eq!(reason, Some(expected.reason.as_str()), "{label}");
@@ -233,6 +240,8 @@ mod tests {
                 assert!(same, "{label}: {group:?}");
             }
         }
+        // All but the closures with arguments (20), a method of an interface and a method value.
+        assert!(resolved >= traced.len() - 23, "{label}: {resolved} of {}", traced.len());
     }
 
     #[test]

@@ -9,14 +9,15 @@ import (
 )
 
 var (
-	never = make(chan int)
+	never = make(chan int) // nobody sends
+	full  = make(chan int) // nobody receives
 	mutex sync.Mutex
 )
 
 type server struct{ name string }
 
 func (s *server) run()          { <-never }
-func (s server) serve(port int) { never <- port }
+func (s server) serve(port int) { full <- port }
 
 type runner interface{ run() }
 
@@ -32,7 +33,7 @@ func generic[T any](value T, stop chan T) {
 func outer(id int) { inner(id + 1) }
 
 func inner(id int) {
-	never <- id
+	full <- id
 }
 
 func waitForMutex() {
@@ -49,7 +50,7 @@ func spawn() {
 		go func(n int) {
 			select {
 			case <-never:
-			case never <- n:
+			case full <- n:
 			}
 		}(i)
 	}
@@ -66,7 +67,7 @@ func main() {
 	f := s.run
 	go f()
 	go generic("x", make(chan string))
-	go generic(7, never)
+	go generic(7, full)
 	go time.Sleep(time.Hour)
 	go func() {
 		defer fmt.Println("never")
