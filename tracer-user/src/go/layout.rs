@@ -1,18 +1,166 @@
 //! Where the fields of the runtime's structs are.
 
-/// Offsets in bytes of the fields of `runtime.g` (and the few of `runtime.m`) that golife reads.
+use super::buildinfo::{BuildInfo, GoVersion};
+use super::layout_table::TABLE;
+
+/// Offsets in bytes of the fields of `runtime.g`, and of the few of `runtime.m`, `runtime.sudog` and `runtime.hchan`
+/// that golife reads. Go's own definitions:
+/// <https://cs.opensource.google/go/go/+/master:src/runtime/runtime2.go>.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
-    /// `g.m`
+    /// `g.stack.lo`: the lowest address of its stack.
+    pub stack_lo: u16,
+    /// `g.stack.hi`: the address after its stack.
+    pub stack_hi: u16,
+    /// `g.m`: the thread that it runs on, if any.
     pub m: u16,
+    /// `g.sched.sp`: its stack pointer while it does not run.
+    pub sched_sp: u16,
+    /// `g.sched.pc`: where it will go on.
+    pub sched_pc: u16,
+    /// `g.sched.bp`: its frame pointer while it does not run.
+    pub sched_bp: u16,
+    /// `g.syscallsp`: its stack pointer in a system call, else 0.
+    pub syscallsp: u16,
+    /// `g.syscallpc`: its program counter in a system call.
+    pub syscallpc: u16,
+    /// `g.atomicstatus`, 32 bits: see [`super::status`].
+    pub atomicstatus: u16,
     /// `g.goid`
     pub goid: u16,
+    /// `g.waitsince`: runtime clock in nanoseconds, set by the garbage collector for those that wait; 0 where not known.
+    pub waitsince: u16,
+    /// `g.waitreason`, 8 bits: see [`super::wait_reason`].
+    pub waitreason: u16,
+    /// `g.lockedm`: the thread that it is locked to, if any.
+    pub lockedm: u16,
     /// `g.parentGoid`, from Go 1.21 on.
     pub parent: Option<u16>,
-    /// `g.gopc`
+    /// `g.gopc`: the return address of the `go` statement.
     pub gopc: u16,
-    /// `g.startpc`
+    /// `g.startpc`: the entry of its function.
     pub startpc: u16,
-    /// `m.curg`
+    /// `g.waiting`: the list of `runtime.sudog` that it waits on.
+    pub waiting: u16,
+    /// `g.labels`: profiler labels.
+    pub labels: u16,
+    /// Size of `runtime.g`.
+    pub g_size: u16,
+    /// `m.procid`: the thread id that the kernel knows.
+    pub procid: u16,
+    /// `m.curg`: the goroutine that runs on the thread.
     pub curg: u16,
+    /// `sudog.elem`: what is sent, or where to put what is received.
+    pub sudog_elem: u16,
+    /// `sudog.isSelect`: part of a `select`.
+    pub sudog_is_select: u16,
+    /// `sudog.waitlink`: the next of the list `g.waiting`.
+    pub sudog_waitlink: u16,
+    /// `sudog.c`: the channel.
+    pub sudog_c: u16,
+    /// `hchan.qcount`: elements in the buffer.
+    pub hchan_qcount: u16,
+    /// `hchan.dataqsiz`: capacity of the buffer.
+    pub hchan_dataqsiz: u16,
+    /// `hchan.closed`, 32 bits.
+    pub hchan_closed: u16,
+}
+
+/// Where a [`Layout`] is from, and with it how far to trust it before it was checked against live memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LayoutSource {
+    /// The program's own debug information.
+    Dwarf,
+    /// The table, which has this version.
+    Table,
+    /// The table's newest version, for a program that is newer, or built with a toolchain that nobody measured.
+    NewestTable,
+}
+
+impl LayoutSource {
+    /// Nobody has compared this layout with such a program: what is read with it has to be checked, and said.
+    pub fn is_unverified(self) -> bool {
+        self == LayoutSource::NewestTable
+    }
+}
+
+/// `GOEXPERIMENT`s with which every field of [`Layout`] is where it is without them, measured on the versions that
+/// have them. None was found that moves one.
+const HARMLESS_EXPERIMENTS: [&str; 14] = [
+    "allocheaders",
+    "arenas",
+    "boringcrypto",
+    "goroutineleakprofile",
+    "greenteagc",
+    "noallocheaders",
+    "nogreenteagc",
+    "nosizespecializedmalloc",
+    "nospinbitmutex",
+    "noswissmap",
+    "pagetrace",
+    "runtimesecret",
+    "staticlockranking",
+    "synctest",
+];
+
+impl Layout {
+    /// The layout from the table, where it was measured for this version and these experiments.
+    pub fn measured(build: &BuildInfo) -> Option<Layout> {
+        let release = !build.version_text.starts_with("devel");
+        let harmless = build.experiments().all(|name| HARMLESS_EXPERIMENTS.contains(&name));
+        (release && harmless).then(|| Layout::of(build.version)).flatten()
+    }
+
+    /// The layout of the release or, where it is newer than the table, of the newest one.
+    pub fn nearest(version: GoVersion) -> Layout {
+        let newest = TABLE[TABLE.len() - 1].1;
+        Layout::of(version).unwrap_or(newest)
+    }
+
+    fn of(version: GoVersion) -> Option<Layout> {
+        TABLE
+            .iter()
+            .find(|(minor, _)| version.major == 1 && version.minor == *minor)
+            .map(|(_, layout)| *layout)
+    }
+
+    /// Asks for each field's offset by the names of its struct and its path in it; `""` asks for the struct's size.
+    ///
+    /// # Errors
+    /// The struct and the path of the field that is not there.
+    pub(crate) fn from_structs(
+        offset: impl Fn(&str, &str) -> Option<u16>,
+    ) -> Result<Layout, (&'static str, &'static str)> {
+        let need = |of: &'static str, path: &'static str| offset(of, path).ok_or((of, path));
+        Ok(Layout {
+            stack_lo: need("runtime.g", "stack.lo")?,
+            stack_hi: need("runtime.g", "stack.hi")?,
+            m: need("runtime.g", "m")?,
+            sched_sp: need("runtime.g", "sched.sp")?,
+            sched_pc: need("runtime.g", "sched.pc")?,
+            sched_bp: need("runtime.g", "sched.bp")?,
+            syscallsp: need("runtime.g", "syscallsp")?,
+            syscallpc: need("runtime.g", "syscallpc")?,
+            atomicstatus: need("runtime.g", "atomicstatus")?,
+            goid: need("runtime.g", "goid")?,
+            waitsince: need("runtime.g", "waitsince")?,
+            waitreason: need("runtime.g", "waitreason")?,
+            lockedm: need("runtime.g", "lockedm")?,
+            parent: offset("runtime.g", "parentGoid"),
+            gopc: need("runtime.g", "gopc")?,
+            startpc: need("runtime.g", "startpc")?,
+            waiting: need("runtime.g", "waiting")?,
+            labels: need("runtime.g", "labels")?,
+            g_size: need("runtime.g", "")?,
+            procid: need("runtime.m", "procid")?,
+            curg: need("runtime.m", "curg")?,
+            sudog_elem: need("runtime.sudog", "elem")?,
+            sudog_is_select: need("runtime.sudog", "isSelect")?,
+            sudog_waitlink: need("runtime.sudog", "waitlink")?,
+            sudog_c: need("runtime.sudog", "c")?,
+            hchan_qcount: need("runtime.hchan", "qcount")?,
+            hchan_dataqsiz: need("runtime.hchan", "dataqsiz")?,
+            hchan_closed: need("runtime.hchan", "closed")?,
+        })
+    }
 }

@@ -1,0 +1,244 @@
+//! Everything that golife knows about one executable file, whoever runs it. Made once per file and shared.
+
+use std::fs::File;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use super::buildinfo::{BuildInfo, GoVersion};
+use super::dwarf;
+use super::error::{Error, ErrorKind};
+use super::globals::Globals;
+use super::image::{Architecture, Image};
+use super::inline::Inlined;
+use super::layout::{Layout, LayoutSource};
+use super::moduledata::ModuleData;
+use super::pclntab::{Frame, Function, Header, Pclntab};
+use super::{symbols, system};
+
+/// Debug information of more bytes than this (decompressed) is not read for a version that the table has.
+const CHEAP_DWARF: u64 = 4 << 20;
+
+/// A Go executable. All addresses are link-time addresses: subtract the process's load bias
+/// ([`Image::load_bias`]) from those seen at run time. Share it in an [`Arc`].
+pub struct Binary {
+    image: Arc<Image>,
+    table: Pclntab,
+    build_info: BuildInfo,
+    build_id: Option<String>,
+    layout: Layout,
+    layout_source: LayoutSource,
+    globals: OnceLock<Result<Globals, String>>,
+    wrapper_id: OnceLock<Option<u8>>,
+}
+
+impl Binary {
+    /// Reads an executable that is already open. `display_path` is for messages only.
+    ///
+    /// # Errors
+    /// Not an ELF file, truncated, corrupt, for another CPU, not a Go program, too old: see [`ErrorKind`].
+    pub fn open(file: &File, display_path: &Path) -> Result<Binary, Error> {
+        let image = Image::open(file, display_path)?;
+        if Some(image.architecture()) != Architecture::HOST {
+            let found = match image.architecture() {
+                Architecture::Amd64 => "x86_64",
+                Architecture::Arm64 => "aarch64",
+            };
+            let kind = ErrorKind::OtherArchitecture { found: found.into(), host: std::env::consts::ARCH };
+            return Err(Error::new(display_path, kind));
+        }
+        Binary::from_image(image)
+    }
+
+    /// As [`Binary::open`], for executables of any CPU that golife knows.
+    pub(crate) fn from_image(image: Image) -> Result<Binary, Error> {
+        let image = Arc::new(image);
+        Binary::read(image.clone()).map_err(|kind| Error::new(image.path(), kind))
+    }
+
+    fn read(image: Arc<Image>) -> Result<Binary, ErrorKind> {
+        let build_info = match BuildInfo::read(&image) {
+            // Without build info, a function table tells a Go program from others.
+            Err(ErrorKind::NoBuildInfo) => {
+                return Err(Header::find(&image).err().unwrap_or(ErrorKind::NoBuildInfo));
+            }
+            other => other?,
+        };
+        let header = Header::find(&image).map_err(|kind| match kind {
+            ErrorKind::NotGo => ErrorKind::Missing {
+                what: "its function table (pclntab)".into(),
+                why: "no part of the file begins as one".into(),
+            },
+            other => other,
+        })?;
+        let module = ModuleData::find(&image, build_info.version, &header)?;
+        let table = Pclntab::new(image.clone(), header, module)?;
+        let (layout, layout_source) = choose_layout(&image, &build_info);
+        let build_id = image.gnu_build_id().or_else(|| image.go_build_id());
+        Ok(Binary {
+            image,
+            table,
+            build_info,
+            build_id,
+            layout,
+            layout_source,
+            globals: OnceLock::new(),
+            wrapper_id: OnceLock::new(),
+        })
+    }
+
+    /// The file as the caller of [`Binary::open`] called it.
+    pub fn path(&self) -> &Path {
+        self.image.path()
+    }
+
+    /// The ELF file.
+    pub fn image(&self) -> &Image {
+        &self.image
+    }
+
+    /// The linker's build id: GNU's in hexadecimal, else Go's.
+    pub fn build_id(&self) -> Option<&str> {
+        self.build_id.as_deref()
+    }
+
+    /// Version, module and settings of the build.
+    pub fn build_info(&self) -> &BuildInfo {
+        &self.build_info
+    }
+
+    /// The Go release it was built with.
+    pub fn version(&self) -> GoVersion {
+        self.build_info.version
+    }
+
+    /// Where the fields of the runtime's structs are.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Where [`Binary::layout`] is from.
+    pub fn layout_source(&self) -> LayoutSource {
+        self.layout_source
+    }
+
+    /// It has no symbol table; golife works all the same.
+    pub fn is_stripped(&self) -> bool {
+        symbols::is_stripped(&self.image)
+    }
+
+    /// Where its Go code is.
+    pub fn text_range(&self) -> Range<u64> {
+        self.table.module.text.clone()
+    }
+
+    /// The functions with this name as Go prints it: generic ones as `main.f[...]`, closures as `main.f.func1`.
+    /// `runtime.goexit1` and others that assembly calls have a second one, a short wrapper.
+    pub fn functions_named(&self, name: &str) -> Vec<Function> {
+        self.table.functions_named(name)
+    }
+
+    /// The copies of a function that were inlined into others of the same package.
+    pub fn inlined_into(&self, name: &str) -> Vec<Inlined> {
+        self.table.inlined_into(name)
+    }
+
+    /// The function whose code is at an address.
+    pub fn function_at(&self, pc: u64) -> Option<Function> {
+        self.table.function_at(pc)
+    }
+
+    /// The calls that an instruction belongs to, innermost first; empty where no Go code is. For a return address,
+    /// ask for the byte before it.
+    pub fn frames_at(&self, pc: u64) -> Vec<Frame> {
+        self.table.frames_at(pc)
+    }
+
+    /// The `go` statement of a goroutine, from its `gopc`: what Go's traceback prints after `created by`. None where
+    /// no Go code is.
+    pub fn go_statement(&self, gopc: u64) -> Option<Frame> {
+        let function = self.function_at(gopc)?;
+        // gopc is where the call of newproc returns to, which may be the next line.
+        let pc = if gopc > function.entry { gopc - 1 } else { gopc };
+        let (file, line) = self.table.file_and_line(&function, pc);
+        Some(Frame { function: function.name, file, line, inlined: false })
+    }
+
+    /// The function that a goroutine runs, from its `startpc`: file and line are where the function, or the wrapper
+    /// that the compiler made for its arguments, begins. A wrapper is named by what it calls where that can be seen.
+    pub fn entry_function(&self, startpc: u64) -> Option<Frame> {
+        let function = self.function_at(startpc)?;
+        let wrapper_id = *self.wrapper_id.get_or_init(|| self.table.wrapper_id());
+        let (file, line) = self.table.file_and_line(&function, startpc);
+        let name = self.table.wrapped(&function, wrapper_id).unwrap_or(function.name);
+        Some(Frame { function: name, file, line, inlined: false })
+    }
+
+    /// Whether a goroutine with this `startpc` is one of the runtime's own.
+    pub fn is_system(&self, startpc: u64) -> bool {
+        self.function_at(startpc).is_some_and(|function| system::starts_system_goroutine(&function.name))
+    }
+
+    /// The bytes of the code in a range of addresses; empty where it is not all in the file.
+    pub fn code(&self, range: Range<u64>) -> &[u8] {
+        self.image.bytes(range).unwrap_or_default()
+    }
+
+    /// Where an address is in the file, as probes need it.
+    pub fn vaddr_to_file_offset(&self, vaddr: u64) -> Option<u64> {
+        self.image.vaddr_to_file_offset(vaddr)
+    }
+
+    /// The reverse of [`Binary::vaddr_to_file_offset`].
+    pub fn file_offset_to_vaddr(&self, offset: u64) -> Option<u64> {
+        self.image.file_offset_to_vaddr(offset)
+    }
+
+    /// Where the linker put text, data and tables.
+    pub fn module_data(&self) -> &ModuleData {
+        &self.table.module
+    }
+
+    /// Where the runtime's list of goroutines is. Looked for when first asked.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Missing`] where a stripped program's code is not as expected.
+    pub fn globals(&self) -> Result<Globals, Error> {
+        let find = || Globals::find(&self.table).map_err(|kind| kind.to_string());
+        self.globals.get_or_init(find).clone().map_err(|why| {
+            Error::new(self.path(), ErrorKind::Missing { what: "the list of goroutines".into(), why })
+        })
+    }
+}
+
+/// The program's own debug information where it is cheap to read or nothing else is known, else the table.
+fn choose_layout(image: &Image, build: &BuildInfo) -> (Layout, LayoutSource) {
+    let measured = Layout::measured(build);
+    let size = dwarf::info_size(image);
+    if let Some(layout) = measured
+        && size.is_none_or(|size| size > CHEAP_DWARF)
+    {
+        return (layout, LayoutSource::Table);
+    }
+    match (dwarf::layout(image), measured) {
+        (Ok(Some(layout)), _) => (layout, LayoutSource::Dwarf),
+        // Debug information that is damaged, or of a kind that is not known, says nothing against the table.
+        (_, Some(layout)) => (layout, LayoutSource::Table),
+        (_, None) => (Layout::nearest(build.version), LayoutSource::NewestTable),
+    }
+}
+
+#[cfg(test)]
+impl Binary {
+    pub(crate) fn globals_from_code(&self) -> Result<Globals, ErrorKind> {
+        Globals::from_code(&self.table)
+    }
+
+    pub(crate) fn layout_mut(&mut self) -> &mut Layout {
+        &mut self.layout
+    }
+
+    pub(crate) fn set_globals(&mut self, allgptr: u64, allglen: u64) {
+        self.globals = OnceLock::from(Ok(Globals { allgptr, allglen }));
+    }
+}

@@ -1,0 +1,226 @@
+//! What the Go linker says about how a program was built: the Go version, the module, the settings.
+//! Go's own reader: <https://cs.opensource.google/go/go/+/master:src/debug/buildinfo/buildinfo.go>.
+
+use std::fmt;
+
+use super::error::ErrorKind;
+use super::image::{Image, u64_at};
+
+const MAGIC: &[u8; 14] = b"\xff Go buildinf:";
+/// The blob is aligned to this many bytes.
+const ALIGN: usize = 16;
+/// Flag: strings follow inline (Go 1.18 and newer); without it two pointers follow.
+const INLINE: u8 = 2;
+/// Bytes of noise at each end of the module text, by which the runtime knows it.
+const SENTINEL: usize = 16;
+/// Longer version texts are not from a Go linker.
+const MAX_VERSION: usize = 256;
+/// Settings and dependencies of large programs have some hundred lines.
+const MAX_SETTINGS: usize = 4096;
+
+/// A Go release, as in `go1.26.8`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GoVersion {
+    /// 1.
+    pub major: u16,
+    /// 26.
+    pub minor: u16,
+    /// 8; 0 for release candidates and development versions.
+    pub patch: u16,
+}
+
+impl GoVersion {
+    /// The oldest Go that golife traces.
+    pub const OLDEST: GoVersion = GoVersion { major: 1, minor: 18, patch: 0 };
+
+    /// Finds the release in a version text: `go1.26.8-X:race`, `go1.27rc1`, `devel go1.28-2d1b7a3`.
+    pub fn parse(text: &str) -> Option<GoVersion> {
+        let start = text.find("go1.").map(|at| at + 2)?;
+        let mut numbers = text[start..].split('.');
+        let major = numbers.next()?.parse().ok()?;
+        let minor = leading_number(numbers.next()?)?;
+        let patch = numbers.next().and_then(leading_number).unwrap_or(0);
+        Some(GoVersion { major, minor, patch })
+    }
+}
+
+fn leading_number(text: &str) -> Option<u16> {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    text[..end].parse().ok()
+}
+
+impl fmt::Display for GoVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "go{}.{}", self.major, self.minor)?;
+        if self.patch > 0 { write!(f, ".{}", self.patch) } else { Ok(()) }
+    }
+}
+
+/// What the linker recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BuildInfo {
+    /// The release.
+    pub version: GoVersion,
+    /// The version as written, with experiments: `go1.26.8-X:nogreenteagc`.
+    pub version_text: String,
+    /// Import path of the main package; none for programs built outside modules.
+    pub path: Option<String>,
+    /// Path of the main module.
+    pub module: Option<String>,
+    /// Version of the main module, `(devel)` where built from a checkout.
+    pub module_version: Option<String>,
+    /// `key=value` settings of the build: `-race`, `GOARCH`, `vcs.revision` and so on.
+    pub settings: Vec<(String, String)>,
+}
+
+impl BuildInfo {
+    /// Reads the build info of an executable.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoBuildInfo`], [`ErrorKind::TooOld`], [`ErrorKind::UnknownVersion`], [`ErrorKind::Corrupt`].
+    pub fn read(image: &Image) -> Result<BuildInfo, ErrorKind> {
+        let blob = find(image).ok_or(ErrorKind::NoBuildInfo)?;
+        let flags = *blob.get(15).ok_or_else(cut_off)?;
+        if flags & INLINE == 0 {
+            let version = pointed_version(image, blob).unwrap_or_else(|| "Go 1.17 or older".into());
+            return Err(ErrorKind::TooOld(version));
+        }
+        let (version, rest) = string(blob.get(2 * ALIGN..).ok_or_else(cut_off)?).ok_or_else(cut_off)?;
+        let (modules, _) = string(rest).ok_or_else(cut_off)?;
+        if version.len() > MAX_VERSION {
+            return Err(ErrorKind::Corrupt(format!("a Go version of {} bytes", version.len())));
+        }
+        let version_text = String::from_utf8_lossy(version).into_owned();
+        let version =
+            GoVersion::parse(&version_text).ok_or_else(|| ErrorKind::UnknownVersion(version_text.clone()))?;
+        if version < GoVersion::OLDEST {
+            return Err(ErrorKind::TooOld(version_text));
+        }
+        let mut info = BuildInfo {
+            version,
+            version_text,
+            path: None,
+            module: None,
+            module_version: None,
+            settings: vec![],
+        };
+        let text = modules.get(SENTINEL..modules.len().saturating_sub(SENTINEL)).unwrap_or_default();
+        info.read_modules(&String::from_utf8_lossy(text));
+        Ok(info)
+    }
+
+    /// The lines of `go version -m`, separated by tabs.
+    fn read_modules(&mut self, text: &str) {
+        for line in text.lines() {
+            let mut words = line.split('\t');
+            match words.next() {
+                Some("path") => self.path = words.next().map(str::to_owned),
+                Some("mod") => {
+                    self.module = words.next().map(str::to_owned);
+                    self.module_version = words.next().map(str::to_owned);
+                }
+                Some("build") if self.settings.len() < MAX_SETTINGS => {
+                    if let Some((key, value)) = words.next().and_then(|setting| setting.split_once('=')) {
+                        self.settings.push((key.to_owned(), value.to_owned()));
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// The value of a build setting, as `-race` or `vcs.revision`.
+    pub fn setting(&self, key: &str) -> Option<&str> {
+        self.settings.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
+    }
+
+    /// The commit that it was built from.
+    pub fn revision(&self) -> Option<&str> {
+        self.setting("vcs.revision")
+    }
+
+    /// The experiments that the toolchain was told to use, from the version text: ` X:` up to Go 1.25, `-X:` after.
+    pub fn experiments(&self) -> impl Iterator<Item = &str> {
+        let list = self.version_text.split_once("X:").map_or("", |(_, list)| list);
+        list.split(',').map(str::trim).filter(|name| !name.is_empty())
+    }
+}
+
+/// The blob with the build info, up to the end of its segment.
+fn find(image: &Image) -> Option<&[u8]> {
+    if let Some(section) = image.section(".go.buildinfo") {
+        let data = image.section_data(section);
+        if data.starts_with(MAGIC) {
+            return Some(data);
+        }
+    }
+    // No section: Go's linker puts it at the start of the data segment, other linkers somewhere in it.
+    image.segments().iter().filter(|segment| !segment.executable).find_map(|segment| {
+        let data = image.bytes_from(segment.vaddr)?;
+        let misaligned = (ALIGN - (segment.vaddr as usize % ALIGN)) % ALIGN;
+        let at = (misaligned..data.len()).step_by(ALIGN).find(|at| data[*at..].starts_with(MAGIC))?;
+        data.get(at..)
+    })
+}
+
+/// The version text where the blob has pointers to Go strings (Go 1.17 and older).
+fn pointed_version(image: &Image, blob: &[u8]) -> Option<String> {
+    let at = (blob.as_ptr() as usize).checked_sub(image.data().as_ptr() as usize)?;
+    let vaddr = image.file_offset_to_vaddr(at as u64)?;
+    let header = *image.words(vaddr.checked_add(16)?, 1)?.first()?;
+    let text = *image.words(header, 1)?.first()?;
+    let length = u64_at(image.bytes_from(header.checked_add(8)?)?, 0)?;
+    let bytes = image.bytes(text..text.checked_add(length.min(MAX_VERSION as u64))?)?;
+    Some(String::from_utf8_lossy(bytes).into_owned())
+}
+
+/// A string with its length in front, and what follows.
+fn string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut length = 0usize;
+    for (index, byte) in bytes.iter().take(9).enumerate() {
+        length |= usize::from(byte & 0x7f) << (7 * index);
+        if byte & 0x80 == 0 {
+            return bytes.get(index + 1..)?.split_at_checked(length);
+        }
+    }
+    None
+}
+
+fn cut_off() -> ErrorKind {
+    ErrorKind::Corrupt("the build info is cut off".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_as_go_writes_them() {
+        let version = |text| GoVersion::parse(text).map(|v| (v.major, v.minor, v.patch));
+        assert_eq!(version("go1.26.8"), Some((1, 26, 8)));
+        assert_eq!(version("go1.18"), Some((1, 18, 0)));
+        assert_eq!(version("go1.27rc1"), Some((1, 27, 0)));
+        assert_eq!(version("go1.25.5 X:greenteagc"), Some((1, 25, 5)));
+        assert_eq!(version("go1.26.8-X:boringcrypto"), Some((1, 26, 8)));
+        assert_eq!(version("devel go1.28-2d1b7a3 Tue"), Some((1, 28, 0)));
+        assert_eq!(version("go1.99999999.1"), None);
+        assert_eq!(version("go2"), None);
+        assert_eq!(version(""), None);
+    }
+
+    #[test]
+    fn a_string_with_an_absurd_length_is_refused() {
+        assert_eq!(string(&[0xff; 20]), None);
+        assert_eq!(string(&[5, b'a']), None);
+        assert_eq!(string(&[1, b'a', b'b']), Some((&b"a"[..], &b"b"[..])));
+        assert_eq!(string(&[]), None);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_read_without_a_panic(bytes: Vec<u8>, text: String) {
+            let _ = string(&bytes);
+            let _ = GoVersion::parse(&text);
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! What can be wrong with a file that should be a Go program. Every message names the file.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why a file cannot be traced as a Go program, and which file.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read {} as a Go program: {kind}", path.display())]
+pub struct Error {
+    /// The file as the caller called it.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    #[source]
+    pub kind: ErrorKind,
+}
+
+impl Error {
+    pub(crate) fn new(path: &Path, kind: ErrorKind) -> Error {
+        Error { path: path.to_owned(), kind }
+    }
+}
+
+/// What is wrong with a file, without its name.
+#[derive(Debug, thiserror::Error)]
+pub enum ErrorKind {
+    /// The operating system refused.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// No ELF header.
+    #[error("not an ELF file")]
+    NotElf,
+    /// The headers promise more bytes than the file has.
+    #[error("truncated: {what} ends at byte {needs}, the file at byte {has}; copy the file again")]
+    Truncated {
+        /// The part that is cut off.
+        what: &'static str,
+        /// Where it should end, in bytes from the start of the file.
+        needs: u64,
+        /// Size of the file in bytes.
+        has: u64,
+    },
+    /// Something in it contradicts itself.
+    #[error("corrupt: {0}")]
+    Corrupt(String),
+    /// A 32-bit program.
+    #[error("a 32-bit program; golife traces 64-bit programs")]
+    Bits32,
+    /// An object file, a core dump, anything but an executable.
+    #[error("an ELF file, but not an executable (e_type {0})")]
+    NotExecutable(u16),
+    /// Made for a CPU that is not this machine's.
+    #[error("made for {found}, this machine is {host}")]
+    OtherArchitecture {
+        /// The CPU that the program is for.
+        found: String,
+        /// The CPU of this machine.
+        host: &'static str,
+    },
+    /// Neither build info nor a Go symbol table.
+    #[error("not a Go program (no Go build info)")]
+    NotGo,
+    /// A Go symbol table, but no build info: the version is not known.
+    #[error(
+        "a Go program whose build info was removed, so its Go version is not known; build it without removing it"
+    )]
+    NoBuildInfo,
+    /// Older than the oldest Go whose runtime golife knows.
+    #[error("built with {0}; golife needs Go 1.18 or newer, rebuild the program")]
+    TooOld(String),
+    /// A version that is not of the form `go1.26.8`.
+    #[error("cannot make sense of its Go version {0:?}")]
+    UnknownVersion(String),
+    /// Something that every Go program has was not found.
+    #[error("cannot find {what}: {why}")]
+    Missing {
+        /// What was looked for.
+        what: String,
+        /// Where it was looked for, or what is in the way.
+        why: String,
+    },
+}

@@ -1,0 +1,120 @@
+//! `runtime.firstmoduledata`: where the linker put text, data and tables. Found by its content, so stripped programs
+//! have it, too: <https://cs.opensource.google/go/go/+/master:src/runtime/symtab.go>, `type moduledata`.
+
+use std::ops::Range;
+
+use super::buildinfo::GoVersion;
+use super::error::ErrorKind;
+use super::image::Image;
+use super::pclntab::Header;
+
+/// Words of moduledata that are read. The last is `gofunc` of Go 1.27.
+const WORDS: usize = 344 / 8 + 1;
+/// Sections where linkers put it: from Go 1.26 on, and before.
+pub(crate) const SECTIONS: [&str; 2] = [".go.module", ".noptrdata"];
+
+/// The fields that golife needs, as link-time addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModuleData {
+    /// Address of the struct itself.
+    pub vaddr: u64,
+    /// Go code. All offsets in pclntab count from its start, which is not that of `.text` where C code is linked.
+    pub text: Range<u64>,
+    /// Initialised data with pointers, and zeroed data with pointers, which follows it.
+    pub data: Range<u64>,
+    /// Zeroed data with pointers.
+    pub bss: Range<u64>,
+    /// Zeroed data without pointers.
+    pub noptrbss: Range<u64>,
+    /// Base of the offsets of function data, such as inline trees.
+    pub gofunc: u64,
+}
+
+impl ModuleData {
+    /// Finds the module data that belongs to a function table.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Missing`] where nothing points at the table as module data does, [`ErrorKind::Corrupt`] where
+    /// what does is nonsense.
+    pub(crate) fn find(image: &Image, version: GoVersion, header: &Header) -> Result<ModuleData, ErrorKind> {
+        let gofunc = match version.minor {
+            ..=19 => 304,
+            20..=26 => 320,
+            27.. => 344,
+        } / 8;
+        let (vaddr, words) = locate(image, header).ok_or_else(|| ErrorKind::Missing {
+            what: "runtime.firstmoduledata".into(),
+            why: "nothing in the data points at the function table".into(),
+        })?;
+        let word = |offset: usize| words.get(offset / 8).copied().unwrap_or(0);
+        let module = ModuleData {
+            vaddr,
+            text: word(176)..word(184),
+            data: word(208)..word(216),
+            bss: word(224)..word(232),
+            noptrbss: word(240)..word(248),
+            gofunc: words.get(gofunc).copied().unwrap_or(0),
+        };
+        let code = image.segments().iter().any(|segment| {
+            segment.executable
+                && module.text.start >= segment.vaddr
+                && module.text.end <= segment.vaddr + segment.size
+                && module.text.start < module.text.end
+        });
+        if !code {
+            return Err(ErrorKind::Corrupt(format!(
+                "its module data says that Go code is at {:#x} to {:#x}, where no code is",
+                module.text.start, module.text.end
+            )));
+        }
+        Ok(module)
+    }
+}
+
+/// The place whose words are those of a moduledata with this function table, and the words.
+fn locate(image: &Image, header: &Header) -> Option<(u64, Vec<u64>)> {
+    let check = |vaddr: u64| {
+        let words = image.words(vaddr, WORDS)?;
+        header.belongs_to(&words).then_some((vaddr, words))
+    };
+    let in_bytes = |data: &[u8], vaddr: u64| {
+        let skip = (vaddr.wrapping_neg() % 8) as usize;
+        let words = data.get(skip..)?.as_chunks::<8>().0;
+        let hits = words.iter().enumerate().filter(|(_, word)| u64::from_le_bytes(**word) == header.vaddr);
+        hits.take(MAX_CANDIDATES).find_map(|(index, _)| check(vaddr + (skip + 8 * index) as u64))
+    };
+    let by_relocations = |range: Range<u64>| {
+        let hits = image.relocations_in(range).filter(|(_, addend)| *addend == header.vaddr);
+        hits.take(MAX_CANDIDATES).find_map(|(target, _)| check(target))
+    };
+    let in_sections = || {
+        SECTIONS.iter().filter_map(|name| image.section_vaddr(name)).find_map(|range| {
+            in_bytes(image.bytes(range.clone())?, range.start).or_else(|| by_relocations(range))
+        })
+    };
+    let in_segments = || {
+        let data = image.segments().iter().filter(|segment| !segment.executable);
+        data.filter_map(|segment| Some((image.bytes_from(segment.vaddr)?, segment.vaddr)))
+            .find_map(|(bytes, vaddr)| in_bytes(bytes, vaddr))
+    };
+    in_sections().or_else(|| by_relocations(0..u64::MAX)).or_else(in_segments)
+}
+
+/// Few words of a program equal the address of its function table; a file in which many do is not worth the time.
+const MAX_CANDIDATES: usize = 16;
+
+impl Header {
+    /// Whether words are those of a moduledata with this table: many of them point into it.
+    fn belongs_to(&self, words: &[u64]) -> bool {
+        let word = |offset: usize| words.get(offset / 8).copied();
+        let at = |offset: u64| Some(self.vaddr.wrapping_add(offset));
+        word(0) == Some(self.vaddr)
+            && word(8) == at(self.funcnames)
+            && word(32) == at(self.units)
+            && word(56) == at(self.files)
+            && word(80) == at(self.pcvalues)
+            && word(104) == at(self.functions)
+            && word(128) == at(self.functions)
+            && word(136) == Some(self.count + 1)
+    }
+}

@@ -1,0 +1,358 @@
+//! The function table that every Go program carries, stripped or not: names, code ranges, files and lines.
+//! Its format since Go 1.18: <https://cs.opensource.google/go/go/+/master:src/runtime/symtab.go> (`pcHeader`,
+//! `_func`, `functab`) and <https://cs.opensource.google/go/go/+/master:src/cmd/link/internal/ld/pcln.go>.
+
+use std::borrow::Cow;
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
+
+use super::error::ErrorKind;
+use super::image::{Image, u32_at, u64_at};
+use super::moduledata::{self, ModuleData};
+use super::pcvalue::PcValues;
+
+/// Go 1.18 and 1.19.
+const MAGIC_118: u32 = 0xffff_fff0;
+/// Go 1.20 and newer.
+const MAGIC_120: u32 = 0xffff_fff1;
+/// Go 1.2 to 1.17, to tell old from none.
+const MAGIC_OLD: [u32; 2] = [0xffff_fffb, 0xffff_fffa];
+/// Sections that hold the table alone.
+const SECTIONS: [&str; 2] = [".gopclntab", ".data.rel.ro.gopclntab"];
+/// Names and paths longer than this are cut: no compiler writes them.
+const MAX_STRING: usize = 16 * 1024;
+/// Functions of the largest programs are some 100,000s.
+const MAX_FUNCTIONS: u64 = 1 << 24;
+
+/// The start of the table: where its parts are, in bytes from `vaddr`.
+#[derive(Clone, Debug)]
+pub(crate) struct Header {
+    pub(crate) vaddr: u64,
+    pub(crate) count: u64,
+    pub(crate) funcnames: u64,
+    pub(crate) units: u64,
+    pub(crate) files: u64,
+    pub(crate) pcvalues: u64,
+    pub(crate) functions: u64,
+    magic: u32,
+}
+
+impl Header {
+    /// Finds the table: by the section's name; by the pointer of module data to it, where another linker than Go's
+    /// merged the section into a larger one; by its first bytes.
+    pub(crate) fn find(image: &Image) -> Result<Header, ErrorKind> {
+        let named = || {
+            let ranges = SECTIONS.iter().filter_map(|name| image.section_vaddr(name));
+            ranges.filter_map(|range| Header::parse(image, range.start)).next()
+        };
+        let pointed = || {
+            let ranges = moduledata::SECTIONS.iter().filter_map(|name| image.section_vaddr(name));
+            ranges.flat_map(|range| image.relocations_in(range)).find_map(|(_, to)| Header::parse(image, to))
+        };
+        let mut old = false;
+        let mut scanned = || {
+            let readable =
+                image.segments().iter().filter_map(|s| Some((s.vaddr, image.bytes_from(s.vaddr)?)));
+            readable.into_iter().find_map(|(vaddr, bytes)| {
+                let skip = (vaddr.wrapping_neg() % 8) as usize;
+                let words = bytes.get(skip..)?.as_chunks::<8>().0.iter().enumerate();
+                let magic = |word: &[u8; 8]| word[1..6] == [0xff, 0xff, 0xff, 0, 0] && word[7] == 8;
+                words.filter(|(_, word)| magic(word)).find_map(|(index, word)| {
+                    old |= MAGIC_OLD.map(|magic| magic as u8).contains(&word[0]);
+                    Header::parse(image, vaddr + (skip + 8 * index) as u64)
+                })
+            })
+        };
+        match named().or_else(pointed).or_else(&mut scanned) {
+            Some(header) => Ok(header),
+            None if old => Err(ErrorKind::TooOld("Go 1.17 or older".into())),
+            None => Err(ErrorKind::NotGo),
+        }
+    }
+
+    fn parse(image: &Image, vaddr: u64) -> Option<Header> {
+        let bytes = image.bytes_from(vaddr)?;
+        let magic = u32_at(bytes, 0).filter(|magic| [MAGIC_118, MAGIC_120].contains(magic))?;
+        let prefix: [u8; 4] = bytes.get(4..8)?.try_into().ok()?;
+        if prefix != [0, 0, image.architecture().instruction_quantum(), 8] {
+            return None;
+        }
+        let word = |index: usize| u64_at(bytes, 8 * index);
+        let header = Header {
+            vaddr,
+            count: word(1).filter(|count| (1..MAX_FUNCTIONS).contains(count))?,
+            funcnames: word(4)?,
+            units: word(5)?,
+            files: word(6)?,
+            pcvalues: word(7)?,
+            functions: word(8)?,
+            magic,
+        };
+        let ordered = header.funcnames <= header.units
+            && header.units <= header.files
+            && header.files <= header.pcvalues
+            && header.pcvalues <= header.functions
+            && header.functions.checked_add(8 * header.count + 4)? <= bytes.len() as u64;
+        ordered.then_some(header)
+    }
+}
+
+/// A function: a body of code with a name. Several can have the same name (a wrapper for another calling
+/// convention and the body itself).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Function {
+    /// The name as Go prints it: `main.(*server).handle.func1`, `main.worker[...]`.
+    pub name: String,
+    /// Link-time address of its first instruction.
+    pub entry: u64,
+    /// Where the next function begins; between the last instruction and this there may be padding.
+    pub end: u64,
+    pub(crate) index: usize,
+}
+
+impl Function {
+    /// Its code and padding in bytes.
+    pub fn size(&self) -> u64 {
+        self.end - self.entry
+    }
+}
+
+/// A place in source, as a line of Go's traceback.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// The function as Go prints it.
+    pub function: String,
+    /// Its source file as the compiler was told, usually an absolute path; `?` where the table has none.
+    pub file: String,
+    /// The line, 0 where the table has none.
+    pub line: u32,
+    /// The function's code is part of the next frame's function.
+    pub inlined: bool,
+}
+
+/// The fixed part of runtime's `_func`, and what differs between versions.
+#[derive(Clone, Copy)]
+pub(crate) struct Record<'data> {
+    /// From the record to the end of the table.
+    pub(crate) bytes: &'data [u8],
+    /// Where the variable part begins.
+    fixed: usize,
+}
+
+impl Record<'_> {
+    fn word(&self, offset: usize) -> Option<u32> {
+        u32_at(self.bytes, offset)
+    }
+
+    /// `pcdata[index]`: where the table is in pctab; 0 says that there is none.
+    pub(crate) fn pcdata(&self, index: u32) -> Option<u32> {
+        let count = self.word(28)?;
+        (index < count).then(|| self.word(self.fixed + 4 * index as usize))?.filter(|offset| *offset != 0)
+    }
+
+    /// `funcdata[index]`: where the data is, from `gofunc`.
+    pub(crate) fn funcdata(&self, index: u8) -> Option<u32> {
+        let count = *self.bytes.get(self.fixed - 1)?;
+        let pcdata = self.word(28).filter(|count| *count < 64)? as usize;
+        let at = self.fixed + 4 * (pcdata + usize::from(index));
+        (index < count).then(|| self.word(at))?.filter(|offset| *offset != u32::MAX)
+    }
+
+    /// What kind of special function it is; the numbers differ between versions.
+    pub(crate) fn func_id(&self) -> Option<u8> {
+        self.bytes.get(self.fixed - 4).copied()
+    }
+}
+
+/// The function table of a program.
+pub struct Pclntab {
+    pub(crate) image: Arc<Image>,
+    header: Header,
+    pub(crate) module: ModuleData,
+    runtime: OnceLock<Vec<usize>>,
+}
+
+impl Pclntab {
+    /// Puts the parts together and checks that the functions are in order, so that no later walk takes longer than
+    /// the program is large.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Corrupt`] where they are not, or reach beyond the program's code.
+    pub(crate) fn new(image: Arc<Image>, header: Header, module: ModuleData) -> Result<Pclntab, ErrorKind> {
+        let table = Pclntab { image, header, module, runtime: OnceLock::new() };
+        let ordered = table.rows().is_sorted_by(|a, b| a[0] <= b[0]);
+        let size = table.module.text.end - table.module.text.start;
+        let end = table.entry_offset(table.count()).map(u64::from);
+        if !ordered || end.is_none_or(|end| end > size) {
+            return Err(ErrorKind::Corrupt("the functions in its function table are not in order".into()));
+        }
+        Ok(table)
+    }
+
+    /// How many functions there are.
+    pub fn count(&self) -> usize {
+        self.header.count as usize
+    }
+
+    /// Go 1.20 changed the records of functions and of inlined calls.
+    pub(crate) fn since_120(&self) -> bool {
+        self.header.magic == MAGIC_120
+    }
+
+    fn part(&self, range: Range<u64>) -> &[u8] {
+        let bytes = self.image.bytes_from(self.header.vaddr).unwrap_or_default();
+        bytes.get(range.start as usize..(range.end.min(bytes.len() as u64)) as usize).unwrap_or_default()
+    }
+
+    fn functions(&self) -> &[u8] {
+        self.part(self.header.functions..u64::MAX)
+    }
+
+    /// The sorted rows: (offset of the entry from text, offset of the record).
+    fn rows(&self) -> impl ExactSizeIterator<Item = [u32; 2]> + '_ {
+        self.functions().as_chunks::<8>().0.iter().take(self.count()).map(|row| {
+            let [a, b, c, d, e, f, g, h] = *row;
+            [u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h])]
+        })
+    }
+
+    fn entry_offset(&self, index: usize) -> Option<u32> {
+        u32_at(self.functions(), 8 * index)
+    }
+
+    pub(crate) fn record(&self, index: usize) -> Option<Record<'_>> {
+        let functions = self.functions();
+        let offset = u32_at(functions, 8 * index + 4).filter(|_| index < self.count())? as usize;
+        let fixed = if self.since_120() { 44 } else { 40 };
+        let bytes = functions.get(offset..).filter(|bytes| bytes.len() >= fixed)?;
+        Some(Record { bytes, fixed })
+    }
+
+    /// A string of the name table.
+    pub(crate) fn name_at(&self, offset: u32) -> &[u8] {
+        string_at(self.part(self.header.funcnames..self.header.units), offset as usize)
+    }
+
+    /// The name in the table, where generic functions have their shapes spelt out from Go 1.21 on.
+    pub(crate) fn symbol(&self, index: usize) -> &[u8] {
+        self.record(index).and_then(|record| record.word(4)).map_or(&[], |offset| self.name_at(offset))
+    }
+
+    pub(crate) fn function(&self, index: usize) -> Option<Function> {
+        let entry = self.module.text.start + u64::from(self.entry_offset(index)?);
+        let end = self.module.text.start + u64::from(self.entry_offset(index + 1)?);
+        (index < self.count()).then(|| Function { name: printed(self.symbol(index)), entry, end, index })
+    }
+
+    /// The function whose code is at a link-time address.
+    pub fn function_at(&self, pc: u64) -> Option<Function> {
+        let offset = u32::try_from(pc.checked_sub(self.module.text.start)?).ok()?;
+        let rows = self.functions().as_chunks::<8>().0.get(..self.count())?;
+        let after = rows.partition_point(|row| u32_at(row, 0).is_some_and(|entry| entry <= offset));
+        self.function(after.checked_sub(1)?).filter(|function| pc < function.end)
+    }
+
+    /// Every function with this name, as Go prints it.
+    pub fn functions_named(&self, name: &str) -> Vec<Function> {
+        let generic = name.contains("[...]");
+        let same = |index: &usize| {
+            let symbol = self.symbol(*index);
+            symbol == name.as_bytes() || (generic && printed(symbol) == name)
+        };
+        self.functions_of_package(name).filter(same).filter_map(|index| self.function(index)).collect()
+    }
+
+    /// The functions that could be in the same package as one of this name. Those of package runtime, which golife
+    /// asks for most, are found once.
+    pub(crate) fn functions_of_package(&self, name: &str) -> Box<dyn Iterator<Item = usize> + '_> {
+        let prefix = package_prefix(name);
+        if prefix == "runtime." {
+            return Box::new(self.runtime_functions().iter().copied());
+        }
+        let prefix = prefix.to_owned();
+        Box::new((0..self.count()).filter(move |index| self.symbol(*index).starts_with(prefix.as_bytes())))
+    }
+
+    fn runtime_functions(&self) -> &[usize] {
+        let find =
+            || (0..self.count()).filter(|index| self.symbol(*index).starts_with(b"runtime.")).collect();
+        self.runtime.get_or_init(find)
+    }
+
+    /// The table of numbers at an offset of pctab, for one function.
+    pub(crate) fn pcvalues(&self, function: &Function, offset: u32) -> PcValues<'_> {
+        let bytes = self.part(self.header.pcvalues..self.header.functions);
+        let bytes = bytes.get(offset as usize..).unwrap_or_default();
+        PcValues::new(bytes, self.image.architecture().instruction_quantum(), function.size() as u32)
+    }
+
+    /// File and line of an instruction of a function: of the innermost inlined call there.
+    pub(crate) fn file_and_line(&self, function: &Function, pc: u64) -> (String, u32) {
+        let found = || {
+            let record = self.record(function.index)?;
+            let offset = u32::try_from(pc.checked_sub(function.entry)?).ok()?;
+            let line = u32::try_from(self.pcvalues(function, record.word(24)?).at(offset)?).ok()?;
+            let file = u32::try_from(self.pcvalues(function, record.word(20)?).at(offset)?).ok()?;
+            // The compilation unit's list of files, whose entries are offsets into the table of paths.
+            let unit = record.word(32)?;
+            let units = self.part(self.header.units..self.header.files);
+            let path = u32_at(units, 4 * unit.checked_add(file)? as usize)?;
+            let files = self.part(self.header.files..self.header.pcvalues);
+            Some((String::from_utf8_lossy(string_at(files, path as usize)).into_owned(), line))
+        };
+        found().unwrap_or_else(|| ("?".to_owned(), 0))
+    }
+
+    /// The line of the `func` keyword, from Go 1.20 on.
+    pub fn start_line(&self, function: &Function) -> Option<u32> {
+        self.record(function.index)?.word(36).filter(|_| self.since_120())
+    }
+}
+
+/// The bytes up to the next zero.
+fn string_at(table: &[u8], offset: usize) -> &[u8] {
+    let rest = table.get(offset..).unwrap_or_default();
+    let rest = rest.get(..rest.len().min(MAX_STRING)).unwrap_or_default();
+    rest.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
+/// A name as Go's traceback prints it: what stands between the outermost brackets is left out
+/// (`funcNameForPrint` in runtime/symtab.go).
+pub(crate) fn printed(symbol: &[u8]) -> String {
+    let name: Cow<'_, str> = String::from_utf8_lossy(symbol);
+    match (name.find('['), name.rfind(']')) {
+        (Some(open), Some(close)) if open < close => format!("{}[...]{}", &name[..open], &name[close + 1..]),
+        _ => name.into_owned(),
+    }
+}
+
+/// The package part of a function's name, with the dot: `net/http.` of `net/http.(*conn).serve`.
+fn package_prefix(name: &str) -> &str {
+    let path = name.find('[').map_or(name, |bracket| &name[..bracket]);
+    let last = path.rfind('/').map_or(0, |slash| slash + 1);
+    path[last..].find('.').map_or(name, |dot| &name[..last + dot + 1])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_printed_as_go_prints_them() {
+        assert_eq!(printed(b"main.worker[go.shape.string]"), "main.worker[...]");
+        assert_eq!(printed(b"main.(*list[go.shape.[]uint8]).push.func1"), "main.(*list[...]).push.func1");
+        assert_eq!(printed(b"main.worker[...]"), "main.worker[...]");
+        assert_eq!(printed(b"main.]["), "main.][");
+        assert_eq!(printed(b"\xff"), "\u{fffd}");
+    }
+
+    #[test]
+    fn the_package_of_a_name() {
+        assert_eq!(package_prefix("runtime.newproc1"), "runtime.");
+        assert_eq!(package_prefix("runtime.(*mheap).init"), "runtime.");
+        assert_eq!(package_prefix("net/http.(*conn).serve"), "net/http.");
+        assert_eq!(package_prefix("main.f[example.com/a.T]"), "main.");
+        assert_eq!(package_prefix("gopkg.in/yaml%2ev3.parse"), "gopkg.in/yaml%2ev3.");
+        assert_eq!(package_prefix("_rt0_amd64_linux"), "_rt0_amd64_linux");
+    }
+}

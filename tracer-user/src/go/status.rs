@@ -1,0 +1,67 @@
+//! What a goroutine is doing: the values of `g.atomicstatus`.
+//! <https://cs.opensource.google/go/go/+/master:src/runtime/runtime2.go>, `_Gidle` and following.
+
+/// Set while the garbage collector looks at the goroutine's stack; the rest of the status still holds.
+const SCAN: u32 = 0x1000;
+
+/// The state of a goroutine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Status {
+    /// Allocated, not initialised.
+    Idle,
+    /// On a run queue.
+    Runnable,
+    /// Executing Go code.
+    Running,
+    /// In a system call, or in C code.
+    Syscall,
+    /// Blocked in the runtime: its wait reason says on what.
+    Waiting,
+    /// Ended, or not begun: the runtime keeps it for the next `go` statement, with its old contents.
+    Dead,
+    /// Its stack is being moved.
+    CopyStack,
+    /// Stopped itself for a suspension.
+    Preempted,
+    /// Found to be leaked by the garbage collector (Go 1.26 and newer); it still waits.
+    Leaked,
+    /// Belongs to a C thread that is not in Go (Go 1.26 and newer).
+    DeadExtra,
+}
+
+impl Status {
+    /// Reads a value of `g.atomicstatus`; none where no version of Go has it.
+    pub fn from_raw(raw: u32) -> Option<Status> {
+        Some(match raw & !SCAN {
+            0 => Status::Idle,
+            1 => Status::Runnable,
+            2 => Status::Running,
+            3 => Status::Syscall,
+            4 => Status::Waiting,
+            6 => Status::Dead,
+            8 => Status::CopyStack,
+            9 => Status::Preempted,
+            10 => Status::Leaked,
+            11 => Status::DeadExtra,
+            _ => return None,
+        })
+    }
+
+    /// There is a goroutine; everything else in its `g` is about it.
+    pub fn is_live(self) -> bool {
+        !matches!(self, Status::Idle | Status::Dead | Status::DeadExtra)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scan_bit_is_not_part_of_the_status() {
+        assert_eq!(Status::from_raw(0x1004), Some(Status::Waiting));
+        assert_eq!(Status::from_raw(0x1006), Some(Status::Dead));
+        assert_eq!(Status::from_raw(5), None);
+        assert_eq!(Status::from_raw(0x2004), None);
+    }
+}

@@ -1,0 +1,41 @@
+//! Addresses by name from the symbol table (`.symtab`), which stripped programs lack.
+
+use super::image::{Image, u16_at, u32_at, u64_at};
+
+/// Size of an `Elf64_Sym` in bytes.
+const SYMBOL_SIZE: usize = 24;
+/// `SHN_UNDEF`: the symbol is defined elsewhere.
+const UNDEFINED: u16 = 0;
+
+/// The link-time addresses of variables and functions by name, in the order of `names`; none for those that the
+/// program has no symbol for, and for all where it is stripped.
+pub fn addresses<const N: usize>(image: &Image, names: [&str; N]) -> [Option<u64>; N] {
+    let mut found = [None; N];
+    for (name, address) in all(image) {
+        if let Some(index) = names.iter().position(|wanted| wanted.as_bytes() == name) {
+            found[index].get_or_insert(address);
+            if found.iter().all(Option::is_some) {
+                break;
+            }
+        }
+    }
+    found
+}
+
+/// Whether the program lacks a symbol table.
+pub fn is_stripped(image: &Image) -> bool {
+    image.symbol_table().is_none_or(|(symbols, _)| symbols.is_empty())
+}
+
+/// The defined symbols in the table's order: (name, link-time address).
+pub fn all(image: &Image) -> impl Iterator<Item = (&[u8], u64)> {
+    let (symbols, strings) = image.symbol_table().unwrap_or_default();
+    symbols.as_chunks::<SYMBOL_SIZE>().0.iter().filter_map(move |symbol| {
+        if u16_at(symbol, 6)? == UNDEFINED {
+            return None;
+        }
+        let name = strings.get(u32_at(symbol, 0)? as usize..)?;
+        let name = name.split(|byte| *byte == 0).next()?;
+        Some((name, u64_at(symbol, 8)?))
+    })
+}

@@ -1,0 +1,305 @@
+//! The runtime's own list of goroutines, walked from outside. The process runs on meanwhile: what is read of one
+//! goroutine fits together well enough to be shown, the list as a whole is of a span of time, not of an instant.
+
+use std::time::{Duration, Instant};
+
+use super::memory::{MemoryError, ProcessMemory};
+use crate::go::{Binary, Layout, Status, image};
+
+/// How far a walk goes. What a process says about itself is not to be trusted: a length can be anything.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Entries of the list that are looked at, live or dead.
+    pub listed: u64,
+    /// How long the walk takes.
+    pub time: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { listed: 16 << 20, time: Duration::from_secs(5) }
+    }
+}
+
+/// A goroutine that is not dead. Addresses are the process's, load bias included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Goroutine {
+    /// Address of its `runtime.g`.
+    pub address: u64,
+    /// Its id.
+    pub goid: u64,
+    /// The id of the goroutine that created it; none before Go 1.21, 0 for those that the runtime made for C threads.
+    pub parent: Option<u64>,
+    /// Where the `go` statement's call returns to; 0 where no `go` statement made it.
+    pub gopc: u64,
+    /// The entry of its function; 0 likewise.
+    pub startpc: u64,
+    /// What it is doing.
+    pub status: Status,
+    /// The number of its wait reason: [`crate::go::wait_reason::text`]. Left over from the last wait where it does
+    /// not wait.
+    pub wait_reason: u8,
+    /// When the garbage collector first saw it wait, in nanoseconds of the runtime's clock; 0 where it did not.
+    pub wait_since: i64,
+    /// The lowest address of its stack and the one after it.
+    pub stack: (u64, u64),
+}
+
+impl Goroutine {
+    /// Reads the fields from the start of a `runtime.g`. None where the bytes end too early or the status is one
+    /// that no version of Go has.
+    fn parse(address: u64, bytes: &[u8], layout: &Layout) -> Option<Goroutine> {
+        let word = |offset: u16| image::u64_at(bytes, offset.into());
+        Some(Goroutine {
+            address,
+            goid: word(layout.goid)?,
+            parent: match layout.parent {
+                Some(offset) => Some(word(offset)?),
+                None => None,
+            },
+            gopc: word(layout.gopc)?,
+            startpc: word(layout.startpc)?,
+            status: Status::from_raw(image::u32_at(bytes, layout.atomicstatus.into())?)?,
+            wait_reason: *bytes.get(usize::from(layout.waitreason))?,
+            wait_since: word(layout.waitsince)? as i64,
+            stack: (word(layout.stack_lo)?, word(layout.stack_hi)?),
+        })
+    }
+}
+
+/// What a walk found.
+#[derive(Clone, Debug, Default)]
+pub struct Goroutines {
+    /// Those that are not dead, in the order of their addresses.
+    pub live: Vec<Goroutine>,
+    /// How many the runtime lists, dead ones included.
+    pub listed: u64,
+    /// Listed ones that could not be read, or whose status is not one.
+    pub unreadable: u64,
+    /// The limits ended the walk: there may be more.
+    pub cut_short: bool,
+}
+
+/// Why the goroutines of a process could not be listed.
+#[derive(Debug, thiserror::Error)]
+pub enum WalkError {
+    /// The list could not be found in the executable.
+    #[error(transparent)]
+    Binary(#[from] crate::go::Error),
+    /// The memory could not be read.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+}
+
+/// How many goroutines are read between two looks at the clock.
+const BATCH: usize = 1024;
+
+/// Lists the goroutines of a process that runs `binary`, loaded `bias` above its link-time addresses.
+///
+/// # Errors
+/// The list was not found, or the memory not readable. Single goroutines that are not readable are counted.
+pub fn walk(
+    memory: &ProcessMemory,
+    binary: &Binary,
+    bias: u64,
+    limits: Limits,
+) -> Result<Goroutines, WalkError> {
+    let globals = binary.globals()?;
+    let layout = binary.layout();
+    let start = Instant::now();
+    // The length first: the array is replaced by longer ones only, so it has as many at least.
+    let listed = memory.read_u64(globals.allglen.wrapping_add(bias))?;
+    let array = memory.read_u64(globals.allgptr.wrapping_add(bias))?;
+    let wanted = listed.min(limits.listed);
+    let mut goroutines = Goroutines { listed, cut_short: wanted < listed, ..Goroutines::default() };
+
+    let mut addresses = Vec::new();
+    let mut chunk = vec![0; 8 * BATCH];
+    while (addresses.len() as u64) < wanted {
+        let count = usize::try_from(wanted - addresses.len() as u64).map_or(BATCH, |left| left.min(BATCH));
+        let at = array.wrapping_add(8 * addresses.len() as u64);
+        let bytes = &mut chunk[..8 * count];
+        memory.read(at, bytes)?;
+        addresses.extend(bytes.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word)));
+        if start.elapsed() > limits.time {
+            goroutines.cut_short = true;
+            break;
+        }
+    }
+    addresses.sort_unstable();
+    addresses.dedup();
+
+    let size = bytes_needed(layout);
+    for batch in addresses.chunks(BATCH) {
+        memory.read_each(batch, size, |address, bytes| {
+            match bytes.and_then(|bytes| Goroutine::parse(address, bytes, layout)) {
+                Some(goroutine) if goroutine.status.is_live() => goroutines.live.push(goroutine),
+                Some(_) => {}
+                None => goroutines.unreadable += 1,
+            }
+        })?;
+        if start.elapsed() > limits.time {
+            goroutines.cut_short = true;
+            break;
+        }
+    }
+    Ok(goroutines)
+}
+
+/// Up to the end of the last field that is read.
+fn bytes_needed(layout: &Layout) -> usize {
+    let words = [
+        layout.goid,
+        layout.parent.unwrap_or(0),
+        layout.gopc,
+        layout.startpc,
+        layout.atomicstatus,
+        layout.waitreason,
+        layout.waitsince,
+        layout.stack_hi,
+    ];
+    usize::from(words.into_iter().max().unwrap_or(0)) + 8
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+    use crate::go::testing::{PIE, PLAIN, Program, STRIPPED, STRIPPED_PIE, toolchains};
+    use crate::go::wait_reason;
+    use crate::inspect::{verify, verify_creation};
+
+    /// Goroutines, creation sites, entry functions, wait reasons and frames, all as Go itself prints them.
+    #[test]
+    fn what_is_read_is_what_go_says() {
+        for toolchain in toolchains() {
+            for flags in [PLAIN, STRIPPED, PIE, STRIPPED_PIE] {
+                compare_with_traceback(&Program::build(toolchain, flags), &format!("{toolchain} {flags:?}"));
+            }
+        }
+    }
+
+    fn compare_with_traceback(program: &Program, label: &str) {
+        let binary = program.binary();
+        let running = program.start();
+        let bias = running.load_bias(program, binary.image());
+        let memory = ProcessMemory::new(running.pid());
+        let all = walk(&memory, &binary, bias, Limits::default()).unwrap();
+        verify(&all, &binary, bias).unwrap();
+        let is_system = |goroutine: &&Goroutine| binary.is_system(goroutine.startpc - bias);
+        assert!(all.live.iter().any(|goroutine| is_system(&goroutine)), "{label}");
+        let users: HashMap<u64, &Goroutine> =
+            all.live.iter().filter(|goroutine| !is_system(goroutine)).map(|g| (g.goid, g)).collect();
+
+        let traced = running.traceback();
+        assert!(traced.len() > 40, "{label}: {traced:?}");
+        let mut goids: Vec<u64> =
+            traced.iter().map(|goroutine| goroutine.goid).filter(|goid| *goid != 0).collect();
+        let mut read: Vec<u64> = users.keys().copied().collect();
+        goids.sort_unstable();
+        read.sort_unstable();
+        assert_eq!(read, goids, "{label}");
+
+        let mut resolved = 0;
+        for expected in traced.iter().filter(|goroutine| goroutine.goid != 0) {
+            let goroutine = users[&expected.goid];
+            let label = format!("{label}: {goroutine:?} {expected:?}");
+            if let Some(created_by) = &expected.created_by {
+                verify_creation(goroutine.gopc, goroutine.startpc, &binary, bias).unwrap();
+                let site = binary.go_statement(goroutine.gopc - bias).unwrap();
+                let expected = (&created_by.function, &created_by.file, created_by.line);
+                assert_eq!((&site.function, &site.file, site.line), expected, "{label}");
+            }
+            let entry = binary.entry_function(goroutine.startpc - bias).unwrap();
+            let named = expected.frames.iter().map(|frame| &frame.function);
+            let outermost = named.filter(|name| *name != "runtime.goexit").last().unwrap();
+            if entry.function == *outermost {
+                resolved += 1;
+            } else {
+                // A wrapper that calls what only the running program knows, as closures with arguments before Go 1.22.
+                let own = binary.function_at(goroutine.startpc - bias).unwrap();
+                assert_eq!(entry.function, own.name, "{label}");
+            }
+            if goroutine.status == Status::Waiting {
+                let reason = wait_reason::text(binary.version(), goroutine.wait_reason);
+                assert_eq!(reason, Some(expected.reason.as_str()), "{label}");
+            }
+            // Calls without an offset are inlined into the first one after them that has one.
+            for group in expected.frames.split_inclusive(|frame| frame.offset.is_some()) {
+                let Some(offset) = group.last().unwrap().offset else { continue };
+                let bodies = binary.functions_named(&group.last().unwrap().function);
+                let same = bodies.iter().any(|body| {
+                    let frames = binary.frames_at(body.entry + offset - 1);
+                    let shown = frames.iter().rev().zip(group.iter().rev()).all(|(frame, traced)| {
+                        (&frame.function, &frame.file, frame.line)
+                            == (&traced.function, &traced.file, traced.line)
+                    });
+                    shown && frames.len() >= group.len()
+                });
+                assert!(same, "{label}: {group:?}");
+            }
+        }
+        // All but the closures with arguments (20), a method of an interface and a method value.
+        assert!(resolved >= traced.len() - 23, "{label}: {resolved} of {}", traced.len());
+    }
+
+    #[test]
+    fn a_wrong_layout_is_refused() {
+        let toolchain = toolchains()[0];
+        let program = Program::build(toolchain, STRIPPED);
+        let binary = program.binary();
+        let running = program.start();
+        let memory = ProcessMemory::new(running.pid());
+        type Move = fn(&mut Layout);
+        let moves: [(Move, &str); 5] = [
+            (|layout| layout.goid += 8, "goid"),
+            (|layout| layout.gopc += 8, "gopc"),
+            (|layout| layout.startpc += 8, "startpc"),
+            (|layout| layout.stack_hi += 8, "stack"),
+            (|layout| layout.atomicstatus += 8, "readable"),
+        ];
+        for (change, field) in moves {
+            let mut wrong = program.binary();
+            change(wrong.layout_mut());
+            let all = walk(&memory, &wrong, 0, Limits::default()).unwrap();
+            let mismatch = verify(&all, &wrong, 0).unwrap_err();
+            assert!(mismatch.to_string().contains(field), "{field}: {mismatch}");
+        }
+        let main = binary.functions_named("main.main")[0].clone();
+        assert!(verify_creation(main.entry + 9, main.entry, &binary, 0).is_ok());
+        assert!(verify_creation(main.entry + 9, main.entry + 1, &binary, 0).is_err());
+        assert!(verify_creation(8, main.entry, &binary, 0).is_err());
+    }
+
+    #[test]
+    fn a_hostile_list_is_walked_within_limits() {
+        let program = Program::build(toolchains()[0], STRIPPED);
+        let binary = program.binary();
+        let globals = binary.globals().unwrap();
+        // This process plays the program: `bias` moves the two variables onto its own.
+        let run = |array: &[u64], length: u64, limits| {
+            let variables = [array.as_ptr() as u64, length];
+            let mut moved = program.binary();
+            moved.set_globals(0, 8);
+            let memory = ProcessMemory::new(std::process::id() as i32);
+            walk(&memory, &moved, variables.as_ptr() as u64, limits)
+        };
+        assert_ne!(globals.allgptr, globals.allglen);
+        let limits = Limits { listed: 1000, time: Duration::from_secs(1) };
+
+        let fake = vec![0xffu8; 4096];
+        let same = vec![fake.as_ptr() as u64; 1000];
+        let found = run(&same, 1 << 63, limits).unwrap();
+        assert!(found.cut_short && found.live.is_empty());
+        assert_eq!((found.listed, found.unreadable), (1 << 63, 1));
+
+        let wild: Vec<u64> = (0..1000u64).map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect();
+        let found = run(&wild, 1000, limits).unwrap();
+        assert!(found.live.is_empty() && found.unreadable > 990);
+        assert!(verify(&found, &binary, 0).is_err());
+
+        let no_time = Limits { time: Duration::ZERO, ..limits };
+        assert!(run(&wild, 1000, no_time).unwrap().cut_short);
+    }
+}
