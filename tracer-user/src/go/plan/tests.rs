@@ -1,5 +1,7 @@
 //! The traps, one by one, on code small enough to see them. Real runtimes are covered by `tests/plan.rs`.
 
+#![allow(clippy::single_range_in_vec_init, reason = "an inlined copy often is one range")]
+
 mod asm;
 mod random;
 
