@@ -227,3 +227,18 @@ fn choose_layout(image: &Image, build: &BuildInfo) -> (Layout, LayoutSource) {
         (_, None) => (Layout::nearest(build.version), LayoutSource::NewestTable),
     }
 }
+
+#[cfg(test)]
+impl Binary {
+    pub(crate) fn globals_from_code(&self) -> Result<Globals, ErrorKind> {
+        Globals::from_code(&self.table)
+    }
+
+    pub(crate) fn layout_mut(&mut self) -> &mut Layout {
+        &mut self.layout
+    }
+
+    pub(crate) fn set_globals(&mut self, allgptr: u64, allglen: u64) {
+        self.globals = OnceLock::from(Ok(Globals { allgptr, allglen }));
+    }
+}

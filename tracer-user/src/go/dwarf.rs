@@ -120,18 +120,17 @@ fn structs(
     let debug_abbrev = gimli::DebugAbbrev::new(&abbreviation_bytes, LittleEndian);
     let mut reader = info.reader(MAX_INFO);
     let mut unit = Vec::new();
+    let mut found = HashMap::new();
     while next_unit(&mut reader, &mut unit).map_err(|e| unreadable(&e))? {
         let debug_info = gimli::DebugInfo::new(&unit, LittleEndian);
         let Some(header) = debug_info.units().next().map_err(|e| unreadable(&e))? else { break };
         let abbreviations = header.abbreviations(&debug_abbrev).map_err(|e| unreadable(&e))?;
-        if let Some(found) = structs_of_unit(&header, &abbreviations).map_err(|e| unreadable(&e))? {
-            return Ok(found);
+        structs_of_unit(&header, &abbreviations, &mut found).map_err(|e| unreadable(&e))?;
+        if found.len() == STRUCTS.len() {
+            break;
         }
     }
-    Err(ErrorKind::Missing {
-        what: "package runtime in its debug information".into(),
-        why: "no compilation unit has that name".into(),
-    })
+    Ok(found)
 }
 
 /// Reads one unit with its length in front; false at the end.
@@ -145,13 +144,14 @@ fn next_unit(reader: &mut dyn Read, unit: &mut Vec<u8>) -> std::io::Result<bool>
 
 type Slice<'data> = EndianSlice<'data, LittleEndian>;
 
-/// The structs that are wanted, if this is the unit of package runtime.
+/// Collects the structs that are wanted, if this is a unit of package runtime: there are two, one of them for what is
+/// written in assembly.
 fn structs_of_unit(
     header: &gimli::UnitHeader<Slice<'_>>,
     abbreviations: &gimli::Abbreviations,
-) -> gimli::Result<Option<HashMap<&'static str, Struct>>> {
+    found: &mut HashMap<&'static str, Struct>,
+) -> gimli::Result<()> {
     let mut entries = header.entries_raw(abbreviations, None)?;
-    let mut found = HashMap::new();
     let mut current: Option<(&'static str, isize)> = None;
     let mut depth_of_first = None;
     let mut attributes = Vec::new();
@@ -180,7 +180,7 @@ fn structs_of_unit(
         };
         if first {
             if name != b"runtime" {
-                return Ok(None);
+                return Ok(());
             }
         } else if structure {
             if let Some(wanted) = STRUCTS.into_iter().find(|wanted| wanted.as_bytes() == name) {
@@ -193,5 +193,5 @@ fn structs_of_unit(
             fields.push((String::from_utf8_lossy(name).into_owned(), offset));
         }
     }
-    Ok(Some(found))
+    Ok(())
 }

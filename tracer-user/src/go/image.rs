@@ -115,9 +115,24 @@ impl Image {
         // relies on the bytes staying the same. A file that is truncated while it is mapped raises SIGBUS;
         // the kernel refuses that for a running executable (ETXTBSY).
         let map = unsafe { Mmap::map(file)? };
-        let headers = Headers::parse(&map)?;
-        let Headers { architecture, segments, sections, notes, relocations } = headers;
+        Self::from_map(map, path)
+    }
+
+    fn from_map(map: Mmap, path: &Path) -> Result<Image, ErrorKind> {
+        let Headers { architecture, segments, sections, notes, relocations } = Headers::parse(&map)?;
         Ok(Image { map, path: path.to_owned(), architecture, segments, sections, notes, relocations })
+    }
+
+    /// An executable that is no file, for tests that damage one.
+    #[cfg(test)]
+    pub(crate) fn from_bytes(data: &[u8], path: &Path) -> Result<Image, Error> {
+        if data.is_empty() {
+            return Err(Error::new(path, ErrorKind::NotElf));
+        }
+        let mut map = memmap2::MmapMut::map_anon(data.len()).expect("memory for a copy");
+        map.copy_from_slice(data);
+        Self::from_map(map.make_read_only().expect("a private mapping"), path)
+            .map_err(|kind| Error::new(path, kind))
     }
 
     /// The file as the caller called it.

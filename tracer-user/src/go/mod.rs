@@ -21,6 +21,11 @@ pub mod system;
 pub mod wait_reason;
 mod wrapper;
 
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+
 pub use binary::Binary;
 pub use buildinfo::{BuildInfo, GoVersion};
 pub use error::{Error, ErrorKind};

@@ -160,3 +160,146 @@ fn bytes_needed(layout: &Layout) -> usize {
     ];
     usize::from(words.into_iter().max().unwrap_or(0)) + 8
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+    use crate::go::testing::{PIE, PLAIN, Program, STRIPPED, STRIPPED_PIE, toolchains};
+    use crate::go::wait_reason;
+    use crate::inspect::{verify, verify_creation};
+
+    /// Goroutines, creation sites, entry functions, wait reasons and frames, all as Go itself prints them.
+    #[test]
+    fn what_is_read_is_what_go_says() {
+        for toolchain in toolchains() {
+            for flags in [PLAIN, STRIPPED, PIE, STRIPPED_PIE] {
+                compare_with_traceback(&Program::build(toolchain, flags), &format!("{toolchain} {flags:?}"));
+            }
+        }
+    }
+
+    fn compare_with_traceback(program: &Program, label: &str) {
+        let binary = program.binary();
+        let running = program.start();
+        let bias = running.load_bias(program, binary.image());
+        let memory = ProcessMemory::new(running.pid());
+        let all = walk(&memory, &binary, bias, Limits::default()).unwrap();
+        verify(&all, &binary, bias).unwrap();
+        let is_system = |goroutine: &&Goroutine| binary.is_system(goroutine.startpc - bias);
+        assert!(all.live.iter().any(|goroutine| is_system(&goroutine)), "{label}");
+        let users: HashMap<u64, &Goroutine> =
+            all.live.iter().filter(|goroutine| !is_system(goroutine)).map(|g| (g.goid, g)).collect();
+
+        let traced = running.traceback();
+        assert!(traced.len() > 40, "{label}: {traced:?}");
+        let mut goids: Vec<u64> =
+            traced.iter().map(|goroutine| goroutine.goid).filter(|goid| *goid != 0).collect();
+        let mut read: Vec<u64> = users.keys().copied().collect();
+        goids.sort_unstable();
+        read.sort_unstable();
+        assert_eq!(read, goids, "{label}");
+
+        let mut resolved = 0;
+        for expected in traced.iter().filter(|goroutine| goroutine.goid != 0) {
+            let goroutine = users[&expected.goid];
+            let label = format!("{label}: {goroutine:?} {expected:?}");
+            if let Some(created_by) = &expected.created_by {
+                verify_creation(goroutine.gopc, goroutine.startpc, &binary, bias).unwrap();
+                let site = binary.go_statement(goroutine.gopc - bias).unwrap();
+                let expected = (&created_by.function, &created_by.file, created_by.line);
+                assert_eq!((&site.function, &site.file, site.line), expected, "{label}");
+            }
+            let entry = binary.entry_function(goroutine.startpc - bias).unwrap();
+            let named = expected.frames.iter().map(|frame| &frame.function);
+            let outermost = named.filter(|name| *name != "runtime.goexit").last().unwrap();
+            if entry.function == *outermost {
+                resolved += 1;
+            } else {
+                // A wrapper that calls what only the running program knows, as closures with arguments before Go 1.22.
+                let own = binary.function_at(goroutine.startpc - bias).unwrap();
+                assert_eq!(entry.function, own.name, "{label}");
+            }
+            if goroutine.status == Status::Waiting {
+                let reason = wait_reason::text(binary.version(), goroutine.wait_reason);
+                assert_eq!(reason, Some(expected.reason.as_str()), "{label}");
+            }
+            // Calls without an offset are inlined into the first one after them that has one.
+            for group in expected.frames.split_inclusive(|frame| frame.offset.is_some()) {
+                let Some(offset) = group.last().unwrap().offset else { continue };
+                let bodies = binary.functions_named(&group.last().unwrap().function);
+                let same = bodies.iter().any(|body| {
+                    let frames = binary.frames_at(body.entry + offset - 1);
+                    let shown = frames.iter().rev().zip(group.iter().rev()).all(|(frame, traced)| {
+                        (&frame.function, &frame.file, frame.line)
+                            == (&traced.function, &traced.file, traced.line)
+                    });
+                    shown && frames.len() >= group.len()
+                });
+                assert!(same, "{label}: {group:?}");
+            }
+        }
+        // All but the closures with arguments (20), a method of an interface and a method value.
+        assert!(resolved >= traced.len() - 23, "{label}: {resolved} of {}", traced.len());
+    }
+
+    #[test]
+    fn a_wrong_layout_is_refused() {
+        let toolchain = toolchains()[0];
+        let program = Program::build(toolchain, STRIPPED);
+        let binary = program.binary();
+        let running = program.start();
+        let memory = ProcessMemory::new(running.pid());
+        type Move = fn(&mut Layout);
+        let moves: [(Move, &str); 5] = [
+            (|layout| layout.goid += 8, "goid"),
+            (|layout| layout.gopc += 8, "gopc"),
+            (|layout| layout.startpc += 8, "startpc"),
+            (|layout| layout.stack_hi += 8, "stack"),
+            (|layout| layout.atomicstatus += 8, "readable"),
+        ];
+        for (change, field) in moves {
+            let mut wrong = program.binary();
+            change(wrong.layout_mut());
+            let all = walk(&memory, &wrong, 0, Limits::default()).unwrap();
+            let mismatch = verify(&all, &wrong, 0).unwrap_err();
+            assert!(mismatch.to_string().contains(field), "{field}: {mismatch}");
+        }
+        let main = binary.functions_named("main.main")[0].clone();
+        assert!(verify_creation(main.entry + 9, main.entry, &binary, 0).is_ok());
+        assert!(verify_creation(main.entry + 9, main.entry + 1, &binary, 0).is_err());
+        assert!(verify_creation(8, main.entry, &binary, 0).is_err());
+    }
+
+    #[test]
+    fn a_hostile_list_is_walked_within_limits() {
+        let program = Program::build(toolchains()[0], STRIPPED);
+        let binary = program.binary();
+        let globals = binary.globals().unwrap();
+        // This process plays the program: `bias` moves the two variables onto its own.
+        let run = |array: &[u64], length: u64, limits| {
+            let variables = [array.as_ptr() as u64, length];
+            let mut moved = program.binary();
+            moved.set_globals(0, 8);
+            let memory = ProcessMemory::new(std::process::id() as i32);
+            walk(&memory, &moved, variables.as_ptr() as u64, limits)
+        };
+        assert_ne!(globals.allgptr, globals.allglen);
+        let limits = Limits { listed: 1000, time: Duration::from_secs(1) };
+
+        let fake = vec![0xffu8; 4096];
+        let same = vec![fake.as_ptr() as u64; 1000];
+        let found = run(&same, 1 << 63, limits).unwrap();
+        assert!(found.cut_short && found.live.is_empty());
+        assert_eq!((found.listed, found.unreadable), (1 << 63, 1));
+
+        let wild: Vec<u64> = (0..1000u64).map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect();
+        let found = run(&wild, 1000, limits).unwrap();
+        assert!(found.live.is_empty() && found.unreadable > 990);
+        assert!(verify(&found, &binary, 0).is_err());
+
+        let no_time = Limits { time: Duration::ZERO, ..limits };
+        assert!(run(&wild, 1000, no_time).unwrap().cut_short);
+    }
+}

@@ -72,7 +72,7 @@ fn effect(instruction: &Instruction, info: &mut InstructionInfoFactory, calls: &
     }
     if let Next::Call(target) = next(instruction) {
         // Go's calling convention saves no register, and leaves the caller's frame alone.
-        let name = target.and_then(|target| calls(target));
+        let name = target.and_then(calls);
         let saves_registers = name.is_some_and(|name| name.starts_with(WRITE_BARRIER));
         let registers = if saves_registers { 1 << WRITE_BARRIER_RESULT } else { u32::MAX };
         return Effect::Clobber { registers, stack: NO_STACK };

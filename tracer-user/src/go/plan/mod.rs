@@ -2,8 +2,8 @@
 //!
 //! What a uprobe costs its target is decided by the instruction under it: the kernel *emulates* a few kinds inside
 //! the breakpoint handler and *single-steps* everything else, which costs ten times as much and more. So a site is
-//! planned: decode the function ([`amd64`] is the one module that knows the instruction set), see which registers
-//! hold the new goroutine where ([`flow`]), which instructions every path passes exactly once ([`graph`]), and take
+//! planned: decode the function (`amd64` is the one module that knows the instruction set), see which registers
+//! hold the new goroutine where (`flow`), which instructions every path passes exactly once (`graph`), and take
 //! the cheapest of them.
 //!
 //! The compiler inlines the functions that golife probes, so "the function" means a [`Body`] for each place where

@@ -1,23 +1,33 @@
 //! The traps, one by one, on code small enough to see them. Real runtimes are covered by `tests/plan.rs`.
 
+#![allow(clippy::single_range_in_vec_init, reason = "an inlined copy often is one range")]
+
 mod asm;
 mod random;
 
 use super::*;
 use asm::*;
 
-const LAYOUT: Layout = Layout { m: 48, goid: 152, parent: Some(272), gopc: 280, startpc: 296, curg: 192 };
+const GO_1_22: crate::go::GoVersion = crate::go::GoVersion { major: 1, minor: 22, patch: 0 };
+const GOID: u16 = 152;
+const PARENT: u16 = 272;
+const GOPC: u16 = 280;
+const STARTPC: u16 = 296;
 /// An instruction that loses the g in rcx and is no site itself.
 const INC_RCX: &[u8] = &[0x48, 0xff, 0xc1];
 const OLD: Kernel = Kernel { emulates_long_nops: false, optimises_nop5: false };
 
 /// All that makes a goroutine of the g in a register, up to the store of its goid.
 fn make(asm: Asm, g: u8) -> Asm {
-    asm.store(g, 272, RDX).store(g, 280, RDX).store(g, 296, RDX).store(g, 152, RDX)
+    asm.store(g, PARENT, RDX).store(g, GOPC, RDX).store(g, STARTPC, RDX).store(g, GOID, RDX)
+}
+
+fn layout() -> Layout {
+    Layout { goid: GOID, parent: Some(PARENT), gopc: GOPC, startpc: STARTPC, ..Layout::nearest(GO_1_22) }
 }
 
 fn plan(code: &[u8]) -> Result<Vec<Site>, PlanError> {
-    creation(&[standing_alone(code)], &LAYOUT, &functions, OLD)
+    creation(&[standing_alone(code)], &layout(), &functions, OLD)
 }
 
 /// The one site: distance from the entry, register, instruction.
@@ -42,26 +52,26 @@ fn a_nop_after_the_stores_is_better_than_the_return() {
 
 #[test]
 fn every_store_has_to_come_first() {
-    let asm = Asm::new().store(RCX, 280, RDX).store(RCX, 296, RDX).store(RCX, 152, RDX).nop();
+    let asm = Asm::new().store(RCX, GOPC, RDX).store(RCX, STARTPC, RDX).store(RCX, GOID, RDX).nop();
     let missing = plan(&asm.ret().done());
     assert!(matches!(missing, Err(PlanError::NoGoidStore { .. })), "{missing:?}");
 
-    let without_parent = Layout { parent: None, ..LAYOUT };
-    let asm = Asm::new().store(RCX, 280, RDX).store(RCX, 296, RDX).store(RCX, 152, RDX).nop();
+    let without_parent = Layout { parent: None, ..layout() };
+    let asm = Asm::new().store(RCX, GOPC, RDX).store(RCX, STARTPC, RDX).store(RCX, GOID, RDX).nop();
     let code = asm.ret().done();
     let sites = creation(&[standing_alone(&code)], &without_parent, &functions, OLD).expect("a plan");
     assert_eq!(sites[0].instruction, "nop");
 
-    let two_objects = Asm::new().store(RBX, 272, RDX).store(RBX, 280, RDX).store(RBX, 296, RDX);
-    let wrong = plan(&two_objects.store(RCX, 152, RDX).nop().ret().done());
+    let two_objects = Asm::new().store(RBX, PARENT, RDX).store(RBX, GOPC, RDX).store(RBX, STARTPC, RDX);
+    let wrong = plan(&two_objects.store(RCX, GOID, RDX).nop().ret().done());
     assert!(matches!(wrong, Err(PlanError::NoGoidStore { .. })), "{wrong:?}");
 }
 
 #[test]
 fn the_g_is_followed_through_moves_and_the_stack() {
-    let asm = Asm::new().mov(R9, RCX).spill(0x18, R9).store(RCX, 272, RDX).store(R9, 280, RDX);
-    let asm = asm.call("runtime.casgstatus").reload(RBX, 0x18).store(RBX, 296, RDX);
-    let asm = asm.call("runtime.casgstatus").reload(RDX, 0x18).store(RDX, 152, RAX).zero(RDX);
+    let asm = Asm::new().mov(R9, RCX).spill(0x18, R9).store(RCX, PARENT, RDX).store(R9, GOPC, RDX);
+    let asm = asm.call("runtime.casgstatus").reload(RBX, 0x18).store(RBX, STARTPC, RDX);
+    let asm = asm.call("runtime.casgstatus").reload(RDX, 0x18).store(RDX, GOID, RAX).zero(RDX);
     let asm = asm.call("runtime.casgstatus").reload(RAX, 0x18);
     let at = asm.here();
     assert_site(&asm.nop().ret().done(), at, RAX, "nop");
@@ -195,11 +205,11 @@ fn an_inlined_copy_keeps_to_its_own_instructions() {
     let code = asm.ret().done();
     let body = |inlined| Body { function: "runtime.newproc.func1", inlined, ..standing_alone(&code) };
     let ranges = [ENTRY + 1..end];
-    let sites = creation(&[body(&ranges)], &LAYOUT, &functions, OLD).expect("a plan");
+    let sites = creation(&[body(&ranges)], &layout(), &functions, OLD).expect("a plan");
     assert_eq!((sites[0].address, &*sites[0].function), (inside, "runtime.newproc.func1"));
     // Without such an instruction there is no return to fall back to.
     let ranges = [ENTRY + 1..inside];
-    let none = creation(&[body(&ranges)], &LAYOUT, &functions, OLD);
+    let none = creation(&[body(&ranges)], &layout(), &functions, OLD);
     assert!(matches!(none, Err(PlanError::NoSite { .. })), "{none:?}");
 }
 
@@ -216,7 +226,7 @@ fn two_copies_in_one_function_have_a_site_each() {
     let code = asm.label("end").nop().ret().done();
     let (one, two) = ([start..middle], [middle..end]);
     let bodies = [&one, &two].map(|inlined| Body { inlined, ..standing_alone(&code) });
-    let sites = creation(&bodies, &LAYOUT, &functions, OLD).expect("a plan");
+    let sites = creation(&bodies, &layout(), &functions, OLD).expect("a plan");
     let found: Vec<_> = sites.iter().map(|site| (site.address, site.register)).collect();
     assert_eq!(found, [(first, RCX), (second, RBX)]);
 }
@@ -229,14 +239,14 @@ fn what_cannot_be_followed_is_said() {
     assert_eq!(sites[0].cost, Cost::SingleStepped);
     let ranges = [ENTRY..ENTRY + code.len() as u64];
     let inlined = Body { inlined: &ranges, ..standing_alone(&code) };
-    let error = creation(&[inlined], &LAYOUT, &functions, OLD);
+    let error = creation(&[inlined], &layout(), &functions, OLD);
     assert!(matches!(error, Err(PlanError::IndirectJump { .. })), "{error:?}");
 
     let middle = [0xeb, 0xff, 0xc0]; // jumps into itself
     assert!(matches!(plan(&middle), Err(PlanError::Undecodable { .. })));
     assert!(matches!(plan(&[0x90]), Err(PlanError::Undecodable { .. })), "runs off its end");
     assert_eq!(plan(&[]), Err(PlanError::NoBody));
-    assert_eq!(creation(&[], &LAYOUT, &functions, OLD), Err(PlanError::NoBody));
+    assert_eq!(creation(&[], &layout(), &functions, OLD), Err(PlanError::NoBody));
     assert!(matches!(plan(&vec![0x90; MAX_CODE + 1]), Err(PlanError::TooLarge { .. })));
 }
 
@@ -246,7 +256,7 @@ fn kernels_differ_in_long_nops() {
     assert_eq!(Kernel::from_version(6, 1), OLD);
     let cost = |nop: &[u8], kernel| {
         let code = make(Asm::new(), RCX).raw(nop).mov(RAX, RCX).ret().done();
-        let sites = creation(&[standing_alone(&code)], &LAYOUT, &functions, kernel).expect("a plan");
+        let sites = creation(&[standing_alone(&code)], &layout(), &functions, kernel).expect("a plan");
         sites[0].cost
     };
     let nop5 = [0x0f, 0x1f, 0x44, 0, 0];
@@ -259,7 +269,7 @@ fn kernels_differ_in_long_nops() {
     let mut code = make(Asm::new(), RCX).mov(RAX, RCX);
     code.code.extend([0xf9].repeat(4094 - code.code.len())); // stc
     let code = code.raw(&nop5).ret().done();
-    let sites = creation(&[standing_alone(&code)], &LAYOUT, &functions, recent).expect("a plan");
+    let sites = creation(&[standing_alone(&code)], &layout(), &functions, recent).expect("a plan");
     assert_eq!((sites[0].cost, sites[0].address % 4096), (Cost::Emulated, 4094));
 }
 

@@ -77,7 +77,7 @@ impl Asm {
 
     /// `xor register32, register32`
     pub fn zero(self, register: u8) -> Asm {
-        self.raw(&[0x40 | (register >> 3) * 5, 0x31, 0xc0 | (register & 7) * 9])
+        self.raw(&[0x40 | ((register >> 3) * 5), 0x31, 0xc0 | ((register & 7) * 9)])
     }
 
     pub fn nop(self) -> Asm {

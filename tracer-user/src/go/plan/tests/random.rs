@@ -33,8 +33,8 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (slot(), register()).prop_map(|(slot, from)| Op::Spill(slot, from)),
         2 => (register(), slot()).prop_map(|(to, slot)| Op::Reload(to, slot)),
         1 => register().prop_map(Op::Overwrite),
-        2 => register().prop_map(|base| Op::Store(base, LAYOUT.gopc)),
-        2 => register().prop_map(|base| Op::Store(base, LAYOUT.startpc)),
+        2 => register().prop_map(|base| Op::Store(base, GOPC)),
+        2 => register().prop_map(|base| Op::Store(base, STARTPC)),
         3 => Just(Op::Nop),
         1 => Just(Op::Call),
         3 => (0..LABELS.len()).prop_map(Op::Branch),
@@ -74,7 +74,7 @@ fn check(ops: &[Op], site: usize, register: usize, mut turns: u64) -> Result<(),
         if at == site {
             prop_assert!(owed, "the site is passed without a store of goid, or twice");
             owed = false;
-            for field in [LAYOUT.goid, LAYOUT.gopc, LAYOUT.startpc] {
+            for field in [GOID, GOPC, STARTPC] {
                 prop_assert!(stored.contains(&(values[register], field)), "no such g in the register");
             }
         }
@@ -93,7 +93,7 @@ fn check(ops: &[Op], site: usize, register: usize, mut turns: u64) -> Result<(),
                 }
             }
             Op::Store(base, field) => {
-                if field == LAYOUT.goid {
+                if field == GOID {
                     prop_assert!(!owed, "a goroutine passes no site");
                     owed = true;
                 }
@@ -132,12 +132,12 @@ proptest! {
     ) {
         // A start that the compiler might make, so that most programs have a plan.
         let goid = goid % ops.len();
-        ops.insert(goid, Op::Store(base, LAYOUT.goid));
-        ops.insert(0, Op::Store(base, LAYOUT.startpc));
-        ops.insert(0, Op::Store(base, LAYOUT.gopc));
+        ops.insert(goid, Op::Store(base, GOID));
+        ops.insert(0, Op::Store(base, STARTPC));
+        ops.insert(0, Op::Store(base, GOPC));
         ops.push(Op::Return);
         let (code, addresses) = assemble(&ops);
-        let layout = Layout { parent: None, ..LAYOUT };
+        let layout = Layout { parent: None, ..layout() };
         let body = standing_alone(&code);
         if let Ok(sites) = creation_in(&body, &layout, &functions, OLD) {
             prop_assert_eq!(sites.len(), 1);
@@ -151,11 +151,11 @@ proptest! {
     #[test]
     fn no_bytes_make_it_panic(code in prop::collection::vec(any::<u8>(), 0..600), entry in any::<u64>()) {
         let body = Body { entry, ..standing_alone(&code) };
-        let _ = creation(&[body], &LAYOUT, &functions, OLD);
+        let _ = creation(&[body], &layout(), &functions, OLD);
         let _ = exit(&[body], Purpose::Exit, &functions, OLD);
         let ranges = [entry..u64::MAX];
         let inlined = Body { inlined: &ranges, ..body };
-        let _ = creation(&[inlined], &LAYOUT, &functions, Kernel::from_version(7, 0));
+        let _ = creation(&[inlined], &layout(), &functions, Kernel::from_version(7, 0));
     }
 
     #[test]

@@ -1,0 +1,176 @@
+//! Where probes go in real Go runtimes: every version in every way of building it, against `golden/plan-amd64.txt`.
+//!
+//! `cargo test --test plan` builds with the oldest and the newest measured Go; `GOLIFE_GO_VERSIONS=all` with all of
+//! them, and with the race detector and profile-guided optimisation, which takes some ten minutes the first time.
+//! `GOLIFE_UPDATE_GOLDEN=1` rewrites the rows of what was built. Needs Go 1.21 or later, which fetches the others.
+#![cfg(target_arch = "x86_64")]
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use golife::go::plan::{Body, Cost, Kernel, Purpose, Site, creation, exit};
+use golife::go::{Binary, Function, Inlined};
+
+const VERSIONS: [&str; 10] = [
+    "1.18.10", "1.19.13", "1.20.14", "1.21.13", "1.22.12", "1.23.12", "1.24.13", "1.25.5", "1.26.8", "1.27.3",
+];
+const QUICK: [&str; 2] = ["1.18.10", "1.26.8"];
+
+/// Names of the ways of building, with the arguments of `go build`.
+const MODES: [(&str, &[&str]); 5] = [
+    ("plain", &[]),
+    ("stripped", &["-ldflags=-s -w"]),
+    ("pie", &["-buildmode=pie"]),
+    ("unoptimised", &["-gcflags=all=-N -l"]),
+    ("race", &["-race"]),
+];
+
+const REGISTERS: [&str; 16] = [
+    "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14",
+    "r15",
+];
+
+fn fixture() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/spawn")
+}
+
+fn all_versions() -> bool {
+    std::env::var("GOLIFE_GO_VERSIONS").is_ok_and(|versions| versions == "all")
+}
+
+fn minor(version: &str) -> u32 {
+    version.split('.').nth(1).unwrap().parse().unwrap()
+}
+
+/// Builds the fixture, or says what went wrong.
+fn build(version: &str, name: &str, arguments: &[&str]) -> PathBuf {
+    let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("spawn-{version}-{name}"));
+    let cgo = if name == "race" { "1" } else { "0" }; // the race detector is C++
+    let mut go = Command::new("go");
+    go.arg("build").args(arguments).arg("-o").arg(&out).arg(".").current_dir(fixture());
+    go.env("GOTOOLCHAIN", format!("go{version}")).env("GOFLAGS", "").env("CGO_ENABLED", cgo);
+    if minor(version) == 19 {
+        // Its module index does not find the standard library of a toolchain that was fetched as a module.
+        go.env("GODEBUG", "goindex=0");
+    }
+    let done = go.output().expect("cannot run go; install Go 1.21 or later");
+    assert!(
+        done.status.success(),
+        "go{version} build {arguments:?}: {}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+    out
+}
+
+/// The sites for creations, exits and ends of coroutines.
+fn plan(path: &Path, version: &str) -> Vec<(Function, Site)> {
+    let binary = Binary::open(&File::open(path).unwrap(), path).unwrap();
+    let kernel = Kernel::from_version(6, 18);
+    let callee =
+        |entry| binary.function_at(entry).filter(|found| found.entry == entry).map(|found| found.name);
+    let mut sites = Vec::new();
+    for (name, purpose) in [
+        ("runtime.newproc1", Purpose::Creation),
+        ("runtime.goexit1", Purpose::Exit),
+        ("runtime.coroexit", Purpose::CoroutineExit),
+    ] {
+        if purpose == Purpose::CoroutineExit && minor(version) < 23 {
+            continue;
+        }
+        let alone = binary.functions_named(name).into_iter().map(|into| Inlined { into, ranges: Vec::new() });
+        let copies: Vec<Inlined> = alone.chain(binary.inlined_into(name)).collect();
+        let bodies: Vec<Body> = copies
+            .iter()
+            .map(|copy| Body {
+                function: &copy.into.name,
+                entry: copy.into.entry,
+                code: binary.code(copy.into.entry..copy.into.end),
+                inlined: &copy.ranges,
+            })
+            .collect();
+        sites.extend(
+            match purpose {
+                Purpose::Creation => creation(&bodies, binary.layout(), &callee, kernel),
+                _ => exit(&bodies, purpose, &callee, kernel),
+            }
+            .unwrap_or_else(|error| panic!("{}: {error}", path.display())),
+        );
+    }
+    sites.into_iter().map(|site| (binary.function_at(site.address).unwrap(), site)).collect()
+}
+
+fn row((function, site): &(Function, Site)) -> String {
+    let offset = site.address - function.entry;
+    let register = REGISTERS[site.register as usize];
+    format!(
+        "{:?} {}+{offset:#x} {register} {:?} {}",
+        site.purpose, site.function, site.cost, site.instruction
+    )
+}
+
+#[test]
+fn sites_are_where_they_were() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/plan-amd64.txt");
+    let text = fs::read_to_string(&golden).unwrap_or_default();
+    let mut known: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for line in text.lines() {
+        let (key, row) = line.split_at(line.match_indices(' ').nth(1).map_or(line.len(), |(at, _)| at));
+        known.entry(key.to_owned()).or_default().push(row.trim().to_owned());
+    }
+    let (versions, modes) =
+        if all_versions() { (&VERSIONS[..], &MODES[..]) } else { (&QUICK[..], &MODES[..4]) };
+    let mut differs = Vec::new();
+    for version in versions {
+        for (mode, arguments) in modes {
+            let rows: Vec<String> = plan(&build(version, mode, arguments), version).iter().map(row).collect();
+            let key = format!("{version} {mode}");
+            if known.get(&key) != Some(&rows) {
+                differs.push(format!("{key}: {rows:#?}, not {:#?}", known.get(&key)));
+                known.insert(key, rows);
+            }
+        }
+    }
+    if std::env::var_os("GOLIFE_UPDATE_GOLDEN").is_some() {
+        let keys = VERSIONS.iter().flat_map(|version| MODES.map(|(mode, _)| format!("{version} {mode}")));
+        let rows =
+            |key: String| known.get(&key).into_iter().flatten().map(move |row| format!("{key} {row}\n"));
+        let text: String = keys.flat_map(|key| rows(key).collect::<Vec<_>>()).collect();
+        fs::write(&golden, text).unwrap();
+    } else {
+        assert!(
+            differs.is_empty(),
+            "{}\nif the new sites are right, run again with GOLIFE_UPDATE_GOLDEN=1",
+            differs.join("\n")
+        );
+    }
+}
+
+/// With a profile of a program that does little but create goroutines, the compiler inlines `newproc1` and what it
+/// calls. The profile is made here, so no two builds are alike: what counts is that each copy has a cheap site.
+#[test]
+fn inlined_copies_have_cheap_sites() {
+    if !all_versions() {
+        eprintln!("one version only; GOLIFE_GO_VERSIONS=all for all of them");
+    }
+    let versions = if all_versions() { &VERSIONS[3..] } else { &["1.26.8"][..] };
+    for version in versions {
+        let profile = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("spawn-{version}.pprof"));
+        if !profile.exists() {
+            let plain = build(version, "profiled", &[]);
+            let ran = Command::new(plain).arg("profile").arg(&profile).env("GOMAXPROCS", "1").status();
+            assert!(ran.unwrap().success());
+        }
+        let pgo = format!("-pgo={}", profile.display());
+        let sites = plan(&build(version, "pgo", &[&pgo, "-gcflags=all=-d=pgoinlinebudget=8000"]), version);
+        let inlined = |(_, site): &&(Function, Site)| {
+            site.purpose == Purpose::Creation && site.function != "runtime.newproc1"
+        };
+        assert!(sites.iter().any(|site| inlined(&site)), "{version}: nothing was inlined: {sites:#?}");
+        for (_, site) in &sites {
+            assert_ne!(site.cost, Cost::SingleStepped, "{version}: {site:#?}");
+        }
+    }
+}

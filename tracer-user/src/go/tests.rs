@@ -1,0 +1,200 @@
+//! What is read of real Go programs, compared with what their symbol tables and Go itself say.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use super::image::{Architecture, Image};
+use super::layout::{Layout, LayoutSource};
+use super::testing::{PIE, PLAIN, Program, STRIPPED, STRIPPED_PIE, toolchains};
+use super::{Binary, Error, ErrorKind, dwarf, pclntab, symbols};
+
+#[test]
+fn debug_information_and_table_agree() {
+    for toolchain in toolchains() {
+        let program = Program::build(toolchain, PLAIN);
+        let layout = dwarf::layout(&program.image()).expect(toolchain).expect(toolchain);
+        let binary = program.binary();
+        assert_eq!(Some(layout), Layout::measured(binary.build_info()), "{toolchain}");
+        assert_eq!(binary.layout_source(), LayoutSource::Dwarf, "{toolchain}");
+        assert_eq!(*binary.layout(), layout);
+        let stripped = Program::build(toolchain, STRIPPED).binary();
+        assert_eq!(stripped.layout_source(), LayoutSource::Table);
+        assert_eq!(*stripped.layout(), layout);
+    }
+}
+
+#[test]
+fn build_info_is_read() {
+    for toolchain in toolchains() {
+        for flags in [PLAIN, STRIPPED_PIE] {
+            let binary = Program::build(toolchain, flags).binary();
+            assert_eq!(binary.build_info().version_text, toolchain);
+            assert_eq!(binary.version().to_string(), toolchain);
+            assert_eq!(binary.build_info().module.as_deref(), Some("example.com/goroutines"));
+            assert_eq!(binary.build_info().setting("GOARCH"), Some("amd64"));
+            assert!(binary.build_id().is_some(), "{toolchain} {flags:?}");
+            assert_eq!(binary.is_stripped(), flags == STRIPPED_PIE);
+        }
+    }
+}
+
+#[test]
+fn functions_are_those_of_the_symbol_table() {
+    for toolchain in toolchains() {
+        let binary = Program::build(toolchain, PLAIN).binary();
+        let text = binary.text_range();
+        let mut compared = 0;
+        for (symbol, address) in symbols::all(binary.image()) {
+            let symbol = symbol.strip_suffix(b".abi0").unwrap_or(symbol);
+            let marker = [&b"runtime.text"[..], b"runtime.etext"].contains(&symbol);
+            if !text.contains(&address) || marker {
+                continue;
+            }
+            let name = pclntab::printed(symbol);
+            let function = binary.function_at(address).unwrap_or_else(|| panic!("{toolchain}: {name}"));
+            assert_eq!((function.entry, &function.name), (address, &name), "{toolchain}");
+            compared += 1;
+        }
+        assert!(compared > 1000, "{toolchain}: {compared}");
+    }
+}
+
+#[test]
+fn the_list_of_goroutines_is_found_without_symbols() {
+    for toolchain in toolchains() {
+        for (flags, stripped) in [(PLAIN, STRIPPED), (PIE, STRIPPED_PIE)] {
+            let binary = Program::build(toolchain, flags).binary();
+            let names = ["runtime.allgptr", "runtime.allglen"];
+            let [allgptr, allglen] = symbols::addresses(binary.image(), names).map(Option::unwrap);
+            let found = binary.globals_from_code().unwrap();
+            assert_eq!((found.allgptr, found.allglen), (allgptr, allglen), "{toolchain} {flags:?}");
+            Program::build(toolchain, stripped).binary().globals().unwrap();
+        }
+    }
+}
+
+#[test]
+fn inlined_copies_are_found() {
+    for toolchain in toolchains() {
+        let binary = Program::build(toolchain, STRIPPED).binary();
+        assert!(
+            binary.functions_named("main.inner").is_empty() || !binary.inlined_into("main.inner").is_empty()
+        );
+        let copies = binary.inlined_into("main.inner");
+        assert!(!copies.is_empty(), "{toolchain}");
+        for copy in copies {
+            for range in copy.ranges {
+                assert!(copy.into.entry <= range.start && range.end <= copy.into.end);
+                for pc in range {
+                    let frames = binary.frames_at(pc);
+                    let at = frames.iter().position(|frame| frame.function == "main.inner").expect(toolchain);
+                    assert!(frames[at].inlined && !frames.last().unwrap().inlined);
+                    assert_eq!(frames.last().unwrap().function, copy.into.name);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_program_for_another_cpu_is_refused_and_still_understood() {
+    let toolchain = toolchains()[0];
+    let foreign = match Architecture::HOST.unwrap() {
+        Architecture::Amd64 => "arm64",
+        Architecture::Arm64 => "amd64",
+    };
+    let program = Program::build_for(toolchain, PLAIN, &[("GOARCH", foreign), ("CGO_ENABLED", "0")]);
+    let file = std::fs::File::open(&program.path).unwrap();
+    let error = Binary::open(&file, &program.path).map(|_| ()).unwrap_err();
+    assert!(matches!(error.kind, ErrorKind::OtherArchitecture { .. }), "{error}");
+    let binary = program.binary();
+    assert_eq!(Some(*binary.layout()), Layout::measured(binary.build_info()));
+    assert_eq!(binary.functions_named("runtime.newproc1").len(), 1);
+
+    let program = Program::build_for(toolchain, PLAIN, &[("GOARCH", "386"), ("CGO_ENABLED", "0")]);
+    let file = std::fs::File::open(&program.path).unwrap();
+    let error = Binary::open(&file, &program.path).map(|_| ()).unwrap_err();
+    assert!(matches!(error.kind, ErrorKind::Bits32), "{error}");
+}
+
+#[test]
+fn what_is_no_go_program_is_refused_with_the_reason() {
+    let open = |path: &str| {
+        let file = std::fs::File::open(path).unwrap();
+        Binary::open(&file, path.as_ref()).map(|_| ()).unwrap_err()
+    };
+    assert!(matches!(open("/bin/ls").kind, ErrorKind::NotGo), "{}", open("/bin/ls"));
+    assert!(matches!(open("/etc/passwd").kind, ErrorKind::NotElf));
+    assert!(matches!(open("/dev/null").kind, ErrorKind::NotElf));
+    assert!(matches!(open("/").kind, ErrorKind::NotElf));
+    assert_eq!(open("/etc/passwd").to_string(), "cannot read /etc/passwd as a Go program: not an ELF file");
+}
+
+/// Everything that golife asks of a program.
+fn exercise(data: &[u8]) -> Result<(), Error> {
+    let binary = Binary::from_image(Image::from_bytes(data, "damaged".as_ref())?)?;
+    for name in ["runtime.newproc1", "runtime.goexit1"] {
+        for function in binary.functions_named(name) {
+            let _ = binary.code(function.entry..function.end);
+            let _ = (binary.frames_at(function.entry + 40), binary.go_statement(function.end));
+        }
+    }
+    let _ = binary.inlined_into("runtime.goexit1");
+    for function in binary.functions_named("main.main") {
+        for pc in (function.entry..function.end).step_by(16).take(100) {
+            let _ = (binary.frames_at(pc), binary.entry_function(pc), binary.vaddr_to_file_offset(pc));
+        }
+    }
+    let _ = binary.globals();
+    Ok(())
+}
+
+#[test]
+fn damaged_programs_cost_a_message() {
+    let program = Program::build(toolchains()[0], STRIPPED_PIE);
+    let good = std::fs::read(&program.path).unwrap();
+    exercise(&good).unwrap();
+    let start = Instant::now();
+
+    for step in 0..150 {
+        let error = exercise(&good[..good.len() * step / 150]).unwrap_err();
+        let expected = matches!(error.kind, ErrorKind::NotElf | ErrorKind::Truncated { .. });
+        assert!(expected, "cut at {step}/150: {error}");
+    }
+
+    // xorshift, so that a failure can be repeated.
+    let mut state = 0x9e37_79b9_7f4a_7c15u64;
+    let mut random = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % below as u64) as usize
+    };
+    let image = program.image();
+    let binary = program.binary();
+    let at = |vaddr| binary.vaddr_to_file_offset(vaddr).unwrap() as usize;
+    let places = [
+        0..4096,
+        at(binary.module_data().vaddr)..at(binary.module_data().vaddr) + 352,
+        image.section(".go.buildinfo").unwrap().file.clone(),
+        image.section(".dynamic").unwrap().file.clone(),
+        image.section(".rela").unwrap().file.clone(),
+        image.section(".data.rel.ro.gopclntab").unwrap().file.clone(),
+        image.section(".data.rel.ro.gopclntab").unwrap().file.start
+            ..image.section(".data.rel.ro.gopclntab").unwrap().file.start + 80,
+        0..good.len(),
+    ];
+    let mut refused = HashSet::new();
+    for _ in 0..400 {
+        let mut bad = good.clone();
+        for _ in 0..1 + random(4) {
+            let place = &places[random(places.len())];
+            bad[place.start + random(place.len())] ^= 1 << random(8);
+        }
+        if let Err(error) = exercise(&bad) {
+            refused.insert(std::mem::discriminant(&error.kind));
+        }
+    }
+    assert!(refused.len() > 2, "few of the damages were noticed");
+    assert!(start.elapsed() < Duration::from_secs(120), "{:?}", start.elapsed());
+}
