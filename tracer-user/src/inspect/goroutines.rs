@@ -162,6 +162,7 @@ fn bytes_needed(layout: &Layout) -> usize {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use std::collections::HashMap;
 
