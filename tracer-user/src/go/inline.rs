@@ -89,9 +89,11 @@ impl Pclntab {
 
     /// The names of what was inlined directly into a function, and the runs of instructions that are its own.
     pub(crate) fn inlined_callees(&self, function: &Function) -> (Vec<String>, Vec<Range<u64>>) {
-        let whole = || (Vec::new(), vec![function.entry..function.end]);
-        let Some(runs) = self.inline_runs(function) else { return whole() };
         let (mut names, mut own) = (Vec::new(), Vec::new());
+        let Some(runs) = self.inline_runs(function) else {
+            own.push(function.entry..function.end);
+            return (names, own);
+        };
         for (run, call) in runs {
             if call < 0 {
                 own.push(function.entry + u64::from(run.start)..function.entry + u64::from(run.end));

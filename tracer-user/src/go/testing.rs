@@ -1,5 +1,7 @@
 //! Real Go programs for tests, built on the spot.
 
+#![allow(clippy::unwrap_used)]
+
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;

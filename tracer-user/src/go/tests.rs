@@ -1,5 +1,7 @@
 //! What is read of real Go programs, compared with what their symbol tables and Go itself say.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
@@ -50,9 +52,10 @@ fn functions_are_those_of_the_symbol_table() {
             if !text.contains(&address) || marker {
                 continue;
             }
-            let name = pclntab::printed(symbol);
+            // Some versions write a middle dot into one of the two tables.
+            let name = pclntab::printed(symbol).replace('·', ".");
             let function = binary.function_at(address).unwrap_or_else(|| panic!("{toolchain}: {name}"));
-            assert_eq!((function.entry, &function.name), (address, &name), "{toolchain}");
+            assert_eq!((function.entry, function.name.replace('·', ".")), (address, name), "{toolchain}");
             compared += 1;
         }
         assert!(compared > 1000, "{toolchain}: {compared}");
@@ -173,15 +176,15 @@ fn damaged_programs_cost_a_message() {
     let image = program.image();
     let binary = program.binary();
     let at = |vaddr| binary.vaddr_to_file_offset(vaddr).unwrap() as usize;
+    let table = image.section(".data.rel.ro.gopclntab").unwrap().file.clone();
     let places = [
         0..4096,
         at(binary.module_data().vaddr)..at(binary.module_data().vaddr) + 352,
         image.section(".go.buildinfo").unwrap().file.clone(),
         image.section(".dynamic").unwrap().file.clone(),
         image.section(".rela").unwrap().file.clone(),
-        image.section(".data.rel.ro.gopclntab").unwrap().file.clone(),
-        image.section(".data.rel.ro.gopclntab").unwrap().file.start
-            ..image.section(".data.rel.ro.gopclntab").unwrap().file.start + 80,
+        table.clone(),
+        table.start..table.start + 80,
         0..good.len(),
     ];
     let mut refused = HashSet::new();
