@@ -166,7 +166,7 @@ impl Session {
                 binary.build_info().version_text,
             ));
         }
-        let probes = probes_at(&binary, &sites);
+        let probes = sites.iter().filter_map(|site| probe(&binary, site)).collect();
         Ok(Target { binary, file, id, probes })
     }
 
@@ -336,28 +336,23 @@ fn verify(pid: u32, binary: &Binary, bias: u64) -> Result<(), Error> {
     outcome.map_err(|mismatch| Error::Unverified { pid, mismatch })
 }
 
-/// Where and how the kernel is to put each planned site.
-fn probes_at(binary: &Binary, sites: &[go::plan::Site]) -> Vec<Probe> {
+/// How the kernel is to place the probe of a planned site; `None` where the site is not in the file.
+pub fn probe(binary: &Binary, site: &go::plan::Site) -> Option<Probe> {
     let layout = binary.layout();
-    sites
-        .iter()
-        .filter_map(|site| {
-            let cookie = Cookie {
-                register: site.register,
-                goid: layout.goid,
-                parent: layout.parent.unwrap_or(0),
-                gopc: layout.gopc,
-                startpc: layout.startpc,
-                m: layout.m,
-                curg: layout.curg,
-            };
-            let program = match site.purpose {
-                Purpose::Creation => Program::Created,
-                Purpose::Exit | Purpose::CoroutineExit => Program::Exited,
-            };
-            Some(Probe { program, file_offset: binary.vaddr_to_file_offset(site.address)?, cookie })
-        })
-        .collect()
+    let cookie = Cookie {
+        register: site.register,
+        goid: layout.goid,
+        parent: layout.parent.unwrap_or(0),
+        gopc: layout.gopc,
+        startpc: layout.startpc,
+        m: layout.m,
+        curg: layout.curg,
+    };
+    let program = match site.purpose {
+        Purpose::Creation => Program::Created,
+        Purpose::Exit | Purpose::CoroutineExit => Program::Exited,
+    };
+    Some(Probe { program, file_offset: binary.vaddr_to_file_offset(site.address)?, cookie })
 }
 
 /// What the running kernel does with probes.
