@@ -20,7 +20,7 @@ use crate::{
         plan::{Cost, Kernel, PlanError, Purpose},
         probe_sites::{self, Placement},
     },
-    inspect,
+    inspect::{self, InspectError},
     kernel::{self, Attachment, Probe, Probes, Program, Scope},
     process::{self, FileId, Process},
     report,
@@ -313,27 +313,15 @@ fn bias(pid: u32, target: &Target) -> Result<u64, Error> {
 /// How much of a process's list of goroutines is looked at before its layout is trusted.
 const SAMPLE: inspect::Limits = inspect::Limits { listed: 4096, time: Duration::from_millis(200) };
 
-/// How often a look that does not fit is repeated: the process runs on meanwhile, and a goroutine that is just being
-/// made shows what is left of the one before.
-const LOOKS: usize = 5;
-
 /// Checks the layout against the process's memory. Where the list of goroutines cannot be found in the binary, the
 /// first events are checked instead.
 fn verify(pid: u32, binary: &Binary, bias: u64) -> Result<(), Error> {
     let memory = inspect::ProcessMemory::new(pid as i32);
-    let mut outcome = Ok(());
-    for _ in 0..LOOKS {
-        let goroutines = match inspect::walk(&memory, binary, bias, SAMPLE) {
-            Ok(goroutines) => goroutines,
-            Err(inspect::WalkError::Binary(_)) => return Ok(()),
-            Err(inspect::WalkError::Memory(error)) => return Err(error.into()),
-        };
-        outcome = inspect::verify(&goroutines, binary, bias);
-        if outcome.is_ok() {
-            break;
-        }
+    match inspect::walk_verified(&memory, binary, bias, SAMPLE) {
+        Ok(_) | Err(InspectError::Walk(inspect::WalkError::Binary(_))) => Ok(()),
+        Err(InspectError::Walk(inspect::WalkError::Memory(error))) => Err(error.into()),
+        Err(InspectError::Mismatch(mismatch)) => Err(Error::Unverified { pid, mismatch }),
     }
-    outcome.map_err(|mismatch| Error::Unverified { pid, mismatch })
 }
 
 /// How the kernel is to place the probe of a planned site; `None` where the site is not in the file.

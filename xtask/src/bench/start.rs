@@ -9,7 +9,7 @@ use super::tools::{Golife, Tools};
 use crate::machine::{self, say};
 
 /// A large program with debug information, by module and version.
-const WITH_DWARF: (&str, &str) = ("github.com/prometheus/prometheus/cmd/prometheus", "v0.55.1");
+const WITH_DWARF: (&str, &str) = ("github.com/prometheus/prometheus/cmd/prometheus", "v0.305.0");
 
 /// Attaches to each binary `rounds` times, cold and cached.
 pub fn measure(tools: &Tools, rounds: u32) -> Result<String> {
