@@ -290,9 +290,9 @@ impl Session {
         self.probes.counters()
     }
 
-    /// Reports exec, fork and exit through the ring from now on.
-    pub fn watch_processes(&mut self) -> Result<(), Error> {
-        Ok(self.probes.watch_processes()?)
+    /// Reports exec and exit, and fork if `forks`, through the ring from now on.
+    pub fn watch_processes(&mut self, forks: bool) -> Result<(), Error> {
+        Ok(self.probes.watch_processes(forks)?)
     }
 
     /// Takes all probes off. Waits for the kernel once, not once for each probe.
@@ -345,9 +345,8 @@ pub fn probe(binary: &Binary, site: &go::plan::Site) -> Option<Probe> {
 
 /// What the running kernel does with probes.
 pub fn running_kernel() -> Kernel {
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
-    Kernel::from_version(numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+    let (major, minor) = kernel::running();
+    Kernel::from_version(major, minor)
 }
 
 impl Traced {
