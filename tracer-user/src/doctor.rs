@@ -3,6 +3,7 @@
 use std::{fs, io::Write, path::Path};
 
 use anstyle::{AnsiColor, Style};
+use aya::{maps::MapType, sys::is_map_supported};
 use caps::{CapSet, Capability};
 
 use crate::selftest;
@@ -45,7 +46,7 @@ impl Check {
 
 /// Checks the machine and writes a line for each finding. Returns whether golife can trace here.
 pub fn run(out: &mut dyn Write) -> std::io::Result<bool> {
-    let mut checks = vec![kernel_version(), btf(), tracefs(), uprobes(), jit(), lockdown()];
+    let mut checks = vec![kernel_version(), btf(), tracefs(), uprobes(), ring_buffer(), jit(), lockdown()];
     checks.extend(NEEDED.iter().map(capability));
     checks.push(paranoid());
     let self_test = self_test();
@@ -126,6 +127,15 @@ fn uprobes() -> Check {
         Check::good(NAME, "the kernel has them")
     } else {
         Check::bad(NAME, "the kernel has none", "use a kernel with CONFIG_UPROBE_EVENTS=y")
+    }
+}
+
+fn ring_buffer() -> Check {
+    const NAME: &str = "BPF ring buffer";
+    match is_map_supported(MapType::RingBuf) {
+        Ok(true) => Check::good(NAME, "the kernel has it"),
+        Ok(false) => Check::bad(NAME, "the kernel has none", "golife needs Linux 5.10 or newer"),
+        Err(_) => Check::limited(NAME, "this user may not ask", "run golife doctor as root"),
     }
 }
 
