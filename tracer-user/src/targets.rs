@@ -27,6 +27,17 @@ pub struct Executable {
     id: FileId,
 }
 
+/// The selectors as they were typed.
+impl std::fmt::Display for Targets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let pids = self.pids.iter().map(|pid| format!("--pid {pid}"));
+        let executables = self.executables.iter().map(|exe| format!("--exe {}", exe.path.display()));
+        let names = self.names.iter().map(|name| format!("--name {name}"));
+        let all = self.all.then(|| "--all".to_owned());
+        f.write_str(&pids.chain(executables).chain(names).chain(all).collect::<Vec<_>>().join(" "))
+    }
+}
+
 /// The selectors, resolved.
 #[derive(Debug, Default)]
 pub struct Targets {
