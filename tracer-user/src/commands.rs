@@ -119,7 +119,7 @@ fn untraced(report: &Report, command: &[std::ffi::OsString]) -> Option<String> {
     }
     let detail = report.processes.iter().find_map(|process| process.detail.clone());
     let program = command.first().map(|program| program.to_string_lossy()).unwrap_or_default();
-    Some(detail.unwrap_or_else(|| format!("{program} is not a Go program and started none")))
+    Some(detail.unwrap_or_else(|| format!("{program} is not a Go program, and started none that lived long enough to be seen")))
 }
 
 fn draw(arguments: &Hist) -> anyhow::Result<ExitCode> {
