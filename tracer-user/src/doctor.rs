@@ -6,7 +6,7 @@ use anstyle::{AnsiColor, Style};
 use aya::{maps::MapType, sys::is_map_supported};
 use caps::{CapSet, Capability};
 
-use crate::selftest;
+use crate::{kernel, selftest};
 
 /// The oldest kernel that golife is made for.
 const OLDEST_KERNEL: (u32, u32) = (5, 10);
@@ -107,17 +107,9 @@ fn btf() -> Check {
 
 fn tracefs() -> Check {
     const NAME: &str = "tracefs";
-    let format = "events/sched/sched_process_exec/format";
-    match ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"]
-        .iter()
-        .find(|root| Path::new(root).join(format).exists())
-    {
-        Some(root) => Check::good(NAME, *root),
-        None => Check::bad(
-            NAME,
-            "not mounted, or not readable by this user: exec, fork and exit cannot be followed",
-            "mount -t tracefs tracefs /sys/kernel/tracing",
-        ),
+    match kernel::tracefs() {
+        Ok(root) => Check::good(NAME, root),
+        Err(remedy) => Check::bad(NAME, "cannot be read, so exec, fork and exit cannot be followed", remedy),
     }
 }
 
@@ -171,7 +163,7 @@ fn paranoid() -> Check {
     const NAME: &str = "perf_event_paranoid";
     let value = read("/proc/sys/kernel/perf_event_paranoid");
     let level: i32 = value.parse().unwrap_or(2);
-    let privileged = has(Capability::CAP_PERFMON) || has(Capability::CAP_SYS_ADMIN);
+    let privileged = has(Capability::CAP_PERFMON);
     if privileged || level < 0 {
         Check::good(NAME, format!("{value}: does not matter with these capabilities"))
     } else {
@@ -189,7 +181,7 @@ const NEEDED: [(Capability, &str, bool); 5] = [
     (Capability::CAP_PERFMON, "place probes, read memory from programs", true),
     (Capability::CAP_SYS_ADMIN, "place probes through perf events", true),
     (Capability::CAP_SYS_PTRACE, "look at other users' processes", true),
-    (Capability::CAP_DAC_READ_SEARCH, "open binaries that only their owner may read", false),
+    (Capability::CAP_DAC_READ_SEARCH, "read tracefs, and binaries that only their owner may read", true),
 ];
 
 fn capability((capability, purpose, needed): &(Capability, &'static str, bool)) -> Check {
@@ -238,8 +230,12 @@ pub fn missing_capabilities() -> Vec<&'static str> {
         .collect()
 }
 
+/// Whether this process may do what a capability stands for. The kernel lets CAP_SYS_ADMIN stand for those that were
+/// split off from it.
 fn has(capability: Capability) -> bool {
-    caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false)
+    let effective = |capability| caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false);
+    let split_off = matches!(capability, Capability::CAP_BPF | Capability::CAP_PERFMON);
+    effective(capability) || split_off && effective(Capability::CAP_SYS_ADMIN)
 }
 
 fn read(path: &str) -> String {

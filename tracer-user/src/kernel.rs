@@ -31,10 +31,10 @@ pub const DEFAULT_RING_BYTES: u32 = 16 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Loading needs rights that this process lacks.
-    #[error("cannot load the probes: permission denied; run as root or grant {missing}")]
+    #[error("cannot load the probes: permission denied; {remedy}")]
     Permission {
-        /// The capabilities that are missing, by name.
-        missing: String,
+        /// What to do: the capabilities that are missing, by name.
+        remedy: String,
     },
     /// The kernel lacks something that golife cannot do without.
     #[error(
@@ -60,9 +60,7 @@ pub enum Error {
         why: String,
     },
     /// A tracepoint could not be followed.
-    #[error(
-        "cannot follow {tracepoint}: {why}; mount tracefs (mount -t tracefs tracefs /sys/kernel/tracing)"
-    )]
+    #[error("cannot follow {tracepoint}: {why}")]
     Tracepoint {
         /// Its name.
         tracepoint: &'static str,
@@ -163,7 +161,12 @@ impl Probes {
             ("process_fork", "sched_process_fork"),
             ("process_exit", "sched_process_exit"),
         ] {
-            let fail = |why: String| Error::Tracepoint { tracepoint, why };
+            let fail = |why: String| match tracefs() {
+                Ok(_) => Error::Tracepoint { tracepoint, why },
+                Err(remedy) => {
+                    Error::Tracepoint { tracepoint, why: format!("tracefs cannot be read; {remedy}") }
+                }
+            };
             let program: &mut TracePoint = self
                 .ebpf
                 .program_mut(program)
@@ -255,6 +258,9 @@ fn close_all(links: impl Iterator<Item = UProbeLink>) {
     });
 }
 
+/// Where tracefs is mounted, on all distributions.
+const TRACEFS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
+
 /// A freshly built object to use instead of the embedded one, for whoever works on the probes.
 fn override_object() -> Option<Vec<u8>> {
     std::env::var_os("GOLIFE_PROBES").and_then(|path| fs::read(path).ok())
@@ -263,11 +269,34 @@ fn override_object() -> Option<Vec<u8>> {
 /// Where this kernel's own description of a scheduler tracepoint puts a field: it moves between versions. `None` where
 /// there is no such field, or tracefs is not mounted.
 fn field_offset(tracepoint: &str, field: &str) -> Option<u32> {
-    let format = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"]
+    let format = TRACEFS
         .iter()
         .find_map(|root| fs::read_to_string(format!("{root}/events/sched/{tracepoint}/format")).ok())?;
     let line = format.lines().find(|line| line.contains(&format!(" {field};")))?;
     line.split("offset:").nth(1)?.split(';').next()?.trim().parse().ok()
+}
+
+/// Where tracefs can be read, or what to do so that it can.
+pub fn tracefs() -> Result<&'static str, &'static str> {
+    let readable = TRACEFS.iter().find(|root| Path::new(root).join("events/sched").exists());
+    readable.copied().ok_or_else(|| {
+        let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
+        match mounts.lines().any(|line| line.split(' ').nth(2) == Some("tracefs")) {
+            true => "run as root or grant CAP_DAC_READ_SEARCH",
+            false => "mount it: mount -t tracefs tracefs /sys/kernel/tracing",
+        }
+    })
+}
+
+/// What to do where the kernel denies permission.
+fn rights() -> String {
+    match &crate::doctor::missing_capabilities()[..] {
+        [] => {
+            "all capabilities are there, so a security module or lockdown refuses: see golife doctor".into()
+        }
+        [only] => format!("run as root or grant {only}"),
+        [most @ .., last] => format!("run as root or grant {} and {last}", most.join(", ")),
+    }
 }
 
 /// Tells a missing right and a missing feature from everything else.
@@ -275,15 +304,7 @@ fn classify(error: &(dyn std::error::Error + 'static)) -> Error {
     let release =
         || nix::sys::utsname::uname().map(|u| u.release().to_string_lossy().into_owned()).unwrap_or_default();
     match os_error(error) {
-        Some(libc::EPERM | libc::EACCES) => {
-            let missing = crate::doctor::missing_capabilities();
-            let missing = if missing.is_empty() {
-                "CAP_BPF and CAP_PERFMON (all are present, so a security module or lockdown refuses: see golife doctor)".to_owned()
-            } else {
-                missing.join(" and ")
-            };
-            Error::Permission { missing }
-        }
+        Some(libc::EPERM | libc::EACCES) => Error::Permission { remedy: rights() },
         Some(libc::ENOSYS) => Error::Unsupported { release: release(), what: "bpf system call" },
         _ if describe(error).contains("RingBuf") => {
             Error::Unsupported { release: release(), what: "BPF ring buffer" }
@@ -309,7 +330,7 @@ fn describe(error: &(dyn std::error::Error + 'static)) -> String {
     let text = crate::commands::chain(error);
     match os_error(error) {
         Some(libc::EPERM | libc::EACCES) => {
-            format!("{text}; run as root or grant CAP_BPF, CAP_PERFMON and, before Linux 6.6, CAP_SYS_ADMIN")
+            format!("{text}; {}", rights())
         }
         Some(libc::ESRCH) => format!("{text}; the process ended"),
         _ => text,

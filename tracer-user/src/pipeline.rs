@@ -184,7 +184,9 @@ impl Pipeline {
         let mut child = match source {
             Source::Selectors(selectors) => {
                 self.targets = Targets::resolve(selectors)?;
-                self.begin()?;
+                let begun = self.begin();
+                self.print_warnings();
+                begun?;
                 None
             }
             Source::Command(command) => Some(self.launch(command)?),
@@ -284,14 +286,25 @@ impl Pipeline {
         }
         if self.targets.searches() {
             let pids = process::all().map_err(|source| Error::System { what: "list /proc", source })?;
+            let mut denied = 0;
             for pid in pids.into_iter().filter(|pid| *pid != std::process::id()) {
-                if is_wanted(&self.targets, pid, &self.session).is_some()
-                    && let Err(error) = self.enter(pid, Scope::Everyone, true)
-                    && !error.is_not_go()
-                {
-                    self.session.refuse(pid, &error);
-                    failure = Some(error);
+                match is_wanted(&self.targets, pid, &self.session) {
+                    Ok(Some(_)) => {
+                        if let Err(error) = self.enter(pid, Scope::Everyone, true)
+                            && !error.is_not_go()
+                        {
+                            self.session.refuse(pid, &error);
+                            failure = Some(error);
+                        }
+                    }
+                    Err(process::Error::Permission { .. }) => denied += 1,
+                    Ok(None) | Err(_) => {}
                 }
+            }
+            if denied > 0 {
+                self.session.warn(format!(
+                    "{denied} processes cannot be looked at: permission denied; run as root or grant CAP_SYS_PTRACE"
+                ));
             }
         }
         for pid in self.targets.pids.clone() {
@@ -467,7 +480,7 @@ impl Pipeline {
             What::ProcessExit => self.session.forget(pid),
             What::Exec => {
                 self.session.forget(pid);
-                let Some(file) = is_wanted(&self.targets, pid, &self.session) else { return };
+                let Ok(Some(file)) = is_wanted(&self.targets, pid, &self.session) else { return };
                 let entered = if self.session.has_probes(file) {
                     self.session.recognise(pid);
                     Ok(())

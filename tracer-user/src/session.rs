@@ -503,8 +503,8 @@ fn rfc3339(time: SystemTime) -> String {
 }
 
 /// The file that a process executes, if the process is wanted and the file may be a Go program.
-pub fn is_wanted(targets: &Targets, pid: u32, session: &Session) -> Option<FileId> {
-    let (process, file) = Process::open(pid).ok()?;
-    let id = FileId::of(&file).ok()?;
-    (!session.is_no_go(id) && targets.match_process(&process, id)).then_some(id)
+pub fn is_wanted(targets: &Targets, pid: u32, session: &Session) -> Result<Option<FileId>, process::Error> {
+    let (process, file) = Process::open(pid)?;
+    let id = FileId::of(&file).map_err(|source| process::Error::Io { pid, source })?;
+    Ok((!session.is_no_go(id) && targets.match_process(&process, id)).then_some(id))
 }
