@@ -115,7 +115,7 @@ fn tracefs() -> Check {
 
 fn uprobes() -> Check {
     const NAME: &str = "uprobes";
-    if Path::new("/sys/bus/event_source/devices/uprobe/type").exists() {
+    if Path::new(kernel::UPROBES).exists() {
         Check::good(NAME, "the kernel has them")
     } else {
         Check::bad(NAME, "the kernel has none", "use a kernel with CONFIG_UPROBE_EVENTS=y")

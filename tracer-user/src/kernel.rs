@@ -132,6 +132,9 @@ pub struct Probes {
 impl Probes {
     /// Loads the embedded object with a ring of `ring_bytes` (rounded up to a power of two of at least a page).
     pub fn load(ring_bytes: u32) -> Result<(Probes, RingBuf<MapData>), Error> {
+        if !Path::new(UPROBES).exists() {
+            return Err(Error::Unsupported { release: release(), what: "uprobes (CONFIG_UPROBE_EVENTS)" });
+        }
         let object = override_object();
         let object = object.as_deref().unwrap_or(OBJECT);
         let ring_bytes = ring_bytes.clamp(4096, 1 << 30).next_power_of_two();
@@ -163,8 +166,8 @@ impl Probes {
         ] {
             let fail = |why: String| match tracefs() {
                 Ok(_) => Error::Tracepoint { tracepoint, why },
-                Err(remedy) => {
-                    Error::Tracepoint { tracepoint, why: format!("tracefs cannot be read; {remedy}") }
+                Err((found, remedy)) => {
+                    Error::Tracepoint { tracepoint, why: format!("tracefs: {found}; {remedy}") }
                 }
             };
             let program: &mut TracePoint = self
@@ -258,6 +261,9 @@ fn close_all(links: impl Iterator<Item = UProbeLink>) {
     });
 }
 
+/// There where the kernel has uprobes.
+pub const UPROBES: &str = "/sys/bus/event_source/devices/uprobe/type";
+
 /// Where tracefs is mounted, on all distributions.
 const TRACEFS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
 
@@ -276,14 +282,14 @@ fn field_offset(tracepoint: &str, field: &str) -> Option<u32> {
     line.split("offset:").nth(1)?.split(';').next()?.trim().parse().ok()
 }
 
-/// Where tracefs can be read, or what to do so that it can.
-pub fn tracefs() -> Result<&'static str, &'static str> {
+/// Where tracefs can be read, or why it cannot and what to do.
+pub fn tracefs() -> Result<&'static str, (&'static str, &'static str)> {
     let readable = TRACEFS.iter().find(|root| Path::new(root).join("events/sched").exists());
     readable.copied().ok_or_else(|| {
         let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
         match mounts.lines().any(|line| line.split(' ').nth(2) == Some("tracefs")) {
-            true => "run as root or grant CAP_DAC_READ_SEARCH",
-            false => "mount it: mount -t tracefs tracefs /sys/kernel/tracing",
+            true => ("permission denied", "run as root or grant CAP_DAC_READ_SEARCH"),
+            false => ("not mounted", "mount it: mount -t tracefs tracefs /sys/kernel/tracing"),
         }
     })
 }
@@ -299,10 +305,12 @@ fn rights() -> String {
     }
 }
 
+fn release() -> String {
+    nix::sys::utsname::uname().map(|uname| uname.release().to_string_lossy().into_owned()).unwrap_or_default()
+}
+
 /// Tells a missing right and a missing feature from everything else.
 fn classify(error: &(dyn std::error::Error + 'static)) -> Error {
-    let release =
-        || nix::sys::utsname::uname().map(|u| u.release().to_string_lossy().into_owned()).unwrap_or_default();
     match os_error(error) {
         Some(libc::EPERM | libc::EACCES) => Error::Permission { remedy: rights() },
         Some(libc::ENOSYS) => Error::Unsupported { release: release(), what: "bpf system call" },

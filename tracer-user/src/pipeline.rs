@@ -28,7 +28,7 @@ use tokio::{
 use crate::{
     cli,
     decode::{Event, What},
-    inspect,
+    doctor, inspect,
     kernel::{self, Counters, Probes, Scope},
     launch::{self, Launch},
     neighbour::Presence,
@@ -301,9 +301,11 @@ impl Pipeline {
                     Ok(None) | Err(_) => {}
                 }
             }
-            if denied > 0 {
+            // Some processes are closed to everybody; that is nobody's mistake.
+            if denied > 0 && doctor::missing_capabilities().contains(&"CAP_SYS_PTRACE") {
+                let them = if denied == 1 { "process" } else { "processes" };
                 self.session.warn(format!(
-                    "{denied} processes cannot be looked at: permission denied; run as root or grant CAP_SYS_PTRACE"
+                    "cannot look at {denied} {them}: permission denied; run as root or grant CAP_SYS_PTRACE"
                 ));
             }
         }

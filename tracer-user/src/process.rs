@@ -148,10 +148,15 @@ impl Process {
             .is_some_and(|stat| stat.starttime == self.start_ticks && stat.state != 'Z' && stat.state != 'X')
     }
 
+    /// The path that led to its executable when it was started.
+    pub fn path(&self) -> &Path {
+        let path = self.exe.to_str().and_then(|path| path.strip_suffix(" (deleted)"));
+        path.map_or(&self.exe, Path::new)
+    }
+
     /// What people call the program: the file name of its executable.
     pub fn name(&self) -> &str {
-        let name = self.exe.file_name().and_then(|name| name.to_str()).unwrap_or(&self.comm);
-        name.strip_suffix(" (deleted)").unwrap_or(name)
+        self.path().file_name().and_then(|name| name.to_str()).unwrap_or(&self.comm)
     }
 }
 

@@ -56,8 +56,9 @@ impl Targets {
     pub fn resolve(selectors: &cli::Targets) -> Result<Targets, Error> {
         let executables = selectors.exe.iter().map(|path| {
             let fail = |source| Error { path: path.clone(), source };
-            let real = path.canonicalize().map_err(fail)?;
-            let file = File::open(&real).map_err(fail)?;
+            // In this order: /proc/PID/exe leads to a file that its name, read as a path, may not lead to.
+            let file = File::open(path).map_err(fail)?;
+            let real = path.canonicalize().unwrap_or_else(|_| path.clone());
             let id = FileId::of(&file).map_err(fail)?;
             Ok(Executable { path: real, file, id })
         });
@@ -103,7 +104,7 @@ impl Targets {
     pub fn match_process(&self, process: &Process, file: FileId) -> bool {
         self.all
             || self.names_pid(process.pid)
-            || self.executables.iter().any(|exe| exe.id == file || exe.path == process.exe)
+            || self.executables.iter().any(|exe| exe.id == file || exe.path == process.path())
             || self.names.iter().any(|name| name.is_match(process.name()) || name.is_match(&process.comm))
     }
 
