@@ -16,9 +16,9 @@ use aya_ebpf::{
         bpf_get_attach_cookie, bpf_get_current_pid_tgid, bpf_ktime_get_boot_ns, bpf_probe_read_user,
         generated::bpf_probe_read_user as read_user_raw,
     },
-    macros::{map, tracepoint, uprobe},
+    macros::{map, raw_tracepoint, tracepoint, uprobe},
     maps::{PerCpuArray, RingBuf},
-    programs::{ProbeContext, TracePointContext},
+    programs::{ProbeContext, RawTracePointContext, TracePointContext},
 };
 use tracer_ebpf::{Cookie, Counter, Created, Exited, Head, Kind, Process, SPAN};
 
@@ -33,7 +33,7 @@ static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::ALL.l
 static FORK_CHILD_OFFSET: u32 = 44;
 
 #[unsafe(no_mangle)]
-static GROUP_DEAD_OFFSET: u32 = 0;
+static EXIT_SAYS_GROUP_DEAD: u32 = 0;
 
 #[unsafe(no_mangle)]
 static WAKE_BYTES: u64 = 1 << 20;
@@ -107,8 +107,8 @@ pub fn floor(_ctx: ProbeContext) -> u32 {
 }
 
 /// A process replaced its image: the goroutines it had are gone.
-#[tracepoint]
-pub fn process_exec(_ctx: TracePointContext) -> u32 {
+#[raw_tracepoint(tracepoint = "sched_process_exec")]
+pub fn process_exec(_ctx: RawTracePointContext) -> i32 {
     process(Kind::Exec, bpf_get_current_pid_tgid() as u32)
 }
 
@@ -119,7 +119,7 @@ pub fn process_fork(ctx: TracePointContext) -> u32 {
     let offset = unsafe { core::ptr::read_volatile(&FORK_CHILD_OFFSET) } as usize;
     // SAFETY: the offset is from this kernel's own description of the record.
     match unsafe { ctx.read_at::<u32>(offset) } {
-        Ok(child) => process(Kind::Fork, child),
+        Ok(child) => process(Kind::Fork, child) as u32,
         Err(_) => {
             count(Counter::ReadFault);
             0
@@ -127,21 +127,21 @@ pub fn process_fork(ctx: TracePointContext) -> u32 {
     }
 }
 
-/// A task ended. Reported when the whole process did; kernels whose record does not say so report the end of the
+/// A task ended. Reported when the whole process did; kernels whose tracepoint does not say so report the end of the
 /// thread group's leader, with which Go programs end.
-#[tracepoint]
-pub fn process_exit(ctx: TracePointContext) -> u32 {
+#[raw_tracepoint(tracepoint = "sched_process_exit")]
+pub fn process_exit(ctx: RawTracePointContext) -> i32 {
     let pid_tgid = bpf_get_current_pid_tgid();
-    // SAFETY: as for FORK_CHILD_OFFSET.
-    let ended = match unsafe { core::ptr::read_volatile(&GROUP_DEAD_OFFSET) } as usize {
-        0 => pid_tgid as u32 == (pid_tgid >> 32) as u32,
-        // SAFETY: as for the fork record.
-        offset => matches!(unsafe { ctx.read_at::<u8>(offset) }, Ok(1)),
+    // SAFETY: as for FORK_CHILD_OFFSET; the second argument is a bool where the loader says that there is one.
+    let ended = if unsafe { core::ptr::read_volatile(&EXIT_SAYS_GROUP_DEAD) } != 0 {
+        ctx.arg::<u64>(1) as u8 != 0
+    } else {
+        pid_tgid as u32 == (pid_tgid >> 32) as u32
     };
     if ended { process(Kind::ProcessExit, pid_tgid as u32) } else { 0 }
 }
 
-fn process(kind: Kind, other: u32) -> u32 {
+fn process(kind: Kind, other: u32) -> i32 {
     let Some(mut slot) = EVENTS.reserve::<Process>(0) else {
         count(Counter::DroppedProcess);
         return 0;

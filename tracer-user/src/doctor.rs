@@ -73,9 +73,7 @@ pub fn run(out: &mut dyn Write) -> std::io::Result<bool> {
 fn kernel_version() -> Check {
     const NAME: &str = "kernel";
     let release = read("/proc/sys/kernel/osrelease");
-    let mut numbers =
-        release.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse::<u32>().ok());
-    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    let version = crate::kernel::running();
     let found = format!("Linux {release}");
     if version < OLDEST_KERNEL {
         Check::bad(NAME, found, "golife needs Linux 5.10 or newer")
@@ -109,7 +107,9 @@ fn tracefs() -> Check {
     const NAME: &str = "tracefs";
     match kernel::tracefs() {
         Ok(root) => Check::good(NAME, root),
-        Err(remedy) => Check::bad(NAME, "cannot be read, so exec, fork and exit cannot be followed", remedy),
+        Err((found, remedy)) => {
+            Check::bad(NAME, format!("{found}: exec, fork and exit cannot be followed"), remedy)
+        }
     }
 }
 

@@ -272,9 +272,7 @@ impl Pipeline {
     /// Puts probes on everything that is wanted and runs already.
     fn begin(&mut self) -> Result<(), Error> {
         // First, so that nothing that starts from now on is missed.
-        if self.targets.can_grow() || !self.targets.pids.is_empty() {
-            self.session.watch_processes()?;
-        }
+        self.session.watch_processes(false)?;
         let mut failure = None;
         let executables: Vec<_> =
             self.targets.executables.iter().map(|exe| (exe.file.try_clone(), exe.path.clone())).collect();
@@ -336,7 +334,7 @@ impl Pipeline {
         let path = launch::resolve(program)?;
         let launch = Launch::fork(command)?;
         self.targets = Targets::family_of(launch.pid());
-        self.session.watch_processes()?;
+        self.session.watch_processes(true)?;
         if let Ok(file) = std::fs::File::open(&path) {
             match self.session.target(file, &path) {
                 Ok(target) => self.session.attach(&target, Scope::Everyone)?,

@@ -22,7 +22,7 @@ use crate::{
         plan::{Cost, Kernel, PlanError, Purpose},
         probe_sites::{self, Placement},
     },
-    inspect,
+    inspect::{self, InspectError},
     kernel::{self, Attachment, Probe, Probes, Program, Scope},
     process::{self, FileId, Process},
     report,
@@ -179,7 +179,7 @@ impl Session {
                 binary.build_info().version_text,
             ));
         }
-        let probes = probes_at(&binary, &sites);
+        let probes = sites.iter().filter_map(|site| probe(&binary, site)).collect();
         Ok(Target { binary, file, id, probes })
     }
 
@@ -343,9 +343,9 @@ impl Session {
         self.probes.counters()
     }
 
-    /// Reports exec, fork and exit through the ring from now on.
-    pub fn watch_processes(&mut self) -> Result<(), Error> {
-        Ok(self.probes.watch_processes()?)
+    /// Reports exec and exit, and fork if `forks`, through the ring from now on.
+    pub fn watch_processes(&mut self, forks: bool) -> Result<(), Error> {
+        Ok(self.probes.watch_processes(forks)?)
     }
 
     /// Takes all probes off. Waits for the kernel once, not once for each probe.
@@ -366,58 +366,41 @@ fn bias(pid: u32, target: &Target) -> Result<u64, Error> {
 /// How much of a process's list of goroutines is looked at before its layout is trusted.
 const SAMPLE: inspect::Limits = inspect::Limits { listed: 4096, time: Duration::from_millis(200) };
 
-/// How often a look that does not fit is repeated: the process runs on meanwhile, and a goroutine that is just being
-/// made shows what is left of the one before.
-const LOOKS: usize = 5;
-
 /// Checks the layout against the process's memory. Returns false where the list of goroutines cannot be found in the
 /// binary: the first events are checked instead.
 fn verify(pid: u32, binary: &Binary, bias: u64) -> Result<bool, Error> {
     let memory = inspect::ProcessMemory::new(pid as i32);
-    let mut outcome = Ok(());
-    for _ in 0..LOOKS {
-        let goroutines = match inspect::walk(&memory, binary, bias, SAMPLE) {
-            Ok(goroutines) => goroutines,
-            Err(inspect::WalkError::Binary(_)) => return Ok(false),
-            Err(inspect::WalkError::Memory(error)) => return Err(error.into()),
-        };
-        outcome = inspect::verify(&goroutines, binary, bias);
-        if outcome.is_ok() {
-            break;
-        }
+    match inspect::walk_verified(&memory, binary, bias, SAMPLE) {
+        Ok(_) => Ok(true),
+        Err(InspectError::Walk(inspect::WalkError::Binary(_))) => Ok(false),
+        Err(InspectError::Walk(inspect::WalkError::Memory(error))) => Err(error.into()),
+        Err(InspectError::Mismatch(mismatch)) => Err(Error::Unverified { pid, mismatch }),
     }
-    outcome.map(|()| true).map_err(|mismatch| Error::Unverified { pid, mismatch })
 }
 
-/// Where and how the kernel is to put each planned site.
-fn probes_at(binary: &Binary, sites: &[go::plan::Site]) -> Vec<Probe> {
+/// How the kernel is to place the probe of a planned site; `None` where the site is not in the file.
+pub fn probe(binary: &Binary, site: &go::plan::Site) -> Option<Probe> {
     let layout = binary.layout();
-    sites
-        .iter()
-        .filter_map(|site| {
-            let cookie = Cookie {
-                register: site.register,
-                goid: layout.goid,
-                parent: layout.parent.unwrap_or(0),
-                gopc: layout.gopc,
-                startpc: layout.startpc,
-                m: layout.m,
-                curg: layout.curg,
-            };
-            let program = match site.purpose {
-                Purpose::Creation => Program::Created,
-                Purpose::Exit | Purpose::CoroutineExit => Program::Exited,
-            };
-            Some(Probe { program, file_offset: binary.vaddr_to_file_offset(site.address)?, cookie })
-        })
-        .collect()
+    let cookie = Cookie {
+        register: site.register,
+        goid: layout.goid,
+        parent: layout.parent.unwrap_or(0),
+        gopc: layout.gopc,
+        startpc: layout.startpc,
+        m: layout.m,
+        curg: layout.curg,
+    };
+    let program = match site.purpose {
+        Purpose::Creation => Program::Created,
+        Purpose::Exit | Purpose::CoroutineExit => Program::Exited,
+    };
+    Some(Probe { program, file_offset: binary.vaddr_to_file_offset(site.address)?, cookie })
 }
 
 /// What the running kernel does with probes.
 pub fn running_kernel() -> Kernel {
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
-    Kernel::from_version(numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+    let (major, minor) = kernel::running();
+    Kernel::from_version(major, minor)
 }
 
 impl Traced {

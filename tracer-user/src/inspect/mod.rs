@@ -6,4 +6,4 @@ pub mod verify;
 
 pub use goroutines::{Goroutine, Goroutines, Limits, WalkError, walk};
 pub use memory::{MemoryError, ProcessMemory};
-pub use verify::{Mismatch, verify, verify_creation};
+pub use verify::{InspectError, Mismatch, verify, verify_creation, walk_verified};
