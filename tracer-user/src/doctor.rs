@@ -47,7 +47,7 @@ impl Check {
 /// Checks the machine and writes a line for each finding. Returns whether golife can trace here.
 pub fn run(out: &mut dyn Write) -> std::io::Result<bool> {
     let mut checks = vec![kernel_version(), btf(), tracefs(), uprobes(), ring_buffer(), jit(), lockdown()];
-    checks.extend(NEEDED.iter().map(capability));
+    checks.extend(CAPABILITIES.iter().map(capability));
     checks.push(paranoid());
     let self_test = self_test();
     let works = self_test.state != State::Bad;
@@ -108,7 +108,7 @@ fn tracefs() -> Check {
     match kernel::tracefs() {
         Ok(root) => Check::good(NAME, root),
         Err((found, remedy)) => {
-            Check::bad(NAME, format!("{found}: exec, fork and exit cannot be followed"), remedy)
+            Check::limited(NAME, format!("{found}: golife run cannot follow forks"), remedy)
         }
     }
 }
@@ -175,26 +175,32 @@ fn paranoid() -> Check {
     }
 }
 
-/// A capability, what it is for, and whether nothing works without it.
-const NEEDED: [(Capability, &str, bool); 5] = [
-    (Capability::CAP_BPF, "load programs", true),
-    (Capability::CAP_PERFMON, "place probes, read memory from programs", true),
-    (Capability::CAP_SYS_ADMIN, "place probes through perf events", true),
-    (Capability::CAP_SYS_PTRACE, "look at other users' processes", true),
-    (Capability::CAP_DAC_READ_SEARCH, "read tracefs, and binaries that only their owner may read", true),
+/// A capability, and what it is for.
+const CAPABILITIES: [(Capability, &str, &str); 5] = [
+    (Capability::CAP_BPF, "CAP_BPF", "load programs"),
+    (Capability::CAP_PERFMON, "CAP_PERFMON", "place probes, read memory from programs"),
+    (Capability::CAP_SYS_ADMIN, "CAP_SYS_ADMIN", "place probes through perf events, before Linux 6.10"),
+    (Capability::CAP_SYS_PTRACE, "CAP_SYS_PTRACE", "look at other users' processes"),
+    (
+        Capability::CAP_DAC_READ_SEARCH,
+        "CAP_DAC_READ_SEARCH",
+        "follow forks for golife run, open binaries that only their owner may read",
+    ),
 ];
 
-fn capability((capability, purpose, needed): &(Capability, &'static str, bool)) -> Check {
-    let name = match capability {
-        Capability::CAP_BPF => "CAP_BPF",
-        Capability::CAP_PERFMON => "CAP_PERFMON",
-        Capability::CAP_SYS_ADMIN => "CAP_SYS_ADMIN",
-        Capability::CAP_SYS_PTRACE => "CAP_SYS_PTRACE",
-        _ => "CAP_DAC_READ_SEARCH",
-    };
-    if has(*capability) {
-        Check::good(name, *purpose)
-    } else if *needed {
+/// Whether nothing works without a capability on this kernel.
+fn is_needed(capability: Capability) -> bool {
+    match capability {
+        Capability::CAP_SYS_ADMIN => kernel::running() < kernel::MULTI_SINCE,
+        Capability::CAP_DAC_READ_SEARCH => false,
+        _ => true,
+    }
+}
+
+fn capability(&(capability, name, purpose): &(Capability, &'static str, &'static str)) -> Check {
+    if has(capability) {
+        Check::good(name, purpose)
+    } else if is_needed(capability) {
         Check::bad(name, format!("missing: cannot {purpose}"), format!("run as root or grant {name}"))
     } else {
         Check::limited(name, format!("missing: cannot {purpose}"), "only needed where that matters")
@@ -221,13 +227,8 @@ fn self_test() -> Check {
 
 /// The capabilities without which nothing can be traced and that this process lacks, by name.
 pub fn missing_capabilities() -> Vec<&'static str> {
-    NEEDED
-        .iter()
-        .filter(|(_, _, needed)| *needed)
-        .map(capability)
-        .filter(|check| check.state == State::Bad)
-        .map(|check| check.name)
-        .collect()
+    let missing = CAPABILITIES.iter().filter(|(capability, ..)| is_needed(*capability) && !has(*capability));
+    missing.map(|(_, name, _)| *name).collect()
 }
 
 /// Whether this process may do what a capability stands for. The kernel lets CAP_SYS_ADMIN stand for those that were

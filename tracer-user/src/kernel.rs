@@ -140,7 +140,7 @@ pub struct Probes {
 }
 
 /// Linux 6.6 has uprobe-multi links, but before 6.10 their pid filter lets only one thread of the process through.
-const MULTI_SINCE: (u32, u32) = (6, 10);
+pub const MULTI_SINCE: (u32, u32) = (6, 10);
 
 impl Probes {
     /// Loads the embedded object with a ring of `ring_bytes` (rounded up to a power of two of at least a page).
