@@ -140,6 +140,7 @@ pub fn trace(source: &Source, settings: &Settings, tick: &mut dyn FnMut(&Report)
             lifecycle: Vec::new(),
         };
         let outcome = pipeline.run(source, settings, scanned, tick).await;
+        pipeline.calibrate();
         pipeline.session.detach();
         outcome
     })
@@ -266,6 +267,7 @@ impl Pipeline {
         self.tracker.tick(now_ns());
         self.session.raise_alarms(&self.tracker);
         self.check_fit(true)?;
+        self.calibrate();
         Ok(Outcome { report: self.report(settings), child: status })
     }
 
@@ -546,11 +548,19 @@ impl Pipeline {
         self.received + self.dropped() + self.counters.read_faults
     }
 
+    /// Waits for the calibration, a fraction of a second. A thread that takes probes off may not be cut short by the
+    /// program's end: the kernel would keep what is left of them (`failed to unregister, leaking uprobe`).
+    fn calibrate(&mut self) {
+        if let Some(calibration) = self.calibration.take() {
+            self.ns_per_hit = calibration.join().ok().flatten();
+        }
+    }
+
     fn report(&mut self, settings: &Settings) -> Report {
         let end_ns = now_ns();
         let long_enough = end_ns.saturating_sub(self.start_ns) > 1_000_000_000;
-        if let Some(calibration) = self.calibration.take_if(|handle| long_enough || handle.is_finished()) {
-            self.ns_per_hit = calibration.join().ok().flatten();
+        if long_enough {
+            self.calibrate();
         }
         let per_hit = self.ns_per_hit;
         let run = report::Run {
