@@ -20,6 +20,7 @@ use aya_ebpf::{
     maps::{PerCpuArray, RingBuf},
     programs::{ProbeContext, RawTracePointContext, TracePointContext},
 };
+use aya_log_ebpf::warn;
 use tracer_ebpf::{Cookie, Counter, Created, Exited, Head, Kind, Process, SPAN};
 
 /// All records of all CPUs, in the order of their reservation. User space sets the size.
@@ -38,6 +39,9 @@ static EXIT_SAYS_GROUP_DEAD: u32 = 0;
 #[unsafe(no_mangle)]
 static WAKE_BYTES: u64 = 1 << 20;
 
+/// So many unreadable goroutines on each CPU are told with their address; the rest is only counted.
+const FAULTS_TOLD: u64 = 4;
+
 /// One goroutine in this many asks how full the ring is: asking at each would cost more than the record.
 const ASK_EVERY: u64 = 128;
 
@@ -53,7 +57,9 @@ pub fn created(ctx: ProbeContext) -> u32 {
     let failed =
         unsafe { read_user_raw(span.as_mut_ptr().cast(), SPAN as u32, (g + cookie.goid as u64) as *const _) };
     if failed != 0 {
-        count(Counter::ReadFault);
+        if count(Counter::ReadFault) <= FAULTS_TOLD {
+            warn!(&ctx, "cannot read the new goroutine at {:x}", g);
+        }
         return 0;
     }
     // SAFETY: filled above.
@@ -88,7 +94,9 @@ pub fn exited(ctx: ProbeContext) -> u32 {
     let g = register(ctx.regs, cookie.register);
     // SAFETY: the helper checks the address.
     let Ok(goid) = (unsafe { bpf_probe_read_user((g + cookie.goid as u64) as *const u64) }) else {
-        count(Counter::ReadFault);
+        if count(Counter::ReadFault) <= FAULTS_TOLD {
+            warn!(&ctx, "cannot read the ending goroutine at {:x}", g);
+        }
         return 0;
     };
     let Some(mut slot) = EVENTS.reserve::<Exited>(0) else {
@@ -173,12 +181,15 @@ fn wake_flags(goid: u64) -> u64 {
     }
 }
 
+/// Counts, and returns how many that makes on this CPU.
 #[cold]
 #[inline(never)]
-fn count(counter: Counter) {
-    if let Some(value) = COUNTERS.get_ptr_mut(counter as u32) {
-        // SAFETY: this CPU's own slot.
-        unsafe { *value += 1 };
+fn count(counter: Counter) -> u64 {
+    let Some(value) = COUNTERS.get_ptr_mut(counter as u32) else { return u64::MAX };
+    // SAFETY: this CPU's own slot.
+    unsafe {
+        *value += 1;
+        *value
     }
 }
 

@@ -3,6 +3,7 @@
 //!
 //! Probes hang on file descriptors of this process: however golife dies, the kernel detaches them.
 
+mod log;
 mod multi;
 
 use std::{
@@ -24,6 +25,7 @@ use aya::{
         uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
     },
 };
+use log::ProbeLog;
 use multi::MultiProgram;
 use tracer_ebpf::{
     COUNTERS, Cookie, Counter, EVENTS, EXIT_SAYS_GROUP_DEAD, FORK_CHILD_OFFSET, OBJECT, WAKE_BYTES,
@@ -132,6 +134,7 @@ pub struct Counters {
 pub struct Probes {
     ebpf: Ebpf,
     counters: PerCpuArray<MapData, u64>,
+    log: ProbeLog,
     object: Cow<'static, [u8]>,
     /// The maps once more, for programs that are loaded later.
     maps: Vec<(String, OwnedFd)>,
@@ -172,7 +175,8 @@ impl Probes {
         };
         let ring = RingBuf::try_from(take(&mut ebpf, EVENTS)?).map_err(|error| classify(&error))?;
         let counters = PerCpuArray::try_from(take(&mut ebpf, COUNTERS)?).map_err(|error| classify(&error))?;
-        Ok((Probes { ebpf, counters, object, maps, multi }, ring))
+        let log = ProbeLog::new(&mut ebpf)?;
+        Ok((Probes { ebpf, counters, log, object, maps, multi }, ring))
     }
 
     /// Reports exec and exit of every process through the ring from now on, and fork as well if `forks`.
@@ -297,6 +301,11 @@ impl Probes {
             }
         };
         Ok(&loaded[at].1)
+    }
+
+    /// What the probes had to say since the last call: where they could not do their work.
+    pub fn take_log(&mut self) -> Vec<String> {
+        self.log.take()
     }
 
     /// Reads the counters.

@@ -532,6 +532,10 @@ impl Pipeline {
     fn count_losses(&mut self) {
         let now = self.session.counters();
         let before = std::mem::replace(&mut self.counters, now);
+        if now.read_faults > before.read_faults {
+            self.session.take_log().into_iter().for_each(|line| self.session.warn(line));
+            self.print_warnings();
+        }
         self.tracker.lost(Loss {
             created: now.dropped_created - before.dropped_created,
             exited: now.dropped_exited - before.dropped_exited,

@@ -338,6 +338,11 @@ impl Session {
         ids.iter().filter_map(|id| self.targets.get(id)?.as_deref()).collect()
     }
 
+    /// What the probes had to say since the last call.
+    pub fn take_log(&mut self) -> Vec<String> {
+        self.probes.take_log()
+    }
+
     /// What the kernel counted.
     pub fn counters(&self) -> kernel::Counters {
         self.probes.counters()
