@@ -17,7 +17,7 @@ use crate::{
     doctor,
     output::{hist, human, json, text},
     pipeline::{self, Outcome, Settings, Source},
-    report::{Report, Selection},
+    report::{Mode, Report, Selection},
     selftest,
 };
 
@@ -99,11 +99,27 @@ fn launch(arguments: &Run) -> anyhow::Result<ExitCode> {
     let settings = settings(arguments.window.duration, &arguments.window, &arguments.limits, &arguments.view);
     let outcome = follow(&Source::Command(&arguments.command), &settings, &mut sink)?;
     sink.finish(&outcome.report, true)?;
-    let judged = judge(&outcome.report, &arguments.view);
+    let judged = match untraced(&outcome.report, &arguments.command) {
+        Some(why) => {
+            eprintln!("golife: nothing was traced: {}", human::clean(&why));
+            ExitCode::from(NOTHING)
+        }
+        None => judge(&outcome.report, &arguments.view),
+    };
     Ok(match outcome.child.map(child_code) {
         Some(0) | None => judged,
         Some(code) => ExitCode::from(code),
     })
+}
+
+/// Why nothing of `golife run` was traced, if nothing was.
+fn untraced(report: &Report, command: &[std::ffi::OsString]) -> Option<String> {
+    if report.processes.iter().any(|process| process.mode != Mode::Unsupported) {
+        return None;
+    }
+    let detail = report.processes.iter().find_map(|process| process.detail.clone());
+    let program = command.first().map(|program| program.to_string_lossy()).unwrap_or_default();
+    Some(detail.unwrap_or_else(|| format!("{program} is not a Go program, and started none that lived long enough to be seen")))
 }
 
 fn draw(arguments: &Hist) -> anyhow::Result<ExitCode> {

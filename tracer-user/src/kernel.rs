@@ -38,10 +38,10 @@ pub const DEFAULT_RING_BYTES: u32 = 16 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Loading needs rights that this process lacks.
-    #[error("cannot load the probes: permission denied; run as root or grant {missing}")]
+    #[error("cannot load the probes: permission denied; {remedy}")]
     Permission {
-        /// The capabilities that are missing, by name.
-        missing: String,
+        /// What to do: the capabilities that are missing, by name.
+        remedy: String,
     },
     /// The kernel lacks something that golife cannot do without.
     #[error(
@@ -67,9 +67,7 @@ pub enum Error {
         why: String,
     },
     /// A tracepoint could not be followed.
-    #[error(
-        "cannot follow {tracepoint}: {why}; mount tracefs (mount -t tracefs tracefs /sys/kernel/tracing)"
-    )]
+    #[error("cannot follow {tracepoint}: {why}")]
     Tracepoint {
         /// Its name.
         tracepoint: &'static str,
@@ -145,11 +143,14 @@ pub struct Probes {
 }
 
 /// Linux 6.6 has uprobe-multi links, but before 6.10 their pid filter lets only one thread of the process through.
-const MULTI_SINCE: (u32, u32) = (6, 10);
+pub const MULTI_SINCE: (u32, u32) = (6, 10);
 
 impl Probes {
     /// Loads the embedded object with a ring of `ring_bytes` (rounded up to a power of two of at least a page).
     pub fn load(ring_bytes: u32) -> Result<(Probes, RingBuf<MapData>), Error> {
+        if running() < MULTI_SINCE && !Path::new(UPROBES).exists() {
+            return Err(Error::Unsupported { release: release(), what: "uprobes (CONFIG_UPROBE_EVENTS)" });
+        }
         let object = override_object().map_or(Cow::Borrowed(OBJECT), Cow::Owned);
         let ring_bytes = ring_bytes.clamp(4096, 1 << 30).next_power_of_two();
         let wake = u64::from(ring_bytes) / 4;
@@ -193,9 +194,13 @@ impl Probes {
             let tracepoint = "sched_process_fork";
             let program: &mut TracePoint = self.program("process_fork")?;
             program.load().map_err(|error| classify(&error))?;
-            program
-                .attach("sched", tracepoint)
-                .map_err(|error| Error::Tracepoint { tracepoint, why: describe(&error) })?;
+            program.attach("sched", tracepoint).map_err(|error| {
+                let why = match tracefs() {
+                    Ok(_) => describe(&error),
+                    Err((found, remedy)) => format!("tracefs: {found}; {remedy}"),
+                };
+                Error::Tracepoint { tracepoint, why }
+            })?;
         }
         Ok(())
     }
@@ -229,7 +234,12 @@ impl Probes {
     }
 
     /// One perf event for each probe. Errors are the probe and what is wrong with it.
-    fn attach_each(&mut self, target: &str, probes: &[Probe], scope: Scope) -> Result<Vec<Link>, (String, String)> {
+    fn attach_each(
+        &mut self,
+        target: &str,
+        probes: &[Probe],
+        scope: Scope,
+    ) -> Result<Vec<Link>, (String, String)> {
         let scope = match scope {
             Scope::Everyone => UProbeScope::AllProcesses,
             Scope::Process(pid) => UProbeScope::OneProcess(pid),
@@ -252,7 +262,12 @@ impl Probes {
     }
 
     /// One link for all probes of a program.
-    fn attach_multi(&mut self, target: &str, probes: &[Probe], scope: Scope) -> Result<Vec<Link>, (String, String)> {
+    fn attach_multi(
+        &mut self,
+        target: &str,
+        probes: &[Probe],
+        scope: Scope,
+    ) -> Result<Vec<Link>, (String, String)> {
         let pid = match scope {
             Scope::Everyone => 0,
             Scope::Process(pid) => pid.get(),
@@ -341,6 +356,12 @@ fn close_all(links: impl Iterator<Item = Link>) {
     });
 }
 
+/// There where the kernel has uprobes.
+pub const UPROBES: &str = "/sys/bus/event_source/devices/uprobe/type";
+
+/// Where tracefs is mounted, on all distributions.
+const TRACEFS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
+
 /// Version of the running kernel: `(6, 18)`.
 pub fn running() -> (u32, u32) {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
@@ -356,27 +377,44 @@ fn override_object() -> Option<Vec<u8>> {
 /// Where this kernel's own description of a scheduler tracepoint puts a field: it moves between versions. `None` where
 /// there is no such field, or tracefs is not mounted.
 fn field_offset(tracepoint: &str, field: &str) -> Option<u32> {
-    let format = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"]
+    let format = TRACEFS
         .iter()
         .find_map(|root| fs::read_to_string(format!("{root}/events/sched/{tracepoint}/format")).ok())?;
     let line = format.lines().find(|line| line.contains(&format!(" {field};")))?;
     line.split("offset:").nth(1)?.split(';').next()?.trim().parse().ok()
 }
 
+/// Where tracefs can be read, or why it cannot and what to do.
+pub fn tracefs() -> Result<&'static str, (&'static str, &'static str)> {
+    let readable = TRACEFS.iter().find(|root| Path::new(root).join("events/sched").exists());
+    readable.copied().ok_or_else(|| {
+        let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
+        match mounts.lines().any(|line| line.split(' ').nth(2) == Some("tracefs")) {
+            true => ("permission denied", "run as root or grant CAP_DAC_READ_SEARCH"),
+            false => ("not mounted", "mount it: mount -t tracefs tracefs /sys/kernel/tracing"),
+        }
+    })
+}
+
+/// What to do where the kernel denies permission.
+fn rights() -> String {
+    match &crate::doctor::missing_capabilities()[..] {
+        [] => {
+            "all capabilities are there, so a security module or lockdown refuses: see golife doctor".into()
+        }
+        [only] => format!("run as root or grant {only}"),
+        [most @ .., last] => format!("run as root or grant {} and {last}", most.join(", ")),
+    }
+}
+
+fn release() -> String {
+    nix::sys::utsname::uname().map(|uname| uname.release().to_string_lossy().into_owned()).unwrap_or_default()
+}
+
 /// Tells a missing right and a missing feature from everything else.
 fn classify(error: &(dyn std::error::Error + 'static)) -> Error {
-    let release =
-        || nix::sys::utsname::uname().map(|u| u.release().to_string_lossy().into_owned()).unwrap_or_default();
     match os_error(error) {
-        Some(libc::EPERM | libc::EACCES) => {
-            let missing = crate::doctor::missing_capabilities();
-            let missing = if missing.is_empty() {
-                "CAP_BPF and CAP_PERFMON (all are present, so a security module or lockdown refuses: see golife doctor)".to_owned()
-            } else {
-                missing.join(" and ")
-            };
-            Error::Permission { missing }
-        }
+        Some(libc::EPERM | libc::EACCES) => Error::Permission { remedy: rights() },
         Some(libc::ENOSYS) => Error::Unsupported { release: release(), what: "bpf system call" },
         _ if describe(error).contains("RingBuf") => {
             Error::Unsupported { release: release(), what: "BPF ring buffer" }
@@ -402,7 +440,7 @@ fn describe(error: &(dyn std::error::Error + 'static)) -> String {
     let text = crate::commands::chain(error);
     match os_error(error) {
         Some(libc::EPERM | libc::EACCES) => {
-            format!("{text}; run as root or grant CAP_BPF, CAP_PERFMON and, before Linux 6.6, CAP_SYS_ADMIN")
+            format!("{text}; {}", rights())
         }
         Some(libc::ESRCH) => format!("{text}; the process ended"),
         _ => text,

@@ -3,8 +3,10 @@
 //! Work per binary (ELF, function table, probe plan) is done once and kept; work per process is what differs between
 //! them: where the binary is mapped.
 
+mod fit;
+
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     fs::File,
     num::NonZeroU32,
     path::{Path, PathBuf},
@@ -26,6 +28,7 @@ use crate::{
     report,
     targets::Targets,
     tracker::{Instance, InstanceId, Tracker},
+    usage::Usage,
 };
 
 /// Why a process or binary is not traced.
@@ -114,6 +117,12 @@ pub struct Session {
     current: HashMap<u32, Arc<Traced>>,
     instances: HashMap<InstanceId, Arc<Traced>>,
     untraced: BTreeMap<u32, report::Process>,
+    trust: fit::Trust,
+    /// Binaries that are not traced any more, because what their probes sent cannot be right.
+    given_up: HashMap<FileId, String>,
+    /// Instances that the user was told about.
+    alarmed: HashSet<InstanceId>,
+    usage: Usage,
     warnings: Vec<String>,
 }
 
@@ -128,6 +137,10 @@ impl Session {
             current: HashMap::new(),
             instances: HashMap::new(),
             untraced: BTreeMap::new(),
+            trust: fit::Trust::default(),
+            given_up: HashMap::new(),
+            alarmed: HashSet::new(),
+            usage: Usage::new(),
             warnings: Vec::new(),
         }
     }
@@ -190,7 +203,9 @@ impl Session {
         let path = process.exe.clone();
         let target = self.target(file, &path)?;
         let bias = bias(pid, &target)?;
-        verify(pid, &target.binary, bias)?;
+        if verify(pid, &target.binary, bias)? {
+            self.trust.confirm(target.id);
+        }
         self.attach(&target, scope)?;
         Ok(self.know(process, target, bias))
     }
@@ -198,6 +213,7 @@ impl Session {
     /// Takes note of a process of a binary that has its probes.
     fn know(&mut self, process: Process, target: Arc<Target>, bias: u64) -> Arc<Traced> {
         let pid = process.pid;
+        self.usage.begin(&process);
         let traced = Arc::new(Traced { process, target, bias });
         self.untraced.remove(&pid);
         self.current.insert(pid, traced.clone());
@@ -235,11 +251,48 @@ impl Session {
     /// Gives names to the instances that the tracker has seen appear.
     pub fn bind(&mut self, tracker: &mut Tracker) {
         for id in tracker.take_new() {
-            let Some(pid) = tracker.instance(id).map(|instance| instance.pid) else { continue };
-            if let Some(traced) = self.current.get(&pid).cloned().or_else(|| self.recognise(pid)) {
+            let Some(instance) = tracker.instance(id) else { continue };
+            let known = match instance.ended {
+                None => self.current.get(&instance.pid).cloned().or_else(|| self.recognise(instance.pid)),
+                // Its pid is free, or runs something else by now.
+                Some(_) => None,
+            };
+            let fits = |traced: &Arc<Traced>| fit::check(instance, &traced.target, traced.bias).is_ok();
+            let fitting = known.clone().filter(fits).or_else(|| self.identify(instance));
+            if let Some(traced) = fitting.or(known) {
+                self.trust.watch(id, traced.target.id);
                 self.instances.insert(id, traced);
             }
         }
+    }
+
+    /// Stops tracing a binary whose records cannot be right.
+    pub fn give_up(&mut self, target: &Target, mismatch: &inspect::Mismatch) {
+        self.attachments.retain(|(id, _), _| *id != target.id);
+        self.current.retain(|_, traced| traced.target.id != target.id);
+        self.targets.insert(target.id, None);
+        self.given_up.insert(target.id, mismatch.to_string());
+        self.warn(format!("no longer traced: {mismatch}"));
+    }
+
+    /// Warns of each process that ends goroutines without having been seen to create them, once.
+    pub fn raise_alarms(&mut self, tracker: &Tracker) {
+        for instance in tracker.instances().filter(|instance| tracker.misses_creations(instance)) {
+            if self.alarmed.insert(instance.id) {
+                self.warnings.push(format!(
+                    "process {}: {} goroutines ended whose creation was not seen, {}",
+                    instance.pid,
+                    instance.unmatched_exits,
+                    report::MISSED
+                ));
+            }
+        }
+    }
+
+    /// Looks at the CPU time that the targets use. Returns what they used since tracing began, in ns.
+    pub fn cpu_time_of_targets(&mut self) -> Option<u64> {
+        self.usage.look();
+        self.usage.used_ns()
     }
 
     /// Remembers for the report that a process is not traced, and why.
@@ -318,12 +371,13 @@ fn bias(pid: u32, target: &Target) -> Result<u64, Error> {
 /// How much of a process's list of goroutines is looked at before its layout is trusted.
 const SAMPLE: inspect::Limits = inspect::Limits { listed: 4096, time: Duration::from_millis(200) };
 
-/// Checks the layout against the process's memory. Where the list of goroutines cannot be found in the binary, the
-/// first events are checked instead.
-fn verify(pid: u32, binary: &Binary, bias: u64) -> Result<(), Error> {
+/// Checks the layout against the process's memory. Returns false where the list of goroutines cannot be found in the
+/// binary: the first events are checked instead.
+fn verify(pid: u32, binary: &Binary, bias: u64) -> Result<bool, Error> {
     let memory = inspect::ProcessMemory::new(pid as i32);
     match inspect::walk_verified(&memory, binary, bias, SAMPLE) {
-        Ok(_) | Err(InspectError::Walk(inspect::WalkError::Binary(_))) => Ok(()),
+        Ok(_) => Ok(true),
+        Err(InspectError::Walk(inspect::WalkError::Binary(_))) => Ok(false),
         Err(InspectError::Walk(inspect::WalkError::Memory(error))) => Err(error.into()),
         Err(InspectError::Mismatch(mismatch)) => Err(Error::Unverified { pid, mismatch }),
     }
@@ -372,19 +426,33 @@ impl Traced {
 
     /// When the process started, on the boot-time clock in ns, as precise as the kernel's ticks.
     pub fn start_ns(&self) -> u64 {
-        self.process.start_ticks.saturating_mul(1_000_000_000 / procfs::ticks_per_second().max(1))
+        process::ticks_to_ns(self.process.start_ticks)
     }
 }
 
 impl report::Sources for Session {
     fn process(&self, instance: &Instance) -> report::Process {
-        let Some(traced) = self.instances.get(&instance.id) else { return report::Process::default() };
+        let unbelievable = |detail: &str| report::Process {
+            mode: report::Mode::Unsupported,
+            detail: Some(detail.to_owned()),
+            ..report::Process::default()
+        };
+        let Some(traced) = self.instances.get(&instance.id) else {
+            return unbelievable("ended before it could be looked at, and fits no binary that is traced");
+        };
+        if let Some(why) = self.given_up.get(&traced.target.id) {
+            return report::Process {
+                exe: Some(traced.process.exe.to_string_lossy().into_owned()),
+                ..unbelievable(why)
+            };
+        }
+        let was_seen = traced.process.start_ticks != 0;
         let binary = traced.binary();
         let info = binary.build_info();
         report::Process {
-            start_time: Some(rfc3339(traced.process.start_time)),
+            start_time: was_seen.then(|| rfc3339(traced.process.start_time)),
             exe: Some(traced.process.exe.to_string_lossy().into_owned()),
-            command: Some(traced.process.command.clone()),
+            command: was_seen.then(|| traced.process.command.clone()),
             build_id: binary.build_id().map(str::to_owned),
             go: Some(report::Go {
                 version: Some(info.version_text.clone()),
@@ -423,8 +491,8 @@ fn rfc3339(time: SystemTime) -> String {
 }
 
 /// The file that a process executes, if the process is wanted and the file may be a Go program.
-pub fn is_wanted(targets: &Targets, pid: u32, session: &Session) -> Option<FileId> {
-    let (process, file) = Process::open(pid).ok()?;
-    let id = FileId::of(&file).ok()?;
-    (!session.is_no_go(id) && targets.match_process(&process, id)).then_some(id)
+pub fn is_wanted(targets: &Targets, pid: u32, session: &Session) -> Result<Option<FileId>, process::Error> {
+    let (process, file) = Process::open(pid)?;
+    let id = FileId::of(&file).map_err(|source| process::Error::Io { pid, source })?;
+    Ok((!session.is_no_go(id) && targets.match_process(&process, id)).then_some(id))
 }

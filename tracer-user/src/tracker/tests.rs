@@ -47,6 +47,24 @@ fn a_lost_creation_makes_no_lifetime() {
 }
 
 #[test]
+fn exits_without_creations_raise_an_alarm() {
+    let misses = |tracker: &Tracker| tracker.misses_creations(tracker.instance(InstanceId(0)).unwrap());
+    let exits: Vec<Event> = (0..20).map(|at| exited(4_000 + at, 100 + at)).collect();
+    let seen: Vec<Event> = (0..30).map(|at| created(1_000 + at, 200 + at)).collect();
+    let mut one = tracker(&[created(100, 1)]);
+    exits.iter().for_each(|event| one.apply(event));
+    assert!(misses(&one));
+    one.lost(Loss { created: 20, ..Loss::default() });
+    assert!(!misses(&one), "lost records explain it");
+    let mut most = tracker(&[created(100, 1)]);
+    seen.iter().chain(&exits).for_each(|event| most.apply(event));
+    assert!(!misses(&most), "most creations are seen");
+    let mut before = tracker(&[created(100, 50)]);
+    exits.iter().for_each(|event| before.apply(event));
+    assert!(!misses(&before), "they are from before tracing");
+}
+
+#[test]
 fn exits_from_before_tracing_are_not_unmatched() {
     let tracker = tracker(&[created(1_000, 50), exited(4_000, 6)]);
     let instance = tracker.instance(InstanceId(0)).unwrap();
