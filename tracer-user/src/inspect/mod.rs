@@ -1,9 +1,13 @@
 //! Looking into a live process from outside: its memory, the goroutines in it, and whether what was read can be right.
 
+pub mod blocked;
 pub mod goroutines;
 pub mod memory;
+pub mod stacks;
 pub mod verify;
 
+pub use blocked::{Blocked, Channel, Cut, Direction, Snapshot, WaitObject};
 pub use goroutines::{Goroutine, Goroutines, Limits, WalkError, walk};
 pub use memory::{MemoryError, ProcessMemory};
+pub use stacks::{StackId, Stacks};
 pub use verify::{Mismatch, verify, verify_creation};
