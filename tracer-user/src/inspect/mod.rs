@@ -3,11 +3,19 @@
 pub mod blocked;
 pub mod goroutines;
 pub mod memory;
+mod objects;
+pub mod scan;
 pub mod stacks;
+pub mod traceback;
+mod unwind;
 pub mod verify;
 
 pub use blocked::{Blocked, Channel, Cut, Direction, Snapshot, WaitObject};
 pub use goroutines::{Goroutine, Goroutines, Limits, WalkError, walk};
-pub use memory::{MemoryError, ProcessMemory};
+pub use memory::{MemoryError, Place, ProcessMemory};
+pub use scan::{Depth, scan};
 pub use stacks::{StackId, Stacks};
 pub use verify::{Mismatch, verify, verify_creation};
+
+#[cfg(test)]
+mod tests;
