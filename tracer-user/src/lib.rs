@@ -15,6 +15,7 @@ pub mod inspect;
 pub mod kernel;
 pub mod launch;
 pub mod lifetimes;
+pub mod look;
 pub mod output;
 pub mod pipeline;
 pub mod process;

@@ -20,8 +20,9 @@ use crate::{
         plan::{Cost, Kernel, PlanError, Purpose},
         probe_sites::{self, Placement},
     },
-    inspect,
+    inspect::{self, Places, SiteWaits},
     kernel::{self, Attachment, Probe, Probes, Program, Scope},
+    look::Look,
     process::{self, FileId, Process},
     report,
     targets::Targets,
@@ -113,6 +114,8 @@ pub struct Session {
     /// The current process of each pid.
     current: HashMap<u32, Arc<Traced>>,
     instances: HashMap<InstanceId, Arc<Traced>>,
+    /// The first look at each, and the last.
+    looks: HashMap<InstanceId, (Arc<Places>, Option<Look>)>,
     untraced: BTreeMap<u32, report::Process>,
     warnings: Vec<String>,
 }
@@ -127,6 +130,7 @@ impl Session {
             attachments: BTreeMap::new(),
             current: HashMap::new(),
             instances: HashMap::new(),
+            looks: HashMap::new(),
             untraced: BTreeMap::new(),
             warnings: Vec::new(),
         }
@@ -229,7 +233,9 @@ impl Session {
 
     /// A process executes another image, or ended: what was known of its pid is history.
     pub fn forget(&mut self, pid: u32) {
-        self.current.remove(&pid);
+        let Some(ended) = self.current.remove(&pid) else { return };
+        let (instances, looks) = (&self.instances, &mut self.looks);
+        looks.retain(|id, _| instances.get(id).is_none_or(|traced| !Arc::ptr_eq(traced, &ended)));
     }
 
     /// Gives names to the instances that the tracker has seen appear.
@@ -240,6 +246,22 @@ impl Session {
                 self.instances.insert(id, traced);
             }
         }
+    }
+
+    /// The goroutines of an instance were looked at. The look before is forgotten, but for where they were at first.
+    pub fn looked(&mut self, id: InstanceId, look: Look) {
+        let (_, last) = self.looks.entry(id).or_insert_with(|| (look.places.clone(), None));
+        *last = Some(look);
+    }
+
+    /// Where the goroutines of an instance were when they were first looked at.
+    pub fn first_places(&self, id: InstanceId) -> Option<Arc<Places>> {
+        self.looks.get(&id).map(|(first, _)| first.clone())
+    }
+
+    /// The last look at an instance.
+    pub fn last_look(&self, id: InstanceId) -> Option<&Look> {
+        self.looks.get(&id)?.1.as_ref()
     }
 
     /// Remembers for the report that a process is not traced, and why.
@@ -373,14 +395,19 @@ impl Traced {
         &self.target.binary
     }
 
-    /// The goroutines that the process has now, as far as they can be read. Takes about a second for a million.
-    pub fn goroutines(&self) -> Result<inspect::Goroutines, inspect::WalkError> {
-        inspect::walk(
-            &inspect::ProcessMemory::new(self.process.pid as i32),
-            self.binary(),
-            self.bias,
-            inspect::Limits::default(),
-        )
+    /// What was added to the binary's addresses when it was mapped.
+    pub fn bias(&self) -> u64 {
+        self.bias
+    }
+
+    /// The goroutines that the process has now, as far as they can be read. Takes a second or two for a million.
+    pub fn scan(
+        &self,
+        limits: inspect::Limits,
+        depth: inspect::Depth,
+    ) -> Result<inspect::Snapshot, inspect::WalkError> {
+        let memory = inspect::ProcessMemory::new(self.process.pid as i32);
+        inspect::scan(&memory, self.binary(), self.bias, limits, depth)
     }
 
     /// When the process started, on the boot-time clock in ns, as precise as the kernel's ticks.
@@ -406,8 +433,23 @@ impl report::Sources for Session {
                 revision: info.setting("vcs.revision").map(str::to_owned),
                 stripped: Some(binary.is_stripped()),
             }),
+            scan: self.last_look(instance.id).map(Look::summary),
             ..report::Process::default()
         }
+    }
+
+    fn waiting(
+        &self,
+        instance: &Instance,
+        gopc: u64,
+        startpc: u64,
+    ) -> Option<(Vec<report::Waiting>, u64)> {
+        let traced = self.instances.get(&instance.id)?;
+        let look = self.last_look(instance.id)?;
+        let code = |address: u64| if address == 0 { 0 } else { address.wrapping_sub(traced.bias) };
+        let none = SiteWaits::default();
+        let site = look.waits.get(&(code(gopc), code(startpc))).unwrap_or(&none);
+        Some((look.waiting(site, traced), site.stack_bytes))
     }
 
     fn creation_site(&self, instance: &Instance, gopc: u64) -> Option<report::Frame> {

@@ -9,6 +9,7 @@ pub mod stacks;
 pub mod traceback;
 mod unwind;
 pub mod verify;
+pub mod waits;
 
 pub use blocked::{Blocked, Channel, Cut, Direction, Snapshot, WaitObject};
 pub use goroutines::{Goroutine, Goroutines, Limits, WalkError, walk};
@@ -16,6 +17,7 @@ pub use memory::{MemoryError, Place, ProcessMemory};
 pub use scan::{Depth, scan};
 pub use stacks::{StackId, Stacks};
 pub use verify::{Mismatch, verify, verify_creation};
+pub use waits::{Group, Places, SiteKey, SiteWaits, by_site};
 
 #[cfg(test)]
 mod tests;
