@@ -25,6 +25,7 @@ pub mod ring;
 pub mod selftest;
 pub mod session;
 pub mod sites;
+pub mod subject;
 pub mod survival;
 pub mod targets;
 pub mod tracker;

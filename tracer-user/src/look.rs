@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::go::Binary;
 use crate::inspect::{self, Depth, Limits, Places, SiteKey, SiteWaits, Snapshot};
 use crate::report;
-use crate::session::Traced;
+use crate::subject::Subject;
 
 /// The longest that looking at all processes takes, together.
 pub const MOST_TIME: Duration = Duration::from_secs(5);
@@ -30,29 +31,30 @@ pub struct Look {
 }
 
 impl Look {
-    /// Looks at a process until `deadline` at most; the time that naming takes comes on top.
+    /// Looks at a process until `deadline` at most; the time that naming takes comes on top. With an earlier look's
+    /// places, says which goroutines have not moved since.
     pub fn at(
-        traced: &Traced,
+        subject: &Subject,
         earlier: Option<&Places>,
         deadline: Instant,
     ) -> Result<Look, inspect::WalkError> {
         let start = Instant::now();
         let time = deadline.saturating_duration_since(start);
         let limits = Limits { time, ..Limits::default() };
-        let snapshot = traced.scan(limits, Depth::Objects)?;
-        let waits = inspect::by_site(&snapshot, traced.binary(), earlier);
+        let snapshot = subject.scan(limits, Depth::Objects)?;
+        let waits = inspect::by_site(&snapshot, &subject.binary, earlier);
         let places = Arc::new(Places::of(&snapshot));
         Ok(Look { snapshot, waits, places, took: start.elapsed() })
     }
 
     /// As [`Look::at`], for a comparison with what the probes have seen.
     pub fn settled(
-        traced: &Traced,
+        subject: &Subject,
         earlier: Option<&Places>,
         deadline: Instant,
     ) -> Result<Look, inspect::WalkError> {
         thread::sleep(SETTLE);
-        Look::at(traced, earlier, deadline)
+        Look::at(subject, earlier, deadline)
     }
 
     /// Its numbers, for the report.
@@ -69,12 +71,12 @@ impl Look {
     }
 
     /// What the goroutines of a site wait for.
-    pub fn waiting(&self, site: &SiteWaits, traced: &Traced) -> Vec<report::Waiting> {
+    pub fn waiting(&self, site: &SiteWaits, binary: &Binary) -> Vec<report::Waiting> {
         let stacks = &self.snapshot.stacks;
         let group = |group: &inspect::Group| report::Waiting {
             reason: group.state.to_owned(),
             count: group.count,
-            at: group.stack.map(|stack| stacks.at_and_callers(stack, traced.binary())).unwrap_or_default(),
+            at: group.stack.map(|stack| stacks.at_and_callers(stack, binary)).unwrap_or_default(),
             goids: group.goids.clone(),
             unmoved: group.unmoved,
         };

@@ -344,14 +344,14 @@ impl Pipeline {
     }
 
     fn started(&mut self, traced: &Arc<Traced>, existed: bool) {
-        let pid = traced.process.pid;
+        let pid = traced.subject.process.pid;
         self.tracker.process_started(pid, traced.start_ns(), existed, now_ns());
         self.session.bind(&mut self.tracker);
         if existed {
             self.tracker.begin_scan(pid, now_ns());
             let (scans, traced) = (self.scans.clone(), traced.clone());
             tokio::task::spawn_blocking(move || {
-                let found = Look::at(&traced, None, std::time::Instant::now() + MOST_TIME);
+                let found = Look::at(&traced.subject, None, std::time::Instant::now() + MOST_TIME);
                 // Nobody listens any more when the run is over.
                 let _ = scans.send(Scan { traced, purpose: Purpose::Adopt, found });
             });
@@ -359,7 +359,7 @@ impl Pipeline {
     }
 
     fn take_scan(&mut self, scan: Scan) {
-        let pid = scan.traced.process.pid;
+        let pid = scan.traced.subject.process.pid;
         self.looking -= usize::from(scan.purpose == Purpose::Reconcile);
         if self.session.current(pid).is_none_or(|current| !Arc::ptr_eq(current, &scan.traced)) {
             // Another image or another process by now.
@@ -368,7 +368,7 @@ impl Pipeline {
         match scan.found {
             Ok(look) => {
                 self.drain_all();
-                let bias = scan.traced.bias();
+                let bias = scan.traced.subject.bias;
                 let code = |address: u64| if address == 0 { 0 } else { address.wrapping_add(bias) };
                 let snapshot = &look.snapshot;
                 // What the runtime makes for threads of C comes and goes without a probe's notice.
@@ -413,7 +413,7 @@ impl Pipeline {
         let mut jobs = Vec::new();
         let processes: Vec<_> = self.session.processes().cloned().collect();
         for traced in processes {
-            let pid = traced.process.pid;
+            let pid = traced.subject.process.pid;
             self.tracker.begin_scan(pid, now_ns());
             let first = self.tracker.current_instance(pid).and_then(|id| self.session.first_places(id));
             jobs.push((traced, first));
@@ -423,7 +423,7 @@ impl Pipeline {
         tokio::task::spawn_blocking(move || {
             let deadline = std::time::Instant::now() + MOST_TIME;
             for (traced, first) in jobs {
-                let found = Look::settled(&traced, first.as_deref(), deadline);
+                let found = Look::settled(&traced.subject, first.as_deref(), deadline);
                 if scans.send(Scan { traced, purpose: Purpose::Reconcile, found }).is_err() {
                     break;
                 }
