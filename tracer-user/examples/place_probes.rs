@@ -43,7 +43,10 @@ fn main() -> anyhow::Result<()> {
     let probes: Vec<Probe> = sites
         .iter()
         .filter_map(|site: &Site| {
-            eprintln!("{:?} {}+{:#x} {} {:?}", site.purpose, site.function, site.address, site.instruction, site.cost);
+            eprintln!(
+                "{:?} {}+{:#x} {} {:?}",
+                site.purpose, site.function, site.address, site.instruction, site.cost
+            );
             let mut probe = probe(&binary, site)?;
             if program == "floor" {
                 probe.program = Program::Floor;

@@ -8,6 +8,7 @@ use clap::{
 };
 use regex::Regex;
 
+use crate::output::dump::Group;
 use crate::report::{Level, Sort};
 
 /// Shows where goroutines are created, when they end, and which ones never will: in running Go programs, without a
@@ -25,6 +26,8 @@ pub struct Cli {
 pub const EXAMPLES: &str = "\
 golife leaks --pid 4242               which go statement leaks, after 30 s of watching
 golife trace --all --for 10s          every Go process on this host
+golife sweep --twice 30s              every Go process, without probes, and what grew
+golife dump --pid 4242 --group stack  what its goroutines do right now, without probes
 golife run -- ./server --port 8080    from the first goroutine on
 golife hist --pid 4242 --scale 2x     lifetimes, and what twice the load would mean
 golife doctor                         what this machine lacks, and what to do about it
@@ -48,6 +51,10 @@ pub enum Command {
     Hist(Hist),
     /// Start a program and trace it from its first goroutine on
     Run(Run),
+    /// Print all goroutines of a process, in Go's own traceback format, without stopping it
+    Dump(Dump),
+    /// Look at every Go process of this host, without probes: what most goroutines wait for
+    Sweep(Sweep),
     /// Check what this machine offers, and trace a tiny built-in target
     Doctor,
     /// Write a shell completion script to standard output
@@ -104,6 +111,73 @@ pub struct Hist {
     pub scale: Option<f64>,
 }
 
+/// `golife sweep`.
+#[derive(Debug, Args)]
+pub struct Sweep {
+    /// Whom to look at.
+    #[command(flatten)]
+    pub targets: Targets,
+    /// Look again after this long: what came, what went, what has not moved
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub twice: Option<Duration>,
+    /// Form of the report
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+    /// Write the report to this file instead of standard output
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub output: Option<PathBuf>,
+    /// Order of the sites
+    #[arg(long, value_name = "BY", default_value = "live", value_parser = sort_parser())]
+    pub sort: Sort,
+    /// Show only the first N sites of all processes together
+    #[arg(long, value_name = "N")]
+    pub top: Option<usize>,
+    /// Exit with code 3 if a site is judged at this level or above (two looks can tell watch at most)
+    #[arg(long, value_name = "LEVEL", value_parser = level_parser())]
+    pub fail_on: Option<Level>,
+    /// Show the runtime's own goroutines, too
+    #[arg(long)]
+    pub include_system: bool,
+}
+
+/// `golife dump`.
+#[derive(Debug, Args)]
+pub struct Dump {
+    /// The process, by id
+    #[arg(short, long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
+    pub pid: u32,
+    /// Show groups instead of each goroutine
+    #[arg(long, value_enum, value_name = "BY")]
+    pub group: Option<Group>,
+    /// Only goroutines in this state, e.g. 'chan receive' or running (repeatable)
+    #[arg(long, value_name = "STATE")]
+    pub waiting: Vec<String>,
+    /// Only goroutines that are known to wait at least this long; Go notes it at a garbage collection, so all may wait longer
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub older: Option<Duration>,
+    /// Only goroutines whose go statement matches, by function or file:line
+    #[arg(long, value_name = "REGEX")]
+    pub site: Option<Regex>,
+    /// Form of the dump
+    #[arg(long, value_enum, default_value_t = DumpFormat::Text)]
+    pub format: DumpFormat,
+    /// Write to this file instead of standard output
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub output: Option<PathBuf>,
+    /// Show the runtime's own goroutines, too
+    #[arg(long)]
+    pub include_system: bool,
+}
+
+/// Form of a dump.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DumpFormat {
+    /// Go's traceback format
+    Text,
+    /// One document
+    Json,
+}
+
 /// `golife run`.
 #[derive(Debug, Args)]
 pub struct Run {
@@ -136,6 +210,13 @@ pub struct Targets {
     /// Every Go process on this host
     #[arg(long)]
     pub all: bool,
+}
+
+impl Targets {
+    /// Whether the user named none.
+    pub fn selects_nothing(&self) -> bool {
+        self.pid.is_empty() && self.exe.is_empty() && self.name.is_empty() && !self.all
+    }
 }
 
 /// For how long to watch, and how often to look.

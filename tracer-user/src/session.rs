@@ -11,7 +11,6 @@ use std::{
     num::NonZeroU32,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, SystemTime},
 };
 
 use tracer_ebpf::Cookie;
@@ -22,10 +21,12 @@ use crate::{
         plan::{Cost, Kernel, PlanError, Purpose},
         probe_sites::{self, Placement},
     },
-    inspect::{self, InspectError},
+    inspect::{self, Places, SiteWaits},
     kernel::{self, Attachment, Probe, Probes, Program, Scope},
+    look::Look,
     process::{self, FileId, Process},
     report,
+    subject::{Subject, load_bias},
     targets::Targets,
     tracker::{Instance, InstanceId, Tracker},
     usage::Usage,
@@ -70,6 +71,9 @@ pub enum Error {
     /// Its memory cannot be read.
     #[error(transparent)]
     Memory(#[from] inspect::MemoryError),
+    /// Its goroutines cannot be listed.
+    #[error(transparent)]
+    Walk(#[from] inspect::WalkError),
     /// The binary is not mapped where it should be.
     #[error(
         "cannot trace process {0}: its executable is not in its memory map; it may just be starting or ending"
@@ -78,6 +82,16 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether another user could do it.
+    pub fn is_permission(&self) -> bool {
+        matches!(
+            self,
+            Error::Process(process::Error::Permission { .. })
+                | Error::Memory(inspect::MemoryError::Permission(_))
+                | Error::Walk(inspect::WalkError::Memory(inspect::MemoryError::Permission(_)))
+        )
+    }
+
     /// Whether this is simply not a Go program, which is nothing to report when searching all processes.
     pub fn is_not_go(&self) -> bool {
         match self {
@@ -91,7 +105,7 @@ impl Error {
 /// A Go binary and where its probes go.
 pub struct Target {
     /// The binary.
-    pub binary: Binary,
+    pub binary: Arc<Binary>,
     file: File,
     id: FileId,
     probes: Vec<Probe>,
@@ -99,11 +113,9 @@ pub struct Target {
 
 /// A process that is traced.
 pub struct Traced {
-    /// As it was when tracing began.
-    pub process: Process,
+    /// The process as it was when tracing began.
+    pub subject: Subject,
     target: Arc<Target>,
-    /// What was added to the binary's addresses when it was mapped.
-    bias: u64,
 }
 
 /// All that is traced, and the means to trace more.
@@ -116,6 +128,8 @@ pub struct Session {
     /// The current process of each pid.
     current: HashMap<u32, Arc<Traced>>,
     instances: HashMap<InstanceId, Arc<Traced>>,
+    /// The first look at each, and the last.
+    looks: HashMap<InstanceId, (Arc<Places>, Option<Look>)>,
     untraced: BTreeMap<u32, report::Process>,
     trust: fit::Trust,
     /// Binaries that are not traced any more, because what their probes sent cannot be right.
@@ -136,6 +150,7 @@ impl Session {
             attachments: BTreeMap::new(),
             current: HashMap::new(),
             instances: HashMap::new(),
+            looks: HashMap::new(),
             untraced: BTreeMap::new(),
             trust: fit::Trust::default(),
             given_up: HashMap::new(),
@@ -180,7 +195,7 @@ impl Session {
             ));
         }
         let probes = sites.iter().filter_map(|site| probe(&binary, site)).collect();
-        Ok(Target { binary, file, id, probes })
+        Ok(Target { binary: Arc::new(binary), file, id, probes })
     }
 
     /// Puts the probes of a binary in place, unless they already are.
@@ -202,19 +217,19 @@ impl Session {
         let (process, file) = Process::open(pid)?;
         let path = process.exe.clone();
         let target = self.target(file, &path)?;
-        let bias = bias(pid, &target)?;
-        if verify(pid, &target.binary, bias)? {
+        let subject = Subject::new(process, target.binary.clone(), target.id)?;
+        if subject.verified {
             self.trust.confirm(target.id);
         }
         self.attach(&target, scope)?;
-        Ok(self.know(process, target, bias))
+        Ok(self.know(subject, target))
     }
 
     /// Takes note of a process of a binary that has its probes.
-    fn know(&mut self, process: Process, target: Arc<Target>, bias: u64) -> Arc<Traced> {
-        let pid = process.pid;
-        self.usage.begin(&process);
-        let traced = Arc::new(Traced { process, target, bias });
+    fn know(&mut self, subject: Subject, target: Arc<Target>) -> Arc<Traced> {
+        let pid = subject.process.pid;
+        self.usage.begin(&subject.process);
+        let traced = Arc::new(Traced { subject, target });
         self.untraced.remove(&pid);
         self.current.insert(pid, traced.clone());
         traced
@@ -224,8 +239,9 @@ impl Session {
     pub fn recognise(&mut self, pid: u32) -> Option<Arc<Traced>> {
         let (process, file) = Process::open(pid).ok()?;
         let target = self.targets.get(&FileId::of(&file).ok()?)?.clone()?;
-        let bias = bias(pid, &target).ok()?;
-        Some(self.know(process, target, bias))
+        let bias = load_bias(pid, &target.binary, target.id).ok()?;
+        let subject = Subject { process, binary: target.binary.clone(), bias, verified: false };
+        Some(self.know(subject, target))
     }
 
     /// Whether a file is known to be no Go program.
@@ -245,7 +261,9 @@ impl Session {
 
     /// A process executes another image, or ended: what was known of its pid is history.
     pub fn forget(&mut self, pid: u32) {
-        self.current.remove(&pid);
+        let Some(ended) = self.current.remove(&pid) else { return };
+        let (instances, looks) = (&self.instances, &mut self.looks);
+        looks.retain(|id, _| instances.get(id).is_none_or(|traced| !Arc::ptr_eq(traced, &ended)));
     }
 
     /// Gives names to the instances that the tracker has seen appear.
@@ -257,7 +275,8 @@ impl Session {
                 // Its pid is free, or runs something else by now.
                 Some(_) => None,
             };
-            let fits = |traced: &Arc<Traced>| fit::check(instance, &traced.target, traced.bias).is_ok();
+            let fits =
+                |traced: &Arc<Traced>| fit::check(instance, &traced.target, traced.subject.bias).is_ok();
             let fitting = known.clone().filter(fits).or_else(|| self.identify(instance));
             if let Some(traced) = fitting.or(known) {
                 self.trust.watch(id, traced.target.id);
@@ -293,6 +312,22 @@ impl Session {
     pub fn cpu_time_of_targets(&mut self) -> Option<u64> {
         self.usage.look();
         self.usage.used_ns()
+    }
+
+    /// The goroutines of an instance were looked at. The look before is forgotten, but for where they were at first.
+    pub fn looked(&mut self, id: InstanceId, look: Look) {
+        let (_, last) = self.looks.entry(id).or_insert_with(|| (look.places.clone(), None));
+        *last = Some(look);
+    }
+
+    /// Where the goroutines of an instance were when they were first looked at.
+    pub fn first_places(&self, id: InstanceId) -> Option<Arc<Places>> {
+        self.looks.get(&id).map(|(first, _)| first.clone())
+    }
+
+    /// The last look at an instance.
+    pub fn last_look(&self, id: InstanceId) -> Option<&Look> {
+        self.looks.get(&id)?.1.as_ref()
     }
 
     /// Remembers for the report that a process is not traced, and why.
@@ -360,29 +395,6 @@ impl Session {
     }
 }
 
-/// What was added to the binary's addresses when it was mapped into a process.
-fn bias(pid: u32, target: &Target) -> Result<u64, Error> {
-    process::mappings(pid, target.id)?
-        .iter()
-        .find_map(|mapping| target.binary.image().load_bias(mapping.start, mapping.file_offset))
-        .ok_or(Error::NotMapped(pid))
-}
-
-/// How much of a process's list of goroutines is looked at before its layout is trusted.
-const SAMPLE: inspect::Limits = inspect::Limits { listed: 4096, time: Duration::from_millis(200) };
-
-/// Checks the layout against the process's memory. Returns false where the list of goroutines cannot be found in the
-/// binary: the first events are checked instead.
-fn verify(pid: u32, binary: &Binary, bias: u64) -> Result<bool, Error> {
-    let memory = inspect::ProcessMemory::new(pid as i32);
-    match inspect::walk_verified(&memory, binary, bias, SAMPLE) {
-        Ok(_) => Ok(true),
-        Err(InspectError::Walk(inspect::WalkError::Binary(_))) => Ok(false),
-        Err(InspectError::Walk(inspect::WalkError::Memory(error))) => Err(error.into()),
-        Err(InspectError::Mismatch(mismatch)) => Err(Error::Unverified { pid, mismatch }),
-    }
-}
-
 /// How the kernel is to place the probe of a planned site; `None` where the site is not in the file.
 pub fn probe(binary: &Binary, site: &go::plan::Site) -> Option<Probe> {
     let layout = binary.layout();
@@ -411,22 +423,12 @@ pub fn running_kernel() -> Kernel {
 impl Traced {
     /// The process's binary.
     pub fn binary(&self) -> &Binary {
-        &self.target.binary
-    }
-
-    /// The goroutines that the process has now, as far as they can be read. Takes about a second for a million.
-    pub fn goroutines(&self) -> Result<inspect::Goroutines, inspect::WalkError> {
-        inspect::walk(
-            &inspect::ProcessMemory::new(self.process.pid as i32),
-            self.binary(),
-            self.bias,
-            inspect::Limits::default(),
-        )
+        &self.subject.binary
     }
 
     /// When the process started, on the boot-time clock in ns, as precise as the kernel's ticks.
     pub fn start_ns(&self) -> u64 {
-        process::ticks_to_ns(self.process.start_ticks)
+        process::ticks_to_ns(self.subject.process.start_ticks)
     }
 }
 
@@ -440,54 +442,43 @@ impl report::Sources for Session {
         let Some(traced) = self.instances.get(&instance.id) else {
             return unbelievable("ended before it could be looked at, and fits no binary that is traced");
         };
-        if let Some(why) = self.given_up.get(&traced.target.id) {
-            return report::Process {
-                exe: Some(traced.process.exe.to_string_lossy().into_owned()),
-                ..unbelievable(why)
-            };
+        match self.given_up.get(&traced.target.id) {
+            Some(why) => report::Process { exe: traced.subject.describe().exe, ..unbelievable(why) },
+            None => report::Process {
+                scan: self.last_look(instance.id).map(Look::summary),
+                ..traced.subject.describe()
+            },
         }
-        let was_seen = traced.process.start_ticks != 0;
-        let binary = traced.binary();
-        let info = binary.build_info();
-        report::Process {
-            start_time: was_seen.then(|| rfc3339(traced.process.start_time)),
-            exe: Some(traced.process.exe.to_string_lossy().into_owned()),
-            command: was_seen.then(|| traced.process.command.clone()),
-            build_id: binary.build_id().map(str::to_owned),
-            go: Some(report::Go {
-                version: Some(info.version_text.clone()),
-                module: info.module.clone(),
-                module_version: info.module_version.clone(),
-                revision: info.setting("vcs.revision").map(str::to_owned),
-                stripped: Some(binary.is_stripped()),
-            }),
-            ..report::Process::default()
-        }
+    }
+
+    fn waiting(&self, instance: &Instance, gopc: u64, startpc: u64) -> Option<(Vec<report::Waiting>, u64)> {
+        let traced = self.instances.get(&instance.id)?;
+        let look = self.last_look(instance.id)?;
+        let code = |address: u64| if address == 0 { 0 } else { address.wrapping_sub(traced.subject.bias) };
+        let none = SiteWaits::default();
+        let site = look.waits.get(&(code(gopc), code(startpc))).unwrap_or(&none);
+        Some((look.waiting(site, traced.binary()), site.stack_bytes))
     }
 
     fn creation_site(&self, instance: &Instance, gopc: u64) -> Option<report::Frame> {
         let traced = self.instances.get(&instance.id)?;
-        traced.binary().go_statement(gopc.wrapping_sub(traced.bias)).map(frame)
+        traced.binary().go_statement(gopc.wrapping_sub(traced.subject.bias)).map(frame)
     }
 
     fn entry(&self, instance: &Instance, startpc: u64) -> Option<report::Frame> {
         let traced = self.instances.get(&instance.id)?;
-        traced.binary().entry_function(startpc.wrapping_sub(traced.bias)).map(frame)
+        traced.binary().entry_function(startpc.wrapping_sub(traced.subject.bias)).map(frame)
     }
 
     fn is_system(&self, instance: &Instance, startpc: u64) -> bool {
         self.instances
             .get(&instance.id)
-            .is_some_and(|traced| traced.binary().is_system(startpc.wrapping_sub(traced.bias)))
+            .is_some_and(|traced| traced.binary().is_system(startpc.wrapping_sub(traced.subject.bias)))
     }
 }
 
 fn frame(frame: go::Frame) -> report::Frame {
     report::Frame { function: frame.function, file: Some(frame.file), line: Some(frame.line) }
-}
-
-fn rfc3339(time: SystemTime) -> String {
-    humantime::format_rfc3339_millis(time).to_string()
 }
 
 /// The file that a process executes, if the process is wanted and the file may be a Go program.

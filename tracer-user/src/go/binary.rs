@@ -13,8 +13,8 @@ use super::image::{Architecture, Image};
 use super::inline::Inlined;
 use super::layout::{Layout, LayoutSource};
 use super::moduledata::ModuleData;
-use super::pclntab::{Frame, Function, Header, Pclntab};
-use super::{symbols, system};
+use super::pclntab::{Frame, FrameSize, Function, Header, Pclntab};
+use super::{standard, symbols, system};
 
 /// Debug information of more bytes than this (decompressed) is not read for a version that the table has: reading it
 /// costs about 1.2 ms a MB.
@@ -31,6 +31,7 @@ pub struct Binary {
     layout_source: LayoutSource,
     globals: OnceLock<Result<Globals, String>>,
     wrapper_id: OnceLock<Option<u8>>,
+    standard_root: OnceLock<String>,
 }
 
 impl Binary {
@@ -87,6 +88,7 @@ impl Binary {
             layout_source,
             globals: OnceLock::new(),
             wrapper_id: OnceLock::new(),
+            standard_root: OnceLock::new(),
         })
     }
 
@@ -157,6 +159,11 @@ impl Binary {
         self.table.frames_at(pc)
     }
 
+    /// How much of the stack the call takes that is at this address: for unwinding.
+    pub fn frame_size(&self, pc: u64) -> Option<FrameSize> {
+        self.table.frame_size(pc)
+    }
+
     /// The `go` statement of a goroutine, from its `gopc`: what Go's traceback prints after `created by`. None where
     /// no Go code is.
     pub fn go_statement(&self, gopc: u64) -> Option<Frame> {
@@ -177,9 +184,23 @@ impl Binary {
         Some(Frame { function: name, file, line, inlined: false })
     }
 
+    /// Whether a function only calls another one: the compiler made it for arguments of a `go` statement, for a method of
+    /// an interface or of an embedded type. Go's traceback leaves such calls out.
+    pub fn is_wrapper(&self, function: &Function) -> bool {
+        let wrapper_id = *self.wrapper_id.get_or_init(|| self.table.wrapper_id());
+        let id = self.table.record(function.index).and_then(|record| record.func_id());
+        id.is_some() && id == wrapper_id
+    }
+
     /// Whether a goroutine with this `startpc` is one of the runtime's own.
     pub fn is_system(&self, startpc: u64) -> bool {
         self.function_at(startpc).is_some_and(|function| system::starts_system_goroutine(&function.name))
+    }
+
+    /// Whether a frame is of Go's standard library.
+    pub fn is_standard(&self, frame: &Frame) -> bool {
+        let root = self.standard_root.get_or_init(|| standard::root(self));
+        standard::is_standard(frame, root, self.build_info.module.as_deref())
     }
 
     /// The bytes of the code in a range of addresses; empty where it is not all in the file.

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use super::{
     CountedFrame, Frame, Goroutines, Lifetime, Loss, Mode, Oldest, Overhead, Process, Report, SCHEMA,
-    Selection, Site, Summary, SurvivalPoint, Tool, WindowOf,
+    Selection, Site, Summary, SurvivalPoint, Tool, Waiting, WindowOf,
 };
 use crate::lifetimes::Durations;
 use crate::sites;
@@ -22,6 +22,11 @@ pub trait Sources {
     fn creation_site(&self, instance: &Instance, gopc: u64) -> Option<Frame>;
     /// The function that begins at this address.
     fn entry(&self, instance: &Instance, startpc: u64) -> Option<Frame>;
+    /// What the living goroutines of a site wait for, and the size of their stacks in bytes, as of the last scan; `None`
+    /// where nothing looked.
+    fn waiting(&self, _instance: &Instance, _gopc: u64, _startpc: u64) -> Option<(Vec<Waiting>, u64)> {
+        None
+    }
     /// Whether goroutines of this entry are the runtime's own, by the rule of `runtime.isSystemGoroutine`.
     fn is_system(&self, instance: &Instance, startpc: u64) -> bool;
 }
@@ -88,6 +93,25 @@ pub fn build(tracker: &Tracker, sources: &dyn Sources, run: &Run, selection: &Se
         processes.push(process);
     }
     processes.extend(run.untraced.iter().cloned());
+    assemble(run, loss, summary, processes, selection)
+}
+
+/// The report of processes that were only scanned.
+pub fn of_scanned(run: &Run, mut processes: Vec<Process>, selection: &Selection) -> Report {
+    let mut summary = Summary::default();
+    processes.iter().flat_map(|process| &process.sites).for_each(|site| summary.add(site));
+    processes.extend(run.untraced.iter().cloned());
+    assemble(run, Loss::default(), summary, processes, selection)
+}
+
+fn assemble(
+    run: &Run,
+    loss: Loss,
+    summary: Summary,
+    mut processes: Vec<Process>,
+    selection: &Selection,
+) -> Report {
+    let window = &run.window;
     selection.apply(&mut processes);
     Report {
         schema: SCHEMA.into(),
@@ -173,7 +197,13 @@ impl Observed<'_> {
             let frame = self.creation_site(sources, self.instance.sites().get(parent.0 as usize)?);
             Some(CountedFrame { frame, count })
         });
+        // Of an ended process, or of many sites in one row, nobody can say it any more.
+        let seen = self.instance.ended.is_none() && !counts.overflow;
+        let (waiting, stack_bytes) =
+            seen.then(|| sources.waiting(self.instance, counts.gopc, counts.startpc)).flatten().unzip();
         Site {
+            waiting,
+            stack_bytes,
             site: self.creation_site(sources, counts),
             entry: match counts.overflow {
                 true => other_sites(),

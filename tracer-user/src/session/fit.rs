@@ -8,6 +8,7 @@ use super::{Session, Target, Traced};
 use crate::{
     inspect,
     process::{FileId, Process},
+    subject::Subject,
     tracker::{Instance, InstanceId, Tracker},
 };
 
@@ -53,7 +54,7 @@ impl Session {
             {
                 continue;
             }
-            match check(instance, &traced.target, traced.bias) {
+            match check(instance, &traced.target, traced.subject.bias) {
                 Ok(0) => self.trust.doubtful.push((id, 0)),
                 Ok(_) => self.trust.confirm(traced.target.id),
                 Err(_) if !last && strikes + 1 < STRIKES => self.trust.doubtful.push((id, strikes + 1)),
@@ -68,7 +69,8 @@ impl Session {
         let attached: HashSet<FileId> = self.attachments.keys().map(|(id, _)| *id).collect();
         attached.iter().filter_map(|id| self.targets.get(id)?.clone()).find_map(|target| {
             let bias = bias_of(instance, &target)?;
-            Some(Arc::new(Traced { process: unseen(instance, &target), target, bias }))
+            let (process, binary) = (unseen(instance, &target), target.binary.clone());
+            Some(Arc::new(Traced { subject: Subject { process, binary, bias, verified: false }, target }))
         })
     }
 }

@@ -45,7 +45,9 @@ pub fn measure(tools: &Tools, rounds: u32) -> Result<String> {
             match (ns.is_finite(), way) {
                 (false, _) => write!(table, "| – | – | – ")?,
                 (true, 0) => write!(table, "| {ns:.0} | | ")?,
-                (true, _) => write!(table, "| {ns:.0} | {:.0} | {:.2} ", ns - bare, (ns - bare) / (floor - bare))?,
+                (true, _) => {
+                    write!(table, "| {ns:.0} | {:.0} | {:.2} ", ns - bare, (ns - bare) / (floor - bare))?
+                }
             }
         }
         table.push_str("|\n");
@@ -62,9 +64,8 @@ pub fn measure(tools: &Tools, rounds: u32) -> Result<String> {
 
 fn with(tools: &Tools, name: &str, binary: &Path, body: impl FnOnce() -> Result<f64>) -> Result<f64> {
     let path = binary.to_string_lossy();
-    let placed = |program, placement| {
-        Beside::start(&tools.place_probes, &[&path, program, placement], "live")
-    };
+    let placed =
+        |program, placement| Beside::start(&tools.place_probes, &[&path, program, placement], "live");
     match (name, &tools.bpftrace) {
         (FLOOR, _) => {
             let beside = placed("floor", "cheapest")?;

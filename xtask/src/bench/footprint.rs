@@ -49,7 +49,8 @@ fn resident(tools: &Tools, binary: &Path, goroutines: u64) -> Result<(u64, u64)>
         .spawn()
         .context("cannot run the fixture")?;
     let mut lines = BufReader::new(target.stdout.take().context("no pipe")?).lines();
-    let mut next = || lines.next().context("the fixture ended early")?.context("cannot read from the fixture");
+    let mut next =
+        || lines.next().context("the fixture ended early")?.context("cannot read from the fixture");
     next()?;
     let golife = Golife::start(tools, &["trace", "--pid", &target.id().to_string(), "--interval", "100ms"])?;
     target.stdin.as_mut().context("no pipe")?.write_all(b"\n")?;
@@ -57,7 +58,8 @@ fn resident(tools: &Tools, binary: &Path, goroutines: u64) -> Result<(u64, u64)>
     std::thread::sleep(std::time::Duration::from_secs(2));
     let status = fs::read_to_string(format!("/proc/{}/status", golife.pid()))?;
     let field = |name: &str| -> Result<u64> {
-        let line = status.lines().find_map(|line| line.strip_prefix(name)).context("no such field in status")?;
+        let line =
+            status.lines().find_map(|line| line.strip_prefix(name)).context("no such field in status")?;
         Ok(1024 * line.trim_matches([':', '\t', ' ', 'k', 'B']).parse::<u64>()?)
     };
     let (now, rest) = (field("RssAnon")?, field("RssFile")? + field("RssShmem")?);

@@ -17,9 +17,12 @@ pub fn measure(tools: &Tools, rounds: u32) -> Result<String> {
         "From golife's start to live probes, and from Ctrl-C to its end (report and detaching), median of the rounds\n\n\
          | binary | MB | cold, live | cached, live | ended |\n|---|---:|---:|---:|---:|\n",
     );
-    for (name, binary) in [("dockerd (stripped)", dockerd(tools)?), ("prometheus (with DWARF)", with_dwarf(tools)?)] {
+    for (name, binary) in
+        [("dockerd (stripped)", dockerd(tools)?), ("prometheus (with DWARF)", with_dwarf(tools)?)]
+    {
         say(format!("start: {name}"));
-        let size = fs::metadata(&binary).with_context(|| format!("cannot look at {}", binary.display()))?.len();
+        let size =
+            fs::metadata(&binary).with_context(|| format!("cannot look at {}", binary.display()))?.len();
         let path = binary.to_string_lossy();
         let (mut cold, mut warm, mut end) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..rounds {

@@ -30,7 +30,14 @@ impl Tools {
     pub fn build() -> Result<Tools> {
         say("building golife and its bare probes in release form");
         machine::run(machine::cargo().args(["build", "--quiet", "--release", "--package", "tracer-user"]))?;
-        machine::run(machine::cargo().args(["build", "--quiet", "--release", "--package", "tracer-user", "--examples"]))?;
+        machine::run(machine::cargo().args([
+            "build",
+            "--quiet",
+            "--release",
+            "--package",
+            "tracer-user",
+            "--examples",
+        ]))?;
         let release = machine::target_dir().join("release");
         let bpftrace = machine::apt_install(&["bpftrace"]).map(|()| machine::find("bpftrace"));
         let bpftrace = bpftrace.unwrap_or_else(|error| {
@@ -38,7 +45,8 @@ impl Tools {
             None
         });
         let directory = machine::target_dir().join("bench");
-        std::fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
+        std::fs::create_dir_all(&directory)
+            .with_context(|| format!("cannot make {}", directory.display()))?;
         Ok(Tools {
             golife: release.join("golife"),
             place_probes: release.join("examples/place_probes"),
@@ -52,7 +60,10 @@ impl Tools {
     pub fn fixture(&self, name: &str) -> Result<PathBuf> {
         let binary = self.directory.join(name);
         let mut go = Command::new(&self.go);
-        go.current_dir(machine::root().join("tests/fixtures")).args(["build", "-o"]).arg(&binary).arg(format!("./{name}"));
+        go.current_dir(machine::root().join("tests/fixtures"))
+            .args(["build", "-o"])
+            .arg(&binary)
+            .arg(format!("./{name}"));
         machine::run(&mut go)?;
         Ok(binary)
     }
@@ -196,7 +207,8 @@ pub fn churn(binary: &Path, procs: u32, seconds: f64) -> Result<(u64, f64)> {
 fn children_cpu_ns() -> Result<u64> {
     let stat = std::fs::read_to_string("/proc/self/stat")?;
     let after_name = stat.rsplit(')').next().unwrap_or_default();
-    let ticks: u64 = after_name.split_whitespace().skip(13).take(2).filter_map(|n| n.parse::<u64>().ok()).sum();
+    let ticks: u64 =
+        after_name.split_whitespace().skip(13).take(2).filter_map(|n| n.parse::<u64>().ok()).sum();
     let per_second: u64 = machine::output(Command::new("getconf").arg("CLK_TCK"))?.parse()?;
     Ok(ticks * (1_000_000_000 / per_second))
 }
