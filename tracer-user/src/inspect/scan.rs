@@ -106,11 +106,14 @@ impl Stopped {
         Some(Stopped { goroutine, pc, sp, waiting, locked: word(layout.lockedm)? != 0 })
     }
 
+    /// Its stack may change under the reader, and where its stack pointer is nobody knows.
+    fn is_moving(&self) -> bool {
+        matches!(self.goroutine.status, Status::Running | Status::CopyStack)
+    }
+
     /// Its stack holds still until its status changes.
     fn holds_still(&self) -> bool {
-        !matches!(self.goroutine.status, Status::Running | Status::CopyStack)
-            && self.goroutine.stack.0 <= self.sp
-            && self.sp < self.goroutine.stack.1
+        !self.is_moving() && self.goroutine.stack.0 <= self.sp && self.sp < self.goroutine.stack.1
     }
 
     /// What must be the same before and after its stack was read.
@@ -166,10 +169,12 @@ impl Scan<'_> {
         let after = self.reread(&found)?;
         let mut torn = Vec::new();
         for ((before, after), stack) in found.iter().zip(after).zip(&stacks.places) {
-            let unchanged = after.is_some_and(|after| after == before.identity()) || !before.holds_still();
+            // A stack pointer from before it stopped, a status from after it did: as torn as anything.
+            let unchanged = before.is_moving()
+                || (before.holds_still() && after.is_some_and(|after| after == before.identity()));
             match (unchanged, last) {
                 (true, _) => {
-                    let old = !before.holds_still() || before.goroutine.status == Status::Running;
+                    let old = before.is_moving();
                     let only = [before.pc.wrapping_sub(self.bias)];
                     let in_code = self.binary.text_range().contains(&only[0]);
                     match stacks.pcs.get(stack.clone()) {
