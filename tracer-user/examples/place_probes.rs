@@ -23,7 +23,7 @@ use golife::{
         probe_sites::{self, Placement},
     },
     kernel::{Probe, Probes, Program, Scope},
-    session::{probe, running_kernel},
+    library::{probe, running_kernel},
 };
 
 fn main() -> anyhow::Result<()> {

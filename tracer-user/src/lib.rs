@@ -15,6 +15,7 @@ pub mod go;
 pub mod inspect;
 pub mod kernel;
 pub mod launch;
+pub mod library;
 pub mod lifetimes;
 pub mod look;
 pub mod neighbour;

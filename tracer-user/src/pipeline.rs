@@ -31,6 +31,7 @@ use crate::{
     doctor, inspect,
     kernel::{self, Counters, Probes, Scope},
     launch::{self, Launch},
+    library::Library,
     look::{Look, MOST_TIME},
     neighbour::Presence,
     process::{self, boot_time},
@@ -112,9 +113,17 @@ pub fn trace(source: &Source, settings: &Settings, tick: &mut dyn FnMut(&Report)
         .build()
         .map_err(system("start the runtime"))?;
     runtime.block_on(async {
-        // Loading into the kernel and reading binaries do not depend on each other; a large binary takes as long.
+        // Loading into the kernel and reading a large binary take about as long as each other.
         let ring_bytes = settings.limits.ring_bytes;
-        let (probes, ring) = Probes::load(ring_bytes)?;
+        let loading = std::thread::spawn(move || Probes::load(ring_bytes));
+        let mut library = Library::default();
+        match source {
+            Source::Selectors(selectors) => library.read_ahead(selectors),
+            Source::Command(command) => library.read_program(command),
+        }
+        let loaded =
+            loading.join().unwrap_or_else(|_| Err(kernel::Error::Load("the loader panicked".into())));
+        let (probes, ring) = loaded?;
         let ring = Ring::new(ring).map_err(system("poll the ring buffer"))?;
         let (scans, scanned) = mpsc::unbounded_channel();
         let presence = Presence::announce();
@@ -124,7 +133,7 @@ pub fn trace(source: &Source, settings: &Settings, tick: &mut dyn FnMut(&Report)
             );
         }
         let mut pipeline = Pipeline {
-            session: Session::new(probes),
+            session: Session::new(library, probes),
             ring,
             tracker: Tracker::new(Limits {
                 max_sites: settings.limits.max_sites as usize,
@@ -487,7 +496,7 @@ impl Pipeline {
     fn announce(&mut self, source: &Source) {
         self.print_warnings();
         let binaries = self.session.binaries();
-        let about = match binaries[..] {
+        let about = match &binaries[..] {
             [only] => {
                 let info = only.binary.build_info();
                 let parts = [Some(&info.version_text), info.module.as_ref(), info.module_version.as_ref()];

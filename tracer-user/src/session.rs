@@ -13,16 +13,11 @@ use std::{
     sync::Arc,
 };
 
-use tracer_ebpf::Cookie;
-
 use crate::{
-    go::{
-        self, Binary, ErrorKind,
-        plan::{Cost, Kernel, PlanError, Purpose},
-        probe_sites::{self, Placement},
-    },
+    go::{self, Binary, ErrorKind, plan::PlanError},
     inspect::{self, Places, SiteWaits},
-    kernel::{self, Attachment, Probe, Probes, Program, Scope},
+    kernel::{self, Attachment, Probes, Scope},
+    library::{Library, Target},
     look::Look,
     process::{self, FileId, Process},
     report,
@@ -102,15 +97,6 @@ impl Error {
     }
 }
 
-/// A Go binary and where its probes go.
-pub struct Target {
-    /// The binary.
-    pub binary: Arc<Binary>,
-    file: File,
-    id: FileId,
-    probes: Vec<Probe>,
-}
-
 /// A process that is traced.
 pub struct Traced {
     /// The process as it was when tracing began.
@@ -121,9 +107,7 @@ pub struct Traced {
 /// All that is traced, and the means to trace more.
 pub struct Session {
     probes: Probes,
-    kernel: Kernel,
-    /// By file; `None` for files that are no Go programs, so that they are read once only.
-    targets: HashMap<FileId, Option<Arc<Target>>>,
+    library: Library,
     attachments: BTreeMap<(FileId, Option<NonZeroU32>), Attachment>,
     /// The current process of each pid.
     current: HashMap<u32, Arc<Traced>>,
@@ -142,11 +126,10 @@ pub struct Session {
 
 impl Session {
     /// Nothing is traced yet.
-    pub fn new(probes: Probes) -> Session {
+    pub fn new(library: Library, probes: Probes) -> Session {
         Session {
             probes,
-            kernel: running_kernel(),
-            targets: HashMap::new(),
+            library,
             attachments: BTreeMap::new(),
             current: HashMap::new(),
             instances: HashMap::new(),
@@ -162,40 +145,7 @@ impl Session {
 
     /// Reads a binary and plans its probes, or remembers having done so.
     pub fn target(&mut self, file: File, path: &Path) -> Result<Arc<Target>, Error> {
-        let id = FileId::of(&file).map_err(|source| Error::File { path: path.to_path_buf(), source })?;
-        if let Some(Some(target)) = self.targets.get(&id) {
-            return Ok(target.clone());
-        }
-        let target = self.plan(file, id, path);
-        if target.as_ref().is_err_and(Error::is_not_go) {
-            self.targets.insert(id, None);
-        }
-        let target = Arc::new(target?);
-        self.targets.insert(id, Some(target.clone()));
-        Ok(target)
-    }
-
-    fn plan(&mut self, file: File, id: FileId, path: &Path) -> Result<Target, Error> {
-        let binary = Binary::open(&file, path)?;
-        let fail = |source| Error::Plan { path: path.to_path_buf(), source };
-        let sites = probe_sites::of(&binary, self.kernel, Placement::Cheapest).map_err(fail)?;
-        for site in sites.iter().filter(|site| site.cost == Cost::SingleStepped) {
-            self.warnings.push(format!(
-                "{}: no cheap instruction for a probe in {}, using {}: each hit costs the target ten times as much or more",
-                process::printable(path),
-                site.function,
-                site.instruction,
-            ));
-        }
-        if binary.layout_source().is_unverified() {
-            self.warnings.push(format!(
-                "{}: {} is newer than this golife knows; using the newest layout it has, checked against the process's memory",
-                process::printable(path),
-                binary.build_info().version_text,
-            ));
-        }
-        let probes = sites.iter().filter_map(|site| probe(&binary, site)).collect();
-        Ok(Target { binary: Arc::new(binary), file, id, probes })
+        self.library.target(file, path)
     }
 
     /// Puts the probes of a binary in place, unless they already are.
@@ -238,7 +188,7 @@ impl Session {
     /// A process that some file's probes may see: names it if its file is one of those.
     pub fn recognise(&mut self, pid: u32) -> Option<Arc<Traced>> {
         let (process, file) = Process::open(pid).ok()?;
-        let target = self.targets.get(&FileId::of(&file).ok()?)?.clone()?;
+        let target = self.library.known(FileId::of(&file).ok()?)?;
         let bias = load_bias(pid, &target.binary, target.id).ok()?;
         let subject = Subject { process, binary: target.binary.clone(), bias, verified: false };
         Some(self.know(subject, target))
@@ -246,7 +196,7 @@ impl Session {
 
     /// Whether a file is known to be no Go program.
     pub fn is_no_go(&self, file: FileId) -> bool {
-        matches!(self.targets.get(&file), Some(None))
+        self.library.is_no_go(file)
     }
 
     /// Whether a binary's probes are in place for every process.
@@ -289,7 +239,7 @@ impl Session {
     pub fn give_up(&mut self, target: &Target, mismatch: &inspect::Mismatch) {
         self.attachments.retain(|(id, _), _| *id != target.id);
         self.current.retain(|_, traced| traced.target.id != target.id);
-        self.targets.insert(target.id, None);
+        self.library.refuse(target.id);
         self.given_up.insert(target.id, mismatch.to_string());
         self.warn(format!("no longer traced: {mismatch}"));
     }
@@ -353,7 +303,9 @@ impl Session {
 
     /// What the user should know about the probes, once.
     pub fn take_warnings(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.warnings)
+        let mut warnings = self.library.take_warnings();
+        warnings.append(&mut self.warnings);
+        warnings
     }
 
     /// Says something to the user, once.
@@ -367,10 +319,10 @@ impl Session {
     }
 
     /// Binaries that have probes.
-    pub fn binaries(&self) -> Vec<&Target> {
+    pub fn binaries(&self) -> Vec<Arc<Target>> {
         let mut ids: Vec<FileId> = self.attachments.keys().map(|(id, _)| *id).collect();
         ids.dedup();
-        ids.iter().filter_map(|id| self.targets.get(id)?.as_deref()).collect()
+        ids.into_iter().filter_map(|id| self.library.known(id)).collect()
     }
 
     /// What the probes had to say since the last call.
@@ -393,31 +345,6 @@ impl Session {
         let attachments = std::mem::take(&mut self.attachments);
         kernel::detach_all(attachments.into_values());
     }
-}
-
-/// How the kernel is to place the probe of a planned site; `None` where the site is not in the file.
-pub fn probe(binary: &Binary, site: &go::plan::Site) -> Option<Probe> {
-    let layout = binary.layout();
-    let cookie = Cookie {
-        register: site.register,
-        goid: layout.goid,
-        parent: layout.parent.unwrap_or(0),
-        gopc: layout.gopc,
-        startpc: layout.startpc,
-        m: layout.m,
-        curg: layout.curg,
-    };
-    let program = match site.purpose {
-        Purpose::Creation => Program::Created,
-        Purpose::Exit | Purpose::CoroutineExit => Program::Exited,
-    };
-    Some(Probe { program, file_offset: binary.vaddr_to_file_offset(site.address)?, cookie })
-}
-
-/// What the running kernel does with probes.
-pub fn running_kernel() -> Kernel {
-    let (major, minor) = kernel::running();
-    Kernel::from_version(major, minor)
 }
 
 impl Traced {

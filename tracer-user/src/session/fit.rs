@@ -4,9 +4,10 @@
 
 use std::{collections::HashSet, sync::Arc, time::SystemTime};
 
-use super::{Session, Target, Traced};
+use super::{Session, Traced};
 use crate::{
     inspect,
+    library::Target,
     process::{FileId, Process},
     subject::Subject,
     tracker::{Instance, InstanceId, Tracker},
@@ -67,7 +68,7 @@ impl Session {
     /// The traced binary that an instance's addresses fit, where `/proc` does not say it any more.
     pub(super) fn identify(&self, instance: &Instance) -> Option<Arc<Traced>> {
         let attached: HashSet<FileId> = self.attachments.keys().map(|(id, _)| *id).collect();
-        attached.iter().filter_map(|id| self.targets.get(id)?.clone()).find_map(|target| {
+        attached.into_iter().filter_map(|id| self.library.known(id)).find_map(|target| {
             let bias = bias_of(instance, &target)?;
             let (process, binary) = (unseen(instance, &target), target.binary.clone());
             Some(Arc::new(Traced { subject: Subject { process, binary, bias, verified: false }, target }))
