@@ -259,6 +259,7 @@ fn records_that_do_not_fit_end_the_tracing_of_a_binary() {
     use golife::{
         decode::{Event, What},
         kernel::{Probes, Scope},
+        library::Library,
         report::{Mode, Sources},
         session::Session,
         tracker::{Limits, Tracker},
@@ -267,7 +268,7 @@ fn records_that_do_not_fit_end_the_tracing_of_a_binary() {
     let binary = fixture("tiny", Build::default());
     let mut running = ready(&binary, &[]);
     let (probes, _ring) = Probes::load(4096).unwrap();
-    let mut session = Session::new(probes);
+    let mut session = Session::new(Library::default(), probes);
     let target = session.target(std::fs::File::open(&binary).unwrap(), &binary).unwrap();
     session.attach(&target, Scope::Everyone).unwrap();
     assert!(patched_bytes(running.pid()) > 0);

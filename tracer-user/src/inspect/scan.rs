@@ -93,6 +93,9 @@ struct Stopped {
     locked: bool,
 }
 
+/// What must not change while a goroutine is read: its id, status, stack pointer and program counter.
+type Held = (u64, Status, u64, u64);
+
 impl Stopped {
     fn parse(address: u64, bytes: &[u8], layout: &Layout) -> Option<Stopped> {
         let word = |offset: u16| image::u64_at(bytes, offset.into());
@@ -194,7 +197,7 @@ impl Scan<'_> {
     }
 
     /// What must not have changed, read once more; none where it cannot be read.
-    fn reread(&self, found: &[Stopped]) -> Result<Vec<Option<(u64, Status, u64, u64)>>, WalkError> {
+    fn reread(&self, found: &[Stopped]) -> Result<Vec<Option<Held>>, WalkError> {
         let layout = self.binary.layout();
         // All of these are near the start of a g.
         let last = [layout.goid, layout.atomicstatus, layout.syscallpc, layout.syscallsp, layout.sched_pc];

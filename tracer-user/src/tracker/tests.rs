@@ -1,3 +1,5 @@
+//! The tracker against a naive model that knows everything: random interleavings, losses and scans.
+
 use super::*;
 use crate::sites::SiteId;
 

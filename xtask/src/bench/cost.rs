@@ -40,8 +40,8 @@ pub fn measure(tools: &Tools, rounds: u32) -> Result<String> {
     );
     for (way, name) in WAYS.into_iter().enumerate() {
         write!(table, "| {name} ")?;
-        for procs in 0..2 {
-            let (ns, bare, floor) = (best[way][procs], best[0][procs], best[1][procs]);
+        for (procs, ns) in best[way].into_iter().enumerate() {
+            let (bare, floor) = (best[0][procs], best[1][procs]);
             match (ns.is_finite(), way) {
                 (false, _) => write!(table, "| – | – | – ")?,
                 (true, 0) => write!(table, "| {ns:.0} | | ")?,
