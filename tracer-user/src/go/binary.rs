@@ -13,8 +13,8 @@ use super::image::{Architecture, Image};
 use super::inline::Inlined;
 use super::layout::{Layout, LayoutSource};
 use super::moduledata::ModuleData;
-use super::pclntab::{Frame, Function, Header, Pclntab};
-use super::{symbols, system};
+use super::pclntab::{Frame, FrameSize, Function, Header, Pclntab};
+use super::{standard, symbols, system};
 
 /// Debug information of more bytes than this (decompressed) is not read for a version that the table has.
 const CHEAP_DWARF: u64 = 4 << 20;
@@ -30,6 +30,7 @@ pub struct Binary {
     layout_source: LayoutSource,
     globals: OnceLock<Result<Globals, String>>,
     wrapper_id: OnceLock<Option<u8>>,
+    standard_root: OnceLock<String>,
 }
 
 impl Binary {
@@ -84,6 +85,7 @@ impl Binary {
             layout_source,
             globals: OnceLock::new(),
             wrapper_id: OnceLock::new(),
+            standard_root: OnceLock::new(),
         })
     }
 
@@ -154,6 +156,11 @@ impl Binary {
         self.table.frames_at(pc)
     }
 
+    /// How much of the stack the call takes that is at this address: for unwinding.
+    pub fn frame_size(&self, pc: u64) -> Option<FrameSize> {
+        self.table.frame_size(pc)
+    }
+
     /// The `go` statement of a goroutine, from its `gopc`: what Go's traceback prints after `created by`. None where
     /// no Go code is.
     pub fn go_statement(&self, gopc: u64) -> Option<Frame> {
@@ -177,6 +184,12 @@ impl Binary {
     /// Whether a goroutine with this `startpc` is one of the runtime's own.
     pub fn is_system(&self, startpc: u64) -> bool {
         self.function_at(startpc).is_some_and(|function| system::starts_system_goroutine(&function.name))
+    }
+
+    /// Whether a frame is of Go's standard library.
+    pub fn is_standard(&self, frame: &Frame) -> bool {
+        let root = self.standard_root.get_or_init(|| standard::root(self));
+        standard::is_standard(frame, root, self.build_info.module.as_deref())
     }
 
     /// The bytes of the code in a range of addresses; empty where it is not all in the file.

@@ -64,6 +64,8 @@ pub struct Layout {
     pub hchan_dataqsiz: u16,
     /// `hchan.closed`, 32 bits.
     pub hchan_closed: u16,
+    /// `hchan.recvq`: first and last `runtime.sudog` of those that receive; `sendq`, of those that send, follows it.
+    pub hchan_recvq: u16,
 }
 
 /// Where a [`Layout`] is from, and with it how far to trust it before it was checked against live memory.
@@ -161,6 +163,7 @@ impl Layout {
             hchan_qcount: need("runtime.hchan", "qcount")?,
             hchan_dataqsiz: need("runtime.hchan", "dataqsiz")?,
             hchan_closed: need("runtime.hchan", "closed")?,
+            hchan_recvq: need("runtime.hchan", "recvq")?,
         })
     }
 }

@@ -40,6 +40,7 @@ pub(crate) const TABLE: [(u16, Layout); 10] = [
             hchan_qcount: 0,
             hchan_dataqsiz: 8,
             hchan_closed: 28,
+            hchan_recvq: 56,
         },
     ),
     (
@@ -73,6 +74,7 @@ pub(crate) const TABLE: [(u16, Layout); 10] = [
             hchan_qcount: 0,
             hchan_dataqsiz: 8,
             hchan_closed: 28,
+            hchan_recvq: 56,
         },
     ),
     (
@@ -106,6 +108,7 @@ pub(crate) const TABLE: [(u16, Layout); 10] = [
             hchan_qcount: 0,
             hchan_dataqsiz: 8,
             hchan_closed: 28,
+            hchan_recvq: 56,
         },
     ),
     (
@@ -139,6 +142,7 @@ pub(crate) const TABLE: [(u16, Layout); 10] = [
             hchan_qcount: 0,
             hchan_dataqsiz: 8,
             hchan_closed: 28,
+            hchan_recvq: 56,
         },
     ),
     (
@@ -172,6 +176,7 @@ pub(crate) const TABLE: [(u16, Layout); 10] = [
             hchan_qcount: 0,
             hchan_dataqsiz: 8,
             hchan_closed: 28,
+            hchan_recvq: 56,
         },
     ),
     (
@@ -205,6 +210,7 @@ pub(crate) const TABLE: [(u16, Layout); 10] = [
             hchan_qcount: 0,
             hchan_dataqsiz: 8,
             hchan_closed: 28,
+            hchan_recvq: 64,
         },
     ),
     (
@@ -238,6 +244,7 @@ pub(crate) const TABLE: [(u16, Layout); 10] = [
             hchan_qcount: 0,
             hchan_dataqsiz: 8,
             hchan_closed: 28,
+            hchan_recvq: 64,
         },
     ),
     (
@@ -271,6 +278,7 @@ pub(crate) const TABLE: [(u16, Layout); 10] = [
             hchan_qcount: 0,
             hchan_dataqsiz: 8,
             hchan_closed: 28,
+            hchan_recvq: 64,
         },
     ),
     (
@@ -304,6 +312,7 @@ pub(crate) const TABLE: [(u16, Layout); 10] = [
             hchan_qcount: 0,
             hchan_dataqsiz: 8,
             hchan_closed: 28,
+            hchan_recvq: 64,
         },
     ),
     (
@@ -337,6 +346,7 @@ pub(crate) const TABLE: [(u16, Layout); 10] = [
             hchan_qcount: 0,
             hchan_dataqsiz: 8,
             hchan_closed: 28,
+            hchan_recvq: 64,
         },
     ),
 ];

@@ -19,6 +19,8 @@ const MAGIC_120: u32 = 0xffff_fff1;
 const MAGIC_OLD: [u32; 2] = [0xffff_fffb, 0xffff_fffa];
 /// Sections that hold the table alone.
 const SECTIONS: [&str; 2] = [".gopclntab", ".data.rel.ro.gopclntab"];
+/// `abi.FuncFlagTopFrame`
+const FLAG_TOP_FRAME: u8 = 1;
 /// Names and paths longer than this are cut: no compiler writes them.
 const MAX_STRING: usize = 16 * 1024;
 /// Functions of the largest programs are some 100,000s.
@@ -117,6 +119,15 @@ impl Function {
     }
 }
 
+/// How much of the stack a call takes, beside its return address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FrameSize {
+    /// So many bytes; a multiple of 8.
+    Bytes(u32),
+    /// Nothing called it: the stack ends here.
+    Outermost,
+}
+
 /// A place in source, as a line of Go's traceback.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
@@ -156,6 +167,11 @@ impl Record<'_> {
         let pcdata = self.word(28).filter(|count| *count < 64)? as usize;
         let at = self.fixed + 4 * (pcdata + usize::from(index));
         (index < count).then(|| self.word(at))?.filter(|offset| *offset != u32::MAX)
+    }
+
+    /// `abi.FuncFlag`
+    fn flag(&self) -> Option<u8> {
+        self.bytes.get(self.fixed - 3).copied()
     }
 
     /// What kind of special function it is; the numbers differ between versions.
@@ -284,6 +300,21 @@ impl Pclntab {
         let bytes = self.part(self.header.pcvalues..self.header.functions);
         let bytes = bytes.get(offset as usize..).unwrap_or_default();
         PcValues::new(bytes, self.image.architecture().instruction_quantum(), function.size() as u32)
+    }
+
+    /// How far the stack pointer is from where it was at the entry of the function, at an instruction that a call returns
+    /// to: the numbers that Go's own unwinder goes by (`funcspdelta` in
+    /// <https://cs.opensource.google/go/go/+/master:src/runtime/symtab.go>).
+    pub fn frame_size(&self, pc: u64) -> Option<FrameSize> {
+        let function = self.function_at(pc)?;
+        let record = self.record(function.index)?;
+        if record.flag()? & FLAG_TOP_FRAME != 0 {
+            return Some(FrameSize::Outermost);
+        }
+        let offset = u32::try_from(pc.checked_sub(function.entry)?).ok()?;
+        let table = record.word(16).filter(|table| *table != 0)?;
+        let size = u32::try_from(self.pcvalues(&function, table).at(offset)?).ok()?;
+        (size % 8 == 0).then_some(FrameSize::Bytes(size))
     }
 
     /// File and line of an instruction of a function: of the innermost inlined call there.

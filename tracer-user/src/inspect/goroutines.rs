@@ -3,7 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::memory::{MemoryError, ProcessMemory};
+use super::blocked::Cut;
+use super::memory::{MemoryError, Place, ProcessMemory};
 use crate::go::{Binary, Layout, Status, image};
 
 /// How far a walk goes. What a process says about itself is not to be trusted: a length can be anything.
@@ -48,7 +49,7 @@ pub struct Goroutine {
 impl Goroutine {
     /// Reads the fields from the start of a `runtime.g`. None where the bytes end too early or the status is one
     /// that no version of Go has.
-    fn parse(address: u64, bytes: &[u8], layout: &Layout) -> Option<Goroutine> {
+    pub(super) fn parse(address: u64, bytes: &[u8], layout: &Layout) -> Option<Goroutine> {
         let word = |offset: u16| image::u64_at(bytes, offset.into());
         Some(Goroutine {
             address,
@@ -92,7 +93,9 @@ pub enum WalkError {
 }
 
 /// How many goroutines are read between two looks at the clock.
-const BATCH: usize = 1024;
+pub(super) const BATCH: usize = 1024;
+/// How many entries of the list are read at once.
+const LIST_BATCH: usize = 8192;
 
 /// Lists the goroutines of a process that runs `binary`, loaded `bias` above its link-time addresses.
 ///
@@ -104,35 +107,16 @@ pub fn walk(
     bias: u64,
     limits: Limits,
 ) -> Result<Goroutines, WalkError> {
-    let globals = binary.globals()?;
-    let layout = binary.layout();
     let start = Instant::now();
-    // The length first: the array is replaced by longer ones only, so it has as many at least.
-    let listed = memory.read_u64(globals.allglen.wrapping_add(bias))?;
-    let array = memory.read_u64(globals.allgptr.wrapping_add(bias))?;
-    let wanted = listed.min(limits.listed);
-    let mut goroutines = Goroutines { listed, cut_short: wanted < listed, ..Goroutines::default() };
-
-    let mut addresses = Vec::new();
-    let mut chunk = vec![0; 8 * BATCH];
-    while (addresses.len() as u64) < wanted {
-        let count = usize::try_from(wanted - addresses.len() as u64).map_or(BATCH, |left| left.min(BATCH));
-        let at = array.wrapping_add(8 * addresses.len() as u64);
-        let bytes = &mut chunk[..8 * count];
-        memory.read(at, bytes)?;
-        addresses.extend(bytes.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word)));
-        if start.elapsed() > limits.time {
-            goroutines.cut_short = true;
-            break;
-        }
-    }
-    addresses.sort_unstable();
-    addresses.dedup();
-
+    let list = list(memory, binary, bias, limits, start)?;
+    let layout = binary.layout();
     let size = bytes_needed(layout);
-    for batch in addresses.chunks(BATCH) {
-        memory.read_each(batch, size, |address, bytes| {
-            match bytes.and_then(|bytes| Goroutine::parse(address, bytes, layout)) {
+    let mut goroutines =
+        Goroutines { listed: list.listed, cut_short: list.cut.is_some(), ..Goroutines::default() };
+    for batch in list.addresses.chunks(BATCH) {
+        let places: Vec<Place> = batch.iter().map(|address| Place { address: *address, size }).collect();
+        memory.read_many(&places, |index, bytes| {
+            match bytes.and_then(|bytes| Goroutine::parse(places[index].address, bytes, layout)) {
                 Some(goroutine) if goroutine.status.is_live() => goroutines.live.push(goroutine),
                 Some(_) => {}
                 None => goroutines.unreadable += 1,
@@ -146,8 +130,51 @@ pub fn walk(
     Ok(goroutines)
 }
 
-/// Up to the end of the last field that is read.
-fn bytes_needed(layout: &Layout) -> usize {
+/// Where the goroutines are that the runtime lists.
+pub(super) struct List {
+    /// Of each `runtime.g`, in ascending order, each once.
+    pub(super) addresses: Vec<u64>,
+    /// How many the runtime lists.
+    pub(super) listed: u64,
+    /// Why these are not all.
+    pub(super) cut: Option<Cut>,
+}
+
+/// Reads the runtime's list.
+pub(super) fn list(
+    memory: &ProcessMemory,
+    binary: &Binary,
+    bias: u64,
+    limits: Limits,
+    start: Instant,
+) -> Result<List, WalkError> {
+    let globals = binary.globals()?;
+    // The length first: the array is replaced by longer ones only, so it has as many at least.
+    let listed = memory.read_u64(globals.allglen.wrapping_add(bias))?;
+    let array = memory.read_u64(globals.allgptr.wrapping_add(bias))?;
+    let wanted = listed.min(limits.listed);
+    let mut cut = (wanted < listed).then_some(Cut::Listed);
+    let mut addresses = Vec::new();
+    let mut chunk = vec![0; 8 * LIST_BATCH];
+    while (addresses.len() as u64) < wanted {
+        let left = wanted - addresses.len() as u64;
+        let count = usize::try_from(left).map_or(LIST_BATCH, |left| left.min(LIST_BATCH));
+        let at = array.wrapping_add(8 * addresses.len() as u64);
+        let bytes = &mut chunk[..8 * count];
+        memory.read(at, bytes)?;
+        addresses.extend(bytes.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word)));
+        if start.elapsed() > limits.time {
+            cut = Some(Cut::Time);
+            break;
+        }
+    }
+    addresses.sort_unstable();
+    addresses.dedup();
+    Ok(List { addresses, listed, cut })
+}
+
+/// Up to the end of the last field that [`Goroutine::parse`] reads.
+pub(super) fn bytes_needed(layout: &Layout) -> usize {
     let words = [
         layout.goid,
         layout.parent.unwrap_or(0),

@@ -9,6 +9,57 @@ use nix::unistd::Pid;
 /// The kernel takes no more ranges in one call (`UIO_MAXIOV`).
 const MAX_RANGES: usize = 1024;
 
+/// Most bytes of one call.
+const MAX_BYTES: usize = 1 << 20;
+/// What lies further apart is not read as one: a range costs about as much as this many bytes.
+const MAX_GAP: u64 = 2048;
+/// Longest run of places that are read as one.
+const MAX_RUN: usize = 64 << 10;
+
+/// Bytes of another process that are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Where they begin.
+    pub address: u64,
+    /// How many; not many, they are held in memory.
+    pub size: usize,
+}
+
+/// Places that are read as one range.
+struct Run {
+    address: u64,
+    size: usize,
+    places: std::ops::Range<usize>,
+}
+
+impl Run {
+    /// Makes runs of as many places as one call takes; returns how many those are. `first`: the index of the first.
+    fn gather(places: &[Place], first: usize, runs: &mut Vec<Run>) -> usize {
+        runs.clear();
+        let mut bytes = 0;
+        for (at, place) in places.iter().enumerate() {
+            if let Some(run) = runs.last_mut() {
+                let from = place.address.wrapping_sub(run.address);
+                let end = from.saturating_add(place.size as u64);
+                let grown = end.saturating_sub(run.size as u64) as usize;
+                if from <= run.size as u64 + MAX_GAP && end <= MAX_RUN as u64 && bytes + grown <= MAX_BYTES {
+                    bytes += grown;
+                    run.size += grown;
+                    run.places.end += 1;
+                    continue;
+                }
+            }
+            if runs.len() == MAX_RANGES || (bytes + place.size > MAX_BYTES && at > 0) {
+                return at;
+            }
+            bytes += place.size;
+            let index = first + at;
+            runs.push(Run { address: place.address, size: place.size, places: index..index + 1 });
+        }
+        places.len()
+    }
+}
+
 /// Why memory could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MemoryError {
@@ -82,34 +133,75 @@ impl ProcessMemory {
         Ok(u64::from_le_bytes(word))
     }
 
-    /// Reads `size` bytes at each address, with one system call for many, and hands each to `found` in order, or
-    /// none where they are not all mapped.
+    /// Reads many places with few system calls, and hands each to `found` with its index, or none where it is not all
+    /// mapped. Places that lie close behind each other in memory and in the list are read as one. Not in the order of
+    /// the list.
     ///
     /// # Errors
     /// [`MemoryError::Permission`], [`MemoryError::Gone`] and [`MemoryError::Other`] end the walk.
-    pub fn read_each(
+    pub fn read_many(
         &self,
-        addresses: &[u64],
-        size: usize,
-        mut found: impl FnMut(u64, Option<&[u8]>),
+        places: &[Place],
+        mut found: impl FnMut(usize, Option<&[u8]>),
     ) -> Result<(), MemoryError> {
-        let mut buffer = vec![0; size * addresses.len().min(MAX_RANGES)];
-        let mut rest = addresses;
+        let mut buffer = Vec::new();
+        let mut runs: Vec<Run> = Vec::new();
+        let mut first = 0;
+        while first < places.len() {
+            let next = Run::gather(&places[first..], first, &mut runs);
+            self.read_runs(&runs, places, &mut buffer, &mut found)?;
+            first += next;
+        }
+        Ok(())
+    }
+
+    fn read_runs(
+        &self,
+        runs: &[Run],
+        places: &[Place],
+        buffer: &mut Vec<u8>,
+        found: &mut impl FnMut(usize, Option<&[u8]>),
+    ) -> Result<(), MemoryError> {
+        let mut rest = runs;
         while !rest.is_empty() {
-            let batch = &rest[..rest.len().min(MAX_RANGES)];
+            let total: usize = rest.iter().map(|run| run.size).sum();
+            if buffer.len() < total {
+                buffer.resize(total, 0);
+            }
             let ranges: Vec<_> =
-                batch.iter().map(|address| RemoteIoVec { base: *address as usize, len: size }).collect();
+                rest.iter().map(|run| RemoteIoVec { base: run.address as usize, len: run.size }).collect();
+            let read = self.read_ranges(&ranges, &mut buffer[..total])?;
+            let mut read = buffer.get(..read).unwrap_or_default();
+            let mut whole = 0;
             // The kernel stops at the first range that it cannot read; whole ranges before it are good.
-            let whole = self.read_ranges(&ranges, &mut buffer[..size * batch.len()])? / size.max(1);
-            for (address, bytes) in batch.iter().zip(buffer.chunks_exact(size)).take(whole) {
-                found(*address, Some(bytes));
+            for run in rest {
+                let Some((bytes, after)) = read.split_at_checked(run.size) else { break };
+                for (index, place) in places.iter().enumerate().take(run.places.end).skip(run.places.start) {
+                    let from = place.address.wrapping_sub(run.address) as usize;
+                    found(index, bytes.get(from..from + place.size));
+                }
+                read = after;
+                whole += 1;
             }
-            let mut done = whole;
-            if let Some(unreadable) = batch.get(whole) {
-                found(*unreadable, None);
-                done += 1;
-            }
-            rest = &rest[done..];
+            let Some(broken) = rest.get(whole) else { break };
+            self.read_one_by_one(broken, places, found)?;
+            rest = &rest[whole + 1..];
+        }
+        Ok(())
+    }
+
+    fn read_one_by_one(
+        &self,
+        run: &Run,
+        places: &[Place],
+        found: &mut impl FnMut(usize, Option<&[u8]>),
+    ) -> Result<(), MemoryError> {
+        for index in run.places.clone() {
+            let Place { address, size } = places[index];
+            let mut bytes = vec![0; size];
+            let range = RemoteIoVec { base: address as usize, len: size };
+            let read = self.read_ranges(&[range], &mut bytes)?;
+            found(index, (read == size).then_some(&bytes));
         }
         Ok(())
     }
@@ -143,9 +235,8 @@ mod tests {
         let address = words.as_ptr() as u64;
         assert_eq!(own().read_u64(address + 8), Ok(2));
         let mut seen = Vec::new();
-        own()
-            .read_each(&[address, 8, address + 16], 8, |_, bytes| seen.push(bytes.map(<[u8]>::to_vec)))
-            .unwrap();
+        let places = [address, 8, address + 16].map(|address| Place { address, size: 8 });
+        own().read_many(&places, |_, bytes| seen.push(bytes.map(<[u8]>::to_vec))).unwrap();
         let expected = [Some(1u64.to_le_bytes().to_vec()), None, Some(3u64.to_le_bytes().to_vec())];
         assert_eq!(seen, expected);
     }
@@ -162,13 +253,30 @@ mod tests {
     #[test]
     fn more_ranges_than_one_call_takes() {
         let words: Vec<u64> = (0..5000).collect();
-        let addresses: Vec<u64> = words.iter().map(|word| word as *const u64 as u64).collect();
-        let mut seen = Vec::new();
-        own()
-            .read_each(&addresses, 8, |_, bytes| {
-                seen.push(u64::from_le_bytes(bytes.unwrap().try_into().unwrap()))
-            })
-            .unwrap();
-        assert_eq!(seen, words);
+        for stride in [1, 1000] {
+            // Neighbours are one range, others are not.
+            let order: Vec<usize> = (0..5000).map(|n| n * stride % 4999).collect();
+            let places: Vec<Place> =
+                order.iter().map(|n| Place { address: &words[*n] as *const u64 as u64, size: 8 }).collect();
+            let mut seen = vec![0; 5000];
+            let mut take = |index, bytes: Option<&[u8]>| {
+                seen[index] = u64::from_le_bytes(bytes.unwrap().try_into().unwrap())
+            };
+            own().read_many(&places, &mut take).unwrap();
+            assert!(seen.iter().zip(order).all(|(word, n)| *word == n as u64));
+        }
+    }
+
+    #[test]
+    fn a_run_with_a_hole_is_read_one_by_one() {
+        let mut pages = memmap2::MmapMut::map_anon(8192).unwrap();
+        let second = pages[4096..].as_mut_ptr();
+        // SAFETY: it is a page of ours, and nothing looks at it.
+        assert_eq!(unsafe { libc::mprotect(second.cast(), 4096, libc::PROT_NONE) }, 0);
+        let pages = second as u64 - 4096;
+        let places = [4000, 4088, 4100].map(|offset| Place { address: pages + offset, size: 8 });
+        let mut seen = [None; 3];
+        own().read_many(&places, |index, bytes| seen[index] = Some(bytes.is_some())).unwrap();
+        assert_eq!(seen, [Some(true), Some(true), Some(false)]);
     }
 }

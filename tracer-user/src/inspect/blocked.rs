@@ -1,0 +1,141 @@
+//! What one goroutine does at the moment of a scan: the form in which inspection hands it to whoever judges, groups or
+//! prints it. The module `scan` reads it.
+
+use super::stacks::{StackId, Stacks};
+use crate::go::Status;
+
+/// A goroutine that lives. Blocked or not: [`Blocked::status`] says so. Addresses of code are link-time addresses of its
+/// binary, addresses of data are the process's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Blocked {
+    /// Its id.
+    pub goid: u64,
+    /// The id of the goroutine that created it; none before Go 1.21, 0 for those that the runtime made for C threads.
+    pub parent: Option<u64>,
+    /// Where its `go` statement's call returns to; 0 where no `go` statement made it.
+    pub gopc: u64,
+    /// The entry of its function; 0 likewise.
+    pub startpc: u64,
+    /// What it is doing.
+    pub status: Status,
+    /// What it waits for, as Go's traceback says it: `chan receive`. None unless it waits.
+    pub reason: Option<&'static str>,
+    /// It waits at least this long, in ns. The garbage collector notes the time when it first sees a goroutine wait, so
+    /// the truth is longer, and none is known before the first collection.
+    pub waits_at_least_ns: Option<u64>,
+    /// The calls that it is in; none where they could not be read, or there was no room for another stack.
+    pub stack: Option<StackId>,
+    /// The stack is from when it last stopped: it runs, or came from a system call, and may be anywhere by now.
+    pub stack_is_old: bool,
+    /// Size of its stack in bytes (`stack.hi - stack.lo`).
+    pub stack_bytes: u64,
+    /// It belongs to the runtime, by the rule of `runtime.isSystemGoroutine`.
+    pub is_system: bool,
+    /// Locked to its thread (`runtime.LockOSThread`, or it was called from C).
+    pub locked_to_thread: bool,
+    pub(super) objects: Objects,
+}
+
+/// Where the objects of a goroutine are in those of all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Objects {
+    pub(super) first: u32,
+    pub(super) count: u16,
+}
+
+impl Blocked {
+    /// Whether it waits for something: all else in it then holds still until that happens.
+    pub fn waits(&self) -> bool {
+        matches!(self.status, Status::Waiting | Status::Leaked)
+    }
+}
+
+/// What a goroutine waits on, by its address in the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaitObject {
+    /// A channel, of a receive, a send, or a case of a `select`.
+    Channel(Channel),
+    /// The semaphore word in a `sync.Mutex`, `RWMutex` or `WaitGroup`, or elsewhere; see [`Blocked::reason`]. Go 1.26 and
+    /// newer; older ones do not lead from a goroutine to it.
+    Semaphore {
+        /// Of the word.
+        address: u64,
+    },
+}
+
+impl WaitObject {
+    /// What two goroutines that wait on the same thing have in common.
+    pub fn address(&self) -> u64 {
+        match self {
+            WaitObject::Channel(channel) => channel.address,
+            WaitObject::Semaphore { address } => *address,
+        }
+    }
+}
+
+/// A channel that a goroutine waits on, as it was shortly after the goroutine was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Channel {
+    /// Of its `runtime.hchan`.
+    pub address: u64,
+    /// Elements in its buffer (`len`).
+    pub length: u64,
+    /// Places in its buffer (`cap`).
+    pub capacity: u64,
+    /// It is closed.
+    pub closed: bool,
+    /// Whether the goroutine wants to send or to receive; none where one `select` does both on this channel, or the
+    /// channel changed meanwhile.
+    pub direction: Option<Direction>,
+}
+
+/// What a goroutine wants of a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// An element from it.
+    Receive,
+    /// Room for an element.
+    Send,
+}
+
+/// All goroutines of a process, as one scan found them: of a span of time, not of an instant.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// Those that are not dead, in the order of their ids.
+    pub goroutines: Vec<Blocked>,
+    /// Their stacks, each kept once.
+    pub stacks: Stacks,
+    pub(super) objects: Vec<WaitObject>,
+    /// How many the runtime lists, dead ones included.
+    pub listed: u64,
+    /// Listed ones that could not be read, or whose status is not one.
+    pub unreadable: u64,
+    /// Stacks that changed under the reader each time it tried.
+    pub torn: u64,
+    /// Why there may be more than this shows: which limit ended the scan.
+    pub cut_short: Option<Cut>,
+}
+
+impl Snapshot {
+    /// What a goroutine of this snapshot waits on: one object, or one for each case of a `select`. Empty where it waits
+    /// for none, or where it is not known.
+    pub fn objects(&self, goroutine: &Blocked) -> &[WaitObject] {
+        let first = goroutine.objects.first as usize;
+        self.objects.get(first..first + usize::from(goroutine.objects.count)).unwrap_or_default()
+    }
+
+    /// A goroutine by its id.
+    pub fn goroutine(&self, goid: u64) -> Option<&Blocked> {
+        let at = self.goroutines.binary_search_by_key(&goid, |goroutine| goroutine.goid).ok()?;
+        self.goroutines.get(at)
+    }
+}
+
+/// What ended a scan before its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// It took too long.
+    Time,
+    /// The runtime lists more goroutines than are looked at.
+    Listed,
+}

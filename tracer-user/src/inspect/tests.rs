@@ -1,0 +1,107 @@
+//! Whole scans against what Go says of the same process.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::HashMap;
+
+use super::*;
+use crate::go::testing::{PLAIN, Program, STRIPPED_PIE, TracedFrame};
+use crate::go::{Binary, Status};
+
+/// The oldest, one in the middle, one before and one after the change of `sudog`, the newest.
+const TOOLCHAINS: [&str; 4] = ["go1.18.10", "go1.22.12", "go1.25.5", "go1.27.3"];
+
+fn scan_of(binary: &Binary, pid: i32, bias: u64) -> Snapshot {
+    scan(&ProcessMemory::new(pid), binary, bias, Limits::default(), Depth::Objects).unwrap()
+}
+
+#[test]
+fn stacks_are_what_go_prints() {
+    for toolchain in TOOLCHAINS {
+        for flags in [PLAIN, STRIPPED_PIE] {
+            let program = Program::build(toolchain, flags);
+            let binary = program.binary();
+            let running = program.start();
+            let bias = running.load_bias(&program, binary.image());
+            let snapshot = scan_of(&binary, running.pid(), bias);
+            let traced = running.traceback();
+            let mut compared = 0;
+            for expected in &traced {
+                let Some(goroutine) = snapshot.goroutine(expected.goid) else { continue };
+                // The signal wakes what receives signals, and finds something running.
+                if goroutine.is_system || !(goroutine.waits() || goroutine.status == Status::Syscall) {
+                    continue;
+                }
+                let label = format!("{toolchain} {flags:?} {expected:?} {goroutine:?}");
+                let frames: Vec<TracedFrame> = snapshot
+                    .stacks
+                    .shown(goroutine.stack.expect(&label))
+                    .into_iter()
+                    .map(|(frame, offset)| TracedFrame {
+                        function: frame.function.clone(),
+                        file: frame.file.clone(),
+                        line: frame.line,
+                        offset,
+                    })
+                    .collect();
+                // Of the goroutine that the signal found, Go shows all frames.
+                let shown = |frame: &&TracedFrame| !frame.function.starts_with("runtime.");
+                let shown: Vec<&TracedFrame> = expected.frames.iter().filter(shown).collect();
+                assert_eq!(frames.iter().collect::<Vec<_>>(), shown, "{label}");
+                if goroutine.waits() {
+                    assert_eq!(goroutine.reason, Some(expected.reason.as_str()), "{label}");
+                }
+                assert!(!goroutine.stack_is_old);
+                compared += 1;
+            }
+            assert!(compared > 45, "{toolchain} {flags:?}: {compared} of {}", traced.len());
+            assert_eq!((snapshot.torn, snapshot.cut_short), (0, None));
+        }
+    }
+}
+
+#[test]
+fn who_waits_on_what() {
+    for toolchain in TOOLCHAINS {
+        let program = Program::build(toolchain, PLAIN);
+        let binary = program.binary();
+        let running = program.start();
+        let snapshot = scan_of(&binary, running.pid(), 0);
+        let mut by_function: HashMap<&str, Vec<&Blocked>> = HashMap::new();
+        for goroutine in snapshot.goroutines.iter().filter(|goroutine| !goroutine.is_system) {
+            let at = goroutine.stack.and_then(|stack| snapshot.stacks.waits_at(stack, &binary));
+            by_function.entry(at.map_or("", |at| at.function.as_str())).or_default().push(goroutine);
+        }
+        let channel = |goroutine: &Blocked| match snapshot.objects(goroutine) {
+            [WaitObject::Channel(channel)] => *channel,
+            other => panic!("{toolchain}: {other:?}"),
+        };
+        let never = channel(by_function["main.(*server).run"][0]);
+        let full = channel(by_function["main.inner"][0]);
+        assert_eq!(
+            (never.direction, never.length, never.capacity, never.closed),
+            (Some(Direction::Receive), 0, 0, false)
+        );
+        assert_eq!(full.direction, Some(Direction::Send));
+        let receivers = &by_function["main.spawn.func1"];
+        assert_eq!(receivers.len(), 20, "{toolchain}");
+        assert!(receivers.iter().all(|goroutine| channel(goroutine) == never));
+        let selecting = &by_function["main.spawn.func2"];
+        assert_eq!(selecting.len(), 20, "{toolchain}");
+        for goroutine in selecting {
+            let mut addresses: Vec<u64> =
+                snapshot.objects(goroutine).iter().map(WaitObject::address).collect();
+            addresses.sort_unstable();
+            let mut expected = [never.address, full.address];
+            expected.sort_unstable();
+            assert_eq!(addresses, expected, "{toolchain}");
+        }
+        let locking = by_function["main.waitForMutex"][0];
+        match (binary.version().minor >= 26, snapshot.objects(locking)) {
+            (true, [WaitObject::Semaphore { .. }]) | (false, []) => {}
+            other => panic!("{toolchain}: {other:?}"),
+        }
+        let main = snapshot.goroutine(1).unwrap();
+        assert_eq!((main.status, main.locked_to_thread), (Status::Syscall, false));
+    }
+}
