@@ -181,6 +181,14 @@ impl Binary {
         Some(Frame { function: name, file, line, inlined: false })
     }
 
+    /// Whether a function only calls another one: the compiler made it for arguments of a `go` statement, for a method of
+    /// an interface or of an embedded type. Go's traceback leaves such calls out.
+    pub fn is_wrapper(&self, function: &Function) -> bool {
+        let wrapper_id = *self.wrapper_id.get_or_init(|| self.table.wrapper_id());
+        let id = self.table.record(function.index).and_then(|record| record.func_id());
+        id.is_some() && id == wrapper_id
+    }
+
     /// Whether a goroutine with this `startpc` is one of the runtime's own.
     pub fn is_system(&self, startpc: u64) -> bool {
         self.function_at(startpc).is_some_and(|function| system::starts_system_goroutine(&function.name))

@@ -85,7 +85,8 @@ impl Stacks {
         self.pcs(id).iter().map_while(move |pc| {
             let named = self.frames.get(&(*pc, injected))?;
             injected = named.is_injected();
-            Some(Call { pc: *pc, offset: named.offset, frames: &named.frames })
+            let Named { offset, is_wrapper, ref frames } = *named;
+            Some(Call { pc: *pc, offset, is_wrapper, frames })
         })
     }
 
@@ -102,6 +103,8 @@ pub struct Call<'stacks> {
     pub pc: u64,
     /// Bytes from the function's entry to `pc`.
     pub offset: u64,
+    /// The function only passes a call on: see [`Binary::is_wrapper`].
+    pub is_wrapper: bool,
     /// Innermost first; the last is the function, the ones before it were inlined. Never empty.
     pub frames: &'stacks [Frame],
 }
@@ -110,6 +113,7 @@ pub struct Call<'stacks> {
 #[derive(Clone, Debug)]
 struct Named {
     offset: u64,
+    is_wrapper: bool,
     frames: Vec<Frame>,
 }
 
@@ -118,13 +122,15 @@ impl Named {
     /// was injected returns to is the very instruction that was to come next, as is the first of a function
     /// (`unwinder.symPC` in <https://cs.opensource.google/go/go/+/master:src/runtime/traceback.go>).
     fn of(binary: &Binary, pc: u64, injected: bool) -> Named {
-        let entry = binary.function_at(pc).map_or(pc, |function| function.entry);
+        let function = binary.function_at(pc);
+        let entry = function.as_ref().map_or(pc, |function| function.entry);
+        let is_wrapper = function.is_some_and(|function| binary.is_wrapper(&function));
         let shown = if injected || pc == entry { pc } else { pc - 1 };
         let mut frames = binary.frames_at(shown);
         if frames.is_empty() {
             frames.push(Frame { function: format!("{pc:#x}"), file: "?".into(), line: 0, inlined: false });
         }
-        Named { offset: pc - entry, frames }
+        Named { offset: pc - entry, is_wrapper, frames }
     }
 
     /// The program did not call it: a signal did.

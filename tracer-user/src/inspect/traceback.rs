@@ -49,11 +49,17 @@ impl Stacks {
     /// The frames that Go's traceback shows of a stack, innermost first, each with its place in the function's code where
     /// it is not inlined. All of them where it would show none.
     pub fn shown(&self, id: StackId) -> Vec<(&Frame, Option<u64>)> {
-        let all = self.calls(id).flat_map(|Call { offset, frames, .. }| {
-            frames.iter().map(move |frame| (frame, (!frame.inlined).then_some(offset)))
-        });
-        let all: Vec<_> = all.collect();
-        let shown: Vec<_> = all.iter().filter(|(frame, _)| is_shown(frame)).copied().collect();
+        let mut all = Vec::new();
+        let mut shown = Vec::new();
+        for Call { offset, is_wrapper, frames, .. } in self.calls(id) {
+            for frame in frames {
+                let place = (!frame.inlined).then_some(offset);
+                all.push((frame, place));
+                if is_shown(frame) && (frame.inlined || !is_wrapper) {
+                    shown.push((frame, place));
+                }
+            }
+        }
         if shown.is_empty() { all } else { shown }
     }
 }
