@@ -34,6 +34,8 @@ pub struct Blocked {
     /// Locked to its thread (`runtime.LockOSThread`, or it was called from C).
     pub locked_to_thread: bool,
     pub(super) objects: Objects,
+    /// The part of its stack that is in use: from its stack pointer to its end.
+    pub(super) used_stack: (u64, u64),
 }
 
 /// Where the objects of a goroutine are in those of all.
@@ -87,6 +89,8 @@ pub struct Channel {
     /// Whether the goroutine wants to send or to receive; none where one `select` does both on this channel, or the
     /// channel changed meanwhile.
     pub direction: Option<Direction>,
+    /// Link-time address of the type of its elements: [`crate::go::Binary::type_name`].
+    pub element: u64,
 }
 
 /// What a goroutine wants of a channel.
@@ -106,6 +110,8 @@ pub struct Snapshot {
     /// Their stacks, each kept once.
     pub stacks: Stacks,
     pub(super) objects: Vec<WaitObject>,
+    /// (index of a goroutine, address of an object), ordered: [`Snapshot::mentions`].
+    pub(super) mentions: Vec<(u32, u64)>,
     /// How many the runtime lists, dead ones included.
     pub listed: u64,
     /// Listed ones that could not be read, or whose status is not one.
@@ -122,6 +128,14 @@ impl Snapshot {
     pub fn objects(&self, goroutine: &Blocked) -> &[WaitObject] {
         let first = goroutine.objects.first as usize;
         self.objects.get(first..first + usize::from(goroutine.objects.count)).unwrap_or_default()
+    }
+
+    /// What others wait on and a goroutine, by its index, has a pointer to on its stack: it may be the one who would end
+    /// their wait. Only of goroutines that wait themselves, and of so many as there was time for.
+    pub fn mentions(&self, index: usize) -> impl Iterator<Item = u64> + '_ {
+        let index = index as u32;
+        let first = self.mentions.partition_point(|(of, _)| *of < index);
+        self.mentions[first..].iter().take_while(move |(of, _)| *of == index).map(|(_, address)| *address)
     }
 
     /// A goroutine by its id.

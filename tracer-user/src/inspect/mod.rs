@@ -3,6 +3,7 @@
 pub mod blocked;
 pub mod goroutines;
 pub mod memory;
+mod mentions;
 mod objects;
 pub mod scan;
 pub mod stacks;

@@ -9,7 +9,7 @@ use std::time::Instant;
 use super::blocked::{Blocked, Cut, Objects, Snapshot};
 use super::goroutines::{self, BATCH, Goroutine, Limits, WalkError, bytes_needed};
 use super::memory::{Place, ProcessMemory};
-use super::objects;
+use super::{mentions, objects};
 use super::unwind::{Unwinder, Unwound};
 use crate::go::{Binary, Layout, Status, image, wait_reason};
 
@@ -74,10 +74,13 @@ pub fn scan(
         }
     }
     if depth >= Depth::Objects {
-        objects::read(memory, binary, &mut scan.snapshot, &scan.waits, start, limits)?;
+        objects::read(memory, binary, bias, &mut scan.snapshot, &scan.waits, start, limits)?;
     }
     let mut snapshot = scan.snapshot;
     snapshot.goroutines.sort_unstable_by_key(|goroutine| goroutine.goid);
+    if depth >= Depth::Objects {
+        mentions::read(memory, &mut snapshot, start, limits)?;
+    }
     snapshot.stacks.name(binary);
     Ok(snapshot)
 }
@@ -278,6 +281,7 @@ impl Scan<'_> {
             is_system,
             locked_to_thread: locked,
             objects: Objects::default(),
+            used_stack: (stopped.sp, goroutine.stack.1),
         });
     }
 }

@@ -219,6 +219,8 @@ impl Observed<'_> {
             lifetimes: &counts.lifetimes,
             survival,
             living: self.living,
+            waits: &[],
+            module: None,
         })
     }
 }

@@ -13,13 +13,15 @@ struct Case {
     unattributed: u64,
     lifetimes: Durations,
     ages_s: Vec<u64>,
+    waits: Vec<Wait>,
 }
 
 impl Case {
     fn new(created: u64, exited: u64, counts: impl IntoIterator<Item = u64>) -> Case {
         let counts = counts.into_iter().collect();
         let (lifetimes, ages_s) = (Durations::default(), Vec::new());
-        Case { created, exited, counts, first_s: 0, last_s: 30, unattributed: 0, lifetimes, ages_s }
+        let waits = Vec::new();
+        Case { created, exited, counts, first_s: 0, last_s: 30, unattributed: 0, lifetimes, ages_s, waits }
     }
 
     fn lifetimes(mut self, n: u64, ns: u64) -> Case {
@@ -60,6 +62,8 @@ impl Case {
             lifetimes: &self.lifetimes,
             survival: &survival,
             living: &Living { ages, least_ages: Vec::new(), oldest },
+            waits: &self.waits,
+            module: None,
         })
     }
 }

@@ -180,7 +180,7 @@ fn owner(function: &str, module: Option<&str>) -> Owner {
 
 /// Where a reviewer would look: the innermost call in the program's own code; without one, in a dependency's, else the
 /// outermost there is.
-fn place<'wait>(wait: &'wait Wait, module: Option<&str>) -> Option<&'wait Frame> {
+pub(super) fn place<'wait>(wait: &'wait Wait, module: Option<&str>) -> Option<&'wait Frame> {
     let of = |wanted| wait.frames.iter().find(|frame| owner(&frame.function, module) == wanted);
     of(Owner::Program)
         .or_else(|| of(Owner::Dependency))
