@@ -24,6 +24,7 @@ pub mod ring;
 pub mod selftest;
 pub mod session;
 pub mod sites;
+pub mod surveys;
 pub mod survival;
 pub mod targets;
 pub mod tracker;

@@ -37,9 +37,15 @@ use crate::{
     ring::Ring,
     selftest,
     session::{self, Session, Traced, is_wanted},
+    surveys::Survey,
     targets::{self, Targets},
     tracker::{Existing, Limits, Loss, Tracker},
 };
+
+/// How often the goroutines of each process are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// For how long they are looked at when tracing ends.
+const LAST_LOOK: Duration = Duration::from_secs(3);
 
 /// Why there is no report.
 #[derive(Debug, thiserror::Error)]
@@ -112,6 +118,7 @@ pub fn trace(source: &Source, settings: &Settings, tick: &mut dyn FnMut(&Report)
         let (probes, ring) = Probes::load(ring_bytes)?;
         let ring = Ring::new(ring).map_err(system("poll the ring buffer"))?;
         let (scans, scanned) = mpsc::unbounded_channel();
+        let (surveys, surveyed) = mpsc::unbounded_channel();
         let mut pipeline = Pipeline {
             session: Session::new(probes),
             ring,
@@ -121,6 +128,8 @@ pub fn trace(source: &Source, settings: &Settings, tick: &mut dyn FnMut(&Report)
             }),
             targets: Targets::default(),
             scans,
+            surveys,
+            surveyed,
             counters: Counters::default(),
             received: 0,
             start_ns: 0,
@@ -142,6 +151,8 @@ struct Pipeline {
     tracker: Tracker,
     targets: Targets,
     scans: mpsc::UnboundedSender<Scan>,
+    surveys: mpsc::UnboundedSender<Survey>,
+    surveyed: mpsc::UnboundedReceiver<Survey>,
     counters: Counters,
     /// Goroutine records that arrived.
     received: u64,
@@ -194,6 +205,8 @@ impl Pipeline {
         }
         let progress = Progress::start(settings.duration, child_pid.is_none());
         let end = settings.duration.map(|duration| Instant::now() + duration);
+        let mut looks = interval_at(Instant::now() + LOOK_EVERY, LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut ticks = interval_at(Instant::now() + settings.interval, settings.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut status = None;
@@ -214,6 +227,8 @@ impl Pipeline {
                     }
                 }
                 () = async { match end { Some(end) => sleep_until(end).await, None => std::future::pending().await } } => break,
+                _ = looks.tick() => self.look(),
+                Some(survey) = self.surveyed.recv() => self.session.surveys.end(survey),
                 Some(scan) = scanned.recv() => self.take_scan(scan),
                 Some(end) = child_end.recv(), if child_pid.is_some() => {
                     status = Some(end.map_err(system("wait for the program"))?);
@@ -246,7 +261,27 @@ impl Pipeline {
         self.drain_all();
         self.count_losses();
         self.tracker.tick(now_ns());
+        while self.session.surveys.are_open()
+            && let Ok(Some(survey)) = tokio::time::timeout(LAST_LOOK, self.surveyed.recv()).await
+        {
+            self.session.surveys.end(survey);
+        }
+        self.session.look_again(std::time::Instant::now() + LAST_LOOK);
         Ok(Outcome { report: self.report(settings), child: status })
+    }
+
+    /// Has the goroutines of all processes looked at, beside the events that go on.
+    fn look(&mut self) {
+        let traced: Vec<_> = self.session.processes().cloned().collect();
+        let begun = traced.iter().filter_map(|traced| self.session.surveys.begin(traced)).collect::<Vec<_>>();
+        for mut survey in begun {
+            let surveys = self.surveys.clone();
+            tokio::task::spawn_blocking(move || {
+                // A process that cannot be read now was told about when it was entered, or has just ended.
+                let _ = survey.look(inspect::Limits::default());
+                let _ = surveys.send(survey);
+            });
+        }
     }
 
     /// Puts probes on everything that is wanted and runs already.

@@ -24,8 +24,10 @@ use crate::{
     kernel::{self, Attachment, Probe, Probes, Program, Scope},
     process::{self, FileId, Process},
     report,
+    surveys::Surveys,
     targets::Targets,
     tracker::{Instance, InstanceId, Tracker},
+    verdict::Wait,
 };
 
 /// Why a process or binary is not traced.
@@ -100,7 +102,7 @@ pub struct Traced {
     pub process: Process,
     target: Arc<Target>,
     /// What was added to the binary's addresses when it was mapped.
-    bias: u64,
+    pub bias: u64,
 }
 
 /// All that is traced, and the means to trace more.
@@ -114,6 +116,8 @@ pub struct Session {
     current: HashMap<u32, Arc<Traced>>,
     instances: HashMap<InstanceId, Arc<Traced>>,
     untraced: BTreeMap<u32, report::Process>,
+    /// What the goroutines of each process do.
+    pub surveys: Surveys,
     warnings: Vec<String>,
 }
 
@@ -128,6 +132,7 @@ impl Session {
             current: HashMap::new(),
             instances: HashMap::new(),
             untraced: BTreeMap::new(),
+            surveys: Surveys::default(),
             warnings: Vec::new(),
         }
     }
@@ -295,6 +300,20 @@ impl Session {
         Ok(self.probes.watch_processes()?)
     }
 
+    /// Looks at the goroutines of every process that was not looked at before the deadline, and at none twice at once.
+    pub fn look_again(&mut self, until: std::time::Instant) {
+        for traced in self.current.values() {
+            let left = until.saturating_duration_since(std::time::Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            let Some(mut survey) = self.surveys.begin(traced) else { continue };
+            // What was seen before stays, as of a process that ends in this moment.
+            let _ = survey.look(inspect::Limits { time: left, ..inspect::Limits::default() });
+            self.surveys.end(survey);
+        }
+    }
+
     /// Takes all probes off. Waits for the kernel once, not once for each probe.
     pub fn detach(&mut self) {
         let attachments = std::mem::take(&mut self.attachments);
@@ -424,6 +443,14 @@ impl report::Sources for Session {
         self.instances
             .get(&instance.id)
             .is_some_and(|traced| traced.binary().is_system(startpc.wrapping_sub(traced.bias)))
+    }
+
+    fn waits(&self, instance: &Instance, gopc: u64, startpc: u64) -> Option<&[Wait]> {
+        self.surveys.of(self.instances.get(&instance.id)?)?.waits(gopc, startpc)
+    }
+
+    fn module(&self, instance: &Instance) -> Option<&str> {
+        self.instances.get(&instance.id)?.binary().build_info().module.as_deref()
     }
 }
 

@@ -4,14 +4,14 @@ use std::time::{Duration, SystemTime};
 
 use super::{
     CountedFrame, Frame, Goroutines, Lifetime, Loss, Mode, Oldest, Overhead, Process, Report, SCHEMA,
-    Selection, Site, Summary, SurvivalPoint, Tool, WindowOf,
+    Selection, Site, Summary, SurvivalPoint, Tool, Waiting, WindowOf,
 };
 use crate::lifetimes::Durations;
 use crate::sites;
 use crate::sites::SiteId;
 use crate::survival::Survival;
 use crate::tracker::{Instance, Living, Tracker};
-use crate::verdict::{self, Facts, Trend};
+use crate::verdict::{self, Facts, Trend, Wait};
 
 /// Where a report learns what the tracker does not know: names and files behind pids and addresses.
 pub trait Sources {
@@ -24,6 +24,14 @@ pub trait Sources {
     fn entry(&self, instance: &Instance, startpc: u64) -> Option<Frame>;
     /// Whether goroutines of this entry are the runtime's own, by the rule of `runtime.isSystemGoroutine`.
     fn is_system(&self, instance: &Instance, startpc: u64) -> bool;
+    /// What the goroutines of a site do; `None` where nobody looked.
+    fn waits(&self, _instance: &Instance, _gopc: u64, _startpc: u64) -> Option<&[Wait]> {
+        None
+    }
+    /// Path of the program's main module.
+    fn module(&self, _instance: &Instance) -> Option<&str> {
+        None
+    }
 }
 
 /// The time that a report covers, and how boot time relates to the calendar.
@@ -156,6 +164,7 @@ impl Observed<'_> {
         let (counts, window) = (self.counts, self.window);
         let survival = Survival::estimate(counts.lifetimes.bins(), self.living.ages.iter().copied());
         let window_ns = self.now_ns.saturating_sub(self.instance.first_seen_ns.max(window.start_ns));
+        let waits = sources.waits(self.instance, counts.gopc, counts.startpc).filter(|_| !counts.overflow);
         let parents = counts.parents.by_count().into_iter().filter_map(|(parent, count)| {
             let frame = self.creation_site(sources, self.instance.sites().get(parent.0 as usize)?);
             Some(CountedFrame { frame, count })
@@ -179,7 +188,8 @@ impl Observed<'_> {
             lifetime: Lifetime::of(&counts.lifetimes),
             survival: survival.points().into_iter().map(SurvivalPoint::from).collect(),
             parents: parents.collect(),
-            verdict: self.judge(&survival, window_ns),
+            verdict: self.judge(&survival, window_ns, waits.unwrap_or_default(), sources.module(self.instance)),
+            waiting: waits.map(|waits| waits.iter().take(MOST_WAITS).map(Waiting::from).collect()),
             peak_live: counts.peak,
             created_per_s: (window_ns > 0).then(|| rounded(counts.created as f64 * 1e9 / window_ns as f64)),
             first_created: counts.first_created_ns.map(|time| window.calendar(time)),
@@ -200,7 +210,13 @@ impl Observed<'_> {
         sources.creation_site(self.instance, counts.gopc).unwrap_or_else(|| unnamed(counts.gopc))
     }
 
-    fn judge(&self, survival: &Survival, window_ns: u64) -> verdict::Verdict {
+    fn judge(
+        &self,
+        survival: &Survival,
+        window_ns: u64,
+        waits: &[Wait],
+        module: Option<&str>,
+    ) -> verdict::Verdict {
         let (counts, instance) = (self.counts, self.instance);
         let series = instance.series_of(self.id, self.tracker.timeline(), self.now_ns);
         verdict::judge(&Facts {
@@ -219,9 +235,23 @@ impl Observed<'_> {
             lifetimes: &counts.lifetimes,
             survival,
             living: self.living,
-            waits: &[],
-            module: None,
+            waits,
+            module,
         })
+    }
+}
+
+/// Different waits of one site that a report shows, those of most goroutines first.
+const MOST_WAITS: usize = 16;
+
+impl From<&Wait> for Waiting {
+    fn from(wait: &Wait) -> Waiting {
+        Waiting {
+            reason: wait.reason.clone(),
+            count: wait.count,
+            at: wait.frames.clone(),
+            goids: wait.goids.clone(),
+        }
     }
 }
 
