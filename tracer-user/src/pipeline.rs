@@ -258,15 +258,16 @@ impl Pipeline {
         while let Ok(scan) = scanned.try_recv() {
             self.take_scan(scan);
         }
-        self.drain_all();
-        self.count_losses();
-        self.tracker.tick(now_ns());
         while self.session.surveys.are_open()
             && let Ok(Some(survey)) = tokio::time::timeout(LAST_LOOK, self.surveyed.recv()).await
         {
             self.session.surveys.end(survey);
         }
         self.session.look_again(std::time::Instant::now() + LAST_LOOK);
+        // Last, so that who was seen has been counted.
+        self.drain_all();
+        self.count_losses();
+        self.tracker.tick(now_ns());
         Ok(Outcome { report: self.report(settings), child: status })
     }
 

@@ -375,8 +375,11 @@ pub struct Waiting {
     pub reason: String,
     /// How many.
     pub count: u64,
-    /// Where.
+    /// Where: the calls they are in, innermost first, from where the runtime begins to wait for them.
     pub at: Vec<Frame>,
     /// At most 10 examples.
     pub goids: Vec<u64>,
+    /// Additive: the one of `at` that a reader wants to see, in the program's own code where it is there.
+    #[serde(default)]
+    pub place: Option<Frame>,
 }

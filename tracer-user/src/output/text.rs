@@ -137,8 +137,8 @@ impl Page<'_> {
         }
         self.parts(out, &facts)?;
         let waiting = site.waiting.iter().flatten().map(|waiting| {
-            let at = waiting.at.first().map(|frame| format!(" at {}", place(frame))).unwrap_or_default();
-            let all = if waiting.count == site.live { "all of them".into() } else { count(waiting.count) };
+            let at = waiting.place.as_ref().map(|frame| format!(" at {}", place(frame))).unwrap_or_default();
+            let all = if waiting.count >= site.live { "all of them".into() } else { count(waiting.count) };
             format!("{}{at} ({all})", clean(&waiting.reason))
         });
         self.list(out, "waits for", waiting)?;

@@ -165,6 +165,7 @@ impl Observed<'_> {
         let survival = Survival::estimate(counts.lifetimes.bins(), self.living.ages.iter().copied());
         let window_ns = self.now_ns.saturating_sub(self.instance.first_seen_ns.max(window.start_ns));
         let waits = sources.waits(self.instance, counts.gopc, counts.startpc).filter(|_| !counts.overflow);
+        let module = sources.module(self.instance);
         let parents = counts.parents.by_count().into_iter().filter_map(|(parent, count)| {
             let frame = self.creation_site(sources, self.instance.sites().get(parent.0 as usize)?);
             Some(CountedFrame { frame, count })
@@ -188,8 +189,9 @@ impl Observed<'_> {
             lifetime: Lifetime::of(&counts.lifetimes),
             survival: survival.points().into_iter().map(SurvivalPoint::from).collect(),
             parents: parents.collect(),
-            verdict: self.judge(&survival, window_ns, waits.unwrap_or_default(), sources.module(self.instance)),
-            waiting: waits.map(|waits| waits.iter().take(MOST_WAITS).map(Waiting::from).collect()),
+            verdict: self.judge(&survival, window_ns, waits.unwrap_or_default(), module),
+            waiting: waits
+                .map(|waits| waits.iter().take(MOST_WAITS).map(|wait| waiting(wait, module)).collect()),
             peak_live: counts.peak,
             created_per_s: (window_ns > 0).then(|| rounded(counts.created as f64 * 1e9 / window_ns as f64)),
             first_created: counts.first_created_ns.map(|time| window.calendar(time)),
@@ -244,14 +246,18 @@ impl Observed<'_> {
 /// Different waits of one site that a report shows, those of most goroutines first.
 const MOST_WAITS: usize = 16;
 
-impl From<&Wait> for Waiting {
-    fn from(wait: &Wait) -> Waiting {
-        Waiting {
-            reason: wait.reason.clone(),
-            count: wait.count,
-            at: wait.frames.clone(),
-            goids: wait.goids.clone(),
-        }
+/// Calls of a stack that a report shows.
+const MOST_CALLS: usize = 64;
+
+fn waiting(wait: &Wait, module: Option<&str>) -> Waiting {
+    let is_runtime = |frame: &Frame| frame.function.starts_with("runtime.");
+    let first = wait.frames.iter().position(|frame| !is_runtime(frame)).unwrap_or(0);
+    Waiting {
+        reason: wait.reason.clone(),
+        count: wait.count,
+        at: wait.frames.iter().skip(first).take(MOST_CALLS).cloned().collect(),
+        goids: wait.goids.clone(),
+        place: verdict::cause::place(wait, module).cloned(),
     }
 }
 

@@ -197,10 +197,14 @@ pub fn judge(facts: &Facts) -> Verdict {
 fn not_moved(facts: &Facts) -> Option<Evidence> {
     let stills = || facts.waits.iter().filter_map(|wait| wait.still);
     let n: u64 = stills().map(|still| still.count).sum();
-    let at_least = stills().map(|still| still.at_least_ns).min()?;
+    let longest = duration(stills().map(|still| still.longest_ns).max()?);
     let of = count(facts.live.max(n));
-    let text = format!("{} of {of} have not moved between scans, for at least {}", count(n), duration(at_least));
-    (n > 1).then(|| Evidence::new("still", text))
+    let text = match n {
+        0 => return None,
+        1 => format!("1 of {of} was at the same place in every scan, for {longest} by now"),
+        n => format!("{} of {of} were at the same place in every scan, the first for {longest} by now", count(n)),
+    };
+    Some(Evidence::new("still", text))
 }
 
 /// Nothing is wrong, or too little was seen.

@@ -9,6 +9,9 @@ use crate::go::Binary;
 use crate::inspect::{self, Blocked, Direction, Snapshot, StackId, WaitObject};
 use crate::report::Frame;
 
+/// Who has been seen at the same place for less than this may have come there by chance.
+const STILL_NS: u64 = 1_000_000_000;
+
 /// Return address of the `go` statement and entry of the function, as link-time addresses.
 pub type SiteKey = (u64, u64);
 
@@ -51,10 +54,10 @@ pub fn by_site(
             wait.goids.push(goroutine.goid);
         }
         let still_ns = sightings.still_ns(goroutine.goid, now_ns);
-        if still_ns > 0 {
-            let still = wait.still.get_or_insert(Still { count: 0, at_least_ns: still_ns });
+        if still_ns >= STILL_NS {
+            let still = wait.still.get_or_insert(Still { count: 0, longest_ns: 0 });
             still.count += 1;
-            still.at_least_ns = still.at_least_ns.min(still_ns);
+            still.longest_ns = still.longest_ns.max(still_ns);
         }
         if wait.cycle.is_none()
             && let Some(others) = cycles.get(&index)

@@ -23,19 +23,19 @@ pub struct Wait {
     pub channels: Option<Vec<Channel>>,
     /// What they wait for came from a call of `Done` on a context, right before.
     pub asked_done: bool,
-    /// How many of them were seen at this very place before, and the shortest time between, in ns.
+    /// How many of them were seen at this very place before.
     pub still: Option<Still>,
     /// They and others wait for each other; where the others are blocked.
     pub cycle: Option<Vec<Frame>>,
 }
 
-/// Goroutines that have not moved between scans.
+/// Goroutines that have not moved between scans a second or more apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Still {
     /// How many.
     pub count: u64,
-    /// Each for at least this long, in ns.
-    pub at_least_ns: u64,
+    /// The one that has been there longest: for at least this long, in ns.
+    pub longest_ns: u64,
 }
 
 /// A channel that somebody waits on.

@@ -51,12 +51,13 @@ pub(super) fn of(cause: Cause, wait: &Wait, module: Option<&str>) -> String {
             "the places of the semaphore wanted at {at} are taken and not given back: release with defer right after acquiring"
         ),
         Cause::Cycle => {
-            let others = wait.cycle.as_deref().unwrap_or_default();
-            let others: Vec<String> = others.iter().take(3).map(position).collect();
-            let others = if others.is_empty() { at.clone() } else { others.join(", ") };
-            format!(
-                "goroutines blocked at {at} and at {others} wait for each other: take locks in the same order everywhere, and do not send while another waits to send"
-            )
+            let others = wait.cycle.iter().flatten().map(position).filter(|other| *other != at);
+            let places: Vec<String> = std::iter::once(at.clone()).chain(others).collect();
+            let what = match wait.plain_reason().starts_with("chan") {
+                true => "let one side send first, or give a channel a buffer",
+                false => "take locks in the same order everywhere",
+            };
+            format!("goroutines blocked at {} wait for each other: {what}", places.join(" and at "))
         }
         Cause::Timer => format!(
             "the wait for a timer at {at} goes on for ever: add a case for ctx.Done(), cancel it when the work ends, and Stop the timer"

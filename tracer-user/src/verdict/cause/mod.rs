@@ -178,10 +178,18 @@ fn owner(function: &str, module: Option<&str>) -> Owner {
     }
 }
 
+/// Go code that cgo has made to call a C function.
+fn is_generated(frame: &Frame) -> bool {
+    frame.function.contains("._Cfunc_") || frame.file.as_deref().is_some_and(|file| file.ends_with("_cgo_gotypes.go"))
+}
+
 /// Where a reviewer would look: the innermost call in the program's own code; without one, in a dependency's, else the
 /// outermost there is.
-pub(super) fn place<'wait>(wait: &'wait Wait, module: Option<&str>) -> Option<&'wait Frame> {
-    let of = |wanted| wait.frames.iter().find(|frame| owner(&frame.function, module) == wanted);
+pub fn place<'wait>(wait: &'wait Wait, module: Option<&str>) -> Option<&'wait Frame> {
+    let of = |wanted| {
+        let is_it = |frame: &&Frame| owner(&frame.function, module) == wanted && !is_generated(frame);
+        wait.frames.iter().find(is_it)
+    };
     of(Owner::Program)
         .or_else(|| of(Owner::Dependency))
         .or_else(|| wait.frames.iter().rev().find(|frame| owner(&frame.function, module) != Owner::Runtime))
