@@ -68,7 +68,11 @@ fn build() -> PathBuf {
         go.env("GOTOOLCHAIN", toolchain);
     }
     let output = go.env("CGO_ENABLED", "1").output().expect("cannot run go: `cargo xtask test` installs it");
-    assert!(output.status.success(), "cannot compile the corpus: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "cannot compile the corpus: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     binary
 }
 
@@ -170,7 +174,8 @@ impl Outcome {
             for (site, explained) in sites.iter().zip(&mut explained) {
                 let is_of = match &case.within {
                     Some(function) => site.function.starts_with(function) && site.live > 0,
-                    None => site.is_at(marks.get(&case.name).unwrap_or_else(|| panic!("no mark of {}", case.name))),
+                    None => site
+                        .is_at(marks.get(&case.name).unwrap_or_else(|| panic!("no mark of {}", case.name))),
                 };
                 let also = case.also.as_ref().is_some_and(|function| site.function.starts_with(function));
                 *explained |= is_of || also;
@@ -180,7 +185,9 @@ impl Outcome {
             }
             self.leak(case, &said);
         }
-        for (site, _) in sites.iter().zip(&explained).filter(|(site, explained)| site.is_alarm() && !**explained) {
+        for (site, _) in
+            sites.iter().zip(&explained).filter(|(site, explained)| site.is_alarm() && !**explained)
+        {
             self.wrong.push(format!("not a leak: {} is {} {}", site.place(), LEVELS[site.level], site.cause));
         }
     }

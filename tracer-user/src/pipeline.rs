@@ -31,21 +31,16 @@ use crate::{
     inspect,
     kernel::{self, Counters, Probes, Scope},
     launch::{self, Launch},
+    look::{Look, MOST_TIME},
     process::{self, boot_time},
     progress::Progress,
     report::{self, Report, Selection},
     ring::Ring,
     selftest,
     session::{self, Session, Traced, is_wanted},
-    surveys::Survey,
     targets::{self, Targets},
     tracker::{Existing, Limits, Loss, Tracker},
 };
-
-/// How often the goroutines of each process are looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// For how long they are looked at when tracing ends.
-const LAST_LOOK: Duration = Duration::from_secs(3);
 
 /// Why there is no report.
 #[derive(Debug, thiserror::Error)]
@@ -118,7 +113,6 @@ pub fn trace(source: &Source, settings: &Settings, tick: &mut dyn FnMut(&Report)
         let (probes, ring) = Probes::load(ring_bytes)?;
         let ring = Ring::new(ring).map_err(system("poll the ring buffer"))?;
         let (scans, scanned) = mpsc::unbounded_channel();
-        let (surveys, surveyed) = mpsc::unbounded_channel();
         let mut pipeline = Pipeline {
             session: Session::new(probes),
             ring,
@@ -128,14 +122,13 @@ pub fn trace(source: &Source, settings: &Settings, tick: &mut dyn FnMut(&Report)
             }),
             targets: Targets::default(),
             scans,
-            surveys,
-            surveyed,
             counters: Counters::default(),
             received: 0,
             start_ns: 0,
             start_cpu: Duration::ZERO,
             calibration: None,
             ns_per_hit: None,
+            looking: 0,
             lifecycle: Vec::new(),
         };
         let outcome = pipeline.run(source, settings, scanned, tick).await;
@@ -144,6 +137,9 @@ pub fn trace(source: &Source, settings: &Settings, tick: &mut dyn FnMut(&Report)
     })
 }
 
+/// How often the runtime's own list is compared with what the probes have seen.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(60);
+
 /// The stages and what flows between them.
 struct Pipeline {
     session: Session,
@@ -151,8 +147,6 @@ struct Pipeline {
     tracker: Tracker,
     targets: Targets,
     scans: mpsc::UnboundedSender<Scan>,
-    surveys: mpsc::UnboundedSender<Survey>,
-    surveyed: mpsc::UnboundedReceiver<Survey>,
     counters: Counters,
     /// Goroutine records that arrived.
     received: u64,
@@ -161,6 +155,8 @@ struct Pipeline {
     calibration: Option<JoinHandle<Option<f64>>>,
     /// What a hit costs a target, once that is measured.
     ns_per_hit: Option<f64>,
+    /// Processes that are being looked at, or wait for it.
+    looking: usize,
     /// Process events of the current batch: looked after when the ring is empty.
     lifecycle: Vec<Event>,
 }
@@ -168,7 +164,17 @@ struct Pipeline {
 /// The goroutines that a process had when somebody looked.
 struct Scan {
     traced: Arc<Traced>,
-    found: Result<inspect::Goroutines, inspect::WalkError>,
+    purpose: Purpose,
+    found: Result<Look, inspect::WalkError>,
+}
+
+/// What a look at a process is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// Its goroutines existed before its probes.
+    Adopt,
+    /// What the probes have seen is compared with what there is.
+    Reconcile,
 }
 
 impl Pipeline {
@@ -205,10 +211,10 @@ impl Pipeline {
         }
         let progress = Progress::start(settings.duration, child_pid.is_none());
         let end = settings.duration.map(|duration| Instant::now() + duration);
-        let mut looks = interval_at(Instant::now() + LOOK_EVERY, LOOK_EVERY);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut ticks = interval_at(Instant::now() + settings.interval, settings.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut looks = interval_at(Instant::now() + BETWEEN_LOOKS, BETWEEN_LOOKS);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut status = None;
         let mut more = false;
         loop {
@@ -226,9 +232,8 @@ impl Pipeline {
                         break;
                     }
                 }
+                _ = looks.tick(), if self.looking == 0 => self.look_at_all(),
                 () = async { match end { Some(end) => sleep_until(end).await, None => std::future::pending().await } } => break,
-                _ = looks.tick() => self.look(),
-                Some(survey) = self.surveyed.recv() => self.session.surveys.end(survey),
                 Some(scan) = scanned.recv() => self.take_scan(scan),
                 Some(end) = child_end.recv(), if child_pid.is_some() => {
                     status = Some(end.map_err(system("wait for the program"))?);
@@ -258,31 +263,12 @@ impl Pipeline {
         while let Ok(scan) = scanned.try_recv() {
             self.take_scan(scan);
         }
-        while self.session.surveys.are_open()
-            && let Ok(Some(survey)) = tokio::time::timeout(LAST_LOOK, self.surveyed.recv()).await
-        {
-            self.session.surveys.end(survey);
-        }
-        self.session.look_again(std::time::Instant::now() + LAST_LOOK);
-        // Last, so that who was seen has been counted.
+        self.drain_all();
+        self.last_look(&mut scanned).await;
         self.drain_all();
         self.count_losses();
         self.tracker.tick(now_ns());
         Ok(Outcome { report: self.report(settings), child: status })
-    }
-
-    /// Has the goroutines of all processes looked at, beside the events that go on.
-    fn look(&mut self) {
-        let traced: Vec<_> = self.session.processes().cloned().collect();
-        let begun = traced.iter().filter_map(|traced| self.session.surveys.begin(traced)).collect::<Vec<_>>();
-        for mut survey in begun {
-            let surveys = self.surveys.clone();
-            tokio::task::spawn_blocking(move || {
-                // A process that cannot be read now was told about when it was entered, or has just ended.
-                let _ = survey.look(inspect::Limits::default());
-                let _ = surveys.send(survey);
-            });
-        }
     }
 
     /// Puts probes on everything that is wanted and runs already.
@@ -358,42 +344,109 @@ impl Pipeline {
     }
 
     fn started(&mut self, traced: &Arc<Traced>, existed: bool) {
-        let pid = traced.process.pid;
+        let pid = traced.subject.process.pid;
         self.tracker.process_started(pid, traced.start_ns(), existed, now_ns());
         self.session.bind(&mut self.tracker);
         if existed {
             self.tracker.begin_scan(pid, now_ns());
             let (scans, traced) = (self.scans.clone(), traced.clone());
             tokio::task::spawn_blocking(move || {
-                let found = traced.goroutines();
+                let found = Look::at(&traced.subject, None, std::time::Instant::now() + MOST_TIME);
                 // Nobody listens any more when the run is over.
-                let _ = scans.send(Scan { traced, found });
+                let _ = scans.send(Scan { traced, purpose: Purpose::Adopt, found });
             });
         }
     }
 
     fn take_scan(&mut self, scan: Scan) {
-        let pid = scan.traced.process.pid;
+        let pid = scan.traced.subject.process.pid;
+        self.looking -= usize::from(scan.purpose == Purpose::Reconcile);
         if self.session.current(pid).is_none_or(|current| !Arc::ptr_eq(current, &scan.traced)) {
             // Another image or another process by now.
             return;
         }
         match scan.found {
-            Ok(goroutines) => {
+            Ok(look) => {
                 self.drain_all();
-                let existing = goroutines.live.iter().map(|goroutine| Existing {
+                let bias = scan.traced.subject.bias;
+                let code = |address: u64| if address == 0 { 0 } else { address.wrapping_add(bias) };
+                let snapshot = &look.snapshot;
+                // What the runtime makes for threads of C comes and goes without a probe's notice.
+                let created = snapshot.goroutines.iter().filter(|goroutine| goroutine.gopc != 0);
+                let existing = created.map(|goroutine| Existing {
                     goid: goroutine.goid,
                     parent: goroutine.parent.unwrap_or(0),
-                    gopc: goroutine.gopc,
-                    startpc: goroutine.startpc,
+                    gopc: code(goroutine.gopc),
+                    startpc: code(goroutine.startpc),
                 });
-                self.tracker.adopt(pid, existing, now_ns());
+                // A list that is not whole says nothing of those that are not on it.
+                if scan.purpose == Purpose::Reconcile && snapshot.cut_short.is_none() {
+                    self.tracker.reconcile(pid, existing, now_ns());
+                } else {
+                    self.tracker.adopt(pid, existing, now_ns());
+                }
+                if snapshot.cut_short.is_some() {
+                    let (found, listed) = (snapshot.goroutines.len(), snapshot.listed);
+                    self.session.warn(format!(
+                        "process {pid} has too many goroutines to look at all of them in {} s: {found} of the {listed} that its runtime keeps",
+                        MOST_TIME.as_secs()
+                    ));
+                }
+                if let Some(id) = self.tracker.current_instance(pid) {
+                    self.session.bind(&mut self.tracker);
+                    self.session.looked(id, look);
+                }
             }
             Err(error) => {
-                self.session.warn(format!("goroutines from before tracing are not shown: {error}"));
-                self.print_warnings();
+                let what = match scan.purpose {
+                    Purpose::Adopt => "goroutines from before tracing are not shown",
+                    Purpose::Reconcile => "what goroutines wait for is not shown",
+                };
+                self.session.warn(format!("{what}: {error}"));
             }
         }
+        self.print_warnings();
+    }
+
+    /// Looks at all processes, one after the other, on a thread of its own.
+    fn look_at_all(&mut self) {
+        let mut jobs = Vec::new();
+        let processes: Vec<_> = self.session.processes().cloned().collect();
+        for traced in processes {
+            let pid = traced.subject.process.pid;
+            self.tracker.begin_scan(pid, now_ns());
+            let first = self.tracker.current_instance(pid).and_then(|id| self.session.first_places(id));
+            jobs.push((traced, first));
+        }
+        self.looking += jobs.len();
+        let scans = self.scans.clone();
+        tokio::task::spawn_blocking(move || {
+            let deadline = std::time::Instant::now() + MOST_TIME;
+            for (traced, first) in jobs {
+                let found = Look::settled(&traced.subject, first.as_deref(), deadline);
+                if scans.send(Scan { traced, purpose: Purpose::Reconcile, found }).is_err() {
+                    break;
+                }
+            }
+        });
+    }
+
+    /// The last look, at the end of the window; the ring is read meanwhile.
+    async fn last_look(&mut self, scanned: &mut mpsc::UnboundedReceiver<Scan>) {
+        self.look_at_all();
+        let deadline = Instant::now() + 2 * MOST_TIME;
+        while self.looking > 0 {
+            tokio::select! {
+                Some(scan) = scanned.recv() => self.take_scan(scan),
+                ready = self.ring.ready() => ready,
+                () = sleep_until(deadline) => {
+                    self.session.warn("looking at the processes takes too long: what goroutines wait for is not shown for all".into());
+                    break;
+                }
+            }
+            self.drain_all();
+        }
+        self.print_warnings();
     }
 
     /// One line once probes are live; scripts wait for it.

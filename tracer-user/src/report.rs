@@ -179,10 +179,30 @@ pub struct Process {
     /// Additive: when it ended, RFC 3339 in UTC; counts are of that moment.
     #[serde(default)]
     pub ended: Option<String>,
+    /// Additive: the last scan of its goroutines; `null` where there was none.
+    #[serde(default)]
+    pub scan: Option<Scan>,
     /// Totals.
     pub goroutines: Goroutines,
     /// Its sites, in the order asked for.
     pub sites: Vec<Site>,
+}
+
+/// A scan of a process's goroutines, read from its memory while it ran on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scan {
+    /// How long it took.
+    pub took_ns: u64,
+    /// Goroutines that live, the runtime's own included.
+    pub found: u64,
+    /// Goroutines that the runtime keeps, dead ones included.
+    pub listed: u64,
+    /// Listed ones that could not be read.
+    pub unreadable: u64,
+    /// Stacks that changed while they were read, each time.
+    pub torn: u64,
+    /// It took too long: there are more goroutines than were found, and `waiting` counts too few.
+    pub cut_short: bool,
 }
 
 /// What a Go build says about itself.
@@ -252,6 +272,17 @@ pub struct Frame {
     pub file: Option<String>,
     /// Line.
     pub line: Option<u32>,
+}
+
+impl From<&crate::go::Frame> for Frame {
+    fn from(frame: &crate::go::Frame) -> Frame {
+        let known = frame.line > 0;
+        Frame {
+            function: frame.function.clone(),
+            file: known.then(|| frame.file.clone()),
+            line: known.then_some(frame.line),
+        }
+    }
 }
 
 /// A frame and how many goroutines it concerns.
@@ -375,11 +406,11 @@ pub struct Waiting {
     pub reason: String,
     /// How many.
     pub count: u64,
-    /// Where: the calls they are in, innermost first, from where the runtime begins to wait for them.
+    /// Where.
     pub at: Vec<Frame>,
     /// At most 10 examples.
     pub goids: Vec<u64>,
-    /// Additive: the one of `at` that a reader wants to see, in the program's own code where it is there.
+    /// Additive: how many of them were blocked at the same place in the first scan; `null` where there was none.
     #[serde(default)]
-    pub place: Option<Frame>,
+    pub unmoved: Option<u64>,
 }

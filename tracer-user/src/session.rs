@@ -9,7 +9,6 @@ use std::{
     num::NonZeroU32,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, SystemTime},
 };
 
 use tracer_ebpf::Cookie;
@@ -20,11 +19,12 @@ use crate::{
         plan::{Cost, Kernel, PlanError, Purpose},
         probe_sites::{self, Placement},
     },
-    inspect,
+    inspect::{self, Places, SiteWaits},
     kernel::{self, Attachment, Probe, Probes, Program, Scope},
+    look::Look,
     process::{self, FileId, Process},
     report,
-    surveys::Surveys,
+    subject::{Subject, load_bias},
     targets::Targets,
     tracker::{Instance, InstanceId, Tracker},
     verdict::Wait,
@@ -90,7 +90,7 @@ impl Error {
 /// A Go binary and where its probes go.
 pub struct Target {
     /// The binary.
-    pub binary: Binary,
+    pub binary: Arc<Binary>,
     file: File,
     id: FileId,
     probes: Vec<Probe>,
@@ -98,11 +98,8 @@ pub struct Target {
 
 /// A process that is traced.
 pub struct Traced {
-    /// As it was when tracing began.
-    pub process: Process,
-    target: Arc<Target>,
-    /// What was added to the binary's addresses when it was mapped.
-    pub bias: u64,
+    /// The process as it was when tracing began.
+    pub subject: Subject,
 }
 
 /// All that is traced, and the means to trace more.
@@ -115,9 +112,9 @@ pub struct Session {
     /// The current process of each pid.
     current: HashMap<u32, Arc<Traced>>,
     instances: HashMap<InstanceId, Arc<Traced>>,
+    /// The first look at each, and the last.
+    looks: HashMap<InstanceId, (Arc<Places>, Option<Look>)>,
     untraced: BTreeMap<u32, report::Process>,
-    /// What the goroutines of each process do.
-    pub surveys: Surveys,
     warnings: Vec<String>,
 }
 
@@ -131,8 +128,8 @@ impl Session {
             attachments: BTreeMap::new(),
             current: HashMap::new(),
             instances: HashMap::new(),
+            looks: HashMap::new(),
             untraced: BTreeMap::new(),
-            surveys: Surveys::default(),
             warnings: Vec::new(),
         }
     }
@@ -172,7 +169,7 @@ impl Session {
             ));
         }
         let probes = probes_at(&binary, &sites);
-        Ok(Target { binary, file, id, probes })
+        Ok(Target { binary: Arc::new(binary), file, id, probes })
     }
 
     /// Puts the probes of a binary in place, unless they already are.
@@ -194,16 +191,15 @@ impl Session {
         let (process, file) = Process::open(pid)?;
         let path = process.exe.clone();
         let target = self.target(file, &path)?;
-        let bias = bias(pid, &target)?;
-        verify(pid, &target.binary, bias)?;
+        let subject = Subject::new(process, target.binary.clone(), target.id)?;
         self.attach(&target, scope)?;
-        Ok(self.know(process, target, bias))
+        Ok(self.know(subject))
     }
 
     /// Takes note of a process of a binary that has its probes.
-    fn know(&mut self, process: Process, target: Arc<Target>, bias: u64) -> Arc<Traced> {
-        let pid = process.pid;
-        let traced = Arc::new(Traced { process, target, bias });
+    fn know(&mut self, subject: Subject) -> Arc<Traced> {
+        let pid = subject.process.pid;
+        let traced = Arc::new(Traced { subject });
         self.untraced.remove(&pid);
         self.current.insert(pid, traced.clone());
         traced
@@ -213,8 +209,8 @@ impl Session {
     pub fn recognise(&mut self, pid: u32) -> Option<Arc<Traced>> {
         let (process, file) = Process::open(pid).ok()?;
         let target = self.targets.get(&FileId::of(&file).ok()?)?.clone()?;
-        let bias = bias(pid, &target).ok()?;
-        Some(self.know(process, target, bias))
+        let bias = load_bias(pid, &target.binary, target.id).ok()?;
+        Some(self.know(Subject { process, binary: target.binary.clone(), bias }))
     }
 
     /// Whether a file is known to be no Go program.
@@ -234,7 +230,9 @@ impl Session {
 
     /// A process executes another image, or ended: what was known of its pid is history.
     pub fn forget(&mut self, pid: u32) {
-        self.current.remove(&pid);
+        let Some(ended) = self.current.remove(&pid) else { return };
+        let (instances, looks) = (&self.instances, &mut self.looks);
+        looks.retain(|id, _| instances.get(id).is_none_or(|traced| !Arc::ptr_eq(traced, &ended)));
     }
 
     /// Gives names to the instances that the tracker has seen appear.
@@ -245,6 +243,22 @@ impl Session {
                 self.instances.insert(id, traced);
             }
         }
+    }
+
+    /// The goroutines of an instance were looked at. The look before is forgotten, but for where they were at first.
+    pub fn looked(&mut self, id: InstanceId, look: Look) {
+        let (_, last) = self.looks.entry(id).or_insert_with(|| (look.places.clone(), None));
+        *last = Some(look);
+    }
+
+    /// Where the goroutines of an instance were when they were first looked at.
+    pub fn first_places(&self, id: InstanceId) -> Option<Arc<Places>> {
+        self.looks.get(&id).map(|(first, _)| first.clone())
+    }
+
+    /// The last look at an instance.
+    pub fn last_look(&self, id: InstanceId) -> Option<&Look> {
+        self.looks.get(&id)?.1.as_ref()
     }
 
     /// Remembers for the report that a process is not traced, and why.
@@ -300,59 +314,11 @@ impl Session {
         Ok(self.probes.watch_processes()?)
     }
 
-    /// Looks at the goroutines of every process that was not looked at before the deadline, and at none twice at once.
-    pub fn look_again(&mut self, until: std::time::Instant) {
-        for traced in self.current.values() {
-            let left = until.saturating_duration_since(std::time::Instant::now());
-            if left.is_zero() {
-                return;
-            }
-            let Some(mut survey) = self.surveys.begin(traced) else { continue };
-            // What was seen before stays, as of a process that ends in this moment.
-            let _ = survey.look(inspect::Limits { time: left, ..inspect::Limits::default() });
-            self.surveys.end(survey);
-        }
-    }
-
     /// Takes all probes off. Waits for the kernel once, not once for each probe.
     pub fn detach(&mut self) {
         let attachments = std::mem::take(&mut self.attachments);
         kernel::detach_all(attachments.into_values());
     }
-}
-
-/// What was added to the binary's addresses when it was mapped into a process.
-fn bias(pid: u32, target: &Target) -> Result<u64, Error> {
-    process::mappings(pid, target.id)?
-        .iter()
-        .find_map(|mapping| target.binary.image().load_bias(mapping.start, mapping.file_offset))
-        .ok_or(Error::NotMapped(pid))
-}
-
-/// How much of a process's list of goroutines is looked at before its layout is trusted.
-const SAMPLE: inspect::Limits = inspect::Limits { listed: 4096, time: Duration::from_millis(200) };
-
-/// How often a look that does not fit is repeated: the process runs on meanwhile, and a goroutine that is just being
-/// made shows what is left of the one before.
-const LOOKS: usize = 5;
-
-/// Checks the layout against the process's memory. Where the list of goroutines cannot be found in the binary, the
-/// first events are checked instead.
-fn verify(pid: u32, binary: &Binary, bias: u64) -> Result<(), Error> {
-    let memory = inspect::ProcessMemory::new(pid as i32);
-    let mut outcome = Ok(());
-    for _ in 0..LOOKS {
-        let goroutines = match inspect::walk(&memory, binary, bias, SAMPLE) {
-            Ok(goroutines) => goroutines,
-            Err(inspect::WalkError::Binary(_)) => return Ok(()),
-            Err(inspect::WalkError::Memory(error)) => return Err(error.into()),
-        };
-        outcome = inspect::verify(&goroutines, binary, bias);
-        if outcome.is_ok() {
-            break;
-        }
-    }
-    outcome.map_err(|mismatch| Error::Unverified { pid, mismatch })
 }
 
 /// Where and how the kernel is to put each planned site.
@@ -389,77 +355,70 @@ pub fn running_kernel() -> Kernel {
 impl Traced {
     /// The process's binary.
     pub fn binary(&self) -> &Binary {
-        &self.target.binary
-    }
-
-    /// The goroutines that the process has now, as far as they can be read. Takes about a second for a million.
-    pub fn goroutines(&self) -> Result<inspect::Goroutines, inspect::WalkError> {
-        inspect::walk(
-            &inspect::ProcessMemory::new(self.process.pid as i32),
-            self.binary(),
-            self.bias,
-            inspect::Limits::default(),
-        )
+        &self.subject.binary
     }
 
     /// When the process started, on the boot-time clock in ns, as precise as the kernel's ticks.
     pub fn start_ns(&self) -> u64 {
-        self.process.start_ticks.saturating_mul(1_000_000_000 / procfs::ticks_per_second().max(1))
+        self.subject.process.start_ticks.saturating_mul(1_000_000_000 / procfs::ticks_per_second().max(1))
     }
 }
 
 impl report::Sources for Session {
     fn process(&self, instance: &Instance) -> report::Process {
         let Some(traced) = self.instances.get(&instance.id) else { return report::Process::default() };
-        let binary = traced.binary();
-        let info = binary.build_info();
         report::Process {
-            start_time: Some(rfc3339(traced.process.start_time)),
-            exe: Some(traced.process.exe.to_string_lossy().into_owned()),
-            command: Some(traced.process.command.clone()),
-            build_id: binary.build_id().map(str::to_owned),
-            go: Some(report::Go {
-                version: Some(info.version_text.clone()),
-                module: info.module.clone(),
-                module_version: info.module_version.clone(),
-                revision: info.setting("vcs.revision").map(str::to_owned),
-                stripped: Some(binary.is_stripped()),
-            }),
-            ..report::Process::default()
+            scan: self.last_look(instance.id).map(Look::summary),
+            ..traced.subject.describe()
         }
     }
 
-    fn creation_site(&self, instance: &Instance, gopc: u64) -> Option<report::Frame> {
+    fn waiting(
+        &self,
+        instance: &Instance,
+        gopc: u64,
+        startpc: u64,
+    ) -> Option<(Vec<report::Waiting>, u64)> {
         let traced = self.instances.get(&instance.id)?;
-        traced.binary().go_statement(gopc.wrapping_sub(traced.bias)).map(frame)
+        let look = self.last_look(instance.id)?;
+        let code = |address: u64| if address == 0 { 0 } else { address.wrapping_sub(traced.subject.bias) };
+        let none = SiteWaits::default();
+        let site = look.waits.get(&(code(gopc), code(startpc))).unwrap_or(&none);
+        Some((look.waiting(site, traced.binary()), site.stack_bytes))
     }
 
-    fn entry(&self, instance: &Instance, startpc: u64) -> Option<report::Frame> {
-        let traced = self.instances.get(&instance.id)?;
-        traced.binary().entry_function(startpc.wrapping_sub(traced.bias)).map(frame)
-    }
-
-    fn is_system(&self, instance: &Instance, startpc: u64) -> bool {
-        self.instances
-            .get(&instance.id)
-            .is_some_and(|traced| traced.binary().is_system(startpc.wrapping_sub(traced.bias)))
-    }
-
-    fn waits(&self, instance: &Instance, gopc: u64, startpc: u64) -> Option<&[Wait]> {
-        self.surveys.of(self.instances.get(&instance.id)?)?.waits(gopc, startpc)
+    fn waits(&self, instance: &Instance, gopc: u64, startpc: u64) -> Vec<Wait> {
+        let (Some(traced), Some(look)) = (self.instances.get(&instance.id), self.last_look(instance.id)) else {
+            return Vec::new();
+        };
+        let code = |address: u64| if address == 0 { 0 } else { address.wrapping_sub(traced.subject.bias) };
+        let site = look.waits.get(&(code(gopc), code(startpc)));
+        site.map(|site| look.judged(site, traced.binary())).unwrap_or_default()
     }
 
     fn module(&self, instance: &Instance) -> Option<&str> {
         self.instances.get(&instance.id)?.binary().build_info().module.as_deref()
     }
+
+    fn creation_site(&self, instance: &Instance, gopc: u64) -> Option<report::Frame> {
+        let traced = self.instances.get(&instance.id)?;
+        traced.binary().go_statement(gopc.wrapping_sub(traced.subject.bias)).map(frame)
+    }
+
+    fn entry(&self, instance: &Instance, startpc: u64) -> Option<report::Frame> {
+        let traced = self.instances.get(&instance.id)?;
+        traced.binary().entry_function(startpc.wrapping_sub(traced.subject.bias)).map(frame)
+    }
+
+    fn is_system(&self, instance: &Instance, startpc: u64) -> bool {
+        self.instances
+            .get(&instance.id)
+            .is_some_and(|traced| traced.binary().is_system(startpc.wrapping_sub(traced.subject.bias)))
+    }
 }
 
 fn frame(frame: go::Frame) -> report::Frame {
     report::Frame { function: frame.function, file: Some(frame.file), line: Some(frame.line) }
-}
-
-fn rfc3339(time: SystemTime) -> String {
-    humantime::format_rfc3339_millis(time).to_string()
 }
 
 /// The file that a process executes, if the process is wanted and the file may be a Go program.

@@ -262,6 +262,11 @@ impl Tracker {
         self.instances.get(id.0 as usize)?.as_deref()
     }
 
+    /// What runs under a pid now.
+    pub fn current_instance(&self, pid: u32) -> Option<InstanceId> {
+        self.pids.get(&pid)?.current
+    }
+
     /// All instances, in the order they appeared.
     pub fn instances(&self) -> impl Iterator<Item = &Instance> {
         self.instances.iter().flatten().map(|instance| &**instance)

@@ -19,7 +19,8 @@ impl Binary {
     /// Whether the wait that returns to this link-time address is on what a call of `Done` on a context has just returned.
     /// `many`: it is a `select`, so it is enough if one of its channels is. Always false on processors other than x86-64.
     pub fn asked_done(&self, pc: u64, many: bool) -> bool {
-        let Some(function) = self.function_at(pc).filter(|_| self.image().architecture() == Architecture::Amd64)
+        let Some(function) =
+            self.function_at(pc).filter(|_| self.image().architecture() == Architecture::Amd64)
         else {
             return false;
         };
@@ -48,7 +49,8 @@ impl Binary {
     }
 
     fn calls_runtime(&self, call: &Instruction) -> bool {
-        self.callee(call).is_some_and(|name| name.starts_with("runtime.") || name.starts_with("gcWriteBarrier"))
+        self.callee(call)
+            .is_some_and(|name| name.starts_with("runtime.") || name.starts_with("gcWriteBarrier"))
     }
 
     fn calls_done(&self, call: &Instruction) -> bool {
@@ -87,8 +89,8 @@ fn keeps_result(after: &[Instruction]) -> bool {
         if stores && instruction.op1_register() == Register::RAX {
             return true;
         }
-        let overwrites =
-            instruction.op0_kind() == OpKind::Register && instruction.op0_register().full_register() == Register::RAX;
+        let overwrites = instruction.op0_kind() == OpKind::Register
+            && instruction.op0_register().full_register() == Register::RAX;
         if overwrites || instruction.flow_control() != FlowControl::Next {
             return false;
         }

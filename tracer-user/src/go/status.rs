@@ -47,6 +47,21 @@ impl Status {
         })
     }
 
+    /// As Go's traceback names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Status::Idle => "idle",
+            Status::Runnable => "runnable",
+            Status::Running => "running",
+            Status::Syscall => "syscall",
+            Status::Waiting => "waiting",
+            Status::Dead | Status::DeadExtra => "dead",
+            Status::CopyStack => "copystack",
+            Status::Preempted => "preempted",
+            Status::Leaked => "leaked",
+        }
+    }
+
     /// There is a goroutine; everything else in its `g` is about it.
     pub fn is_live(self) -> bool {
         !matches!(self, Status::Idle | Status::Dead | Status::DeadExtra)

@@ -33,6 +33,8 @@ pub struct Blocked {
     pub is_system: bool,
     /// Locked to its thread (`runtime.LockOSThread`, or it was called from C).
     pub locked_to_thread: bool,
+    /// It waits, and the runtime keeps no list of what for: a sleep, or a `select` all of whose channels are nil.
+    pub waits_on_nothing: bool,
     pub(super) objects: Objects,
     /// The part of its stack that is in use: from its stack pointer to its end.
     pub(super) used_stack: (u64, u64),
@@ -140,8 +142,12 @@ impl Snapshot {
 
     /// A goroutine by its id.
     pub fn goroutine(&self, goid: u64) -> Option<&Blocked> {
-        let at = self.goroutines.binary_search_by_key(&goid, |goroutine| goroutine.goid).ok()?;
-        self.goroutines.get(at)
+        self.goroutines.get(self.index_of(goid)?)
+    }
+
+    /// Where in `goroutines` one is.
+    pub fn index_of(&self, goid: u64) -> Option<usize> {
+        self.goroutines.binary_search_by_key(&goid, |goroutine| goroutine.goid).ok()
     }
 }
 

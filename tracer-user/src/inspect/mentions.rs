@@ -73,6 +73,7 @@ pub(super) fn read(
 /// Channels are objects of their own, so pointers to them are exact, and their addresses are multiples of 8; a semaphore
 /// stands behind the state of its lock.
 fn is_semaphore(snapshot: &Snapshot, address: u64) -> bool {
-    let is = |object: &WaitObject| matches!(object, WaitObject::Semaphore { .. }) && object.address() == address;
+    let is =
+        |object: &WaitObject| matches!(object, WaitObject::Semaphore { .. }) && object.address() == address;
     address % 8 != 0 || snapshot.objects.iter().any(is)
 }

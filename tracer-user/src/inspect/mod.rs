@@ -10,6 +10,7 @@ pub mod stacks;
 pub mod traceback;
 mod unwind;
 pub mod verify;
+pub mod waits;
 
 pub use blocked::{Blocked, Channel, Cut, Direction, Snapshot, WaitObject};
 pub use goroutines::{Goroutine, Goroutines, Limits, WalkError, walk};
@@ -17,6 +18,7 @@ pub use memory::{MemoryError, Place, ProcessMemory};
 pub use scan::{Depth, scan};
 pub use stacks::{StackId, Stacks};
 pub use verify::{Mismatch, verify, verify_creation};
+pub use waits::{Group, Places, SiteKey, SiteWaits, by_site};
 
 #[cfg(test)]
 mod tests;

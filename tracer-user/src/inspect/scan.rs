@@ -280,6 +280,7 @@ impl Scan<'_> {
             stack_bytes: goroutine.stack.1.saturating_sub(goroutine.stack.0),
             is_system,
             locked_to_thread: locked,
+            waits_on_nothing: waits && waiting == 0,
             objects: Objects::default(),
             used_stack: (stopped.sp, goroutine.stack.1),
         });

@@ -19,6 +19,8 @@ pub struct Text {
 
 /// Where the text of a block begins.
 const INDENT: usize = 9;
+/// Places at which the goroutines of a site wait that are shown each.
+const WAITS: usize = 3;
 /// Sites under watch that are shown each; the others are counted.
 const WATCHED: usize = 5;
 
@@ -137,11 +139,18 @@ impl Page<'_> {
         }
         self.parts(out, &facts)?;
         let waiting = site.waiting.iter().flatten().map(|waiting| {
-            let at = waiting.place.as_ref().map(|frame| format!(" at {}", place(frame))).unwrap_or_default();
-            let all = if waiting.count >= site.live { "all of them".into() } else { count(waiting.count) };
-            format!("{}{at} ({all})", clean(&waiting.reason))
+            let at = waiting.at.first().map(|frame| format!(" at {}", place(frame))).unwrap_or_default();
+            let all = if waiting.count == site.live { "all of them".into() } else { count(waiting.count) };
+            let unmoved = match waiting.unmoved {
+                Some(0) | None => String::new(),
+                Some(unmoved) if unmoved == waiting.count => "; none has moved".into(),
+                Some(unmoved) => format!("; {} have not moved", count(unmoved)),
+            };
+            format!("{}{at} ({all}{unmoved})", clean(&waiting.reason))
         });
-        self.list(out, "waits for", waiting)?;
+        let rest: u64 = site.waiting.iter().flatten().skip(WAITS).map(|waiting| waiting.count).sum();
+        let rest = (rest > 0).then(|| format!("other places ({})", count(rest)));
+        self.list(out, "waits for", waiting.take(WAITS).chain(rest))?;
         let parents = site.parents.iter().take(1).filter(|parent| parent.frame != site.site);
         let parents =
             parents.map(|parent| format!("goroutines that were created at {}", located(&parent.frame)));

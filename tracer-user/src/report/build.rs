@@ -22,16 +22,21 @@ pub trait Sources {
     fn creation_site(&self, instance: &Instance, gopc: u64) -> Option<Frame>;
     /// The function that begins at this address.
     fn entry(&self, instance: &Instance, startpc: u64) -> Option<Frame>;
-    /// Whether goroutines of this entry are the runtime's own, by the rule of `runtime.isSystemGoroutine`.
-    fn is_system(&self, instance: &Instance, startpc: u64) -> bool;
-    /// What the goroutines of a site do; `None` where nobody looked.
-    fn waits(&self, _instance: &Instance, _gopc: u64, _startpc: u64) -> Option<&[Wait]> {
+    /// What the living goroutines of a site wait for, and the size of their stacks in bytes, as of the last scan; `None`
+    /// where nothing looked.
+    fn waiting(&self, _instance: &Instance, _gopc: u64, _startpc: u64) -> Option<(Vec<Waiting>, u64)> {
         None
+    }
+    /// The same for the verdict; empty where nothing looked.
+    fn waits(&self, _instance: &Instance, _gopc: u64, _startpc: u64) -> Vec<Wait> {
+        Vec::new()
     }
     /// Path of the program's main module.
     fn module(&self, _instance: &Instance) -> Option<&str> {
         None
     }
+    /// Whether goroutines of this entry are the runtime's own, by the rule of `runtime.isSystemGoroutine`.
+    fn is_system(&self, instance: &Instance, startpc: u64) -> bool;
 }
 
 /// The time that a report covers, and how boot time relates to the calendar.
@@ -164,13 +169,23 @@ impl Observed<'_> {
         let (counts, window) = (self.counts, self.window);
         let survival = Survival::estimate(counts.lifetimes.bins(), self.living.ages.iter().copied());
         let window_ns = self.now_ns.saturating_sub(self.instance.first_seen_ns.max(window.start_ns));
-        let waits = sources.waits(self.instance, counts.gopc, counts.startpc).filter(|_| !counts.overflow);
-        let module = sources.module(self.instance);
         let parents = counts.parents.by_count().into_iter().filter_map(|(parent, count)| {
             let frame = self.creation_site(sources, self.instance.sites().get(parent.0 as usize)?);
             Some(CountedFrame { frame, count })
         });
+        // Of an ended process, or of many sites in one row, nobody can say it any more.
+        let seen = self.instance.ended.is_none() && !counts.overflow;
+        let (waiting, stack_bytes) = seen
+            .then(|| sources.waiting(self.instance, counts.gopc, counts.startpc))
+            .flatten()
+            .unzip();
+        let waits = match seen {
+            true => sources.waits(self.instance, counts.gopc, counts.startpc),
+            false => Vec::new(),
+        };
         Site {
+            waiting,
+            stack_bytes,
             site: self.creation_site(sources, counts),
             entry: match counts.overflow {
                 true => other_sites(),
@@ -189,9 +204,7 @@ impl Observed<'_> {
             lifetime: Lifetime::of(&counts.lifetimes),
             survival: survival.points().into_iter().map(SurvivalPoint::from).collect(),
             parents: parents.collect(),
-            verdict: self.judge(&survival, window_ns, waits.unwrap_or_default(), module),
-            waiting: waits
-                .map(|waits| waits.iter().take(MOST_WAITS).map(|wait| waiting(wait, module)).collect()),
+            verdict: self.judge(&survival, window_ns, &waits, sources.module(self.instance)),
             peak_live: counts.peak,
             created_per_s: (window_ns > 0).then(|| rounded(counts.created as f64 * 1e9 / window_ns as f64)),
             first_created: counts.first_created_ns.map(|time| window.calendar(time)),
@@ -240,24 +253,6 @@ impl Observed<'_> {
             waits,
             module,
         })
-    }
-}
-
-/// Different waits of one site that a report shows, those of most goroutines first.
-const MOST_WAITS: usize = 16;
-
-/// Calls of a stack that a report shows.
-const MOST_CALLS: usize = 64;
-
-fn waiting(wait: &Wait, module: Option<&str>) -> Waiting {
-    let is_runtime = |frame: &Frame| frame.function.starts_with("runtime.");
-    let first = wait.frames.iter().position(|frame| !is_runtime(frame)).unwrap_or(0);
-    Waiting {
-        reason: wait.reason.clone(),
-        count: wait.count,
-        at: wait.frames.iter().skip(first).take(MOST_CALLS).cloned().collect(),
-        goids: wait.goids.clone(),
-        place: verdict::cause::place(wait, module).cloned(),
     }
 }
 

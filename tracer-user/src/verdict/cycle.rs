@@ -39,7 +39,9 @@ pub(super) fn find(waiters: &[Waiter]) -> Vec<Vec<usize>> {
             }
         }
         for second in next(at).filter(|&second| differ(second)) {
-            for third in next(second).filter(|&third| differ(third) && waiters[third].on != waiters[second].on) {
+            for third in
+                next(second).filter(|&third| differ(third) && waiters[third].on != waiters[second].on)
+            {
                 if next(third).any(|back| back == at) {
                     return vec![second, third];
                 }

@@ -9,7 +9,6 @@ mod cycle;
 mod endless;
 mod growth;
 mod hopeless;
-pub mod still;
 pub mod survey;
 mod trend;
 pub mod waits;
@@ -21,6 +20,7 @@ use crate::output::human::{count, duration};
 use crate::survival::Survival;
 use crate::tracker::Living;
 pub use cause::Cause;
+pub use survey::Survey;
 pub use trend::Trend;
 pub use waits::Wait;
 
@@ -71,7 +71,7 @@ impl std::str::FromStr for Level {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evidence {
     /// Machine-readable: `growth`, `age`, `endless`, `steady`, `receded`, `ended`, `short`, `overflow`, `untracked`,
-    /// `hopeless`, `still`.
+    /// `hopeless`, `unmoved`.
     pub kind: String,
     /// For people.
     pub text: String,
@@ -160,7 +160,8 @@ trait Finding {
 }
 
 /// Every finding; those who speak louder come first in the evidence.
-const FINDINGS: [&dyn Finding; 4] = [&hopeless::Hopeless, &growth::Growth, &ageing::Ageing, &endless::Endless];
+const FINDINGS: [&dyn Finding; 4] =
+    [&hopeless::Hopeless, &growth::Growth, &ageing::Ageing, &endless::Endless];
 
 /// Judges a site.
 pub fn judge(facts: &Facts) -> Verdict {
@@ -193,18 +194,13 @@ pub fn judge(facts: &Facts) -> Verdict {
     verdict
 }
 
-/// How many were at the same place in several scans: this supports a suspicion, workers without work do the same.
+/// How many were at the same place in the first scan and now: this supports a suspicion, but workers without work do the
+/// same.
 fn not_moved(facts: &Facts) -> Option<Evidence> {
-    let stills = || facts.waits.iter().filter_map(|wait| wait.still);
-    let n: u64 = stills().map(|still| still.count).sum();
-    let longest = duration(stills().map(|still| still.longest_ns).max()?);
-    let of = count(facts.live.max(n));
-    let text = match n {
-        0 => return None,
-        1 => format!("1 of {of} was at the same place in every scan, for {longest} by now"),
-        n => format!("{} of {of} were at the same place in every scan, the first for {longest} by now", count(n)),
-    };
-    Some(Evidence::new("still", text))
+    let unmoved: u64 = facts.waits.iter().filter_map(|wait| wait.unmoved).sum();
+    let (n, of, window) = (count(unmoved), count(facts.live.max(unmoved)), duration(facts.window_ns));
+    let text = format!("{n} of {of} have been blocked at the same place for {window} or more");
+    (unmoved > 1).then(|| Evidence::new("unmoved", text))
 }
 
 /// Nothing is wrong, or too little was seen.

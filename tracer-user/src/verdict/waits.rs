@@ -3,39 +3,31 @@
 //! Plain data, without addresses of any process: whoever has inspected one fills it in, and everything that judges can be
 //! tested with what a test makes up.
 
-use crate::go::Status;
 use crate::report::Frame;
 
 /// Goroutines of one site that do the same thing at the same place.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Wait {
     /// What Go's traceback calls it: a wait reason, or `running`, `runnable`, `syscall`.
-    pub reason: String,
+    pub reason: &'static str,
     /// The garbage collector of Go 1.26 and newer has found that nothing can reach what they wait on.
     pub leaked: bool,
     /// How many.
     pub count: u64,
-    /// Some of them by id, at most [`Wait::EXAMPLES`].
-    pub goids: Vec<u64>,
     /// The calls that they are in, innermost first, inlined ones included; empty where not known.
     pub frames: Vec<Frame>,
-    /// What the first of them waits on, one for each case of a `select`; `None` where that is not known.
-    pub channels: Option<Vec<Channel>>,
+    /// The channels that the first of them waits on, one for each case of a `select`; empty where they are not known.
+    pub channels: Vec<Channel>,
+    /// The first of them waits on nothing at all.
+    pub on_nothing: bool,
     /// What they wait for came from a call of `Done` on a context, right before.
     pub asked_done: bool,
-    /// How many of them were seen at this very place before.
-    pub still: Option<Still>,
+    /// How many of them were at this very place in the first scan already; `None` without an earlier one.
+    pub unmoved: Option<u64>,
+    /// What most goroutines do that read from the connections of this process's HTTP clients; empty where there is none.
+    pub reader: &'static str,
     /// They and others wait for each other; where the others are blocked.
     pub cycle: Option<Vec<Frame>>,
-}
-
-/// Goroutines that have not moved between scans a second or more apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Still {
-    /// How many.
-    pub count: u64,
-    /// The one that has been there longest: for at least this long, in ns.
-    pub longest_ns: u64,
 }
 
 /// A channel that somebody waits on.
@@ -68,27 +60,9 @@ impl Channel {
 }
 
 impl Wait {
-    /// How many examples are kept.
-    pub const EXAMPLES: usize = 10;
-
-    /// The name that Go's traceback gives to a state other than waiting.
-    pub fn state_name(status: Status) -> &'static str {
-        match status {
-            Status::Idle => "idle",
-            Status::Runnable => "runnable",
-            Status::Running => "running",
-            Status::Syscall => "syscall",
-            Status::Waiting => "waiting",
-            Status::Dead | Status::DeadExtra => "dead",
-            Status::CopyStack => "copystack",
-            Status::Preempted => "preempted",
-            Status::Leaked => "leaked",
-        }
-    }
-
     /// The reason without what synctest adds to it.
-    pub fn plain_reason(&self) -> &str {
-        self.reason.strip_suffix(" (durable)").unwrap_or(&self.reason)
+    pub fn plain_reason(&self) -> &'static str {
+        self.reason.strip_suffix(" (durable)").unwrap_or(self.reason)
     }
 
     /// Nothing can end this wait: there is no channel to wait for, or the garbage collector says so. `None` where something
@@ -98,12 +72,11 @@ impl Wait {
         if self.frames.iter().any(|frame| frame.function == "runtime.main") {
             return None;
         }
-        let no_cases = || self.channels.as_ref().is_some_and(Vec::is_empty) && !self.frames.is_empty();
         match self.plain_reason() {
             "chan receive (nil chan)" => Some("receive from a nil channel"),
             "chan send (nil chan)" => Some("send on a nil channel"),
             "select (no cases)" => Some("are in a select without cases"),
-            "select" if no_cases() => Some("are in a select whose channels are all nil"),
+            "select" if self.on_nothing => Some("are in a select whose channels are all nil"),
             _ if self.leaked => Some("wait on what nothing else can reach, says Go's garbage collector"),
             _ => None,
         }

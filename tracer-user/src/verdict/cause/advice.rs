@@ -14,7 +14,7 @@ pub(super) fn of(cause: Cause, wait: &Wait, module: Option<&str>) -> String {
     {
         return pattern.advice.replace("{at}", &at);
     }
-    let channel = wait.channels.as_deref().and_then(<[_]>::first);
+    let channel = wait.channels.first();
     match cause {
         Cause::ChanReceive => format!(
             "nothing closes or sends on the channel received from at {at}: close it when the work ends, or select on ctx.Done()"
@@ -40,7 +40,9 @@ pub(super) fn of(cause: Cause, wait: &Wait, module: Option<&str>) -> String {
         Cause::Context => format!(
             "the context waited for at {at} is not cancelled: defer its cancel function, or derive it from one that ends"
         ),
-        Cause::Mutex => format!("the lock wanted at {at} is not released: defer Unlock right after every Lock, and do not lock twice"),
+        Cause::Mutex => format!(
+            "the lock wanted at {at} is not released: defer Unlock right after every Lock, and do not lock twice"
+        ),
         Cause::WaitGroup => format!(
             "the count of the WaitGroup waited for at {at} stays above zero: defer Done first thing in every goroutine, and Add one for each"
         ),
@@ -63,7 +65,9 @@ pub(super) fn of(cause: Cause, wait: &Wait, module: Option<&str>) -> String {
             "the wait for a timer at {at} goes on for ever: add a case for ctx.Done(), cancel it when the work ends, and Stop the timer"
         ),
         Cause::Sleep => {
-            format!("the loop that sleeps at {at} has no end: bound it, or wait for ctx.Done() beside a timer")
+            format!(
+                "the loop that sleeps at {at} has no end: bound it, or wait for ctx.Done() beside a timer"
+            )
         }
         Cause::Io => format!(
             "the I/O at {at} has no deadline and nobody closes it: set one (SetDeadline), or close it when its user is gone"

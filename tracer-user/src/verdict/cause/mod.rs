@@ -106,12 +106,14 @@ pub fn of(waits: &[Wait], module: Option<&str>) -> Option<(Cause, String)> {
     }
     // Who is found on a CPU, or about to get one, does not say why it is still there, if others do.
     let is_moving = |cause| matches!(cause, Cause::Running | Cause::Syscall | Cause::Other);
-    let standing: u64 = causes.iter().filter(|(cause, ..)| !is_moving(*cause)).map(|&(_, count, _)| count).sum();
+    let standing: u64 =
+        causes.iter().filter(|(cause, ..)| !is_moving(*cause)).map(|&(_, count, _)| count).sum();
     let all: u64 = causes.iter().map(|&(_, count, _)| count).sum();
     if standing * 4 >= all && standing > 0 {
         causes.retain(|(cause, ..)| !is_moving(*cause));
     }
-    let &(cause, _, wait) = causes.iter().max_by_key(|&&(cause, count, _)| (count, std::cmp::Reverse(cause)))?;
+    let &(cause, _, wait) =
+        causes.iter().max_by_key(|&&(cause, count, _)| (count, std::cmp::Reverse(cause)))?;
     Some((cause, advice::of(cause, wait, module)))
 }
 
@@ -123,7 +125,7 @@ fn of_wait(wait: &Wait, module: Option<&str>) -> Cause {
     if let Some(pattern) = patterns::find(wait, module) {
         return pattern.cause;
     }
-    let channels = wait.channels.as_deref().unwrap_or_default();
+    let channels = &wait.channels[..];
     match wait.plain_reason() {
         "chan receive (nil chan)" | "chan send (nil chan)" => Cause::NilChan,
         "select (no cases)" => Cause::Select,
@@ -162,9 +164,8 @@ enum Owner {
 }
 
 fn owner(function: &str, module: Option<&str>) -> Owner {
-    let within = |module: &str| {
-        function.strip_prefix(module).is_some_and(|rest| rest.starts_with(['.', '/', '_']))
-    };
+    let within =
+        |module: &str| function.strip_prefix(module).is_some_and(|rest| rest.starts_with(['.', '/', '_']));
     if within("main") || module.is_some_and(|module| module != "std" && within(module)) {
         return Owner::Program;
     }
@@ -180,7 +181,8 @@ fn owner(function: &str, module: Option<&str>) -> Owner {
 
 /// Go code that cgo has made to call a C function.
 fn is_generated(frame: &Frame) -> bool {
-    frame.function.contains("._Cfunc_") || frame.file.as_deref().is_some_and(|file| file.ends_with("_cgo_gotypes.go"))
+    frame.function.contains("._Cfunc_")
+        || frame.file.as_deref().is_some_and(|file| file.ends_with("_cgo_gotypes.go"))
 }
 
 /// Where a reviewer would look: the innermost call in the program's own code; without one, in a dependency's, else the

@@ -10,6 +10,8 @@ use crate::verdict::waits::Wait;
 pub(super) struct Pattern {
     /// The wait reason; empty: any.
     reason: &'static str,
+    /// What the readers of HTTP clients do; empty: anything.
+    reader: &'static str,
     /// The function, or how its name begins if this ends in `*`.
     function: &'static str,
     /// What it means.
@@ -18,36 +20,41 @@ pub(super) struct Pattern {
     pub advice: &'static str,
 }
 
-const fn row(
-    reason: &'static str,
-    function: &'static str,
-    cause: Cause,
-    advice: &'static str,
-) -> Pattern {
-    Pattern { reason, function, cause, advice }
+const fn row(reason: &'static str, function: &'static str, cause: Cause, advice: &'static str) -> Pattern {
+    Pattern { reason, reader: "", function, cause, advice }
 }
 
 const BODY: &str = "a response's body is neither read to its end nor closed: defer response.Body.Close() after every successful request";
 const IDLE_CLIENT: &str = "connections stay open after their requests: share one http.Transport instead of making one a request, or set its IdleConnTimeout";
-const IDLE_SERVER: &str = "clients keep connections open: set ReadTimeout, WriteTimeout and IdleTimeout of the http.Server";
+const IDLE_SERVER: &str =
+    "clients keep connections open: set ReadTimeout, WriteTimeout and IdleTimeout of the http.Server";
 const PIPE_READ: &str = "nobody writes to or closes the other end of the io.Pipe read at {at}: close the writer (CloseWithError) on every path";
-const PIPE_WRITE: &str = "nobody reads the other end of the io.Pipe written at {at}: read it to its end, or close the reader";
-const ROWS: &str = "the rows of a query are not closed: defer rows.Close() right after the query, and check rows.Err()";
-const TRANSACTION: &str = "a transaction is neither committed nor rolled back: defer tx.Rollback() right after BeginTx";
+const PIPE_WRITE: &str =
+    "nobody reads the other end of the io.Pipe written at {at}: read it to its end, or close the reader";
+const ROWS: &str =
+    "the rows of a query are not closed: defer rows.Close() right after the query, and check rows.Err()";
+const TRANSACTION: &str =
+    "a transaction is neither committed nor rolled back: defer tx.Rollback() right after BeginTx";
 const DATABASE: &str = "a sql.DB is opened again and again and not closed: open one and share it";
-const COMMAND: &str = "a command is started and not waited for: call Wait after Start, and cancel its context";
-const CHILD: &str = "the child process waited for at {at} does not end: start it with exec.CommandContext and a deadline";
+const COMMAND: &str =
+    "a command is started and not waited for: call Wait after Start, and cancel its context";
+const CHILD: &str =
+    "the child process waited for at {at} does not end: start it with exec.CommandContext and a deadline";
 const ONCE: &str = "sync.Once.Do at {at} waits for itself or for a function that never returns: do not call Do within its own function";
-const STREAM: &str = "a gRPC stream is neither drained nor cancelled: cancel its context, or receive until an error";
+const STREAM: &str =
+    "a gRPC stream is neither drained nor cancelled: cancel its context, or receive until an error";
 const CHANNEL: &str = "a gRPC client connection is not closed: share one, or defer conn.Close()";
-const GROUP: &str = "a function of the errgroup waited for at {at} does not return: let each end with the group's context";
-const PULL: &str = "an iterator's goroutine was not told to stop: defer the stop function that iter.Pull returns";
+const GROUP: &str =
+    "a function of the errgroup waited for at {at} does not return: let each end with the group's context";
+const PULL: &str =
+    "an iterator's goroutine was not told to stop: defer the stop function that iter.Pull returns";
 const FOREIGN: &str = "a context derived from one of another type is never cancelled: defer its cancel function where it is made";
 
 const TABLE: &[Pattern] = &[
     // net/http: the two goroutines of a client's connection, and those of a server's.
     row("IO wait", "net/http.(*persistConn).readLoop", Cause::Io, IDLE_CLIENT),
     row("", "net/http.(*persistConn).readLoop", Cause::HttpBody, BODY),
+    Pattern { reader: "IO wait", ..row("", "net/http.(*persistConn).writeLoop", Cause::Io, IDLE_CLIENT) },
     row("", "net/http.(*persistConn).writeLoop", Cause::HttpBody, BODY),
     row("", "net/http.(*http2ClientConn).*", Cause::HttpBody, BODY),
     row("", "net/http.(*body).*", Cause::Io, ""),
@@ -104,6 +111,7 @@ pub(super) fn find(wait: &Wait, module: Option<&str>) -> Option<&'static Pattern
     let library = &wait.frames[..own.unwrap_or(wait.frames.len())];
     TABLE.iter().find(|pattern| {
         (pattern.reason.is_empty() || pattern.reason == wait.plain_reason())
+            && (pattern.reader.is_empty() || pattern.reader == wait.reader)
             && (pattern.function.is_empty() || library.iter().any(|frame| pattern.names(&frame.function)))
     })
 }

@@ -1,0 +1,143 @@
+//! A Go process that golife looks into: what it is, what it executes, where that is loaded. Needs no probes, only the right
+//! to read its memory.
+
+use std::{collections::HashMap, fs::File, path::Path, sync::Arc, time::Duration};
+
+use crate::{
+    go::Binary,
+    inspect::{self, Depth, Limits, ProcessMemory, Snapshot, WalkError},
+    process::{self, FileId, Process},
+    report,
+    session::Error,
+};
+
+/// A Go process whose goroutines can be read.
+#[derive(Clone)]
+pub struct Subject {
+    /// As it was when it was opened.
+    pub process: Process,
+    /// What it executes.
+    pub binary: Arc<Binary>,
+    /// What was added to the binary's addresses when it was mapped.
+    pub bias: u64,
+}
+
+impl Subject {
+    /// Finds out where the binary is loaded, and checks that its goroutines are where its version says.
+    pub fn new(process: Process, binary: Arc<Binary>, file: FileId) -> Result<Subject, Error> {
+        let bias = load_bias(process.pid, &binary, file)?;
+        verify(process.pid, &binary, bias)?;
+        Ok(Subject { process, binary, bias })
+    }
+
+    /// The goroutines that the process has now, as far as they can be read. Takes a second or two for a million.
+    pub fn scan(&self, limits: Limits, depth: Depth) -> Result<Snapshot, WalkError> {
+        let memory = ProcessMemory::new(self.process.pid as i32);
+        inspect::scan(&memory, &self.binary, self.bias, limits, depth)
+    }
+
+    /// What a report says of the process itself.
+    pub fn describe(&self) -> report::Process {
+        describe(&self.process, &self.binary)
+    }
+}
+
+/// What a report says of a process and its binary.
+pub fn describe(process: &Process, binary: &Binary) -> report::Process {
+    let info = binary.build_info();
+    report::Process {
+        pid: process.pid,
+        start_time: Some(humantime::format_rfc3339_millis(process.start_time).to_string()),
+        exe: Some(process.exe.to_string_lossy().into_owned()),
+        command: Some(process.command.clone()),
+        build_id: binary.build_id().map(str::to_owned),
+        go: Some(report::Go {
+            version: Some(info.version_text.clone()),
+            module: info.module.clone(),
+            module_version: info.module_version.clone(),
+            revision: info.setting("vcs.revision").map(str::to_owned),
+            stripped: Some(binary.is_stripped()),
+        }),
+        ..report::Process::default()
+    }
+}
+
+/// Opens processes; each binary is read once, however many processes execute it.
+#[derive(Default)]
+pub struct Subjects {
+    /// `None` for files that are no Go programs.
+    binaries: HashMap<FileId, Option<Arc<Binary>>>,
+}
+
+impl Subjects {
+    /// Opens a process.
+    ///
+    /// # Errors
+    /// No such process, no permission, no Go program, or one whose goroutines are not where its version says.
+    pub fn open(&mut self, pid: u32) -> Result<Subject, Error> {
+        let (process, file) = Process::open(pid)?;
+        let path = process.exe.clone();
+        let id = FileId::of(&file).map_err(|source| Error::File { path: path.clone(), source })?;
+        let binary = self.binary(&file, id, &path)?;
+        Subject::new(process, binary, id)
+    }
+
+    /// Whether a file is known to be no Go program.
+    pub fn is_no_go(&self, file: FileId) -> bool {
+        matches!(self.binaries.get(&file), Some(None))
+    }
+
+    fn binary(&mut self, file: &File, id: FileId, path: &Path) -> Result<Arc<Binary>, Error> {
+        if let Some(Some(binary)) = self.binaries.get(&id) {
+            return Ok(binary.clone());
+        }
+        match Binary::open(file, path).map_err(Error::from) {
+            Ok(binary) => {
+                let binary = Arc::new(binary);
+                self.binaries.insert(id, Some(binary.clone()));
+                Ok(binary)
+            }
+            Err(error) => {
+                if error.is_not_go() {
+                    self.binaries.insert(id, None);
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+/// What was added to the binary's addresses when it was mapped into a process.
+pub(crate) fn load_bias(pid: u32, binary: &Binary, file: FileId) -> Result<u64, Error> {
+    process::mappings(pid, file)?
+        .iter()
+        .find_map(|mapping| binary.image().load_bias(mapping.start, mapping.file_offset))
+        .ok_or(Error::NotMapped(pid))
+}
+
+/// How much of a process's list of goroutines is looked at before its layout is trusted.
+const SAMPLE: Limits = Limits { listed: 4096, time: Duration::from_millis(200) };
+
+/// How often a look that does not fit is repeated: the process runs on meanwhile, and a goroutine that is just being
+/// made shows what is left of the one before.
+const LOOKS: usize = 5;
+
+/// Checks the layout against the process's memory. Where the list of goroutines cannot be found in the binary, the
+/// first events are checked instead.
+fn verify(pid: u32, binary: &Binary, bias: u64) -> Result<(), Error> {
+    let memory = ProcessMemory::new(pid as i32);
+    let mut outcome = Ok(());
+    for _ in 0..LOOKS {
+        let goroutines = match inspect::walk(&memory, binary, bias, SAMPLE) {
+            Ok(goroutines) => goroutines,
+            Err(WalkError::Binary(_)) => return Ok(()),
+            Err(WalkError::Memory(error)) => return Err(error.into()),
+        };
+        outcome = inspect::verify(&goroutines, binary, bias);
+        if outcome.is_ok() {
+            break;
+        }
+    }
+    outcome.map_err(|mismatch| Error::Unverified { pid, mismatch })
+}
+
