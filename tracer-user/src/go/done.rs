@@ -13,7 +13,7 @@ const NEAR: usize = 12;
 /// A `select` evaluates the channels of all its cases first.
 const MOST_CASES: usize = 8;
 /// Code of functions longer than this is not looked at.
-const LONGEST: u64 = 1 << 20;
+const LONGEST: u64 = 64 << 10;
 
 impl Binary {
     /// Whether the wait that returns to this link-time address is on what a call of `Done` on a context has just returned.

@@ -3,7 +3,7 @@
 //! Go does not say who holds a lock or will send on a channel. But who does has to reach it, and mostly by a pointer on its
 //! stack, such as that of the deferred Unlock.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::blocked::{Snapshot, WaitObject};
@@ -16,6 +16,8 @@ const MOST_GOROUTINES: usize = 8192;
 const MOST_BYTES: u64 = 4096;
 /// How far before a semaphore the struct may begin that holds its lock.
 const STRUCT: u64 = 64;
+/// Pointers that are kept.
+const MOST_MENTIONS: usize = 1 << 18;
 /// Goroutines read between two looks at the clock.
 const BATCH: usize = 1024;
 
@@ -27,7 +29,8 @@ pub(super) fn read(
     start: Instant,
     limits: Limits,
 ) -> Result<(), WalkError> {
-    let mut waited = BTreeSet::new();
+    // By address, whether it is a semaphore.
+    let mut waited = BTreeMap::new();
     let mut readers = Vec::new();
     for (index, goroutine) in snapshot.goroutines.iter().enumerate() {
         if let [object] = snapshot.objects(goroutine)
@@ -35,7 +38,7 @@ pub(super) fn read(
             && goroutine.used_stack.0 < goroutine.used_stack.1
             && readers.len() < MOST_GOROUTINES
         {
-            waited.insert(object.address());
+            waited.insert(object.address(), matches!(object, WaitObject::Semaphore { .. }));
             readers.push((index, *object));
         }
     }
@@ -53,11 +56,13 @@ pub(super) fn read(
             let (index, own) = &batch[at];
             for word in bytes.unwrap_or_default().as_chunks::<8>().0 {
                 let word = u64::from_le_bytes(*word);
-                // A lock is known by its semaphore, further back in the struct that pointers point to.
+                // Pointers to a channel are exact. A lock is known by its semaphore, further back in the struct that is
+                // pointed to.
                 let near = waited.range(word..=word.saturating_add(STRUCT)).next();
-                if let Some(&address) = near
+                if let Some((&address, &is_semaphore)) = near
                     && address != own.address()
-                    && (address == word || is_semaphore(snapshot, address))
+                    && (address == word || is_semaphore)
+                    && found.len() < MOST_MENTIONS
                 {
                     found.push((*index as u32, address));
                 }
@@ -68,12 +73,4 @@ pub(super) fn read(
     found.dedup();
     snapshot.mentions = found;
     Ok(())
-}
-
-/// Channels are objects of their own, so pointers to them are exact, and their addresses are multiples of 8; a semaphore
-/// stands behind the state of its lock.
-fn is_semaphore(snapshot: &Snapshot, address: u64) -> bool {
-    let is =
-        |object: &WaitObject| matches!(object, WaitObject::Semaphore { .. }) && object.address() == address;
-    address % 8 != 0 || snapshot.objects.iter().any(is)
 }

@@ -76,7 +76,9 @@ fn cycles(snapshot: &Snapshot) -> HashMap<usize, Vec<usize>> {
     let (indices, waiters): (Vec<usize>, Vec<Waiter>) = waiting
         .filter_map(|(index, goroutine)| {
             let [object] = snapshot.objects(goroutine) else { return None };
-            Some((index, Waiter { on: object.address(), mentions: snapshot.mentions(index).collect() }))
+            let mentions: Vec<u64> = snapshot.mentions(index).collect();
+            // Whoever holds nothing that others want is in nobody's way.
+            (!mentions.is_empty()).then(|| (index, Waiter { on: object.address(), mentions }))
         })
         .unzip();
     let found = cycle::find(&waiters).into_iter().enumerate().filter(|(_, others)| !others.is_empty());
