@@ -8,6 +8,7 @@ use clap::{
 };
 use regex::Regex;
 
+use crate::output::dump::Group;
 use crate::report::{Level, Sort};
 
 /// Shows where goroutines are created, when they end, and which ones never will: in running Go programs, without a
@@ -18,6 +19,7 @@ use crate::report::{Level, Sort};
 Examples:
   golife leaks --pid 4242               which go statement leaks, after 30 s of watching
   golife trace --all --for 10s          every Go process on this host
+  golife dump --pid 4242 --group stack  what its goroutines do right now, without probes
   golife run -- ./server --port 8080    from the first goroutine on
   golife hist --pid 4242 --scale 2x     lifetimes, and what twice the load would mean
   golife doctor                         what this machine lacks, and what to do about it
@@ -43,6 +45,8 @@ pub enum Command {
     Hist(Hist),
     /// Start a program and trace it from its first goroutine on
     Run(Run),
+    /// Print all goroutines of a process, in Go's own traceback format, without stopping it
+    Dump(Dump),
     /// Check what this machine offers, and trace a tiny built-in target
     Doctor,
     /// Write a shell completion script to standard output
@@ -97,6 +101,44 @@ pub struct Hist {
     /// Also show what rate and live goroutines become when the load is this many times as high
     #[arg(long, value_name = "FACTOR", value_parser = parse_factor)]
     pub scale: Option<f64>,
+}
+
+/// `golife dump`.
+#[derive(Debug, Args)]
+pub struct Dump {
+    /// The process, by id
+    #[arg(short, long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
+    pub pid: u32,
+    /// Show groups instead of each goroutine
+    #[arg(long, value_enum, value_name = "BY")]
+    pub group: Option<Group>,
+    /// Only goroutines in this state, e.g. 'chan receive' or running (repeatable)
+    #[arg(long, value_name = "STATE")]
+    pub waiting: Vec<String>,
+    /// Only goroutines that are known to wait at least this long; Go notes it at a garbage collection, so all may wait longer
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub older: Option<Duration>,
+    /// Only goroutines whose go statement matches, by function or file:line
+    #[arg(long, value_name = "REGEX")]
+    pub site: Option<Regex>,
+    /// Form of the dump
+    #[arg(long, value_enum, default_value_t = DumpFormat::Text)]
+    pub format: DumpFormat,
+    /// Write to this file instead of standard output
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub output: Option<PathBuf>,
+    /// Show the runtime's own goroutines, too
+    #[arg(long)]
+    pub include_system: bool,
+}
+
+/// Form of a dump.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DumpFormat {
+    /// Go's traceback format
+    Text,
+    /// One document
+    Json,
 }
 
 /// `golife run`.

@@ -1,5 +1,7 @@
 //! What each subcommand does, from arguments to exit code.
 
+mod dump;
+
 use std::{
     fs::{File, OpenOptions},
     io::{self, BufWriter, Write},
@@ -14,11 +16,11 @@ use clap::CommandFactory;
 
 use crate::{
     cli::{Cli, Command, Format, Hist, Limits, Run, Trace, View, Window},
-    doctor,
+    doctor, inspect,
     output::{hist, human, json, text},
     pipeline::{self, Outcome, Settings, Source},
     report::{Report, Selection},
-    selftest,
+    selftest, session,
 };
 
 /// A site was found at or above the level of `--fail-on`.
@@ -38,6 +40,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Hist(arguments) => draw(&arguments),
         Command::Run(arguments) => launch(&arguments),
+        Command::Dump(arguments) => dump::run(&arguments),
         Command::Doctor => {
             let works = quietly(doctor::run(&mut anstream::stdout()).map(Some))?.unwrap_or(true);
             Ok(if works { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -61,10 +64,12 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
 
 /// The exit code that belongs to an error: 4 where nothing could be traced, 1 for all else.
 pub fn exit_code(error: &anyhow::Error) -> ExitCode {
-    match error.downcast_ref::<pipeline::Error>() {
-        Some(pipeline::Error::System { .. }) | None => ExitCode::FAILURE,
-        Some(_) => ExitCode::from(NOTHING),
-    }
+    let nothing = match error.downcast_ref::<pipeline::Error>() {
+        Some(pipeline::Error::System { .. }) => false,
+        Some(_) => true,
+        None => error.is::<session::Error>() || error.is::<inspect::WalkError>(),
+    };
+    if nothing { ExitCode::from(NOTHING) } else { ExitCode::FAILURE }
 }
 
 /// An error in one line, for standard error: control characters made visible, since much of it names things of others.
@@ -195,18 +200,31 @@ impl Sink {
     /// Opens the output before anything is traced, so that a wrong path costs nothing. An existing file keeps its
     /// content until the report is there.
     fn open(view: &View, stream: Stream) -> anyhow::Result<Sink> {
-        let to = match &view.output {
+        let mut sink = Sink { format: view.format, ..Sink::plain(view.output.as_deref(), stream)? };
+        if view.format == Format::Jsonl {
+            sink.replace()?;
+        }
+        Ok(sink)
+    }
+
+    /// As [`Sink::open`], for what is no report.
+    fn plain(path: Option<&Path>, stream: Stream) -> anyhow::Result<Sink> {
+        let to = match path {
             None => To::Stream(stream),
             Some(path) => {
                 let file = OpenOptions::new().write(true).create(true).truncate(false).open(path);
-                let mut file = file.with_context(|| format!("cannot write {}", path.display()))?;
-                if view.format == Format::Jsonl {
-                    truncate(&mut file).with_context(|| format!("cannot write {}", path.display()))?;
-                }
-                To::File(path.clone(), file)
+                To::File(path.into(), file.with_context(|| format!("cannot write {}", path.display()))?)
             }
         };
-        Ok(Sink { format: view.format, to })
+        Ok(Sink { format: Format::Text, to })
+    }
+
+    /// Empties the file, if it is one, for what comes.
+    fn replace(&mut self) -> anyhow::Result<()> {
+        if let To::File(path, file) = &mut self.to {
+            truncate(file).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        Ok(())
     }
 
     /// One interval's report.
@@ -216,8 +234,8 @@ impl Sink {
 
     /// The last report.
     fn finish(&mut self, report: &Report, table: bool) -> anyhow::Result<()> {
-        if let (To::File(path, file), false) = (&mut self.to, self.format == Format::Jsonl) {
-            truncate(file).with_context(|| format!("cannot write {}", path.display()))?;
+        if self.format != Format::Jsonl {
+            self.replace()?;
         }
         let layout = text::Text { width: width(), table };
         match self.format {

@@ -10,6 +10,7 @@ pub mod cli;
 pub mod commands;
 pub mod decode;
 pub mod doctor;
+pub mod dump;
 pub mod go;
 pub mod inspect;
 pub mod kernel;

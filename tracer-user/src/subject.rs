@@ -140,4 +140,3 @@ fn verify(pid: u32, binary: &Binary, bias: u64) -> Result<(), Error> {
     }
     outcome.map_err(|mismatch| Error::Unverified { pid, mismatch })
 }
-

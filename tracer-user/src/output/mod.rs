@@ -3,6 +3,7 @@
 //! Outputs write to what they are given and never decide whether that is a terminal: text is styled with ANSI escapes
 //! throughout, so hand it to `anstream::AutoStream`, which strips them where they do not belong.
 
+pub mod dump;
 pub mod hist;
 pub mod human;
 pub mod json;

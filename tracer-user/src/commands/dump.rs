@@ -1,0 +1,58 @@
+//! `golife dump`: all goroutines of a process, without probes.
+
+use std::{
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use clap::{CommandFactory, error::ErrorKind};
+
+use super::{Sink, Stream};
+use crate::{
+    cli::{Cli, Dump as Arguments, DumpFormat},
+    dump::{Dump, Filter},
+    look::Look,
+    output,
+    subject::Subjects,
+};
+
+/// The longest that a dump takes to read.
+const MOST_TIME: Duration = Duration::from_secs(60);
+
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    if arguments.format == DumpFormat::Json && arguments.group.is_some() {
+        let message = "--group is for --format text; the document has all that groups are made of";
+        Cli::command().error(ErrorKind::ArgumentConflict, message).exit();
+    }
+    let mut sink = Sink::plain(arguments.output.as_deref(), Stream::Stdout)?;
+    let subject = Subjects::default().open(arguments.pid)?;
+    let look = Look::at(&subject, None, Instant::now() + MOST_TIME)
+        .with_context(|| format!("cannot read the goroutines of process {}", arguments.pid))?;
+    let filter = Filter {
+        states: arguments.waiting.clone(),
+        older_than_ns: arguments.older.map(|age| age.as_nanos() as u64),
+        site: arguments.site.clone(),
+        include_system: arguments.include_system,
+    };
+    let scan = look.summary();
+    let dump = Dump::new(&subject, &look.snapshot, scan, &filter);
+    if scan.cut_short {
+        eprintln!(
+            "note: not all goroutines: {} were read in {} s, of {} that the runtime keeps",
+            scan.found,
+            MOST_TIME.as_secs(),
+            scan.listed
+        );
+    }
+    sink.replace()?;
+    sink.write(|out| match (arguments.format, arguments.group) {
+        (DumpFormat::Json, _) => {
+            serde_json::to_writer_pretty(&mut *out, &dump.document())?;
+            writeln!(out)
+        }
+        (DumpFormat::Text, Some(group)) => output::dump::groups(&dump, group, out),
+        (DumpFormat::Text, None) => output::dump::traceback(&dump, out),
+    })?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,180 @@
+//! All goroutines of a process at one moment: which of them are asked for, and as what document.
+
+use serde::Serialize;
+
+use crate::inspect::{Blocked, Direction, Snapshot, WaitObject};
+use crate::report::{Frame, Process, Scan};
+use crate::subject::Subject;
+
+/// Name and version of the document.
+pub const SCHEMA: &str = "golife.dump/1";
+
+/// Which goroutines are wanted.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// In one of these states, as Go's traceback names it; `chan receive` is `chan receive (nil chan)`, too. All if empty.
+    pub states: Vec<String>,
+    /// Waiting at least this long, in ns, as far as the runtime knows.
+    pub older_than_ns: Option<u64>,
+    /// Created at a `go` statement whose function or place, `hub.go:88`, matches.
+    pub site: Option<regex::Regex>,
+    /// Also the runtime's own.
+    pub include_system: bool,
+}
+
+/// A process's goroutines, and how to make sense of them.
+pub struct Dump<'a> {
+    /// The process.
+    pub subject: &'a Subject,
+    /// All of them.
+    pub snapshot: &'a Snapshot,
+    /// The numbers of the scan.
+    pub scan: Scan,
+    /// Those that are wanted, in the order of their ids.
+    pub goroutines: Vec<&'a Blocked>,
+}
+
+impl<'a> Dump<'a> {
+    /// Chooses those that are wanted.
+    pub fn new(subject: &'a Subject, snapshot: &'a Snapshot, scan: Scan, filter: &Filter) -> Dump<'a> {
+        let mut sites = std::collections::HashMap::new();
+        let mut at_site = |gopc: u64| match &filter.site {
+            None => true,
+            Some(pattern) => *sites.entry(gopc).or_insert_with(|| {
+                let frame = subject.binary.go_statement(gopc);
+                frame.is_some_and(|frame| {
+                    pattern.is_match(&frame.function)
+                        || pattern.is_match(&format!("{}:{}", frame.file, frame.line))
+                })
+            }),
+        };
+        let goroutines = snapshot.goroutines.iter().filter(|goroutine| {
+            (filter.include_system || !goroutine.is_system)
+                && (filter.states.is_empty() || filter.states.iter().any(|state| is_in(goroutine, state)))
+                && filter
+                    .older_than_ns
+                    .is_none_or(|least| goroutine.waits_at_least_ns.is_some_and(|ns| ns >= least))
+                && at_site(goroutine.gopc)
+        });
+        let goroutines = goroutines.collect();
+        Dump { subject, snapshot, scan, goroutines }
+    }
+
+    /// The `go` statement of a goroutine.
+    pub fn created_by(&self, goroutine: &Blocked) -> Option<Frame> {
+        self.subject.binary.go_statement(goroutine.gopc).map(|frame| Frame::from(&frame))
+    }
+
+    /// As a document.
+    pub fn document(&self) -> Document {
+        Document {
+            schema: SCHEMA,
+            process: Process { scan: Some(self.scan), ..self.subject.describe() },
+            goroutines: self.goroutines.iter().map(|goroutine| self.goroutine(goroutine)).collect(),
+        }
+    }
+
+    fn goroutine(&self, goroutine: &Blocked) -> Goroutine {
+        let stacks = &self.snapshot.stacks;
+        let shown = goroutine.stack.map(|stack| stacks.shown(stack)).unwrap_or_default();
+        Goroutine {
+            goid: goroutine.goid,
+            state: goroutine.state(),
+            waits_at_least_ns: goroutine.waits_at_least_ns,
+            locked_to_thread: goroutine.locked_to_thread,
+            system: goroutine.is_system,
+            parent: goroutine.parent.filter(|parent| *parent > 0),
+            created_by: self.created_by(goroutine),
+            stack_bytes: goroutine.stack_bytes,
+            stack_is_old: goroutine.stack_is_old,
+            frames: shown.into_iter().map(|(frame, _)| Frame::from(frame)).collect(),
+            waits_on: self.snapshot.objects(goroutine).iter().map(Object::from).collect(),
+        }
+    }
+}
+
+fn is_in(goroutine: &Blocked, state: &str) -> bool {
+    let rest = goroutine.state().strip_prefix(state);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(" ("))
+}
+
+/// What `golife dump --format json` prints.
+#[derive(Debug, Serialize)]
+pub struct Document {
+    /// [`SCHEMA`].
+    pub schema: &'static str,
+    /// The process.
+    pub process: Process,
+    /// Those that were asked for.
+    pub goroutines: Vec<Goroutine>,
+}
+
+/// One goroutine of a [`Document`].
+#[derive(Debug, Serialize)]
+pub struct Goroutine {
+    /// Its id.
+    pub goid: u64,
+    /// Wait reason or status, as Go's traceback has it in brackets.
+    pub state: &'static str,
+    /// It waits at least this long; `null` where the runtime does not know.
+    pub waits_at_least_ns: Option<u64>,
+    /// Locked to its thread.
+    pub locked_to_thread: bool,
+    /// One of the runtime's own.
+    pub system: bool,
+    /// The goroutine that created it; `null` before Go 1.21.
+    pub parent: Option<u64>,
+    /// Its `go` statement.
+    pub created_by: Option<Frame>,
+    /// Size of its stack.
+    pub stack_bytes: u64,
+    /// It runs: `frames` are from when it last stopped.
+    pub stack_is_old: bool,
+    /// Innermost first.
+    pub frames: Vec<Frame>,
+    /// What it waits on; one for each case of a `select`.
+    pub waits_on: Vec<Object>,
+}
+
+/// What a goroutine waits on.
+#[derive(Debug, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Object {
+    /// A channel.
+    Channel {
+        /// In hexadecimal.
+        address: String,
+        /// Elements in its buffer.
+        len: u64,
+        /// Places in its buffer.
+        cap: u64,
+        /// It is closed.
+        closed: bool,
+        /// `receive` or `send`; `null` where it is not clear.
+        direction: Option<&'static str>,
+    },
+    /// A lock, a wait group or a condition variable.
+    Semaphore {
+        /// In hexadecimal, of the word in it that is waited on.
+        address: String,
+    },
+}
+
+impl From<&WaitObject> for Object {
+    fn from(object: &WaitObject) -> Object {
+        let address = format!("{:#x}", object.address());
+        match object {
+            WaitObject::Channel(channel) => Object::Channel {
+                address,
+                len: channel.length,
+                cap: channel.capacity,
+                closed: channel.closed,
+                direction: channel.direction.map(|direction| match direction {
+                    Direction::Receive => "receive",
+                    Direction::Send => "send",
+                }),
+            },
+            WaitObject::Semaphore { .. } => Object::Semaphore { address },
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Goroutines as text: each in the format of Go's own traceback, which other programs read, or in groups for people.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::io::{self, Write};
+
+use super::human::{clean, count, duration};
+use super::text::{located, place};
+use crate::dump::Dump;
+use crate::go::Frame;
+use crate::inspect::{Blocked, StackId};
+use crate::report;
+
+/// Goroutines that are named of each group.
+const EXAMPLES: usize = 10;
+
+/// What goroutines of a group have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Group {
+    /// The `go` statement that created them
+    Site,
+    /// State, stack and the go statement
+    Stack,
+    /// Wait reason or status
+    State,
+}
+
+/// Every goroutine, in the format of `runtime.Stack` and SIGQUIT.
+pub fn traceback(dump: &Dump, out: &mut dyn Write) -> io::Result<()> {
+    let mut stacks: HashMap<StackId, String> = HashMap::new();
+    let mut creations: HashMap<u64, Option<(String, String)>> = HashMap::new();
+    for goroutine in &dump.goroutines {
+        writeln!(out, "goroutine {} [{}]:", goroutine.goid, header(goroutine))?;
+        match goroutine.stack {
+            Some(stack) if !goroutine.stack_is_old => {
+                let text = stacks.entry(stack).or_insert_with(|| frames(&dump.snapshot.stacks.shown(stack)));
+                out.write_all(text.as_bytes())?;
+            }
+            stack => {
+                let last = stack.and_then(|stack| dump.snapshot.stacks.frames(stack).next());
+                let last = last.map(|frame| format!("; last stopped in {}", clean(&frame.function)));
+                let last = last.unwrap_or_default();
+                writeln!(out, "\tgoroutine running on other thread; stack unavailable{last}")?;
+            }
+        }
+        let creation = creations.entry(goroutine.gopc).or_insert_with(|| creation(dump, goroutine.gopc));
+        if let Some((function, place)) = creation.as_ref().filter(|_| goroutine.goid != 1) {
+            let parent = goroutine.parent.filter(|parent| *parent > 0);
+            let parent = parent.map(|parent| format!(" in goroutine {parent}")).unwrap_or_default();
+            writeln!(out, "created by {function}{parent}\n\t{place}")?;
+        }
+        writeln!(out)?;
+    }
+    Ok(())
+}
+
+/// `chan receive, 5 minutes, locked to thread`
+fn header(goroutine: &Blocked) -> String {
+    const MINUTE: u64 = 60_000_000_000;
+    let mut header = goroutine.state().to_owned();
+    if let Some(minutes) = goroutine.waits_at_least_ns.map(|ns| ns / MINUTE).filter(|minutes| *minutes > 0) {
+        // No String is too long to write to.
+        let _ = write!(header, ", {minutes} minutes");
+    }
+    if goroutine.locked_to_thread {
+        header.push_str(", locked to thread");
+    }
+    header
+}
+
+fn frames(frames: &[(&Frame, Option<u64>)]) -> String {
+    let mut text = String::new();
+    for (frame, offset) in frames {
+        let offset = offset.map(|offset| format!(" +{offset:#x}")).unwrap_or_default();
+        let Frame { function, file, line, .. } = frame;
+        let _ = writeln!(text, "{}(...)\n\t{}:{line}{offset}", clean(function), clean(file));
+    }
+    text
+}
+
+fn creation(dump: &Dump, gopc: u64) -> Option<(String, String)> {
+    let binary = &dump.subject.binary;
+    let frame = binary.go_statement(gopc)?;
+    let offset = gopc - binary.function_at(gopc)?.entry;
+    let offset = if offset > 0 { format!(" +{offset:#x}") } else { String::new() };
+    Some((clean(&frame.function), format!("{}:{}{offset}", clean(&frame.file), frame.line)))
+}
+
+/// Goroutines in groups, largest first.
+pub fn groups(dump: &Dump, group: Group, out: &mut dyn Write) -> io::Result<()> {
+    let mut groups: HashMap<Key, Vec<&Blocked>> = HashMap::new();
+    for goroutine in &dump.goroutines {
+        let state = goroutine.state();
+        let key = match group {
+            Group::Site => Key { gopc: Some(goroutine.gopc), ..Key::default() },
+            Group::Stack => Key {
+                gopc: Some(goroutine.gopc),
+                state,
+                stack: goroutine.stack,
+                is_old: goroutine.stack_is_old,
+            },
+            Group::State => Key { state, ..Key::default() },
+        };
+        groups.entry(key).or_default().push(goroutine);
+    }
+    let mut groups: Vec<_> = groups.into_iter().collect();
+    groups.sort_by_key(|(_, members)| (std::cmp::Reverse(members.len()), members[0].goid));
+    for (key, members) in &groups {
+        let number = count(members.len() as u64);
+        let longest = longest(members);
+        match group {
+            Group::State => writeln!(out, "{number:>12}  {}{longest}", key.state)?,
+            Group::Site => {
+                writeln!(out, "{number:>12}  created at {}{longest}", created_at(dump, members[0]))?;
+                states(dump, members, out)?;
+            }
+            Group::Stack => {
+                let plural = if members.len() == 1 { "goroutine" } else { "goroutines" };
+                writeln!(out, "{number} {plural} [{}]{longest}: {}", key.state, examples(members))?;
+                if key.is_old {
+                    writeln!(out, "\trunning; where it last stopped:")?;
+                }
+                if let Some(stack) = key.stack {
+                    out.write_all(frames(&dump.snapshot.stacks.shown(stack)).as_bytes())?;
+                }
+                if let Some((function, place)) = creation(dump, members[0].gopc) {
+                    writeln!(out, "created by {function}\n\t{place}")?;
+                }
+                writeln!(out)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+struct Key {
+    gopc: Option<u64>,
+    state: &'static str,
+    stack: Option<StackId>,
+    is_old: bool,
+}
+
+/// What the goroutines of a site wait for, one line for each place.
+fn states(dump: &Dump, members: &[&Blocked], out: &mut dyn Write) -> io::Result<()> {
+    let stacks = &dump.snapshot.stacks;
+    let mut places: HashMap<(String, &str), u64> = HashMap::new();
+    for goroutine in members {
+        let at = goroutine.stack.and_then(|stack| stacks.waits_at(stack, &dump.subject.binary));
+        let at = at.map(|frame| place(&report::Frame::from(frame))).unwrap_or_default();
+        *places.entry((at, goroutine.state())).or_default() += 1;
+    }
+    let mut places: Vec<_> = places.into_iter().collect();
+    places.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    for ((at, state), number) in places.iter().take(EXAMPLES) {
+        let at = if at.is_empty() { String::new() } else { format!(" at {at}") };
+        writeln!(out, "{:14}{} {state}{at}", "", count(*number))?;
+    }
+    Ok(())
+}
+
+fn created_at(dump: &Dump, goroutine: &Blocked) -> String {
+    dump.created_by(goroutine).map_or_else(|| "an unknown place".into(), |frame| located(&frame))
+}
+
+fn longest(members: &[&Blocked]) -> String {
+    let longest = members.iter().filter_map(|goroutine| goroutine.waits_at_least_ns).max();
+    longest.map(|ns| format!(", longest at least {}", duration(ns))).unwrap_or_default()
+}
+
+/// `17 18 19 …`
+fn examples(members: &[&Blocked]) -> String {
+    let mut text: Vec<String> =
+        members.iter().take(EXAMPLES).map(|goroutine| goroutine.goid.to_string()).collect();
+    if members.len() > EXAMPLES {
+        text.push("…".into());
+    }
+    text.join(" ")
+}
