@@ -8,6 +8,8 @@
 mod counts;
 #[path = "e2e/errors.rs"]
 mod errors;
+#[path = "e2e/inspect.rs"]
+mod inspect;
 #[path = "e2e/processes.rs"]
 mod processes;
 #[path = "e2e/program.rs"]

@@ -19,6 +19,7 @@ use crate::report::{Level, Sort};
 Examples:
   golife leaks --pid 4242               which go statement leaks, after 30 s of watching
   golife trace --all --for 10s          every Go process on this host
+  golife sweep --twice 30s              every Go process, without probes, and what grew
   golife dump --pid 4242 --group stack  what its goroutines do right now, without probes
   golife run -- ./server --port 8080    from the first goroutine on
   golife hist --pid 4242 --scale 2x     lifetimes, and what twice the load would mean
@@ -47,6 +48,8 @@ pub enum Command {
     Run(Run),
     /// Print all goroutines of a process, in Go's own traceback format, without stopping it
     Dump(Dump),
+    /// Look at every Go process of this host, without probes: what most goroutines wait for
+    Sweep(Sweep),
     /// Check what this machine offers, and trace a tiny built-in target
     Doctor,
     /// Write a shell completion script to standard output
@@ -101,6 +104,35 @@ pub struct Hist {
     /// Also show what rate and live goroutines become when the load is this many times as high
     #[arg(long, value_name = "FACTOR", value_parser = parse_factor)]
     pub scale: Option<f64>,
+}
+
+/// `golife sweep`.
+#[derive(Debug, Args)]
+pub struct Sweep {
+    /// Whom to look at.
+    #[command(flatten)]
+    pub targets: Targets,
+    /// Look again after this long: what came, what went, what has not moved
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub twice: Option<Duration>,
+    /// Form of the report
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+    /// Write the report to this file instead of standard output
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub output: Option<PathBuf>,
+    /// Order of the sites
+    #[arg(long, value_name = "BY", default_value = "live", value_parser = sort_parser())]
+    pub sort: Sort,
+    /// Show only the first N sites of all processes together
+    #[arg(long, value_name = "N")]
+    pub top: Option<usize>,
+    /// Exit with code 3 if a site is judged at this level or above (two looks can tell watch at most)
+    #[arg(long, value_name = "LEVEL", value_parser = level_parser())]
+    pub fail_on: Option<Level>,
+    /// Show the runtime's own goroutines, too
+    #[arg(long)]
+    pub include_system: bool,
 }
 
 /// `golife dump`.
@@ -173,6 +205,13 @@ pub struct Targets {
     /// Every Go process on this host
     #[arg(long)]
     pub all: bool,
+}
+
+impl Targets {
+    /// Whether the user named none.
+    pub fn selects_nothing(&self) -> bool {
+        self.pid.is_empty() && self.exe.is_empty() && self.name.is_empty() && !self.all
+    }
 }
 
 /// For how long to watch, and how often to look.

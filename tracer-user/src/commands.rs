@@ -1,6 +1,7 @@
 //! What each subcommand does, from arguments to exit code.
 
 mod dump;
+mod sweep;
 
 use std::{
     fs::{File, OpenOptions},
@@ -20,7 +21,7 @@ use crate::{
     output::{hist, human, json, text},
     pipeline::{self, Outcome, Settings, Source},
     report::{Report, Selection},
-    selftest, session,
+    selftest, session, targets,
 };
 
 /// A site was found at or above the level of `--fail-on`.
@@ -41,6 +42,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Hist(arguments) => draw(&arguments),
         Command::Run(arguments) => launch(&arguments),
         Command::Dump(arguments) => dump::run(&arguments),
+        Command::Sweep(arguments) => sweep::run(&arguments),
         Command::Doctor => {
             let works = quietly(doctor::run(&mut anstream::stdout()).map(Some))?.unwrap_or(true);
             Ok(if works { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -67,7 +69,9 @@ pub fn exit_code(error: &anyhow::Error) -> ExitCode {
     let nothing = match error.downcast_ref::<pipeline::Error>() {
         Some(pipeline::Error::System { .. }) => false,
         Some(_) => true,
-        None => error.is::<session::Error>() || error.is::<inspect::WalkError>(),
+        None => {
+            error.is::<session::Error>() || error.is::<inspect::WalkError>() || error.is::<targets::Error>()
+        }
     };
     if nothing { ExitCode::from(NOTHING) } else { ExitCode::FAILURE }
 }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::inspect::{Blocked, Direction, Snapshot, WaitObject};
-use crate::report::{Frame, Process, Scan};
+use crate::report::{Frame, Goroutines, Mode, Process, Scan};
 use crate::subject::Subject;
 
 /// Name and version of the document.
@@ -69,9 +69,20 @@ impl<'a> Dump<'a> {
     pub fn document(&self) -> Document {
         Document {
             schema: SCHEMA,
-            process: Process { scan: Some(self.scan), ..self.subject.describe() },
+            process: Process {
+                mode: Mode::Scanned,
+                scan: Some(self.scan),
+                goroutines: self.totals(),
+                ..self.subject.describe()
+            },
             goroutines: self.goroutines.iter().map(|goroutine| self.goroutine(goroutine)).collect(),
         }
+    }
+
+    fn totals(&self) -> Goroutines {
+        let system = self.snapshot.goroutines.iter().filter(|goroutine| goroutine.is_system).count();
+        let live = self.snapshot.goroutines.len() - system;
+        Goroutines { live: live as u64, system: system as u64, ..Goroutines::default() }
     }
 
     fn goroutine(&self, goroutine: &Blocked) -> Goroutine {

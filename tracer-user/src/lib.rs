@@ -28,6 +28,7 @@ pub mod session;
 pub mod sites;
 pub mod subject;
 pub mod survival;
+pub mod sweep;
 pub mod targets;
 pub mod tracker;
 pub mod verdict;

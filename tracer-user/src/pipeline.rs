@@ -597,7 +597,8 @@ impl Pipeline {
     }
 }
 
-fn tool() -> report::Tool {
+/// This golife, on this host.
+pub fn tool() -> report::Tool {
     let uname = nix::sys::utsname::uname().ok();
     let text = |part: fn(&nix::sys::utsname::UtsName) -> &std::ffi::OsStr| {
         uname.as_ref().map(|uname| part(uname).to_string_lossy().into_owned())

@@ -69,6 +69,9 @@ pub enum Error {
     /// Its memory cannot be read.
     #[error(transparent)]
     Memory(#[from] inspect::MemoryError),
+    /// Its goroutines cannot be listed.
+    #[error(transparent)]
+    Walk(#[from] inspect::WalkError),
     /// The binary is not mapped where it should be.
     #[error(
         "cannot trace process {0}: its executable is not in its memory map; it may just be starting or ending"
@@ -77,6 +80,16 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether another user could do it.
+    pub fn is_permission(&self) -> bool {
+        matches!(
+            self,
+            Error::Process(process::Error::Permission { .. })
+                | Error::Memory(inspect::MemoryError::Permission(_))
+                | Error::Walk(inspect::WalkError::Memory(inspect::MemoryError::Permission(_)))
+        )
+    }
+
     /// Whether this is simply not a Go program, which is nothing to report when searching all processes.
     pub fn is_not_go(&self) -> bool {
         match self {

@@ -16,29 +16,34 @@ const MOST_GROUPS: usize = 10;
 /// Goroutines that are named of each group.
 const EXAMPLES: usize = 10;
 
-/// Where each goroutine of a scan was blocked: 16 bytes each, for a comparison with a later scan.
+/// Which goroutines a scan found, and where each of them was blocked: 16 bytes each, for a comparison with a later scan.
 #[derive(Clone, Debug, Default)]
 pub struct Places(Vec<(u64, u64)>);
 
 impl Places {
-    /// Of those that wait.
+    /// Of all goroutines.
     pub fn of(snapshot: &Snapshot) -> Places {
         let hashes = hashes(&snapshot.stacks);
-        let waiting = snapshot.goroutines.iter().filter(|goroutine| goroutine.waits());
-        Places(waiting.filter_map(|goroutine| Some((goroutine.goid, place(goroutine, &hashes)?))).collect())
+        let goroutines = snapshot.goroutines.iter();
+        Places(goroutines.map(|goroutine| (goroutine.goid, place(goroutine, &hashes))).collect())
     }
 
-    fn at(&self, goid: u64) -> Option<u64> {
+    fn of_goroutine(&self, goid: u64) -> Option<u64> {
         let found = self.0.binary_search_by_key(&goid, |(goid, _)| *goid).ok()?;
         Some(self.0[found].1)
     }
 }
 
+/// It does not wait, or where is not known.
+const NOWHERE: u64 = 0;
+
 /// What tells two places apart, with no more doubt than 64 bits leave: the stack and the wait reason.
-fn place(goroutine: &Blocked, hashes: &[u64]) -> Option<u64> {
+fn place(goroutine: &Blocked, hashes: &[u64]) -> u64 {
+    let stack = goroutine.stack.filter(|_| goroutine.waits());
+    let Some(stack) = stack.and_then(|stack| hashes.get(stack.0 as usize)) else { return NOWHERE };
     let mut hasher = DefaultHasher::new();
-    (hashes.get(goroutine.stack?.0 as usize)?, goroutine.reason).hash(&mut hasher);
-    Some(hasher.finish())
+    (stack, goroutine.reason).hash(&mut hasher);
+    hasher.finish().max(NOWHERE + 1)
 }
 
 fn hashes(stacks: &Stacks) -> Vec<u64> {
@@ -72,6 +77,8 @@ pub struct SiteWaits {
     pub live: u64,
     /// How many of them were blocked at the same place in the earlier scan; none without one.
     pub unmoved: Option<u64>,
+    /// How many the earlier scan did not find; none without one.
+    pub new: Option<u64>,
     /// Size of their stacks in bytes.
     pub stack_bytes: u64,
     /// It waits at least this long, in ns, the one that waits longest; none where the runtime does not say.
@@ -97,10 +104,14 @@ pub fn by_site(
         site.stack_bytes = site.stack_bytes.saturating_add(goroutine.stack_bytes);
         site.longest_wait_ns = site.longest_wait_ns.max(goroutine.waits_at_least_ns);
         let at = goroutine.stack.map(|stack| places[stack.0 as usize]);
-        let unmoved = earlier.map(|earlier| {
-            let now = if goroutine.waits() { place(goroutine, &hashes) } else { None };
-            u64::from(now.is_some() && earlier.at(goroutine.goid) == now)
+        let before = earlier.map(|earlier| earlier.of_goroutine(goroutine.goid));
+        let unmoved = before.map(|before| {
+            let now = place(goroutine, &hashes);
+            u64::from(now != NOWHERE && before == Some(now))
         });
+        if let Some(before) = before {
+            *site.new.get_or_insert(0) += u64::from(before.is_none());
+        }
         if let Some(unmoved) = unmoved {
             *site.unmoved.get_or_insert(0) += unmoved;
         }

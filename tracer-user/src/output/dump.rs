@@ -123,7 +123,8 @@ pub fn groups(dump: &Dump, group: Group, out: &mut dyn Write) -> io::Result<()> 
                 if let Some(stack) = key.stack {
                     out.write_all(frames(&dump.snapshot.stacks.shown(stack)).as_bytes())?;
                 }
-                if let Some((function, place)) = creation(dump, members[0].gopc) {
+                let creation = creation(dump, members[0].gopc).filter(|_| members[0].goid != 1);
+                if let Some((function, place)) = creation {
                     writeln!(out, "created by {function}\n\t{place}")?;
                 }
                 writeln!(out)?;
@@ -160,6 +161,9 @@ fn states(dump: &Dump, members: &[&Blocked], out: &mut dyn Write) -> io::Result<
 }
 
 fn created_at(dump: &Dump, goroutine: &Blocked) -> String {
+    if goroutine.goid == 1 {
+        return "the start of the program".into();
+    }
     dump.created_by(goroutine).map_or_else(|| "an unknown place".into(), |frame| located(&frame))
 }
 

@@ -8,4 +8,5 @@ pub mod hist;
 pub mod human;
 pub mod json;
 mod style;
+pub mod sweep;
 pub mod text;

@@ -49,37 +49,11 @@ impl Page<'_> {
         for process in &self.report.processes {
             // The processes of a host are told apart where they matter: at their findings, or in their tables.
             if !self.many || process.mode == Mode::Unsupported {
-                writeln!(out, "{}", self.name_of(process))?;
+                writeln!(out, "{}", process_name(process, self.width))?;
                 any = true;
             }
         }
         if any { writeln!(out) } else { Ok(()) }
-    }
-
-    /// `pid 4242  api --port 80  go1.26.8, example.com/api v1.4.2`
-    fn name_of(&self, process: &Process) -> String {
-        let command = process.command.as_deref().or(process.exe.as_deref()).unwrap_or("?");
-        let go = process.go.iter().flat_map(|go| {
-            let module = go.module.as_ref().map(|module| match &go.module_version {
-                Some(version) => format!("{module} {version}"),
-                None => module.clone(),
-            });
-            [go.version.clone(), module]
-        });
-        let mut about: Vec<String> = go.flatten().map(|text| clean(&text)).collect();
-        match process.mode {
-            Mode::Traced => {}
-            Mode::Gone => about.push("ended".into()),
-            Mode::Scanned => about.push("only scanned".into()),
-            Mode::Unsupported => about.push("not traced".into()),
-        }
-        if let Some(detail) = &process.detail {
-            about.push(clean(detail));
-        }
-        let about = about.join(", ");
-        let room = self.width.saturating_sub(width(&about) + 18).max(20);
-        let command = shorten(&clean(command), room);
-        format!("pid {}  {}  {}", process.pid, paint(BOLD, command), paint(DIM, about))
     }
 
     fn sites(&self) -> impl Iterator<Item = (&Process, &Site)> {
@@ -214,7 +188,7 @@ impl Page<'_> {
         for process in self.report.processes.iter().filter(|process| !process.sites.is_empty()) {
             writeln!(out)?;
             if self.many {
-                writeln!(out, "{}", self.name_of(process))?;
+                writeln!(out, "{}", process_name(process, self.width))?;
             }
             let head = Row::HEAD.map(String::from);
             let rows: Vec<_> = process.sites.iter().map(Row::of).collect();
@@ -357,6 +331,34 @@ fn named(site: &Site, room: usize) -> String {
     let entry = function(&site.entry);
     let name = shorten(&entry, room.saturating_sub(width(&place) + 2).max(12));
     format!("{name}  {}", paint(DIM, place))
+}
+
+/// `pid 4242  api --port 80  go1.26.8, example.com/api v1.4.2`
+pub(super) fn process_name(process: &Process, columns: usize) -> String {
+    let command = process.command.as_deref().or(process.exe.as_deref()).unwrap_or("?");
+    let go = process.go.iter().flat_map(|go| {
+        let module = go.module.as_ref().map(|module| match &go.module_version {
+            Some(version) => format!("{module} {version}"),
+            None => module.clone(),
+        });
+        [go.version.clone(), module]
+    });
+    let mut about: Vec<String> = go.flatten().map(|text| clean(&text)).collect();
+    match process.mode {
+        Mode::Traced => {}
+        Mode::Gone => about.push("ended".into()),
+        Mode::Scanned => about.push("no probes".into()),
+        Mode::Unsupported => about.push("not traced".into()),
+    }
+    // What a scan is needs no words where it went well.
+    let went_well = process.mode == Mode::Scanned && process.scan.is_some_and(|scan| !scan.cut_short);
+    if let Some(detail) = process.detail.as_ref().filter(|_| !went_well) {
+        about.push(clean(detail));
+    }
+    let about = about.join(", ");
+    let room = columns.saturating_sub(width(&about) + 18).max(20);
+    let command = shorten(&clean(command), room);
+    format!("pid {}  {}  {}", process.pid, paint(BOLD, command), paint(DIM, about))
 }
 
 /// A function's name as it is shown.

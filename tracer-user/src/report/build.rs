@@ -97,6 +97,25 @@ pub fn build(tracker: &Tracker, sources: &dyn Sources, run: &Run, selection: &Se
         processes.push(process);
     }
     processes.extend(run.untraced.iter().cloned());
+    assemble(run, loss, summary, processes, selection)
+}
+
+/// The report of processes that were only scanned.
+pub fn of_scanned(run: &Run, mut processes: Vec<Process>, selection: &Selection) -> Report {
+    let mut summary = Summary::default();
+    processes.iter().flat_map(|process| &process.sites).for_each(|site| summary.add(site));
+    processes.extend(run.untraced.iter().cloned());
+    assemble(run, Loss::default(), summary, processes, selection)
+}
+
+fn assemble(
+    run: &Run,
+    loss: Loss,
+    summary: Summary,
+    mut processes: Vec<Process>,
+    selection: &Selection,
+) -> Report {
+    let window = &run.window;
     selection.apply(&mut processes);
     Report {
         schema: SCHEMA.into(),

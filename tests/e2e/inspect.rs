@@ -1,0 +1,181 @@
+//! What goroutines wait for: in reports, in dumps, in sweeps.
+
+use std::collections::BTreeMap;
+
+use crate::support::*;
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+/// A fixture with goroutines that stay, and what it says of them.
+fn leaky(toolchain: &'static str) -> (Running, Sites) {
+    let build = Build { toolchain: Some(toolchain), stripped: true, pie: true, ..Build::default() };
+    let mut fixture = ready(&fixture("leaky", build), &["-rate", "100", "-for", "1s"]);
+    fixture.write("go");
+    let truth = truth("leaky", &fixture.line());
+    (fixture, truth)
+}
+
+fn site_at(process: &Value, line: u64) -> &Value {
+    let sites = process["sites"].as_array().unwrap();
+    let found = sites.iter().find(|site| {
+        site["site"]["line"] == line && site["site"]["file"].as_str().unwrap().ends_with("leaky/main.go")
+    });
+    found.unwrap_or_else(|| panic!("no site at line {line} in {process:#}"))
+}
+
+#[test]
+fn a_report_says_where_goroutines_wait() {
+    need_root();
+    for toolchain in [OLDEST, NEWEST] {
+        let (fixture, truth) = leaky(toolchain);
+        let pid = fixture.pid().to_string();
+        let report = run(&["trace", "--format", "json", "--for", "500ms", "--pid", &pid]).report();
+        let process = only_process(&report);
+        let line = line_of("leaky", "leak");
+        let site = site_at(process, line);
+        let live = truth[&line].live;
+        let [waiting] = site["waiting"].as_array().unwrap().as_slice() else { panic!("{site:#}") };
+        assert_eq!(waiting["reason"], "chan receive");
+        assert_eq!((&waiting["count"], &waiting["unmoved"]), (&live.into(), &live.into()), "{site:#}");
+        assert_eq!(waiting["at"][0]["line"], line + 1);
+        assert_eq!(waiting["goids"].as_array().unwrap().len(), 10);
+        // Go's smallest stack.
+        assert!(site["stack_bytes"].as_u64().unwrap() >= live * 2048, "{site:#}");
+        assert_eq!((&process["scan"]["torn"], &process["scan"]["cut_short"]), (&0.into(), &false.into()));
+        assert_eq!(report["loss"]["reconciled"], 0);
+    }
+}
+
+#[test]
+fn a_process_that_ended_waits_for_nothing() {
+    need_root();
+    let program = fixture("leaky", Build::default());
+    let program = program.to_str().unwrap();
+    let run = run(&["run", "--format", "json", "--", program, "-now", "-rate", "50", "-for", "300ms"]);
+    let report: Value = serde_json::from_str(&run.stderr[run.stderr.find('{').unwrap()..]).unwrap();
+    let process = only_process(&report);
+    assert_eq!(process["mode"], "gone");
+    let site = site_at(process, line_of("leaky", "leak"));
+    assert!(site["waiting"].is_null() && site["stack_bytes"].is_null(), "{site:#}");
+}
+
+#[test]
+fn a_dump_is_gos_own_traceback() {
+    need_root();
+    for toolchain in [OLDEST, NEWEST] {
+        let (fixture, _) = leaky(toolchain);
+        let pid = fixture.pid().to_string();
+        let dump = run(&["dump", "--pid", &pid]);
+        assert_eq!((dump.status.code(), dump.stderr.as_str()), (Some(0), ""));
+        // Go prints them in another order, and names arguments, which golife does not know.
+        fixture.signal(Signal::SIGQUIT);
+        let go = fixture.wait().stderr;
+        let (golife, go) = (blocked(&dump.stdout), blocked(&go));
+        assert!(golife.len() > 100, "{}", dump.stdout);
+        assert_eq!(golife, go, "{toolchain}");
+    }
+}
+
+/// Each goroutine that receives from a channel, by its id, without arguments and without the runtime's frames.
+fn blocked(text: &str) -> BTreeMap<u64, String> {
+    let goroutines = text.split("\n\n").filter_map(|text| {
+        let (header, frames) = text.trim_start().split_once('\n')?;
+        let goid = header.strip_prefix("goroutine ")?.split(' ').next()?.parse().ok()?;
+        let mut kept = String::new();
+        let mut lines = frames.lines();
+        while let (Some(call), Some(place)) = (lines.next(), lines.next()) {
+            if !call.starts_with("runtime.") {
+                let function = if call.starts_with("created by") { call } else { call.rsplit_once('(')?.0 };
+                kept += &format!("{function}\n{place}\n");
+            }
+        }
+        header.contains("[chan receive").then_some((goid, kept))
+    });
+    goroutines.collect()
+}
+
+#[test]
+fn a_dump_is_filtered_and_grouped() {
+    need_root();
+    let (fixture, truth) = leaky(NEWEST);
+    let pid = fixture.pid().to_string();
+    let leaks = truth[&line_of("leaky", "leak")].live;
+    let site = format!("leaky/main.go:{}$", line_of("leaky", "leak"));
+    let dump =
+        run(&["dump", "--format", "json", "--site", &site, "--waiting", "chan receive", "--pid", &pid]);
+    let document: Value = serde_json::from_str(&dump.stdout).unwrap();
+    assert_eq!(document["schema"], "golife.dump/1");
+    let goroutines = document["goroutines"].as_array().unwrap();
+    assert_eq!(goroutines.len() as u64, leaks);
+    for goroutine in goroutines {
+        let [channel] = goroutine["waits_on"].as_array().unwrap().as_slice() else { panic!("{goroutine:#}") };
+        assert_eq!((&channel["kind"], &channel["direction"]), (&"channel".into(), &"receive".into()));
+        assert_eq!(channel["address"], goroutines[0]["waits_on"][0]["address"]);
+    }
+    assert_eq!(run(&["dump", "--waiting", "select", "--pid", &pid]).stdout, "");
+    assert_eq!(run(&["dump", "--older", "1h", "--pid", &pid]).stdout, "");
+    let by_state = run(&["dump", "--group", "state", "--pid", &pid]).stdout;
+    assert!(by_state.contains(&format!("{}  chan receive", leaks + 4)), "{by_state}");
+    let by_site = run(&["dump", "--group", "site", "--pid", &pid]).stdout;
+    assert!(
+        by_site.contains(&format!("{leaks} chan receive at main.go:{}", line_of("leaky", "leak") + 1)),
+        "{by_site}"
+    );
+    let by_stack = run(&["dump", "--group", "stack", "--pid", &pid]).stdout;
+    assert!(by_stack.contains(&format!("{leaks} goroutines [chan receive]: ")), "{by_stack}");
+    run(&["dump", "--group", "site", "--format", "json", "--pid", &pid]).expect_error(2, &["--group"]);
+    run(&["dump", "--pid", "1073741824"]).expect_error(4, &["no process 1073741824"]);
+    run(&["dump", "--pid", &std::process::id().to_string()]).expect_error(4, &["not a go program"]);
+}
+
+#[test]
+fn a_sweep_finds_what_grows() {
+    need_root();
+    let mut growing = ready(&fixture("leaky", Build::default()), &["-rate", "100", "-for", "60s"]);
+    growing.write("go");
+    let (still, truth) = leaky(OLDEST);
+    let name = ["--name", "^leaky$", "--format", "json"];
+    let once = run(&[&["sweep"], &name[..]].concat()).report();
+    let find = |report: &Value, pid: u32| {
+        let processes = report["processes"].as_array().unwrap();
+        processes
+            .iter()
+            .find(|process| process["pid"] == pid)
+            .cloned()
+            .unwrap_or_else(|| panic!("{report:#}"))
+    };
+    let line = line_of("leaky", "leak");
+    let process = find(&once, still.pid());
+    assert_eq!(process["mode"], "scanned");
+    let site = site_at(&process, line);
+    assert_eq!((&site["live"], &site["created"]), (&truth[&line].live.into(), &0.into()));
+    assert_eq!(site["waiting"][0]["unmoved"], Value::Null);
+    assert_eq!(site["verdict"]["level"], "unknown");
+
+    let twice = [&["sweep", "--twice", "1s", "--fail-on", "watch"], &name[..]].concat();
+    let ended = run(&twice);
+    assert_eq!(ended.status.code(), Some(3));
+    let twice = ended.report();
+    let process = find(&twice, growing.pid());
+    let site = site_at(&process, line);
+    let number = |field: &str| site[field].as_u64().unwrap();
+    assert!(number("created") > 10 && number("exited") == 0, "{site:#}");
+    assert_eq!(number("live"), number("created") + number("at_attach"));
+    assert_eq!(site["waiting"][0]["unmoved"], number("at_attach"));
+    assert_eq!(site["verdict"]["level"], "watch");
+    assert_eq!(site_at(&find(&twice, still.pid()), line)["verdict"]["level"], "unknown");
+    let text = run(&["sweep", "--name", "^leaky$"]).stdout;
+    assert!(text.contains("chan receive at main.go:") && text.contains("2 Go processes"), "{text}");
+    run(&["sweep", "--name", "^no such name$"]).expect_error(4, &["no go process matches"]);
+}
+
+#[test]
+fn a_stopped_process_is_read_all_the_same() {
+    need_root();
+    let (fixture, truth) = leaky(NEWEST);
+    fixture.signal(Signal::SIGSTOP);
+    let by_state = run(&["dump", "--group", "state", "--pid", &fixture.pid().to_string()]).stdout;
+    let live: u64 = truth.values().map(|counts| counts.live).sum();
+    assert!(by_state.contains(&format!("{live}  chan receive")), "{by_state}");
+    fixture.signal(Signal::SIGCONT);
+}

@@ -1,0 +1,47 @@
+//! `golife sweep`: every Go process of the host, without probes.
+
+use std::process::ExitCode;
+
+use super::{FOUND, Sink, Stream, width};
+use crate::{
+    cli::{self, Format, Sweep as Arguments},
+    output::{self, json},
+    pipeline,
+    report::Selection,
+    sweep,
+    targets::Targets,
+};
+
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let mut sink = Sink::plain(arguments.output.as_deref(), Stream::Stdout)?;
+    let all = arguments.targets.selects_nothing();
+    let targets =
+        Targets::resolve(&cli::Targets { all: all || arguments.targets.all, ..arguments.targets.clone() })?;
+    let selection = Selection {
+        sort: arguments.sort,
+        top: arguments.top,
+        min_age_ns: None,
+        include_system: arguments.include_system,
+    };
+    let outcome = sweep::sweep(&targets, arguments.twice, &selection)?;
+    if outcome.forbidden > 0 {
+        eprintln!(
+            "note: not looked at, for want of permission: {}; run as root or grant CAP_SYS_PTRACE",
+            outcome.forbidden
+        );
+    }
+    let report = outcome.report;
+    if report.processes.is_empty() {
+        return Err(pipeline::Error::Nothing("no Go process matches".into()).into());
+    }
+    sink.replace()?;
+    sink.write(|out| match arguments.format {
+        Format::Text => output::sweep::write(&report, width(), out),
+        Format::Json => json::write(&report, out),
+        Format::Jsonl => json::write_line(&report, out),
+    })?;
+    Ok(match (arguments.fail_on, report.summary.worst()) {
+        (Some(limit), Some(worst)) if worst >= limit => ExitCode::from(FOUND),
+        _ => ExitCode::SUCCESS,
+    })
+}
