@@ -97,3 +97,36 @@ fn keeps_result(after: &[Instruction]) -> bool {
     }
     false
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decode(code: &[u8]) -> Vec<Instruction> {
+        Decoder::with_ip(64, code, 0x1000, DecoderOptions::NONE).into_iter().collect()
+    }
+
+    #[test]
+    fn a_call_of_the_second_method() {
+        // mov rcx, [rax+20h]; mov rax, rbx; call rcx
+        assert!(calls_second_method(&decode(b"\x48\x8b\x48\x20\x48\x89\xd8\xff\xd1")));
+        // call [rax+20h]
+        assert!(calls_second_method(&decode(b"\xff\x50\x20")));
+        // The third method; a closure; a field of the frame; a direct call.
+        assert!(!calls_second_method(&decode(b"\x48\x8b\x48\x28\x48\x89\xd8\xff\xd1")));
+        assert!(!calls_second_method(&decode(b"\x48\x8b\x0a\xff\xd1")));
+        assert!(!calls_second_method(&decode(b"\x48\x8b\x4c\x24\x20\xff\xd1")));
+        assert!(!calls_second_method(&decode(b"\xe8\x00\x00\x00\x00")));
+        assert!(!calls_second_method(&[]));
+    }
+
+    #[test]
+    fn a_result_that_becomes_a_case() {
+        // mov [rsp+30h], rax
+        assert!(keeps_result(&decode(b"\x48\x89\x44\x24\x30")));
+        // xor eax, eax first; a call first; nothing.
+        assert!(!keeps_result(&decode(b"\x31\xc0\x48\x89\x44\x24\x30")));
+        assert!(!keeps_result(&decode(b"\xe8\x00\x00\x00\x00\x48\x89\x44\x24\x30")));
+        assert!(!keeps_result(&[]));
+    }
+}

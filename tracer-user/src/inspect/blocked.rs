@@ -59,8 +59,7 @@ impl Blocked {
 pub enum WaitObject {
     /// A channel, of a receive, a send, or a case of a `select`.
     Channel(Channel),
-    /// The semaphore word in a `sync.Mutex`, `RWMutex` or `WaitGroup`, or elsewhere; see [`Blocked::reason`]. Go 1.26 and
-    /// newer; older ones do not lead from a goroutine to it.
+    /// The semaphore word in a `sync.Mutex`, `RWMutex` or `WaitGroup`, or elsewhere; see [`Blocked::reason`].
     Semaphore {
         /// Of the word.
         address: u64,

@@ -7,6 +7,7 @@ mod mentions;
 mod objects;
 pub mod scan;
 pub mod stacks;
+mod sudogs;
 pub mod traceback;
 mod unwind;
 pub mod verify;

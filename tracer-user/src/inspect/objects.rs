@@ -103,7 +103,7 @@ pub(super) fn read(
                     if sudog.next != 0 {
                         next.push((at, sudog.next));
                     }
-                } else if paired && sudog.elem != 0 {
+                } else if sudog.elem != 0 {
                     found.push((at, WaitObject::Semaphore { address: sudog.elem }));
                 }
             })?;

@@ -9,7 +9,7 @@ use std::time::Instant;
 use super::blocked::{Blocked, Cut, Objects, Snapshot};
 use super::goroutines::{self, BATCH, Goroutine, Limits, WalkError, bytes_needed};
 use super::memory::{Place, ProcessMemory};
-use super::{mentions, objects};
+use super::{mentions, objects, sudogs};
 use super::unwind::{Unwinder, Unwound};
 use crate::go::{Binary, Layout, Status, image, wait_reason};
 
@@ -74,6 +74,7 @@ pub fn scan(
         }
     }
     if depth >= Depth::Objects {
+        sudogs::find(memory, binary.layout(), &scan.snapshot, &mut scan.waits)?;
         objects::read(memory, binary, bias, &mut scan.snapshot, &scan.waits, start, limits)?;
     }
     let mut snapshot = scan.snapshot;
@@ -261,7 +262,9 @@ impl Scan<'_> {
         let (binary, startpc) = (self.binary, code(goroutine.startpc));
         let is_system = *self.is_system.entry(startpc).or_insert_with(|| binary.is_system(startpc));
         let stack = if pcs.is_empty() { None } else { self.snapshot.stacks.intern(pcs) };
-        if waits && waiting != 0 && self.depth >= Depth::Objects {
+        let reason = wait_reason::text(binary.version(), goroutine.wait_reason).filter(|_| waits);
+        let on_object = waiting != 0 || reason.is_some_and(sudogs::is_semaphore);
+        if waits && on_object && self.depth >= Depth::Objects {
             let index = self.snapshot.goroutines.len();
             self.waits.push(Wait { index, g: goroutine.address, sudog: waiting });
         }
@@ -271,7 +274,7 @@ impl Scan<'_> {
             gopc: code(goroutine.gopc),
             startpc,
             status,
-            reason: wait_reason::text(binary.version(), goroutine.wait_reason).filter(|_| waits),
+            reason,
             waits_at_least_ns: since
                 .filter(|_| waits || status == Status::Syscall)
                 .and_then(|since| self.now_ns.checked_sub(since)),
