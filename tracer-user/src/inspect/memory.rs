@@ -162,30 +162,31 @@ impl ProcessMemory {
         buffer: &mut Vec<u8>,
         found: &mut impl FnMut(usize, Option<&[u8]>),
     ) -> Result<(), MemoryError> {
-        let mut rest = runs;
-        while !rest.is_empty() {
-            let total: usize = rest.iter().map(|run| run.size).sum();
-            if buffer.len() < total {
-                buffer.resize(total, 0);
-            }
-            let ranges: Vec<_> =
-                rest.iter().map(|run| RemoteIoVec { base: run.address as usize, len: run.size }).collect();
-            let read = self.read_ranges(&ranges, &mut buffer[..total])?;
+        let total: usize = runs.iter().map(|run| run.size).sum();
+        if buffer.len() < total {
+            buffer.resize(total, 0);
+        }
+        let ranges: Vec<_> =
+            runs.iter().map(|run| RemoteIoVec { base: run.address as usize, len: run.size }).collect();
+        let mut done = 0;
+        while done < runs.len() {
+            let read = self.read_ranges(&ranges[done..], buffer)?;
             let mut read = buffer.get(..read).unwrap_or_default();
-            let mut whole = 0;
             // The kernel stops at the first range that it cannot read; whole ranges before it are good.
-            for run in rest {
+            while let Some(run) = runs.get(done) {
                 let Some((bytes, after)) = read.split_at_checked(run.size) else { break };
-                for (index, place) in places.iter().enumerate().take(run.places.end).skip(run.places.start) {
+                for index in run.places.clone() {
+                    let place = places[index];
                     let from = place.address.wrapping_sub(run.address) as usize;
                     found(index, bytes.get(from..from + place.size));
                 }
                 read = after;
-                whole += 1;
+                done += 1;
             }
-            let Some(broken) = rest.get(whole) else { break };
-            self.read_one_by_one(broken, places, found)?;
-            rest = &rest[whole + 1..];
+            if let Some(broken) = runs.get(done) {
+                self.read_one_by_one(broken, places, found)?;
+                done += 1;
+            }
         }
         Ok(())
     }
@@ -196,6 +197,10 @@ impl ProcessMemory {
         places: &[Place],
         found: &mut impl FnMut(usize, Option<&[u8]>),
     ) -> Result<(), MemoryError> {
+        if run.places.len() == 1 {
+            found(run.places.start, None);
+            return Ok(());
+        }
         for index in run.places.clone() {
             let Place { address, size } = places[index];
             let mut bytes = vec![0; size];

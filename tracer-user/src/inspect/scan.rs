@@ -51,7 +51,9 @@ pub fn scan(
         bias,
         depth,
         unwinder: Unwinder::new(binary, bias),
+        reasons: std::array::from_fn(|number| wait_reason::text(binary.version(), number as u8)),
         is_system: HashMap::new(),
+        last_start: (0, false),
         now_ns: monotonic_ns(),
         waits: Vec::new(),
         snapshot: Snapshot { listed: list.listed, cut_short: list.cut, ..Snapshot::default() },
@@ -78,12 +80,20 @@ pub fn scan(
         objects::read(memory, binary, bias, &mut scan.snapshot, &scan.waits, start, limits)?;
     }
     let mut snapshot = scan.snapshot;
-    snapshot.goroutines.sort_unstable_by_key(|goroutine| goroutine.goid);
+    sort(&mut snapshot.goroutines);
     if depth >= Depth::Objects {
         mentions::read(memory, &mut snapshot, start, limits)?;
     }
     snapshot.stacks.name(binary);
     Ok(snapshot)
+}
+
+/// By goid. A goroutine is moved once, which for a million of them is faster than sorting them in place.
+fn sort(goroutines: &mut Vec<Blocked>) {
+    let mut order: Vec<(u64, u32)> =
+        goroutines.iter().zip(0u32..).map(|(goroutine, index)| (goroutine.goid, index)).collect();
+    order.sort_unstable();
+    *goroutines = order.iter().map(|(_, index)| goroutines[*index as usize]).collect();
 }
 
 /// A goroutine, and what is needed to look further.
@@ -110,11 +120,14 @@ impl Stopped {
         Some(Stopped { goroutine, pc, sp, waiting, locked: word(layout.lockedm)? != 0 })
     }
 
+    /// Its stack may change under the reader, and where its stack pointer is nobody knows.
+    fn is_moving(&self) -> bool {
+        matches!(self.goroutine.status, Status::Running | Status::CopyStack)
+    }
+
     /// Its stack holds still until its status changes.
     fn holds_still(&self) -> bool {
-        !matches!(self.goroutine.status, Status::Running | Status::CopyStack)
-            && self.goroutine.stack.0 <= self.sp
-            && self.sp < self.goroutine.stack.1
+        !self.is_moving() && self.goroutine.stack.0 <= self.sp && self.sp < self.goroutine.stack.1
     }
 
     /// What must be the same before and after its stack was read.
@@ -136,7 +149,11 @@ struct Scan<'a> {
     bias: u64,
     depth: Depth,
     unwinder: Unwinder<'a>,
+    /// By number.
+    reasons: [Option<&'static str>; 256],
     is_system: HashMap<u64, bool>,
+    /// The last `startpc` and whether it is the runtime's: neighbours are often alike.
+    last_start: (u64, bool),
     now_ns: u64,
     waits: Vec<Wait>,
     snapshot: Snapshot,
@@ -170,10 +187,12 @@ impl Scan<'_> {
         let after = self.reread(&found)?;
         let mut torn = Vec::new();
         for ((before, after), stack) in found.iter().zip(after).zip(&stacks.places) {
-            let unchanged = after.is_some_and(|after| after == before.identity()) || !before.holds_still();
+            // A stack pointer from before it stopped, a status from after it did: as torn as anything.
+            let unchanged = before.is_moving()
+                || (before.holds_still() && after.is_some_and(|after| after == before.identity()));
             match (unchanged, last) {
                 (true, _) => {
-                    let old = !before.holds_still() || before.goroutine.status == Status::Running;
+                    let old = before.is_moving();
                     let only = [before.pc.wrapping_sub(self.bias)];
                     let in_code = self.binary.text_range().contains(&only[0]);
                     match stacks.pcs.get(stack.clone()) {
@@ -260,9 +279,12 @@ impl Scan<'_> {
         let since = u64::try_from(goroutine.wait_since).ok().filter(|since| *since > 0);
         let code = |address: u64| if address == 0 { 0 } else { address.wrapping_sub(self.bias) };
         let (binary, startpc) = (self.binary, code(goroutine.startpc));
-        let is_system = *self.is_system.entry(startpc).or_insert_with(|| binary.is_system(startpc));
+        if self.last_start.0 != startpc {
+            let is_system = *self.is_system.entry(startpc).or_insert_with(|| binary.is_system(startpc));
+            self.last_start = (startpc, is_system);
+        }
         let stack = if pcs.is_empty() { None } else { self.snapshot.stacks.intern(pcs) };
-        let reason = wait_reason::text(binary.version(), goroutine.wait_reason).filter(|_| waits);
+        let reason = self.reasons[usize::from(goroutine.wait_reason)].filter(|_| waits);
         let on_object = waiting != 0 || reason.is_some_and(sudogs::is_semaphore);
         if waits && on_object && self.depth >= Depth::Objects {
             let index = self.snapshot.goroutines.len();
@@ -281,7 +303,7 @@ impl Scan<'_> {
             stack,
             stack_is_old,
             stack_bytes: goroutine.stack.1.saturating_sub(goroutine.stack.0),
-            is_system,
+            is_system: startpc != 0 && self.last_start.1,
             locked_to_thread: locked,
             waits_on_nothing: waits && waiting == 0,
             objects: Objects::default(),

@@ -1,8 +1,11 @@
-//! Whole scans against what Go says of the same process.
+//! Whole scans: against what Go says of the same process, and of processes that lie.
 
 #![allow(clippy::unwrap_used)]
 
 use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
 
 use super::*;
 use crate::go::testing::{PLAIN, Program, STRIPPED_PIE, TracedFrame};
@@ -141,4 +144,178 @@ fn who_waits_on_what() {
         let main = snapshot.goroutine(1).unwrap();
         assert_eq!((main.status, main.locked_to_thread), (Status::Syscall, false));
     }
+}
+
+/// A process that says what it likes about its goroutines: this one, which plays the program.
+struct Liar {
+    binary: Binary,
+    /// Pointers and number of what it calls goroutines.
+    list: Vec<u64>,
+    length: u64,
+    /// Where it keeps both.
+    variables: Box<[u64; 2]>,
+}
+
+impl Liar {
+    fn new(program: &Program) -> Liar {
+        let mut binary = program.binary();
+        binary.set_globals(0, 8);
+        Liar { binary, list: Vec::new(), length: 0, variables: Box::new([0; 2]) }
+    }
+
+    /// Moves the two variables onto ours.
+    fn bias(&self) -> u64 {
+        self.variables.as_ptr() as u64
+    }
+
+    fn scan(&mut self) -> Result<Snapshot, WalkError> {
+        *self.variables = [self.list.as_ptr() as u64, self.length];
+        let limits = Limits { listed: 100_000, time: Duration::from_secs(5) };
+        let memory = ProcessMemory::new(std::process::id() as i32);
+        scan(&memory, &self.binary, self.bias(), limits, Depth::Objects)
+    }
+
+    /// A `runtime.g` that waits, with the fields that a scan follows.
+    fn goroutine(&self, goid: u64, stack: &[u64], pc: u64, waiting: u64) -> Vec<u8> {
+        let layout = self.binary.layout();
+        let mut g = vec![0; usize::from(layout.g_size)];
+        let mut put = |offset: u16, word: u64| {
+            g[usize::from(offset)..usize::from(offset) + 8].copy_from_slice(&word.to_le_bytes());
+        };
+        let sp = stack.as_ptr() as u64;
+        put(layout.stack_lo, sp);
+        put(layout.stack_hi, sp + 8 * stack.len() as u64);
+        put(layout.sched_sp, sp);
+        put(layout.sched_pc, pc);
+        put(layout.goid, goid);
+        put(layout.waiting, waiting);
+        put(layout.atomicstatus, 4);
+        g
+    }
+}
+
+#[test]
+fn a_list_of_anything_is_walked_within_bounds() {
+    let program = Program::build(TOOLCHAINS[3], STRIPPED_PIE);
+    let mut liar = Liar::new(&program);
+    let start = Instant::now();
+    liar.list = (0..100_000u64).map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect();
+    for length in [100_000, 1 << 63, u64::MAX] {
+        liar.length = length;
+        let snapshot = liar.scan().unwrap();
+        assert!(snapshot.goroutines.is_empty() && snapshot.unreadable > 99_000);
+        assert_eq!((snapshot.listed, snapshot.cut_short.is_some()), (length, length > 100_000));
+    }
+    // The list itself is nowhere.
+    let nowhere = [8, 1u64 << 40];
+    let (memory, limits) = (ProcessMemory::new(std::process::id() as i32), Limits::default());
+    let refused = scan(&memory, &liar.binary, nowhere.as_ptr() as u64, limits, Depth::Objects).unwrap_err();
+    assert!(refused.to_string().contains("nothing is mapped"), "{refused}");
+    assert!(start.elapsed() < Duration::from_secs(20));
+}
+
+#[test]
+fn cycles_and_endless_stacks_end() {
+    let program = Program::build(TOOLCHAINS[3], STRIPPED_PIE);
+    let mut liar = Liar::new(&program);
+    let layout = *liar.binary.layout();
+    // A stack whose every word returns into the same call, longer than is ever looked at.
+    let recursive = liar.binary.functions_named("main.main")[0].entry + 40 + liar.bias();
+    let stack = vec![recursive; 1 << 20];
+    // A sudog whose next is itself, of a channel that is where nothing is or one that is this very sudog.
+    let mut sudogs: Vec<Vec<u64>> = vec![vec![0; 32]; 2];
+    let gs: Vec<Vec<u8>> =
+        (0..2).map(|n| liar.goroutine(n as u64 + 1, &stack, recursive, sudogs[n].as_ptr() as u64)).collect();
+    for (n, sudog) in sudogs.iter_mut().enumerate() {
+        let own = sudog.as_ptr() as u64;
+        sudog[0] = gs[n].as_ptr() as u64;
+        sudog[usize::from(layout.sudog_waitlink) / 8] = own;
+        sudog[usize::from(layout.sudog_c) / 8 + 1] = if n == 0 { 16 } else { own };
+    }
+    liar.list = gs.iter().map(|g| g.as_ptr() as u64).collect();
+    liar.length = 2;
+    let snapshot = liar.scan().unwrap();
+    assert_eq!(snapshot.goroutines.len(), 2);
+    for goroutine in &snapshot.goroutines {
+        assert_eq!(snapshot.stacks.pcs(goroutine.stack.unwrap()).len(), 512);
+    }
+    let [nowhere, itself] = snapshot.goroutines.as_slice() else { panic!("{snapshot:?}") };
+    assert_eq!(snapshot.objects(nowhere), []);
+    assert!((1..=256).contains(&snapshot.objects(itself).len()));
+}
+
+#[test]
+fn a_process_that_ends_while_it_is_read_is_said_to_have_ended() {
+    let program = Program::build(TOOLCHAINS[3], PLAIN);
+    let binary = program.binary();
+    let running = program.start();
+    let memory = ProcessMemory::new(running.pid());
+    let killer = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(30));
+        drop(running);
+    });
+    let start = Instant::now();
+    let error = loop {
+        assert!(start.elapsed() < Duration::from_secs(20));
+        match scan(&memory, &binary, 0, Limits::default(), Depth::Objects) {
+            Ok(snapshot) => assert!(snapshot.goroutines.len() < 60),
+            Err(error) => break error,
+        }
+    };
+    killer.join().unwrap();
+    let message = error.to_string();
+    assert!(message.contains("has ended") || message.contains("nothing is mapped"), "{message}");
+}
+
+#[test]
+fn a_process_that_executes_something_else_is_refused() {
+    let program = Program::build(TOOLCHAINS[3], PLAIN);
+    let binary = program.binary();
+    let mut other = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+    let memory = ProcessMemory::new(other.id() as i32);
+    let refused = scan(&memory, &binary, 0, Limits::default(), Depth::Objects);
+    other.kill().unwrap();
+    other.wait().unwrap();
+    let message = refused.unwrap_err().to_string();
+    assert!(message.contains("nothing is mapped") || message.contains("has ended"), "{message}");
+}
+
+#[test]
+fn any_goroutine_and_any_stack_are_read_without_a_panic() {
+    let program = Program::build(TOOLCHAINS[3], STRIPPED_PIE);
+    let liar = std::cell::RefCell::new(Liar::new(&program));
+    let (text, bias) = (liar.borrow().binary.text_range(), liar.borrow().bias());
+    let text = text.start + bias..text.end + bias;
+    // Wild words, small ones, and addresses of code.
+    let word = prop_oneof![any::<u64>(), 0u64..4096, text.clone()];
+    let random_g = proptest::collection::vec(any::<u8>(), 512);
+    let stack = proptest::collection::vec(word, 1..200);
+    let mut runner = proptest::test_runner::TestRunner::default();
+    let test =
+        runner.run(&(random_g, stack, text, any::<bool>(), 0u32..12), |(bytes, stack, pc, wild, status)| {
+            let mut liar = liar.borrow_mut();
+            let mut g = if wild { bytes } else { liar.goroutine(7, &stack, pc, stack.as_ptr() as u64) };
+            let at = usize::from(liar.binary.layout().atomicstatus);
+            g[at..at + 4].copy_from_slice(&status.to_le_bytes());
+            liar.list = vec![g.as_ptr() as u64, stack.as_ptr() as u64];
+            liar.length = 2;
+            let snapshot = liar.scan().unwrap();
+            prop_assert!(snapshot.goroutines.len() <= 2);
+            for goroutine in &snapshot.goroutines {
+                let frames = goroutine.stack.map_or(0, |stack| snapshot.stacks.frames(stack).count());
+                prop_assert!(frames < 512 * 256);
+                let _ = snapshot.objects(goroutine);
+            }
+            Ok(())
+        });
+    test.unwrap();
+}
+
+#[test]
+fn stacks_have_a_limit() {
+    let mut stacks = Stacks::default();
+    let interned = (0..1_000_000u64).filter(|n| stacks.intern(&[*n, 1, 2]).is_some()).count();
+    assert!((100_000..1_000_000).contains(&interned), "{interned}");
+    assert_eq!(stacks.intern(&[5, 1, 2]), stacks.id_of(&[5, 1, 2]));
+    assert_eq!(stacks.len(), interned);
 }

@@ -38,9 +38,9 @@ impl Survey {
 
     fn wait(&self, group: &Group, snapshot: &Snapshot, binary: &Binary) -> Wait {
         let examples = || group.goids.iter().filter_map(|&goid| snapshot.index_of(goid));
-        // One that has just been woken is between two waits, and what it waits on is not known.
-        let known = |&index: &usize| !snapshot.objects(&snapshot.goroutines[index]).is_empty();
-        let first = examples().find(known).or_else(|| examples().next());
+        // Of one that has been woken meanwhile, only a part of what it waited on is known.
+        let known = |&index: &usize| std::cmp::Reverse(snapshot.objects(&snapshot.goroutines[index]).len());
+        let first = examples().min_by_key(known);
         let first = first.and_then(|index| snapshot.goroutines.get(index));
         let others = examples().find_map(|index| self.cycles.get(&index));
         let blocked_at = |&other: &usize| place(snapshot, binary, snapshot.goroutines.get(other)?);

@@ -1,0 +1,104 @@
+//! How long inspection takes beside the floor, a bare `process_vm_readv` of the same memory, in one run:
+//! `cargo run --release --example inspect_speed -- PID`, with the fixture `million` running as PID. Ratios count; the
+//! times are the machine's.
+
+use std::error::Error;
+use std::io::IoSliceMut;
+use std::time::{Duration, Instant};
+
+use golife::inspect::{Depth, Limits, ProcessMemory};
+use golife::subject::Subjects;
+use nix::sys::uio::{RemoteIoVec, process_vm_readv};
+use nix::unistd::Pid;
+
+/// What most stacks of goroutines that wait need.
+const STACK_BYTES: usize = 128;
+/// Ranges of one call: `UIO_MAXIOV`.
+const RANGES: usize = 1024;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let pid: u32 = std::env::args().nth(1).ok_or("which process? inspect_speed PID")?.parse()?;
+    let subject = Subjects::default().open(pid)?;
+    let limits = Limits { time: Duration::from_secs(120), ..Limits::default() };
+    let layout = subject.binary.layout();
+    let size = usize::from(layout.g_size);
+
+    // The addresses, and what is read from them: found once, outside of what is measured.
+    let globals = subject.binary.globals()?;
+    let memory = ProcessMemory::new(pid as i32);
+    let count = memory.read_u64(globals.allglen.wrapping_add(subject.bias))? as usize;
+    let array = memory.read_u64(globals.allgptr.wrapping_add(subject.bias))?;
+    let mut bytes = vec![0; 8 * count];
+    memory.read(array, &mut bytes)?;
+    let mut gs: Vec<usize> =
+        bytes.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word) as usize).collect();
+    gs.sort_unstable();
+    let mut stacks = Vec::with_capacity(count);
+    for address in &gs {
+        let mut g = vec![0; size];
+        memory.read(*address as u64, &mut g)?;
+        let word = |offset: u16| {
+            let at = usize::from(offset);
+            g.get(at..at + 8).and_then(|word| word.try_into().ok()).map_or(0, usize::from_le_bytes)
+        };
+        let (sp, hi) = (word(layout.sched_sp), word(layout.stack_hi));
+        if sp > 0 && sp < hi {
+            stacks.push((sp, STACK_BYTES.min(hi - sp)));
+        }
+    }
+    stacks.sort_unstable();
+    let single: Vec<(usize, usize)> = gs.iter().map(|address| (*address, size)).collect();
+    let mut merged: Vec<(usize, usize)> = Vec::new();
+    for address in &gs {
+        match merged.last_mut() {
+            Some((start, length)) if address - *start <= *length + 256 && *length < 60_000 => {
+                *length = address + size - *start;
+            }
+            _ => merged.push((*address, size)),
+        }
+    }
+
+    println!("{count} goroutines of {size} bytes, {} ranges when merged", merged.len());
+    // Warm: the target's pages are there, the buffer's are, too. The best of three each, taken in turns.
+    let mut best = [f64::MAX; 6];
+    for _ in 0..3 {
+        let mut take = |index: usize, seconds: f64| best[index] = best[index].min(seconds);
+        take(0, floor(pid, &merged)?);
+        take(1, floor(pid, &single)?);
+        take(2, floor(pid, &stacks)?);
+        for (index, depth) in [Depth::States, Depth::Stacks, Depth::Objects].into_iter().enumerate() {
+            let start = Instant::now();
+            let snapshot = subject.scan(limits, depth)?;
+            take(3 + index, start.elapsed().as_secs_f64());
+            assert!(snapshot.cut_short.is_none() && snapshot.goroutines.len() <= count);
+        }
+    }
+    let [merged, single, stacks, states, with_stacks, with_objects] = best;
+    println!("floor, every g, merged ranges     {merged:.3} s");
+    println!("floor, every g, one by one        {single:.3} s");
+    println!("floor, {STACK_BYTES} bytes of each stack     {stacks:.3} s");
+    println!("states                            {states:.3} s   {:.2} × the floor", states / merged);
+    println!(
+        "states and stacks                 {with_stacks:.3} s   {:.2} × the floor",
+        with_stacks / (merged + stacks)
+    );
+    println!("states, stacks and wait objects   {with_objects:.3} s");
+    Ok(())
+}
+
+/// Reads ranges into one warm buffer.
+fn floor(pid: u32, ranges: &[(usize, usize)]) -> Result<f64, Box<dyn Error>> {
+    let calls: Vec<Vec<RemoteIoVec>> = ranges
+        .chunks(
+            RANGES.min(64.max(4_000_000 / ranges.iter().map(|(_, size)| size).max().copied().unwrap_or(1))),
+        )
+        .map(|chunk| chunk.iter().map(|&(base, len)| RemoteIoVec { base, len }).collect())
+        .collect();
+    let longest = calls.iter().map(|call| call.iter().map(|range| range.len).sum()).max().unwrap_or(0);
+    let mut buffer = vec![1u8; longest];
+    let start = Instant::now();
+    for call in &calls {
+        process_vm_readv(Pid::from_raw(pid as i32), &mut [IoSliceMut::new(&mut buffer)], call)?;
+    }
+    Ok(start.elapsed().as_secs_f64())
+}
