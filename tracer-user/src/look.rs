@@ -10,6 +10,7 @@ use crate::go::Binary;
 use crate::inspect::{self, Depth, Limits, Places, SiteKey, SiteWaits, Snapshot};
 use crate::report;
 use crate::subject::Subject;
+use crate::verdict::{Survey, Wait};
 
 /// The longest that looking at all processes takes, together.
 pub const MOST_TIME: Duration = Duration::from_secs(5);
@@ -24,6 +25,8 @@ pub struct Look {
     pub snapshot: Snapshot,
     /// By site.
     pub waits: HashMap<SiteKey, SiteWaits>,
+    /// Who waits for whom.
+    pub survey: Survey,
     /// For a later look.
     pub places: Arc<Places>,
     /// How long it took.
@@ -44,7 +47,8 @@ impl Look {
         let snapshot = subject.scan(limits, Depth::Objects)?;
         let waits = inspect::by_site(&snapshot, &subject.binary, earlier);
         let places = Arc::new(Places::of(&snapshot));
-        Ok(Look { snapshot, waits, places, took: start.elapsed() })
+        let survey = Survey::of(&snapshot);
+        Ok(Look { snapshot, waits, survey, places, took: start.elapsed() })
     }
 
     /// As [`Look::at`], for a comparison with what the probes have seen.
@@ -68,6 +72,11 @@ impl Look {
             torn,
             cut_short: cut_short.is_some(),
         }
+    }
+
+    /// What the goroutines of a site do, as a verdict needs it.
+    pub fn judged(&self, site: &SiteWaits, binary: &Binary) -> Vec<Wait> {
+        self.survey.waits(site, &self.snapshot, binary)
     }
 
     /// What the goroutines of a site wait for.

@@ -25,6 +25,7 @@ use crate::{
     targets::Targets,
     tracker::{Instance, InstanceId, Tracker},
     usage::Usage,
+    verdict::Wait,
 };
 
 /// Why a process or binary is not traced.
@@ -385,6 +386,20 @@ impl report::Sources for Session {
         let none = SiteWaits::default();
         let site = look.waits.get(&(code(gopc), code(startpc))).unwrap_or(&none);
         Some((look.waiting(site, traced.binary()), site.stack_bytes))
+    }
+
+    fn waits(&self, instance: &Instance, gopc: u64, startpc: u64) -> Vec<Wait> {
+        let (Some(traced), Some(look)) = (self.instances.get(&instance.id), self.last_look(instance.id))
+        else {
+            return Vec::new();
+        };
+        let code = |address: u64| if address == 0 { 0 } else { address.wrapping_sub(traced.subject.bias) };
+        let site = look.waits.get(&(code(gopc), code(startpc)));
+        site.map(|site| look.judged(site, traced.binary())).unwrap_or_default()
+    }
+
+    fn module(&self, instance: &Instance) -> Option<&str> {
+        self.instances.get(&instance.id)?.binary().build_info().module.as_deref()
     }
 
     fn creation_site(&self, instance: &Instance, gopc: u64) -> Option<report::Frame> {

@@ -6,8 +6,8 @@ use anyhow::{Context, Result, bail};
 
 use crate::machine::{self, find, is_root, output, say};
 
-/// The one test program that needs root.
-const E2E: &str = "e2e";
+/// The test programs that need root.
+const E2E: [&str; 2] = ["e2e", "accuracy"];
 
 /// What `test` can be told.
 #[derive(clap::Args)]
@@ -33,7 +33,7 @@ pub fn run(args: Args) -> Result<()> {
         say("unit, property and replay tests");
         let mut cargo = machine::cargo();
         cargo.args(["test", "--quiet", "--workspace", "--lib", "--bins"]).env("PATH", &path);
-        for test in test_programs()?.iter().filter(|test| *test != E2E) {
+        for test in test_programs()?.iter().filter(|test| !E2E.contains(&test.as_str())) {
             cargo.args(["--test", test]);
         }
         machine::run(cargo.arg("--").args(filter))?;
@@ -45,7 +45,8 @@ pub fn run(args: Args) -> Result<()> {
     }
     say("e2e tests: real probes on real Go programs, as root");
     let mut cargo = machine::cargo();
-    cargo.args(["test", "--package", "tracer-user", "--test", E2E, "--"]).args(filter).env("PATH", &path);
+    cargo.args(["test", "--package", "tracer-user"]).env("PATH", &path);
+    cargo.args(E2E.iter().flat_map(|test| ["--test", test])).arg("--").args(filter);
     if !is_root()? {
         if find("sudo").is_none() {
             bail!(

@@ -3,6 +3,7 @@
 
 pub mod binary;
 pub mod buildinfo;
+mod done;
 mod dwarf;
 pub mod error;
 pub mod globals;
@@ -19,6 +20,7 @@ pub mod standard;
 pub mod status;
 pub mod symbols;
 pub mod system;
+mod types;
 pub mod wait_reason;
 mod wrapper;
 

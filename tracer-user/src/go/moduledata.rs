@@ -28,6 +28,8 @@ pub struct ModuleData {
     pub noptrbss: Range<u64>,
     /// Base of the offsets of function data, such as inline trees.
     pub gofunc: u64,
+    /// Base of the offsets of names of types.
+    pub types: u64,
 }
 
 impl ModuleData {
@@ -54,6 +56,7 @@ impl ModuleData {
             bss: word(224)..word(232),
             noptrbss: word(240)..word(248),
             gofunc: words.get(gofunc).copied().unwrap_or(0),
+            types: word(if version.minor < 20 { 280 } else { 296 }),
         };
         let code = image.segments().iter().any(|segment| {
             segment.executable

@@ -33,7 +33,11 @@ pub struct Blocked {
     pub is_system: bool,
     /// Locked to its thread (`runtime.LockOSThread`, or it was called from C).
     pub locked_to_thread: bool,
+    /// It waits, and the runtime keeps no list of what for: a sleep, or a `select` all of whose channels are nil.
+    pub waits_on_nothing: bool,
     pub(super) objects: Objects,
+    /// The part of its stack that is in use: from its stack pointer to its end.
+    pub(super) used_stack: (u64, u64),
 }
 
 /// Where the objects of a goroutine are in those of all.
@@ -55,8 +59,7 @@ impl Blocked {
 pub enum WaitObject {
     /// A channel, of a receive, a send, or a case of a `select`.
     Channel(Channel),
-    /// The semaphore word in a `sync.Mutex`, `RWMutex` or `WaitGroup`, or elsewhere; see [`Blocked::reason`]. Go 1.26 and
-    /// newer; older ones do not lead from a goroutine to it.
+    /// The semaphore word in a `sync.Mutex`, `RWMutex` or `WaitGroup`, or elsewhere; see [`Blocked::reason`].
     Semaphore {
         /// Of the word.
         address: u64,
@@ -87,6 +90,8 @@ pub struct Channel {
     /// Whether the goroutine wants to send or to receive; none where one `select` does both on this channel, or the
     /// channel changed meanwhile.
     pub direction: Option<Direction>,
+    /// Link-time address of the type of its elements: [`crate::go::Binary::type_name`].
+    pub element: u64,
 }
 
 /// What a goroutine wants of a channel.
@@ -106,6 +111,8 @@ pub struct Snapshot {
     /// Their stacks, each kept once.
     pub stacks: Stacks,
     pub(super) objects: Vec<WaitObject>,
+    /// (index of a goroutine, address of an object), ordered: [`Snapshot::mentions`].
+    pub(super) mentions: Vec<(u32, u64)>,
     /// How many the runtime lists, dead ones included.
     pub listed: u64,
     /// Listed ones that could not be read, or whose status is not one.
@@ -124,10 +131,22 @@ impl Snapshot {
         self.objects.get(first..first + usize::from(goroutine.objects.count)).unwrap_or_default()
     }
 
+    /// What others wait on and a goroutine, by its index, has a pointer to on its stack: it may be the one who would end
+    /// their wait. Only of goroutines that wait themselves, and of so many as there was time for.
+    pub fn mentions(&self, index: usize) -> impl Iterator<Item = u64> + '_ {
+        let index = index as u32;
+        let first = self.mentions.partition_point(|(of, _)| *of < index);
+        self.mentions[first..].iter().take_while(move |(of, _)| *of == index).map(|(_, address)| *address)
+    }
+
     /// A goroutine by its id.
     pub fn goroutine(&self, goid: u64) -> Option<&Blocked> {
-        let at = self.goroutines.binary_search_by_key(&goid, |goroutine| goroutine.goid).ok()?;
-        self.goroutines.get(at)
+        self.goroutines.get(self.index_of(goid)?)
+    }
+
+    /// Where in `goroutines` one is.
+    pub fn index_of(&self, goid: u64) -> Option<usize> {
+        self.goroutines.binary_search_by_key(&goid, |goroutine| goroutine.goid).ok()
     }
 }
 

@@ -3,9 +3,11 @@
 pub mod blocked;
 pub mod goroutines;
 pub mod memory;
+mod mentions;
 mod objects;
 pub mod scan;
 pub mod stacks;
+mod sudogs;
 pub mod traceback;
 mod unwind;
 pub mod verify;

@@ -48,6 +48,7 @@ impl Sudog {
 pub(super) fn read(
     memory: &ProcessMemory,
     binary: &Binary,
+    bias: u64,
     snapshot: &mut Snapshot,
     waits: &[Wait],
     start: Instant,
@@ -95,19 +96,20 @@ pub(super) fn read(
                         capacity: 0,
                         closed: false,
                         direction: None,
+                        element: 0,
                     };
                     found.push((at, WaitObject::Channel(channel)));
                     // The next of other lists is the next in a tree.
                     if sudog.next != 0 {
                         next.push((at, sudog.next));
                     }
-                } else if paired && sudog.elem != 0 {
+                } else if sudog.elem != 0 {
                     found.push((at, WaitObject::Semaphore { address: sudog.elem }));
                 }
             })?;
             open = next;
         }
-        look_at(memory, layout, unseen, &mut channels)?;
+        look_at(memory, layout, bias, unseen, &mut channels)?;
         found.sort_by_key(|(at, _)| *at);
         for of_one in found.chunk_by(|a, b| a.0 == b.0) {
             let first = snapshot.objects.len() as u32;
@@ -130,6 +132,7 @@ pub(super) fn read(
 fn look_at(
     memory: &ProcessMemory,
     layout: &Layout,
+    bias: u64,
     mut places: Vec<Place>,
     channels: &mut HashMap<u64, Option<Channel>>,
 ) -> Result<(), WalkError> {
@@ -151,6 +154,8 @@ fn look_at(
                     (false, true) => Some(Direction::Send),
                     _ => None,
                 },
+                // `elemtype`, `sendx` and `recvx` stand before `recvq`.
+                element: word(layout.hchan_recvq.checked_sub(24)?)?.wrapping_sub(bias),
             })
         };
         channels.insert(address, bytes.and_then(parse));

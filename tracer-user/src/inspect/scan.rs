@@ -9,8 +9,8 @@ use std::time::Instant;
 use super::blocked::{Blocked, Cut, Objects, Snapshot};
 use super::goroutines::{self, BATCH, Goroutine, Limits, WalkError, bytes_needed};
 use super::memory::{Place, ProcessMemory};
-use super::objects;
 use super::unwind::{Unwinder, Unwound};
+use super::{mentions, objects, sudogs};
 use crate::go::{Binary, Layout, Status, image, wait_reason};
 
 /// How much of a scan is wanted.
@@ -76,10 +76,14 @@ pub fn scan(
         }
     }
     if depth >= Depth::Objects {
-        objects::read(memory, binary, &mut scan.snapshot, &scan.waits, start, limits)?;
+        sudogs::find(memory, binary.layout(), &scan.snapshot, &mut scan.waits)?;
+        objects::read(memory, binary, bias, &mut scan.snapshot, &scan.waits, start, limits)?;
     }
     let mut snapshot = scan.snapshot;
     sort(&mut snapshot.goroutines);
+    if depth >= Depth::Objects {
+        mentions::read(memory, &mut snapshot, start, limits)?;
+    }
     snapshot.stacks.name(binary);
     Ok(snapshot)
 }
@@ -283,7 +287,9 @@ impl Scan<'_> {
             self.last_start = (startpc, is_system);
         }
         let stack = if pcs.is_empty() { None } else { self.snapshot.stacks.intern(pcs) };
-        if waits && waiting != 0 && self.depth >= Depth::Objects {
+        let reason = self.reasons[usize::from(goroutine.wait_reason)].filter(|_| waits);
+        let on_object = waiting != 0 || reason.is_some_and(sudogs::is_semaphore);
+        if waits && on_object && self.depth >= Depth::Objects {
             let index = self.snapshot.goroutines.len();
             self.waits.push(Wait { index, g: goroutine.address, sudog: waiting });
         }
@@ -293,7 +299,7 @@ impl Scan<'_> {
             gopc: code(goroutine.gopc),
             startpc,
             status,
-            reason: self.reasons[usize::from(goroutine.wait_reason)].filter(|_| waits),
+            reason,
             waits_at_least_ns: since
                 .filter(|_| waits || status == Status::Syscall)
                 .and_then(|since| self.now_ns.checked_sub(since)),
@@ -302,7 +308,9 @@ impl Scan<'_> {
             stack_bytes: goroutine.stack.1.saturating_sub(goroutine.stack.0),
             is_system: startpc != 0 && self.last_start.1,
             locked_to_thread: locked,
+            waits_on_nothing: waits && waiting == 0,
             objects: Objects::default(),
+            used_stack: (stopped.sp, goroutine.stack.1),
         });
     }
 }

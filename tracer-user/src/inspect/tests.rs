@@ -100,6 +100,15 @@ fn who_waits_on_what() {
         };
         let never = channel(by_function["main.(*server).run"][0]);
         let full = channel(by_function["main.inner"][0]);
+        let generic = by_function.iter().find(|(function, _)| function.starts_with("main.generic"));
+        let mut elements: Vec<_> = generic
+            .unwrap()
+            .1
+            .iter()
+            .map(|goroutine| binary.type_name(channel(goroutine).element).unwrap())
+            .collect();
+        elements.sort_unstable();
+        assert!(elements.iter().all(|name| name == "int" || name == "string"), "{toolchain}: {elements:?}");
         assert_eq!(
             (never.direction, never.length, never.capacity, never.closed),
             (Some(Direction::Receive), 0, 0, false)
@@ -119,10 +128,19 @@ fn who_waits_on_what() {
             assert_eq!(addresses, expected, "{toolchain}");
         }
         let locking = by_function["main.waitForMutex"][0];
-        match (binary.version().minor >= 26, snapshot.objects(locking)) {
-            (true, [WaitObject::Semaphore { .. }]) | (false, []) => {}
-            other => panic!("{toolchain}: {other:?}"),
-        }
+        let [WaitObject::Semaphore { address }] = snapshot.objects(locking) else {
+            panic!("{toolchain}: {:?}", snapshot.objects(locking));
+        };
+        // `main.mutex` is a global variable; its semaphore is its second half, behind 32 bits of state.
+        let data = [&binary.module_data().noptrbss, &binary.module_data().bss];
+        assert!(
+            address % 8 == 4 && data.iter().any(|data| data.contains(address)),
+            "{toolchain}: {address:#x}"
+        );
+        assert_eq!(binary.type_name(never.element).as_deref(), Some("int"), "{toolchain}");
+        // Those in a `select` are not looked at; main.inner knows nothing but its own channel.
+        let inner = snapshot.index_of(by_function["main.inner"][0].goid).unwrap();
+        assert!(snapshot.mentions(inner).all(|address| address != full.address), "{toolchain}");
         let main = snapshot.goroutine(1).unwrap();
         assert_eq!((main.status, main.locked_to_thread), (Status::Syscall, false));
     }

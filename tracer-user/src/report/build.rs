@@ -11,7 +11,7 @@ use crate::sites;
 use crate::sites::SiteId;
 use crate::survival::Survival;
 use crate::tracker::{Instance, Living, Tracker};
-use crate::verdict::{self, Facts, Trend};
+use crate::verdict::{self, Facts, Trend, Wait};
 
 /// Where a report learns what the tracker does not know: names and files behind pids and addresses.
 pub trait Sources {
@@ -25,6 +25,14 @@ pub trait Sources {
     /// What the living goroutines of a site wait for, and the size of their stacks in bytes, as of the last scan; `None`
     /// where nothing looked.
     fn waiting(&self, _instance: &Instance, _gopc: u64, _startpc: u64) -> Option<(Vec<Waiting>, u64)> {
+        None
+    }
+    /// The same for the verdict; empty where nothing looked.
+    fn waits(&self, _instance: &Instance, _gopc: u64, _startpc: u64) -> Vec<Wait> {
+        Vec::new()
+    }
+    /// Path of the program's main module.
+    fn module(&self, _instance: &Instance) -> Option<&str> {
         None
     }
     /// Whether goroutines of this entry are the runtime's own, by the rule of `runtime.isSystemGoroutine`.
@@ -201,6 +209,10 @@ impl Observed<'_> {
         let seen = self.instance.ended.is_none() && !counts.overflow;
         let (waiting, stack_bytes) =
             seen.then(|| sources.waiting(self.instance, counts.gopc, counts.startpc)).flatten().unzip();
+        let waits = match seen {
+            true => sources.waits(self.instance, counts.gopc, counts.startpc),
+            false => Vec::new(),
+        };
         Site {
             waiting,
             stack_bytes,
@@ -222,7 +234,7 @@ impl Observed<'_> {
             lifetime: Lifetime::of(&counts.lifetimes),
             survival: survival.points().into_iter().map(SurvivalPoint::from).collect(),
             parents: parents.collect(),
-            verdict: self.judge(&survival, window_ns),
+            verdict: self.judge(&survival, window_ns, &waits, sources.module(self.instance)),
             peak_live: counts.peak,
             created_per_s: (window_ns > 0).then(|| rounded(counts.created as f64 * 1e9 / window_ns as f64)),
             first_created: counts.first_created_ns.map(|time| window.calendar(time)),
@@ -243,7 +255,13 @@ impl Observed<'_> {
         sources.creation_site(self.instance, counts.gopc).unwrap_or_else(|| unnamed(counts.gopc))
     }
 
-    fn judge(&self, survival: &Survival, window_ns: u64) -> verdict::Verdict {
+    fn judge(
+        &self,
+        survival: &Survival,
+        window_ns: u64,
+        waits: &[Wait],
+        module: Option<&str>,
+    ) -> verdict::Verdict {
         let (counts, instance) = (self.counts, self.instance);
         let series = instance.series_of(self.id, self.tracker.timeline(), self.now_ns);
         verdict::judge(&Facts {
@@ -262,6 +280,8 @@ impl Observed<'_> {
             lifetimes: &counts.lifetimes,
             survival,
             living: self.living,
+            waits,
+            module,
         })
     }
 }

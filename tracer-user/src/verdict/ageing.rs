@@ -12,7 +12,9 @@ impl Finding for Ageing {
         let usual = facts.longest_usual_ns()?;
         let old = facts.living.older_than(usual);
         let expected = facts.created as f64 / 1_000.0;
-        if old < 5 || old as f64 <= expected + 3.0 * expected.sqrt() {
+        // Those of exactly the usual age are about to end.
+        let overdue = facts.living.older_than(usual.saturating_add(usual / 8));
+        if overdue < 5 || overdue as f64 <= expected + 3.0 * expected.sqrt() {
             return None;
         }
         let level = if facts.trend.is_growth() || keeps_happening(facts, usual) {

@@ -4,9 +4,14 @@
 //! words and numbers. Where too little was seen, the verdict is that: unknown, and how long a window would tell.
 
 mod ageing;
+pub mod cause;
+mod cycle;
 mod endless;
 mod growth;
+mod hopeless;
+pub mod survey;
 mod trend;
+pub mod waits;
 
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +19,10 @@ use crate::lifetimes::Durations;
 use crate::output::human::{count, duration};
 use crate::survival::Survival;
 use crate::tracker::Living;
+pub use cause::Cause;
+pub use survey::Survey;
 pub use trend::Trend;
+pub use waits::Wait;
 
 /// How bad it is, best first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -62,7 +70,8 @@ impl std::str::FromStr for Level {
 /// One reason for a verdict.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evidence {
-    /// Machine-readable: `growth`, `age`, `endless`, `steady`, `receded`, `ended`, `short`, `overflow`, `untracked`.
+    /// Machine-readable: `growth`, `age`, `endless`, `steady`, `receded`, `ended`, `short`, `overflow`, `untracked`,
+    /// `hopeless`, `unmoved`.
     pub kind: String,
     /// For people.
     pub text: String,
@@ -122,6 +131,10 @@ pub struct Facts<'report> {
     pub survival: &'report Survival,
     /// The ages of the living.
     pub living: &'report Living,
+    /// What the living do, where somebody looked.
+    pub waits: &'report [Wait],
+    /// Path of the program's main module.
+    pub module: Option<&'report str>,
 }
 
 impl Facts<'_> {
@@ -147,7 +160,8 @@ trait Finding {
 }
 
 /// Every finding; those who speak louder come first in the evidence.
-const FINDINGS: [&dyn Finding; 3] = [&growth::Growth, &ageing::Ageing, &endless::Endless];
+const FINDINGS: [&dyn Finding; 4] =
+    [&hopeless::Hopeless, &growth::Growth, &ageing::Ageing, &endless::Endless];
 
 /// Judges a site.
 pub fn judge(facts: &Facts) -> Verdict {
@@ -164,6 +178,13 @@ pub fn judge(facts: &Facts) -> Verdict {
         }
         None => without_finding(facts),
     };
+    if verdict.level >= Level::Watch {
+        verdict.evidence.extend(not_moved(facts));
+        if let Some((cause, advice)) = cause::of(facts.waits, facts.module) {
+            verdict.cause = Some(cause.name().into());
+            verdict.advice = Some(advice);
+        }
+    }
     if facts.untracked > 0 {
         // What became of them is not known, so nothing good can be said.
         verdict.level = if verdict.level == Level::Healthy { Level::Unknown } else { verdict.level };
@@ -171,6 +192,15 @@ pub fn judge(facts: &Facts) -> Verdict {
         verdict.evidence.push(Evidence::new("untracked", text));
     }
     verdict
+}
+
+/// How many were at the same place in the first scan and now: this supports a suspicion, but workers without work do the
+/// same.
+fn not_moved(facts: &Facts) -> Option<Evidence> {
+    let unmoved: u64 = facts.waits.iter().filter_map(|wait| wait.unmoved).sum();
+    let (n, of, window) = (count(unmoved), count(facts.live.max(unmoved)), duration(facts.window_ns));
+    let text = format!("{n} of {of} have been blocked at the same place for {window} or more");
+    (unmoved > 1).then(|| Evidence::new("unmoved", text))
 }
 
 /// Nothing is wrong, or too little was seen.

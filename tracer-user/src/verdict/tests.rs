@@ -15,13 +15,15 @@ struct Case {
     unattributed: u64,
     lifetimes: Durations,
     ages_s: Vec<u64>,
+    waits: Vec<Wait>,
 }
 
 impl Case {
     fn new(created: u64, exited: u64, counts: impl IntoIterator<Item = u64>) -> Case {
         let counts = counts.into_iter().collect();
         let (lifetimes, ages_s) = (Durations::default(), Vec::new());
-        Case { created, exited, counts, first_s: 0, last_s: 30, unattributed: 0, lifetimes, ages_s }
+        let waits = Vec::new();
+        Case { created, exited, counts, first_s: 0, last_s: 30, unattributed: 0, lifetimes, ages_s, waits }
     }
 
     fn lifetimes(mut self, n: u64, ns: u64) -> Case {
@@ -62,6 +64,8 @@ impl Case {
             lifetimes: &self.lifetimes,
             survival: &survival,
             living: &Living { ages, least_ages: Vec::new(), oldest },
+            waits: &self.waits,
+            module: None,
         })
     }
 }
@@ -160,4 +164,65 @@ fn a_stable_pool_is_healthy_though_it_turns_over() {
         Case::new(400, 398, counts).lifetimes(398, 8 * S).ages((0..100).map(|i| i % 8)).judge().level,
         Level::Healthy
     );
+}
+
+fn stuck(reason: &'static str, count: u64) -> Wait {
+    let frame =
+        crate::report::Frame { function: "main.f".into(), file: Some("/src/f.go".into()), line: Some(9) };
+    Wait { reason, count, frames: vec![frame], ..Wait::default() }
+}
+
+#[test]
+fn a_wait_that_nothing_can_end_is_proven() {
+    let case = Case { waits: vec![stuck("chan receive (nil chan)", 4)], ..Case::new(0, 0, [4; 31]) };
+    let verdict = case.judge();
+    assert_eq!(verdict.level, Level::Proven);
+    assert_eq!(said(&verdict), "all 4 receive from a nil channel: nothing can end that");
+    assert_eq!(verdict.cause.as_deref(), Some("nil-chan"));
+    assert_eq!(
+        verdict.advice.as_deref(),
+        Some("the channel used at f.go:9 is nil: make it before the goroutine starts")
+    );
+    let nil_cases = Wait { on_nothing: true, ..stuck("select", 2) };
+    assert_eq!(Case { waits: vec![nil_cases], ..Case::new(0, 0, [2; 31]) }.judge().level, Level::Proven);
+    let collected = Wait { leaked: true, ..stuck("chan send", 1) };
+    assert_eq!(Case { waits: vec![collected], ..Case::new(0, 0, [1; 31]) }.judge().level, Level::Proven);
+}
+
+#[test]
+fn one_that_blocks_for_ever_may_be_meant_to() {
+    let case = Case { waits: vec![stuck("select (no cases)", 1)], ..Case::new(0, 0, [1; 31]) };
+    assert_eq!(case.judge().level, Level::Watch);
+    let mut main = stuck("select (no cases)", 1);
+    main.frames.push(crate::report::Frame { function: "runtime.main".into(), file: None, line: None });
+    assert_eq!(Case { waits: vec![main], ..Case::new(0, 0, [1; 31]) }.judge().level, Level::Healthy);
+}
+
+#[test]
+fn goroutines_that_have_not_moved_support_a_suspicion_only() {
+    let unmoved = Wait { unmoved: Some(40), ..stuck("chan receive", 40) };
+    let healthy = Case { waits: vec![unmoved.clone()], ..Case::new(0, 0, [40; 31]) };
+    assert_eq!(healthy.judge().level, Level::Healthy);
+    let case = Case { waits: vec![unmoved], ..Case::new(210, 0, (0..31).map(|s| 40 + s * 7)) };
+    let verdict = case.judge();
+    assert_eq!((verdict.level, verdict.cause.as_deref()), (Level::Suspect, Some("chan-receive")));
+    assert!(
+        said(&verdict).ends_with("40 of 250 have been blocked at the same place for 30 s or more"),
+        "{}",
+        said(&verdict)
+    );
+}
+
+#[test]
+fn a_slow_ramp_that_has_levelled_off_is_not_suspect() {
+    let verdict =
+        Case::new(105, 0, (0..21).map(|s| (s * 7).min(105))).created_between(0, 15).ages(5..20).judge();
+    assert!(verdict.level < Level::Suspect, "{}", said(&verdict));
+}
+
+#[test]
+fn goroutines_that_are_just_about_to_end_are_not_old() {
+    let counts = (0..31).map(|s| if s % 5 == 0 { 300 } else { 0 });
+    let verdict = Case::new(1_800, 1_500, counts).lifetimes(1_500, 2 * S).ages([2; 300]).judge();
+    assert!(verdict.level <= Level::Healthy, "{}", said(&verdict));
 }

@@ -14,6 +14,8 @@ pub struct Trend {
     pub grown: i64,
     /// Last count minus the one two thirds into the series: whether it still goes on.
     pub grown_lately: i64,
+    /// Last count minus the one five sixths into the series.
+    pub grown_at_end: i64,
     /// Steps from one sample to the next that rose.
     pub rises: usize,
     /// Steps that fell.
@@ -44,6 +46,7 @@ impl Trend {
             span_ns: last.0 - first.0,
             grown: change(first.1, last.1),
             grown_lately: change(points[points.len() * 2 / 3].1, last.1),
+            grown_at_end: change(points[points.len() * 5 / 6].1, last.1),
             rises: points.windows(2).filter(|pair| pair[1].1 > pair[0].1).count(),
             falls: points.windows(2).filter(|pair| pair[1].1 < pair[0].1).count(),
             lowest,
@@ -77,6 +80,10 @@ impl Trend {
         let large = self.grown >= 5 && self.grown as f64 >= 0.01 * self.highest as f64;
         // A third of the time should have a third of the growth; a quarter of that is enough.
         let lasting = self.grown_lately * 12 >= self.grown;
+        // Where there is enough of it to expect more than chance in every part, a sixth of the time should have some, too:
+        // else it has levelled off.
+        let is_dense = self.grown >= 60 && self.samples >= 12;
+        let lasting = lasting && (!is_dense || self.grown_at_end * 24 >= self.grown);
         self.samples >= Self::FEWEST && self.z >= SURE && self.slope_per_s > 0.0 && large && lasting
     }
 }
@@ -129,6 +136,7 @@ mod tests {
         assert!(!trend((0..30).map(|s| 40 + (s * 7919) % 11)).is_growth());
         assert!(!trend((0..30).map(|s| if s < 3 { 0 } else { 100 })).is_growth(), "a pool that was started");
         assert!(!trend((0..30).map(|s| (s * 10).min(100))).is_growth(), "a pool that filled up");
+        assert!(!trend((0..21).map(|s| (s * 7).min(15 * 7))).is_growth(), "one that filled up slowly");
         assert!(!trend((0..30).map(|s| if s < 28 { 0 } else { 900 })).is_growth(), "a burst at the end");
         assert!(!trend([0, 10, 20]).is_growth(), "too few");
     }

@@ -1,0 +1,294 @@
+//! How often is golife right? Every program of `tests/fixtures/corpus` under `golife leaks`: each leak must be at least
+//! suspect, with the right cause, and neither a corrected twin nor a healthy program may be. What came out is compared
+//! with `tests/golden/accuracy.txt`. Needs root: `cargo xtask test`, or `sudo -E cargo test --test accuracy`.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+#[allow(dead_code, reason = "shared with the e2e tests")]
+#[path = "e2e/support.rs"]
+mod support;
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+};
+
+use serde_json::Value;
+use support::{Running, golife, need_root, only_process, ready};
+
+/// For how long golife watches.
+const WINDOW: &str = "20s";
+/// From best to worst.
+const LEVELS: [&str; 5] = ["unknown", "healthy", "watch", "suspect", "proven"];
+
+/// A program of the corpus, as `corpus -list` tells it.
+struct Case {
+    name: String,
+    cause: String,
+    level: String,
+    /// The function of the standard library that makes the goroutine, where it is not one of ours.
+    within: Option<String>,
+    /// One whose goroutines pile up in consequence.
+    also: Option<String>,
+    alone: bool,
+}
+
+impl Case {
+    fn parse(line: &str) -> Case {
+        let case: Value = serde_json::from_str(line).unwrap();
+        let text = |field: &str| case[field].as_str().map(str::to_owned);
+        Case {
+            name: text("name").unwrap(),
+            cause: text("cause").unwrap(),
+            level: text("level").unwrap(),
+            within: text("within"),
+            also: text("also"),
+            alone: case["alone"] == true,
+        }
+    }
+
+    fn leaks(&self) -> bool {
+        self.level != "healthy"
+    }
+}
+
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/corpus")
+}
+
+/// The corpus with its C code. `GOLIFE_ACCURACY_GO` names another toolchain.
+fn build() -> PathBuf {
+    let binary = Path::new(env!("CARGO_TARGET_TMPDIR")).join("corpus");
+    let mut go = Command::new("go");
+    go.args(["build", "-buildvcs=false", "-o"]).arg(&binary).arg(".").current_dir(directory());
+    if let Some(toolchain) = std::env::var_os("GOLIFE_ACCURACY_GO") {
+        go.env("GOTOOLCHAIN", toolchain);
+    }
+    let output = go.env("CGO_ENABLED", "1").output().expect("cannot run go: `cargo xtask test` installs it");
+    assert!(
+        output.status.success(),
+        "cannot compile the corpus: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    binary
+}
+
+/// Where the corpus marks lines with `// KIND: NAME`: name → (file, line).
+fn marked(kind: &str) -> BTreeMap<String, Vec<(String, u64)>> {
+    let mut found: BTreeMap<String, Vec<(String, u64)>> = BTreeMap::new();
+    for entry in fs::read_dir(directory()).unwrap() {
+        let path = entry.unwrap().path();
+        let file = format!("/corpus/{}", path.file_name().unwrap().to_string_lossy());
+        for (at, line) in fs::read_to_string(&path).unwrap().lines().enumerate() {
+            if let Some((_, name)) = line.split_once(&format!("// {kind}: ")) {
+                found.entry(name.trim().into()).or_default().push((file.clone(), at as u64 + 1));
+            }
+        }
+    }
+    found
+}
+
+/// What golife says of some cases that run side by side.
+fn watch(binary: &Path, args: &[&str]) -> Vec<Site> {
+    let mut corpus = ready(binary, args);
+    let pid = corpus.pid().to_string();
+    let command = &["leaks", "--pid", &pid, "--for", WINDOW, "--format", "json"];
+    let mut golife = Running::start(golife().args(command));
+    golife.wait_for_error_line("tracing ");
+    corpus.write("go");
+    let ended = golife.wait();
+    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+    assert!(corpus.is_alive(), "the corpus with {args:?} has ended");
+    let report = ended.report();
+    assert_eq!(report["loss"]["dropped"], 0);
+    let sites = only_process(&report)["sites"].as_array().unwrap();
+    sites.iter().map(Site::parse).collect()
+}
+
+/// A site of a report.
+struct Site {
+    function: String,
+    file: String,
+    line: u64,
+    live: u64,
+    level: usize,
+    cause: String,
+    advice: String,
+}
+
+impl Site {
+    fn parse(site: &Value) -> Site {
+        let (place, verdict) = (&site["site"], &site["verdict"]);
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        Site {
+            function: text(&place["function"]),
+            file: text(&place["file"]),
+            line: place["line"].as_u64().unwrap_or(0),
+            live: site["live"].as_u64().unwrap(),
+            level: LEVELS.iter().position(|level| verdict["level"] == *level).unwrap(),
+            cause: text(&verdict["cause"]),
+            advice: text(&verdict["advice"]),
+        }
+    }
+
+    fn is_alarm(&self) -> bool {
+        self.level >= rank("suspect")
+    }
+
+    fn is_at(&self, places: &[(String, u64)]) -> bool {
+        places.iter().any(|(file, line)| self.file.ends_with(file) && self.line == *line)
+    }
+
+    fn place(&self) -> String {
+        format!("{} ({}:{})", self.function, self.file.rsplit('/').next().unwrap_or_default(), self.line)
+    }
+}
+
+fn rank(level: &str) -> usize {
+    LEVELS.iter().position(|known| *known == level).unwrap()
+}
+
+/// What is compared with the golden file.
+#[derive(Default)]
+struct Outcome {
+    leaks: usize,
+    found: usize,
+    named: usize,
+    /// (expected cause, said cause) → cases.
+    matrix: BTreeMap<(String, String), usize>,
+    cases: String,
+    wrong: Vec<String>,
+    quiet: BTreeMap<&'static str, (usize, usize)>,
+}
+
+impl Outcome {
+    /// Every leak of a run must be there; whatever else is an alarm is a false one.
+    fn leaks(&mut self, cases: &[&Case], sites: &[Site]) {
+        let marks = marked("leak");
+        let mut explained = vec![false; sites.len()];
+        for case in cases {
+            let mut said: Vec<&Site> = Vec::new();
+            for (site, explained) in sites.iter().zip(&mut explained) {
+                let is_of = match &case.within {
+                    Some(function) => site.function.starts_with(function) && site.live > 0,
+                    None => site
+                        .is_at(marks.get(&case.name).unwrap_or_else(|| panic!("no mark of {}", case.name))),
+                };
+                let also = case.also.as_ref().is_some_and(|function| site.function.starts_with(function));
+                *explained |= is_of || also;
+                if is_of {
+                    said.push(site);
+                }
+            }
+            self.leak(case, &said);
+        }
+        for (site, _) in
+            sites.iter().zip(&explained).filter(|(site, explained)| site.is_alarm() && !**explained)
+        {
+            self.wrong.push(format!("not a leak: {} is {} {}", site.place(), LEVELS[site.level], site.cause));
+        }
+    }
+
+    fn leak(&mut self, case: &Case, said: &[&Site]) {
+        let level = said.iter().map(|site| site.level).min().unwrap_or(0);
+        // All sites of a case must agree.
+        let mut causes: Vec<&str> = said.iter().map(|site| site.cause.as_str()).collect();
+        causes.sort_unstable();
+        causes.dedup();
+        let cause = if causes.is_empty() { "not seen".into() } else { causes.join("+") };
+        let (is_found, is_named) = (level >= rank(&case.level), cause == case.cause);
+        self.leaks += 1;
+        self.found += usize::from(is_found);
+        self.named += usize::from(is_named);
+        *self.matrix.entry((case.cause.clone(), cause.clone())).or_default() += 1;
+        let (name, level) = (&case.name, LEVELS[level]);
+        if !is_found || !is_named {
+            self.wrong.push(format!("{name} is {level} {cause}, expected {} {}", case.level, case.cause));
+        }
+        let advice = said.first().map(|site| site.advice.as_str()).unwrap_or_default();
+        writeln!(self.cases, "{name:<24} {level:<8} {cause:<13} {advice}").unwrap();
+    }
+
+    /// Nothing may be an alarm.
+    fn quiet(&mut self, what: &'static str, programs: usize, sites: &[Site]) {
+        let alarms: Vec<String> = sites
+            .iter()
+            .filter(|site| site.is_alarm())
+            .map(|site| format!("{what}: {} is {} {}", site.place(), LEVELS[site.level], site.cause))
+            .collect();
+        let counts = self.quiet.entry(what).or_default();
+        *counts = (counts.0 + programs, counts.1 + alarms.len());
+        self.wrong.extend(alarms);
+    }
+
+    fn text(&self) -> String {
+        let mut text = format!(
+            "{} leaks: {} at least as bad as expected, {} with the right cause\n",
+            self.leaks, self.found, self.named
+        );
+        for (what, (programs, alarms)) in &self.quiet {
+            writeln!(text, "{programs} {what}: {alarms} false alarms").unwrap();
+        }
+        writeln!(text, "\n{:<13} {:<13} cases", "cause", "said").unwrap();
+        for ((expected, said), n) in &self.matrix {
+            let mark = if expected == said { "" } else { "   wrong" };
+            writeln!(text, "{expected:<13} {said:<13} {n:>5}{mark}").unwrap();
+        }
+        write!(text, "\n{}", self.cases).unwrap();
+        for wrong in &self.wrong {
+            writeln!(text, "WRONG {wrong}").unwrap();
+        }
+        text
+    }
+}
+
+#[test]
+fn every_leak_is_found_and_named_and_nothing_else_is() {
+    need_root();
+    let binary = build();
+    let list = Command::new(&binary).arg("-list").output().unwrap();
+    let cases: Vec<Case> = String::from_utf8(list.stdout).unwrap().lines().map(Case::parse).collect();
+    let together: Vec<&Case> = cases.iter().filter(|case| case.leaks() && !case.alone).collect();
+    let alone: Vec<&Case> = cases.iter().filter(|case| case.alone).collect();
+    let healthy = cases.iter().filter(|case| !case.leaks()).count();
+
+    let mut outcome = Outcome::default();
+    thread::scope(|scope| {
+        let watch = |args: Vec<&str>| watch(&binary, &args);
+        let leaks = scope.spawn(move || watch(vec!["-case", "all"]));
+        let fixed = scope.spawn(move || watch(vec!["-case", "all", "-fixed"]));
+        let fine = scope.spawn(move || watch(vec!["-case", "healthy"]));
+        outcome.leaks(&together, &leaks.join().unwrap());
+        outcome.quiet("corrected twins", together.len(), &fixed.join().unwrap());
+        outcome.quiet("healthy programs", healthy, &fine.join().unwrap());
+    });
+    // One after the other: some of them use all the CPU time that they can get.
+    for case in alone {
+        thread::scope(|scope| {
+            let watch = |args: Vec<&str>| watch(&binary, &args);
+            let leak = scope.spawn(move || watch(vec!["-case", &case.name]));
+            let fixed = scope.spawn(move || watch(vec!["-case", &case.name, "-fixed"]));
+            outcome.leaks(&[case], &leak.join().unwrap());
+            outcome.quiet("corrected twins", 1, &fixed.join().unwrap());
+        });
+    }
+
+    let got = outcome.text();
+    println!("{got}");
+    if std::env::var_os("GOLIFE_ACCURACY_GO").is_some() {
+        return;
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/accuracy.txt");
+    if std::env::var_os("GOLIFE_GOLDEN").is_some_and(|value| value == "update") {
+        fs::write(&path, got).unwrap();
+        return;
+    }
+    let want = fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        want == got,
+        "\naccuracy.txt differs.\n--- want\n{want}\n--- got\n{got}\nif this is meant: GOLIFE_GOLDEN=update cargo test --test accuracy\n"
+    );
+}

@@ -1,0 +1,76 @@
+//! Who could end whose wait: which goroutines, waiting themselves, have on their stacks a pointer to what others wait on.
+//!
+//! Go does not say who holds a lock or will send on a channel. But who does has to reach it, and mostly by a pointer on its
+//! stack, such as that of the deferred Unlock.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use super::blocked::{Snapshot, WaitObject};
+use super::goroutines::{Limits, WalkError};
+use super::memory::{Place, ProcessMemory};
+
+/// Goroutines whose stacks are read again for this.
+const MOST_GOROUTINES: usize = 8192;
+/// Bytes of each stack that are looked at, from the innermost call on.
+const MOST_BYTES: u64 = 4096;
+/// How far before a semaphore the struct may begin that holds its lock.
+const STRUCT: u64 = 64;
+/// Pointers that are kept.
+const MOST_MENTIONS: usize = 1 << 18;
+/// Goroutines read between two looks at the clock.
+const BATCH: usize = 1024;
+
+/// Looks for pointers to what is waited on. Goroutines in a `select` wait for several things: a cycle through them is not
+/// certain, so they are left out.
+pub(super) fn read(
+    memory: &ProcessMemory,
+    snapshot: &mut Snapshot,
+    start: Instant,
+    limits: Limits,
+) -> Result<(), WalkError> {
+    // By address, whether it is a semaphore.
+    let mut waited = BTreeMap::new();
+    let mut readers = Vec::new();
+    for (index, goroutine) in snapshot.goroutines.iter().enumerate() {
+        if let [object] = snapshot.objects(goroutine)
+            && goroutine.waits()
+            && goroutine.used_stack.0 < goroutine.used_stack.1
+            && readers.len() < MOST_GOROUTINES
+        {
+            waited.insert(object.address(), matches!(object, WaitObject::Semaphore { .. }));
+            readers.push((index, *object));
+        }
+    }
+    let mut found = Vec::new();
+    for batch in readers.chunks(BATCH) {
+        if start.elapsed() > limits.time {
+            break;
+        }
+        let place = |&(index, _): &(usize, WaitObject)| {
+            let (sp, end) = snapshot.goroutines[index].used_stack;
+            Place { address: sp, size: (end - sp).min(MOST_BYTES) as usize }
+        };
+        let places: Vec<Place> = batch.iter().map(place).collect();
+        memory.read_many(&places, |at, bytes| {
+            let (index, own) = &batch[at];
+            for word in bytes.unwrap_or_default().as_chunks::<8>().0 {
+                let word = u64::from_le_bytes(*word);
+                // Pointers to a channel are exact. A lock is known by its semaphore, further back in the struct that is
+                // pointed to.
+                let near = waited.range(word..=word.saturating_add(STRUCT)).next();
+                if let Some((&address, &is_semaphore)) = near
+                    && address != own.address()
+                    && (address == word || is_semaphore)
+                    && found.len() < MOST_MENTIONS
+                {
+                    found.push((*index as u32, address));
+                }
+            }
+        })?;
+    }
+    found.sort_unstable();
+    found.dedup();
+    snapshot.mentions = found;
+    Ok(())
+}

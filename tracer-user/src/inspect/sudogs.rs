@@ -1,0 +1,62 @@
+//! Before Go 1.26, a goroutine that waits for a lock does not say for which one: its `g.waiting` is empty. The `runtime.sudog`
+//! that stands for it in the lock's queue is on its stack, though, in the frame of `runtime.semacquire1`, and names the
+//! goroutine: <https://cs.opensource.google/go/go/+/refs/tags/go1.25.0:src/runtime/sema.go>.
+
+use super::blocked::Snapshot;
+use super::goroutines::WalkError;
+use super::memory::{Place, ProcessMemory};
+use super::scan::Wait;
+use crate::go::{Layout, image};
+
+/// Goroutines that are looked at.
+const MOST_GOROUTINES: usize = 8192;
+/// Bytes of each stack, from the innermost call on: some frames of the runtime.
+const BYTES: u64 = 512;
+/// Goroutines whose stacks are looked at together.
+const BATCH: usize = 512;
+
+/// Whether goroutines with this wait reason wait for a semaphore.
+pub(super) fn is_semaphore(reason: &str) -> bool {
+    reason == "semacquire"
+        || (reason.starts_with("sync.") && !reason.starts_with("sync.Cond") && !reason.ends_with("(durable)"))
+}
+
+/// Fills in the `sudog` of those waits that have none; what is not found stays 0.
+pub(super) fn find(
+    memory: &ProcessMemory,
+    layout: &Layout,
+    snapshot: &Snapshot,
+    waits: &mut [Wait],
+) -> Result<(), WalkError> {
+    let mut unknown: Vec<&mut Wait> =
+        waits.iter_mut().filter(|wait| wait.sudog == 0).take(MOST_GOROUTINES).collect();
+    for batch in unknown.chunks_mut(BATCH) {
+        let used = |wait: &&mut Wait| snapshot.goroutines.get(wait.index).map_or((0, 0), |of| of.used_stack);
+        let stacks: Vec<(u64, u64)> = batch.iter().map(used).collect();
+        let place =
+            |&(sp, end): &(u64, u64)| Place { address: sp, size: end.saturating_sub(sp).min(BYTES) as usize };
+        let places: Vec<Place> = stacks.iter().map(place).collect();
+        let mut candidates: Vec<(usize, u64)> = Vec::new();
+        memory.read_many(&places, |at, bytes| {
+            let (sp, end) = stacks[at];
+            let first = candidates.len();
+            for word in bytes.unwrap_or_default().as_chunks::<8>().0 {
+                let word = u64::from_le_bytes(*word);
+                let is_pointer = word.is_multiple_of(8) && (1 << 16..1 << 47).contains(&word);
+                if is_pointer && !(sp..end).contains(&word) && !candidates[first..].contains(&(at, word)) {
+                    candidates.push((at, word));
+                }
+            }
+        })?;
+        let size = usize::from(layout.sudog_elem) + 8;
+        let places: Vec<Place> = candidates.iter().map(|&(_, address)| Place { address, size }).collect();
+        memory.read_many(&places, |index, bytes| {
+            let (at, address) = candidates[index];
+            let word = |offset: usize| bytes.and_then(|bytes| image::u64_at(bytes, offset));
+            if word(0) == Some(batch[at].g) && word(layout.sudog_elem.into()).is_some_and(|elem| elem != 0) {
+                batch[at].sudog = address;
+            }
+        })?;
+    }
+    Ok(())
+}

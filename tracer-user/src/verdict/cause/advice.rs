@@ -1,0 +1,94 @@
+//! The sentence that a reviewer would write under the line.
+
+use super::{Cause, patterns, place};
+use crate::output::human::{clean, count, file_name};
+use crate::report::Frame;
+use crate::verdict::waits::Wait;
+
+/// What to do about goroutines that wait like this.
+pub(super) fn of(cause: Cause, wait: &Wait, module: Option<&str>) -> String {
+    let at = place(wait, module).map_or_else(|| "a place that is not known".into(), position);
+    if cause != Cause::Cycle
+        && let Some(pattern) = patterns::find(wait, module)
+        && !pattern.advice.is_empty()
+    {
+        return pattern.advice.replace("{at}", &at);
+    }
+    let channel = wait.channels.first();
+    match cause {
+        Cause::ChanReceive => format!(
+            "nothing closes or sends on the channel received from at {at}: close it when the work ends, or select on ctx.Done()"
+        ),
+        Cause::ChanSend => match channel {
+            Some(full) if full.capacity > 0 => format!(
+                "nobody receives from the channel sent on at {at}, and its buffer of {} is full: receive until it is closed, or select on ctx.Done()",
+                count(full.capacity)
+            ),
+            _ => format!(
+                "nobody receives from the channel sent on at {at}: make it with a buffer for what is sent, or select on ctx.Done()"
+            ),
+        },
+        Cause::Select if wait.plain_reason() == "select (no cases)" => {
+            format!("select {{}} at {at} never ends: return instead, or wait for ctx.Done()")
+        }
+        Cause::Select => format!(
+            "no case of the select at {at} can proceed: close one of its channels when the work ends, or add a case for ctx.Done()"
+        ),
+        Cause::NilChan => {
+            format!("the channel used at {at} is nil: make it before the goroutine starts")
+        }
+        Cause::Context => format!(
+            "the context waited for at {at} is not cancelled: defer its cancel function, or derive it from one that ends"
+        ),
+        Cause::Mutex => format!(
+            "the lock wanted at {at} is not released: defer Unlock right after every Lock, and do not lock twice"
+        ),
+        Cause::WaitGroup => format!(
+            "the count of the WaitGroup waited for at {at} stays above zero: defer Done first thing in every goroutine, and Add one for each"
+        ),
+        Cause::Cond => format!(
+            "nobody wakes the Cond waited on at {at}: call Signal or Broadcast after every change of what it waits for"
+        ),
+        Cause::Semaphore => format!(
+            "the places of the semaphore wanted at {at} are taken and not given back: release with defer right after acquiring"
+        ),
+        Cause::Cycle => {
+            let others = wait.cycle.iter().flatten().map(position).filter(|other| *other != at);
+            let places: Vec<String> = std::iter::once(at.clone()).chain(others).collect();
+            let what = match wait.plain_reason().starts_with("chan") {
+                true => "let one side send first, or give a channel a buffer",
+                false => "take locks in the same order everywhere",
+            };
+            format!("goroutines blocked at {} wait for each other: {what}", places.join(" and at "))
+        }
+        Cause::Timer => format!(
+            "the wait for a timer at {at} goes on for ever: add a case for ctx.Done(), cancel it when the work ends, and Stop the timer"
+        ),
+        Cause::Sleep => {
+            format!(
+                "the loop that sleeps at {at} has no end: bound it, or wait for ctx.Done() beside a timer"
+            )
+        }
+        Cause::Io => format!(
+            "the I/O at {at} has no deadline and nobody closes it: set one (SetDeadline), or close it when its user is gone"
+        ),
+        Cause::HttpBody => "close the response's body".into(),
+        Cause::SqlRows => "close what was opened of the database".into(),
+        Cause::Process => "wait for the command, and end it".into(),
+        Cause::Syscall => format!(
+            "the system call at {at} does not return: use an *os.File or net.Conn with a deadline, or close the descriptor"
+        ),
+        Cause::Cgo => format!("the C function called at {at} does not return: give it a way to be told to"),
+        Cause::Running => format!("the loop at {at} has no end: bound it, or check ctx.Err() in it"),
+        Cause::Other => format!("nothing ends the wait at {at}"),
+    }
+}
+
+/// `hub.go:88`, or as much as is known of it.
+fn position(frame: &Frame) -> String {
+    match (&frame.file, frame.line) {
+        (Some(file), Some(line)) => format!("{}:{line}", clean(file_name(file))),
+        (Some(file), None) => clean(file_name(file)),
+        _ => clean(&frame.function),
+    }
+}

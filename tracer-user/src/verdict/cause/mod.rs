@@ -1,0 +1,199 @@
+//! Why do the goroutines of a site not end? A name for it, and what a reviewer would write.
+//!
+//! What a goroutine waits for says most; the functions it is in say the rest ([`patterns`]): the same `select` is a body
+//! that nobody closes, a context that nobody cancels, or a query that nobody finishes.
+
+mod advice;
+mod patterns;
+#[cfg(test)]
+mod tests;
+
+use serde::{Deserialize, Serialize};
+
+use super::waits::Wait;
+use crate::report::Frame;
+
+/// What keeps goroutines from ending. In a report by [`Cause::name`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cause {
+    /// A channel that nobody closes or sends on.
+    ChanReceive,
+    /// A channel that nobody receives from.
+    ChanSend,
+    /// A `select` none of whose cases can proceed.
+    Select,
+    /// A channel that was never made.
+    NilChan,
+    /// A context that nobody cancels.
+    Context,
+    /// A `sync.Mutex` or `sync.RWMutex` that is not unlocked.
+    Mutex,
+    /// A `sync.WaitGroup` whose count stays above zero.
+    #[serde(rename = "waitgroup")]
+    WaitGroup,
+    /// A `sync.Cond` that nobody signals.
+    Cond,
+    /// A semaphore whose places are not given back.
+    Semaphore,
+    /// Goroutines that wait for each other.
+    Cycle,
+    /// A timer or ticker loop without an end.
+    Timer,
+    /// A loop without an end that sleeps.
+    Sleep,
+    /// Input or output without a deadline.
+    Io,
+    /// A response body that is not closed.
+    HttpBody,
+    /// A query, transaction or database that is not closed.
+    SqlRows,
+    /// A child process that is not waited for, or does not end.
+    Process,
+    /// A system call that does not return.
+    Syscall,
+    /// C code that does not return.
+    Cgo,
+    /// A loop without an end that computes.
+    Running,
+    /// Something else.
+    Other,
+}
+
+impl Cause {
+    /// As in a report.
+    pub fn name(self) -> &'static str {
+        match self {
+            Cause::ChanReceive => "chan-receive",
+            Cause::ChanSend => "chan-send",
+            Cause::Select => "select",
+            Cause::NilChan => "nil-chan",
+            Cause::Context => "context",
+            Cause::Mutex => "mutex",
+            Cause::WaitGroup => "waitgroup",
+            Cause::Cond => "cond",
+            Cause::Semaphore => "semaphore",
+            Cause::Cycle => "cycle",
+            Cause::Timer => "timer",
+            Cause::Sleep => "sleep",
+            Cause::Io => "io",
+            Cause::HttpBody => "http-body",
+            Cause::SqlRows => "sql-rows",
+            Cause::Process => "process",
+            Cause::Syscall => "syscall",
+            Cause::Cgo => "cgo",
+            Cause::Running => "running",
+            Cause::Other => "other",
+        }
+    }
+}
+
+/// The cause that most of a site's living goroutines share, and what to do about it. `None` where nothing is known of
+/// them. `module` is the path of the main module: its code is where the advice points to.
+pub fn of(waits: &[Wait], module: Option<&str>) -> Option<(Cause, String)> {
+    let mut causes: Vec<(Cause, u64, &Wait)> = Vec::new();
+    for wait in waits.iter().filter(|wait| wait.count > 0) {
+        let cause = of_wait(wait, module);
+        match causes.iter_mut().find(|(known, ..)| *known == cause) {
+            Some((_, count, most)) => {
+                *count += wait.count;
+                if wait.count > most.count {
+                    *most = wait;
+                }
+            }
+            None => causes.push((cause, wait.count, wait)),
+        }
+    }
+    // Who is found on a CPU, or about to get one, does not say why it is still there, if others do.
+    let is_moving = |cause| matches!(cause, Cause::Running | Cause::Syscall | Cause::Other);
+    let standing: u64 =
+        causes.iter().filter(|(cause, ..)| !is_moving(*cause)).map(|&(_, count, _)| count).sum();
+    let all: u64 = causes.iter().map(|&(_, count, _)| count).sum();
+    if standing * 4 >= all && standing > 0 {
+        causes.retain(|(cause, ..)| !is_moving(*cause));
+    }
+    let &(cause, _, wait) =
+        causes.iter().max_by_key(|&&(cause, count, _)| (count, std::cmp::Reverse(cause)))?;
+    Some((cause, advice::of(cause, wait, module)))
+}
+
+/// The cause of one wait.
+fn of_wait(wait: &Wait, module: Option<&str>) -> Cause {
+    if wait.cycle.is_some() {
+        return Cause::Cycle;
+    }
+    if let Some(pattern) = patterns::find(wait, module) {
+        return pattern.cause;
+    }
+    let channels = &wait.channels[..];
+    match wait.plain_reason() {
+        "chan receive (nil chan)" | "chan send (nil chan)" => Cause::NilChan,
+        "select (no cases)" => Cause::Select,
+        "chan receive" | "select" if wait.asked_done => Cause::Context,
+        "chan receive" | "select" if channels.iter().any(|channel| channel.is_timer()) => Cause::Timer,
+        "chan receive" => Cause::ChanReceive,
+        "chan send" => match channels {
+            [slots] if slots.is_signal() && slots.capacity > 0 => Cause::Semaphore,
+            _ => Cause::ChanSend,
+        },
+        "select" if wait.hopeless().is_some() => Cause::NilChan,
+        "select" => Cause::Select,
+        "sync.Mutex.Lock" | "sync.RWMutex.Lock" | "sync.RWMutex.RLock" => Cause::Mutex,
+        "sync.WaitGroup.Wait" => Cause::WaitGroup,
+        "sync.Cond.Wait" => Cause::Cond,
+        "semacquire" => Cause::Semaphore,
+        "sleep" => Cause::Sleep,
+        "IO wait" => Cause::Io,
+        "syscall" => Cause::Syscall,
+        "running" | "runnable" | "preempted" | "copystack" => Cause::Running,
+        _ => Cause::Other,
+    }
+}
+
+/// Whose code a function is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owner {
+    /// The runtime's, or what it is reached through.
+    Runtime,
+    /// The rest of the standard library's.
+    Standard,
+    /// A dependency's.
+    Dependency,
+    /// The program's own.
+    Program,
+}
+
+fn owner(function: &str, module: Option<&str>) -> Owner {
+    let within =
+        |module: &str| function.strip_prefix(module).is_some_and(|rest| rest.starts_with(['.', '/', '_']));
+    if within("main") || module.is_some_and(|module| module != "std" && within(module)) {
+        return Owner::Program;
+    }
+    if within("runtime") || within("internal/runtime") || within("reflect") {
+        return Owner::Runtime;
+    }
+    // Paths of the standard library have no domain, and so no dot before the first slash.
+    match function.split_once('/') {
+        Some((first, _)) if first.contains('.') => Owner::Dependency,
+        _ => Owner::Standard,
+    }
+}
+
+/// Go code that cgo has made to call a C function.
+fn is_generated(frame: &Frame) -> bool {
+    frame.function.contains("._Cfunc_")
+        || frame.file.as_deref().is_some_and(|file| file.ends_with("_cgo_gotypes.go"))
+}
+
+/// Where a reviewer would look: the innermost call in the program's own code; without one, in a dependency's, else the
+/// outermost there is.
+pub fn place<'wait>(wait: &'wait Wait, module: Option<&str>) -> Option<&'wait Frame> {
+    let of = |wanted| {
+        let is_it = |frame: &&Frame| owner(&frame.function, module) == wanted && !is_generated(frame);
+        wait.frames.iter().find(is_it)
+    };
+    of(Owner::Program)
+        .or_else(|| of(Owner::Dependency))
+        .or_else(|| wait.frames.iter().rev().find(|frame| owner(&frame.function, module) != Owner::Runtime))
+        .or(wait.frames.first())
+}

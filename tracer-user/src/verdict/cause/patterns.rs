@@ -1,0 +1,117 @@
+//! Stacks that say more than their wait reason, as a table: the first row that fits wins.
+//!
+//! A row fits where its function stands in the part of the stack between the wait and the program's own code: what the
+//! program does deeper in is its own affair, even in a goroutine that `net/http` has started.
+
+use super::{Cause, Owner, owner};
+use crate::verdict::waits::Wait;
+
+/// A row of the table.
+pub(super) struct Pattern {
+    /// The wait reason; empty: any.
+    reason: &'static str,
+    /// What the readers of HTTP clients do; empty: anything.
+    reader: &'static str,
+    /// The function, or how its name begins if this ends in `*`.
+    function: &'static str,
+    /// What it means.
+    pub cause: Cause,
+    /// What to do; `{at}` is the place in the program's code. Empty: what holds for the cause in general.
+    pub advice: &'static str,
+}
+
+const fn row(reason: &'static str, function: &'static str, cause: Cause, advice: &'static str) -> Pattern {
+    Pattern { reason, reader: "", function, cause, advice }
+}
+
+const BODY: &str = "a response's body is neither read to its end nor closed: defer response.Body.Close() after every successful request";
+const IDLE_CLIENT: &str = "connections stay open after their requests: share one http.Transport instead of making one a request, or set its IdleConnTimeout";
+const IDLE_SERVER: &str =
+    "clients keep connections open: set ReadTimeout, WriteTimeout and IdleTimeout of the http.Server";
+const PIPE_READ: &str = "nobody writes to or closes the other end of the io.Pipe read at {at}: close the writer (CloseWithError) on every path";
+const PIPE_WRITE: &str =
+    "nobody reads the other end of the io.Pipe written at {at}: read it to its end, or close the reader";
+const ROWS: &str =
+    "the rows of a query are not closed: defer rows.Close() right after the query, and check rows.Err()";
+const TRANSACTION: &str =
+    "a transaction is neither committed nor rolled back: defer tx.Rollback() right after BeginTx";
+const DATABASE: &str = "a sql.DB is opened again and again and not closed: open one and share it";
+const COMMAND: &str =
+    "a command is started and not waited for: call Wait after Start, and cancel its context";
+const CHILD: &str =
+    "the child process waited for at {at} does not end: start it with exec.CommandContext and a deadline";
+const ONCE: &str = "sync.Once.Do at {at} waits for itself or for a function that never returns: do not call Do within its own function";
+const STREAM: &str =
+    "a gRPC stream is neither drained nor cancelled: cancel its context, or receive until an error";
+const CHANNEL: &str = "a gRPC client connection is not closed: share one, or defer conn.Close()";
+const GROUP: &str =
+    "a function of the errgroup waited for at {at} does not return: let each end with the group's context";
+const PULL: &str =
+    "an iterator's goroutine was not told to stop: defer the stop function that iter.Pull returns";
+const FOREIGN: &str = "a context derived from one of another type is never cancelled: defer its cancel function where it is made";
+
+const TABLE: &[Pattern] = &[
+    // net/http: the two goroutines of a client's connection, and those of a server's.
+    row("IO wait", "net/http.(*persistConn).readLoop", Cause::Io, IDLE_CLIENT),
+    row("", "net/http.(*persistConn).readLoop", Cause::HttpBody, BODY),
+    Pattern { reader: "IO wait", ..row("", "net/http.(*persistConn).writeLoop", Cause::Io, IDLE_CLIENT) },
+    row("", "net/http.(*persistConn).writeLoop", Cause::HttpBody, BODY),
+    row("", "net/http.(*http2ClientConn).*", Cause::HttpBody, BODY),
+    row("", "net/http.(*body).*", Cause::Io, ""),
+    row("IO wait", "net/http.(*conn).serve", Cause::Io, IDLE_SERVER),
+    row("IO wait", "net/http.(*connReader).backgroundRead", Cause::Io, IDLE_SERVER),
+    // database/sql
+    row("", "database/sql.(*Rows).*", Cause::SqlRows, ROWS),
+    row("", "database/sql.(*Tx).*", Cause::SqlRows, TRANSACTION),
+    row("", "database/sql.(*DB).connectionOpener", Cause::SqlRows, DATABASE),
+    row("", "database/sql.(*DB).connectionCleaner", Cause::SqlRows, DATABASE),
+    row("", "database/sql.(*DB).conn", Cause::SqlRows, ROWS),
+    // os/exec
+    row("", "os/exec.(*Cmd).Wait", Cause::Process, CHILD),
+    row("", "os.(*Process).Wait", Cause::Process, CHILD),
+    row("", "os.(*Process).wait", Cause::Process, CHILD),
+    row("", "os/exec.*", Cause::Process, COMMAND),
+    // io.Pipe
+    row("", "io.(*pipe).read", Cause::Io, PIPE_READ),
+    row("", "io.(*pipe).write", Cause::Io, PIPE_WRITE),
+    // context: the goroutine that passes on the end of a context of a type that the package does not know.
+    row("", "context.(*cancelCtx).propagateCancel.*", Cause::Context, FOREIGN),
+    row("", "context.propagateCancel.*", Cause::Context, FOREIGN),
+    // gRPC
+    row("", "google.golang.org/grpc.newClientStream*", Cause::Context, STREAM),
+    row("", "google.golang.org/grpc.(*clientStream).*", Cause::Context, STREAM),
+    row("", "google.golang.org/grpc/internal/transport.(*http2Client).*", Cause::Io, CHANNEL),
+    row("", "google.golang.org/grpc/internal/transport.(*controlBuffer).get", Cause::Io, CHANNEL),
+    row("", "google.golang.org/grpc/internal/grpcsync.(*CallbackSerializer).run", Cause::Io, CHANNEL),
+    // Other synchronisation. Before Go 1.20 locks, and before 1.25 wait groups, have the reason `semacquire`.
+    row("", "golang.org/x/sync/semaphore.(*Weighted).Acquire", Cause::Semaphore, ""),
+    row("", "golang.org/x/sync/errgroup.(*Group).Wait", Cause::WaitGroup, GROUP),
+    row("", "golang.org/x/sync/errgroup.(*Group).Go", Cause::Semaphore, ""),
+    row("", "sync.(*Once).*", Cause::Mutex, ONCE),
+    row("semacquire", "sync.(*Mutex).*", Cause::Mutex, ""),
+    row("semacquire", "sync.(*RWMutex).*", Cause::Mutex, ""),
+    row("semacquire", "sync.(*WaitGroup).Wait", Cause::WaitGroup, ""),
+    row("semacquire", "internal/poll.(*fdMutex).*", Cause::Io, ""),
+    row("syscall", "runtime.cgocall", Cause::Cgo, ""),
+    row("coroutine", "", Cause::Other, PULL),
+];
+
+impl Pattern {
+    fn names(&self, function: &str) -> bool {
+        match self.function.strip_suffix('*') {
+            Some(begin) => function.starts_with(begin),
+            None => function == self.function,
+        }
+    }
+}
+
+/// The row for a wait, if there is one.
+pub(super) fn find(wait: &Wait, module: Option<&str>) -> Option<&'static Pattern> {
+    let own = wait.frames.iter().position(|frame| owner(&frame.function, module) == Owner::Program);
+    let library = &wait.frames[..own.unwrap_or(wait.frames.len())];
+    TABLE.iter().find(|pattern| {
+        (pattern.reason.is_empty() || pattern.reason == wait.plain_reason())
+            && (pattern.reader.is_empty() || pattern.reader == wait.reader)
+            && (pattern.function.is_empty() || library.iter().any(|frame| pattern.names(&frame.function)))
+    })
+}

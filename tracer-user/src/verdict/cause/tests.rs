@@ -1,0 +1,192 @@
+use super::*;
+use crate::verdict::waits::Channel;
+
+/// A goroutine that waits for a reason in some functions, innermost first, each in a file of its own.
+fn wait(reason: &'static str, functions: &[&str]) -> Wait {
+    let frame = |(at, function): (usize, &&str)| Frame {
+        function: (*function).into(),
+        file: Some(format!("/src/f{at}.go")),
+        line: Some(10 + at as u32),
+    };
+    Wait { reason, count: 1, frames: functions.iter().enumerate().map(frame).collect(), ..Wait::default() }
+}
+
+fn named(wait: Wait) -> (Cause, String) {
+    of(&[wait], Some("example.com/api")).unwrap()
+}
+
+fn cause(reason: &'static str, functions: &[&str]) -> Cause {
+    named(wait(reason, functions)).0
+}
+
+fn channel(capacity: u64, element: &str) -> Vec<Channel> {
+    vec![Channel { capacity, length: capacity, element: Some(element.into()), ..Channel::default() }]
+}
+
+#[test]
+fn every_reason_has_its_cause() {
+    let expected = [
+        ("chan receive", Cause::ChanReceive),
+        ("chan receive (durable)", Cause::ChanReceive),
+        ("chan receive (nil chan)", Cause::NilChan),
+        ("chan send", Cause::ChanSend),
+        ("chan send (nil chan)", Cause::NilChan),
+        ("select", Cause::Select),
+        ("select (no cases)", Cause::Select),
+        ("sync.Mutex.Lock", Cause::Mutex),
+        ("sync.RWMutex.RLock", Cause::Mutex),
+        ("sync.RWMutex.Lock", Cause::Mutex),
+        ("sync.WaitGroup.Wait", Cause::WaitGroup),
+        ("sync.Cond.Wait", Cause::Cond),
+        ("semacquire", Cause::Semaphore),
+        ("sleep", Cause::Sleep),
+        ("IO wait", Cause::Io),
+        ("syscall", Cause::Syscall),
+        ("running", Cause::Running),
+        ("coroutine", Cause::Other),
+        ("GC assist wait", Cause::Other),
+    ];
+    for (reason, cause) in expected {
+        let (named, advice) = named(wait(reason, &["runtime.gopark", "main.f"]));
+        assert_eq!(named, cause, "{reason}");
+        assert!(advice.contains("f1.go:11") || reason == "coroutine", "{reason}: {advice}");
+        assert!(!advice.contains('{') || reason == "select (no cases)", "{advice}");
+    }
+}
+
+#[test]
+fn locks_before_they_had_reasons_of_their_own() {
+    assert_eq!(
+        cause("semacquire", &["sync.runtime_SemacquireMutex", "sync.(*Mutex).lockSlow", "main.f"]),
+        Cause::Mutex
+    );
+    assert_eq!(
+        cause("semacquire", &["sync.runtime_Semacquire", "sync.(*WaitGroup).Wait", "main.f"]),
+        Cause::WaitGroup
+    );
+    assert_eq!(
+        cause("semacquire", &["sync.runtime_SemacquireMutex", "sync.(*RWMutex).RLock", "main.f"]),
+        Cause::Mutex
+    );
+}
+
+#[test]
+fn the_standard_library_is_known_by_its_functions() {
+    assert_eq!(cause("select", &["net/http.(*persistConn).readLoop"]), Cause::HttpBody);
+    assert_eq!(
+        cause("IO wait", &["internal/poll.(*FD).Read", "net/http.(*persistConn).readLoop"]),
+        Cause::Io
+    );
+    assert_eq!(cause("select", &["database/sql.(*Rows).awaitDone"]), Cause::SqlRows);
+    assert_eq!(cause("chan receive", &["database/sql.(*Tx).awaitDone"]), Cause::SqlRows);
+    assert_eq!(cause("select", &["os/exec.(*Cmd).watchCtx"]), Cause::Process);
+    assert_eq!(
+        cause("IO wait", &["internal/poll.(*FD).Read", "os/exec.(*Cmd).writerDescriptor.func1"]),
+        Cause::Process
+    );
+    assert_eq!(cause("select", &["context.(*cancelCtx).propagateCancel.func2"]), Cause::Context);
+    assert_eq!(cause("select", &["io.(*pipe).read", "io.(*PipeReader).Read", "main.f"]), Cause::Io);
+    assert_eq!(cause("syscall", &["runtime.cgocall", "main._Cfunc_wait", "main.f"]), Cause::Cgo);
+    assert_eq!(
+        cause("select", &["golang.org/x/sync/semaphore.(*Weighted).Acquire", "main.f"]),
+        Cause::Semaphore
+    );
+    assert_eq!(
+        cause(
+            "semacquire",
+            &["sync.(*WaitGroup).Wait", "golang.org/x/sync/errgroup.(*Group).Wait", "main.f"]
+        ),
+        Cause::WaitGroup
+    );
+    assert_eq!(cause("select", &["google.golang.org/grpc.newClientStreamWithParams.func4"]), Cause::Context);
+}
+
+#[test]
+fn the_writer_of_a_connection_goes_by_its_reader() {
+    let writer = wait("select", &["net/http.(*persistConn).writeLoop"]);
+    assert_eq!(named(writer.clone()).0, Cause::HttpBody);
+    assert_eq!(named(Wait { reader: "IO wait", ..writer }).0, Cause::Io);
+}
+
+#[test]
+fn a_handler_is_the_programs_own_affair() {
+    let stack = ["example.com/api/users.handle", "net/http.HandlerFunc.ServeHTTP", "net/http.(*conn).serve"];
+    assert_eq!(cause("chan receive", &stack), Cause::ChanReceive);
+    assert_eq!(
+        cause("IO wait", &["net.(*conn).Read", "example.com/api.ask", "net/http.(*conn).serve"]),
+        Cause::Io
+    );
+}
+
+#[test]
+fn channels_tell_timers_and_semaphores() {
+    let receive = wait("chan receive", &["main.f"]);
+    assert_eq!(named(Wait { channels: channel(1, "time.Time"), ..receive.clone() }).0, Cause::Timer);
+    assert_eq!(
+        named(Wait { asked_done: true, channels: channel(0, "struct {}"), ..receive }).0,
+        Cause::Context
+    );
+    let send = wait("chan send", &["main.f"]);
+    assert_eq!(named(Wait { channels: channel(4, "struct {}"), ..send.clone() }).0, Cause::Semaphore);
+    let (cause, advice) = named(Wait { channels: channel(4, "int"), ..send });
+    assert_eq!(cause, Cause::ChanSend);
+    assert!(advice.contains("its buffer of 4 is full"), "{advice}");
+}
+
+#[test]
+fn the_place_is_in_the_programs_code() {
+    let place_in = |functions: &[&str]| {
+        place(&wait("chan receive", functions), Some("example.com/api")).unwrap().function.clone()
+    };
+    assert_eq!(
+        place_in(&[
+            "runtime.gopark",
+            "sync.(*Mutex).Lock",
+            "github.com/x/y.F",
+            "example.com/api/db.Get",
+            "main.f"
+        ]),
+        "example.com/api/db.Get"
+    );
+    assert_eq!(place_in(&["runtime.gopark", "io.ReadAll", "github.com/x/y.F"]), "github.com/x/y.F");
+    assert_eq!(
+        place_in(&["runtime.gopark", "bufio.(*Reader).Peek", "net/http.(*persistConn).readLoop"]),
+        "net/http.(*persistConn).readLoop"
+    );
+    assert_eq!(place_in(&["runtime.gopark", "main._Cfunc_wait", "main.f"]), "main.f");
+    assert_eq!(owner("example.com/apis.F", Some("example.com/api")), Owner::Dependency);
+    assert_eq!(owner("mainframe.F", None), Owner::Standard);
+}
+
+#[test]
+fn most_goroutines_decide_and_moving_ones_do_not_count() {
+    let waits = [
+        Wait { count: 30, ..wait("running", &["main.f"]) },
+        Wait { count: 20, ..wait("chan send", &["main.f"]) },
+        Wait { count: 15, ..wait("chan send", &["main.g"]) },
+        Wait { count: 30, ..wait("select", &["main.f"]) },
+    ];
+    assert_eq!(of(&waits, None).unwrap().0, Cause::ChanSend);
+    assert_eq!(of(&waits[..1], None).unwrap().0, Cause::Running);
+    assert_eq!(of(&[], None), None);
+}
+
+#[test]
+fn a_cycle_names_all_places() {
+    let other = Frame { function: "main.g".into(), file: Some("/src/g.go".into()), line: Some(7) };
+    let (cause, advice) = named(Wait { cycle: Some(vec![other]), ..wait("sync.Mutex.Lock", &["main.f"]) });
+    assert_eq!(cause, Cause::Cycle);
+    assert_eq!(
+        advice,
+        "goroutines blocked at f0.go:10 and at g.go:7 wait for each other: take locks in the same order everywhere"
+    );
+}
+
+#[test]
+fn names_are_those_of_the_contract() {
+    for cause in
+        [Cause::ChanReceive, Cause::NilChan, Cause::WaitGroup, Cause::HttpBody, Cause::SqlRows, Cause::Io]
+    {
+        assert_eq!(serde_json::to_value(cause).unwrap(), cause.name());
+    }
+}

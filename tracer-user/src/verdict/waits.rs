@@ -1,0 +1,84 @@
+//! What the living goroutines of a site do: those that do the same at the same place are one [`Wait`].
+//!
+//! Plain data, without addresses of any process: whoever has inspected one fills it in, and everything that judges can be
+//! tested with what a test makes up.
+
+use crate::report::Frame;
+
+/// Goroutines of one site that do the same thing at the same place.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Wait {
+    /// What Go's traceback calls it: a wait reason, or `running`, `runnable`, `syscall`.
+    pub reason: &'static str,
+    /// The garbage collector of Go 1.26 and newer has found that nothing can reach what they wait on.
+    pub leaked: bool,
+    /// How many.
+    pub count: u64,
+    /// The calls that they are in, innermost first, inlined ones included; empty where not known.
+    pub frames: Vec<Frame>,
+    /// The channels that the first of them waits on, one for each case of a `select`; empty where they are not known.
+    pub channels: Vec<Channel>,
+    /// The first of them waits on nothing at all.
+    pub on_nothing: bool,
+    /// What they wait for came from a call of `Done` on a context, right before.
+    pub asked_done: bool,
+    /// How many of them were at this very place in the first scan already; `None` without an earlier one.
+    pub unmoved: Option<u64>,
+    /// What most goroutines do that read from the connections of this process's HTTP clients; empty where there is none.
+    pub reader: &'static str,
+    /// They and others wait for each other; where the others are blocked.
+    pub cycle: Option<Vec<Frame>>,
+}
+
+/// A channel that somebody waits on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Channel {
+    /// Its address in the process.
+    pub address: u64,
+    /// Places in its buffer.
+    pub capacity: u64,
+    /// Elements in its buffer.
+    pub length: u64,
+    /// Whether an element is to be sent; else to be received.
+    pub sends: bool,
+    /// The type of its elements, as Go prints it.
+    pub element: Option<String>,
+    /// How many goroutines wait on it in all.
+    pub waiters: u64,
+}
+
+impl Channel {
+    /// Whether it is that of a `time.Timer` or a `time.Ticker`. Programs make hardly any of this type themselves.
+    pub fn is_timer(&self) -> bool {
+        self.capacity == 1 && self.element.as_deref() == Some("time.Time")
+    }
+
+    /// Whether its elements only say that something happened.
+    pub fn is_signal(&self) -> bool {
+        self.element.as_deref() == Some("struct {}")
+    }
+}
+
+impl Wait {
+    /// The reason without what synctest adds to it.
+    pub fn plain_reason(&self) -> &'static str {
+        self.reason.strip_suffix(" (durable)").unwrap_or(self.reason)
+    }
+
+    /// Nothing can end this wait: there is no channel to wait for, or the garbage collector says so. `None` where something
+    /// might; else why not.
+    pub fn hopeless(&self) -> Option<&'static str> {
+        // A main function that has nothing more to do may block for good.
+        if self.frames.iter().any(|frame| frame.function == "runtime.main") {
+            return None;
+        }
+        match self.plain_reason() {
+            "chan receive (nil chan)" => Some("receive from a nil channel"),
+            "chan send (nil chan)" => Some("send on a nil channel"),
+            "select (no cases)" => Some("are in a select without cases"),
+            "select" if self.on_nothing => Some("are in a select whose channels are all nil"),
+            _ if self.leaked => Some("wait on what nothing else can reach, says Go's garbage collector"),
+            _ => None,
+        }
+    }
+}
