@@ -6,6 +6,10 @@
 //!            └► session ┘   exec, fork, exit: what to trace from now on
 //! ```
 
+mod accounts;
+mod attach;
+mod looks;
+
 use std::{
     io::IsTerminal,
     num::NonZeroU32,
@@ -15,6 +19,9 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use accounts::cpu_time;
+pub use accounts::tool;
+use looks::{AFTER_LOSS, BETWEEN_LOOKS, Scan};
 use nix::sys::{
     resource::{UsageWho, getrusage},
     signal::{SigHandler, Signal, kill, signal},
@@ -157,9 +164,6 @@ pub fn trace(source: &Source, settings: &Settings, tick: &mut dyn FnMut(&Report)
     })
 }
 
-/// How often the runtime's own list is compared with what the probes have seen.
-const BETWEEN_LOOKS: Duration = Duration::from_secs(60);
-
 /// The stages and what flows between them.
 struct Pipeline {
     session: Session,
@@ -179,22 +183,6 @@ struct Pipeline {
     looking: usize,
     /// Process events of the current batch: looked after when the ring is empty.
     lifecycle: Vec<Event>,
-}
-
-/// The goroutines that a process had when somebody looked.
-struct Scan {
-    traced: Arc<Traced>,
-    purpose: Purpose,
-    found: Result<Look, inspect::WalkError>,
-}
-
-/// What a look at a process is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Purpose {
-    /// Its goroutines existed before its probes.
-    Adopt,
-    /// What the probes have seen is compared with what there is.
-    Reconcile,
 }
 
 impl Pipeline {
@@ -239,13 +227,18 @@ impl Pipeline {
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut status = None;
         let mut more = false;
+        let mut hurried = false;
         loop {
             tokio::select! {
                 () = async { if more { tokio::task::yield_now().await } else { self.ring.ready().await } } => {}
                 _ = ticks.tick() => {
                     self.drain();
                     self.tracker.tick(now_ns());
-                    self.count_losses();
+                    if self.count_losses() && !hurried {
+                        // What the lost records would have said is in the process's memory.
+                        looks.reset_after(AFTER_LOSS);
+                        hurried = true;
+                    }
                     self.session.raise_alarms(&self.tracker);
                     self.check_fit(false)?;
                     self.session.cpu_time_of_targets();
@@ -257,7 +250,10 @@ impl Pipeline {
                         break;
                     }
                 }
-                _ = looks.tick(), if self.looking == 0 => self.look_at_all(),
+                _ = looks.tick(), if self.looking == 0 => {
+                    hurried = false;
+                    self.look_at_all();
+                }
                 () = async { match end { Some(end) => sleep_until(end).await, None => std::future::pending().await } } => break,
                 Some(scan) = scanned.recv() => self.take_scan(scan),
                 Some(end) = child_end.recv(), if child_pid.is_some() => {
@@ -300,196 +296,6 @@ impl Pipeline {
         self.check_fit(true)?;
         self.calibrate();
         Ok(Outcome { report: self.report(settings), child: status })
-    }
-
-    /// Puts probes on everything that is wanted and runs already.
-    fn begin(&mut self) -> Result<(), Error> {
-        // First, so that nothing that starts from now on is missed.
-        self.session.watch_processes(false)?;
-        let mut failure = None;
-        let executables: Vec<_> =
-            self.targets.executables.iter().map(|exe| (exe.file.try_clone(), exe.path.clone())).collect();
-        for (file, path) in executables {
-            let file =
-                file.map_err(|source| Error::System { what: "duplicate a file descriptor", source })?;
-            let target = self.session.target(file, &path)?;
-            self.session.attach(&target, Scope::Everyone)?;
-        }
-        if self.targets.searches() {
-            let pids = process::all().map_err(|source| Error::System { what: "list /proc", source })?;
-            let mut denied = 0;
-            for pid in pids.into_iter().filter(|pid| *pid != std::process::id()) {
-                match is_wanted(&self.targets, pid, &self.session) {
-                    Ok(Some(_)) => {
-                        if let Err(error) = self.enter(pid, Scope::Everyone, true)
-                            && !error.is_not_go()
-                        {
-                            self.session.refuse(pid, &error);
-                            failure = Some(error);
-                        }
-                    }
-                    Err(process::Error::Permission { .. }) => denied += 1,
-                    Ok(None) | Err(_) => {}
-                }
-            }
-            // Some processes are closed to everybody; that is nobody's mistake.
-            if denied > 0 && doctor::missing_capabilities().contains(&"CAP_SYS_PTRACE") {
-                let them = if denied == 1 { "process" } else { "processes" };
-                self.session.warn(format!(
-                    "cannot look at {denied} {them}: permission denied; run as root or grant CAP_SYS_PTRACE"
-                ));
-            }
-        }
-        for pid in self.targets.pids.clone() {
-            if let Some(scope) = NonZeroU32::new(pid).map(Scope::Process)
-                && let Err(error) = self.enter(pid, scope, true)
-            {
-                self.session.refuse(pid, &error);
-                failure = Some(error);
-            }
-        }
-        // An executable may have no process yet, and a search goes on; named processes must be there.
-        if self.session.binaries().is_empty() {
-            return Err(match failure {
-                Some(error) => error.into(),
-                None => Error::Nothing(format!(
-                    "no Go process matches {}; golife trace --all shows which there are, and why others are not traced",
-                    self.targets
-                )),
-            });
-        }
-        Ok(())
-    }
-
-    /// Starts the user's program with its probes in place before its first instruction.
-    fn launch(&mut self, command: &[std::ffi::OsString]) -> Result<Child, Error> {
-        let program = command.first().ok_or_else(|| Error::Nothing("no program to run".into()))?;
-        let path = launch::resolve(program)?;
-        let launch = Launch::fork(command)?;
-        self.targets = Targets::family_of(launch.pid());
-        self.session.watch_processes(true)?;
-        if let Ok(file) = std::fs::File::open(&path) {
-            match self.session.target(file, &path) {
-                Ok(target) => self.session.attach(&target, Scope::Everyone)?,
-                // A shell, a script, an interpreter: what it starts may be a Go program.
-                Err(error) if error.is_not_go() => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(launch.release()?)
-    }
-
-    /// Traces a process. `existed`: it may have goroutines already, which are read once its probes are in place.
-    fn enter(&mut self, pid: u32, scope: Scope, existed: bool) -> Result<(), session::Error> {
-        let traced = self.session.enter(pid, scope)?;
-        self.started(&traced, existed);
-        Ok(())
-    }
-
-    fn started(&mut self, traced: &Arc<Traced>, existed: bool) {
-        let pid = traced.subject.process.pid;
-        self.tracker.process_started(pid, traced.start_ns(), existed, now_ns());
-        self.session.bind(&mut self.tracker);
-        if existed {
-            self.tracker.begin_scan(pid, now_ns());
-            let (scans, traced) = (self.scans.clone(), traced.clone());
-            tokio::task::spawn_blocking(move || {
-                let found = Look::at(&traced.subject, None, std::time::Instant::now() + MOST_TIME);
-                // Nobody listens any more when the run is over.
-                let _ = scans.send(Scan { traced, purpose: Purpose::Adopt, found });
-            });
-        }
-    }
-
-    fn take_scan(&mut self, scan: Scan) {
-        let pid = scan.traced.subject.process.pid;
-        self.looking -= usize::from(scan.purpose == Purpose::Reconcile);
-        if self.session.current(pid).is_none_or(|current| !Arc::ptr_eq(current, &scan.traced)) {
-            // Another image or another process by now.
-            return;
-        }
-        match scan.found {
-            Ok(look) => {
-                self.drain_all();
-                let bias = scan.traced.subject.bias;
-                let code = |address: u64| if address == 0 { 0 } else { address.wrapping_add(bias) };
-                let snapshot = &look.snapshot;
-                // What the runtime makes for threads of C comes and goes without a probe's notice.
-                let created = snapshot.goroutines.iter().filter(|goroutine| goroutine.gopc != 0);
-                let existing = created.map(|goroutine| Existing {
-                    goid: goroutine.goid,
-                    parent: goroutine.parent.unwrap_or(0),
-                    gopc: code(goroutine.gopc),
-                    startpc: code(goroutine.startpc),
-                });
-                // A list that is not whole says nothing of those that are not on it.
-                if scan.purpose == Purpose::Reconcile && snapshot.cut_short.is_none() {
-                    self.tracker.reconcile(pid, existing, now_ns());
-                } else {
-                    self.tracker.adopt(pid, existing, now_ns());
-                }
-                if snapshot.cut_short.is_some() {
-                    let (found, listed) = (snapshot.goroutines.len(), snapshot.listed);
-                    self.session.warn(format!(
-                        "process {pid} has too many goroutines to look at all of them in {} s: {found} of the {listed} that its runtime keeps",
-                        MOST_TIME.as_secs()
-                    ));
-                }
-                if let Some(id) = self.tracker.current_instance(pid) {
-                    self.session.bind(&mut self.tracker);
-                    self.session.looked(id, look);
-                }
-            }
-            Err(error) => {
-                let what = match scan.purpose {
-                    Purpose::Adopt => "goroutines from before tracing are not shown",
-                    Purpose::Reconcile => "what goroutines wait for is not shown",
-                };
-                self.session.warn(format!("{what}: {error}"));
-            }
-        }
-        self.print_warnings();
-    }
-
-    /// Looks at all processes, one after the other, on a thread of its own.
-    fn look_at_all(&mut self) {
-        let mut jobs = Vec::new();
-        let processes: Vec<_> = self.session.processes().cloned().collect();
-        for traced in processes {
-            let pid = traced.subject.process.pid;
-            self.tracker.begin_scan(pid, now_ns());
-            let first = self.tracker.current_instance(pid).and_then(|id| self.session.first_places(id));
-            jobs.push((traced, first));
-        }
-        self.looking += jobs.len();
-        let scans = self.scans.clone();
-        tokio::task::spawn_blocking(move || {
-            let deadline = std::time::Instant::now() + MOST_TIME;
-            for (traced, first) in jobs {
-                let found = Look::settled(&traced.subject, first.as_deref(), deadline);
-                if scans.send(Scan { traced, purpose: Purpose::Reconcile, found }).is_err() {
-                    break;
-                }
-            }
-        });
-    }
-
-    /// The last look, at the end of the window; the ring is read meanwhile.
-    async fn last_look(&mut self, scanned: &mut mpsc::UnboundedReceiver<Scan>) {
-        self.look_at_all();
-        let deadline = Instant::now() + 2 * MOST_TIME;
-        while self.looking > 0 {
-            tokio::select! {
-                Some(scan) = scanned.recv() => self.take_scan(scan),
-                ready = self.ring.ready() => ready,
-                () = sleep_until(deadline) => {
-                    self.session.warn("looking at the processes takes too long: what goroutines wait for is not shown for all".into());
-                    break;
-                }
-            }
-            self.drain_all();
-        }
-        self.print_warnings();
     }
 
     /// One line once probes are live; scripts wait for it.
@@ -572,142 +378,11 @@ impl Pipeline {
             }
         }
     }
-
-    fn live_and_die(&mut self, event: &Event) {
-        let pid = event.pid;
-        match event.what {
-            What::Fork { child } => self.targets.cloned(pid, child),
-            What::ProcessExit => self.session.forget(pid),
-            What::Exec => {
-                self.session.forget(pid);
-                let Ok(Some(file)) = is_wanted(&self.targets, pid, &self.session) else { return };
-                let entered = if self.session.has_probes(file) {
-                    self.session.recognise(pid);
-                    Ok(())
-                } else if self.targets.pids.contains(&pid) {
-                    match NonZeroU32::new(pid) {
-                        Some(only) => self.enter(pid, Scope::Process(only), true),
-                        None => Ok(()),
-                    }
-                } else {
-                    self.enter(pid, Scope::Everyone, true)
-                };
-                if let Err(error) = entered
-                    && !error.is_not_go()
-                {
-                    self.session.refuse(pid, &error);
-                }
-            }
-            What::Created { .. } | What::Exited { .. } => {}
-        }
-    }
-
-    /// Stops tracing what cannot be right. An error where nothing else is traced; the program of `golife run` runs on,
-    /// whatever golife makes of it.
-    fn check_fit(&mut self, last: bool) -> Result<(), Error> {
-        let mut misfit = None;
-        for (target, mismatch) in self.session.misfits(&self.tracker, last) {
-            self.session.give_up(&target, &mismatch);
-            misfit = Some(mismatch);
-        }
-        match misfit {
-            Some(mismatch) if self.session.binaries().is_empty() && !self.targets.is_family() => {
-                self.session.take_warnings();
-                Err(Error::Unfit(mismatch))
-            }
-            _ => {
-                self.print_warnings();
-                Ok(())
-            }
-        }
-    }
-
-    /// Whether only named processes were traced and all of them have ended.
-    fn all_gone(&self) -> bool {
-        !self.targets.can_grow() && self.session.processes().next().is_none()
-    }
-
-    fn count_losses(&mut self) {
-        let now = self.session.counters();
-        let before = std::mem::replace(&mut self.counters, now);
-        if now.read_faults > before.read_faults {
-            self.session.take_log().into_iter().for_each(|line| self.session.warn(line));
-            self.print_warnings();
-        }
-        self.tracker.lost(Loss {
-            created: now.dropped_created - before.dropped_created,
-            exited: now.dropped_exited - before.dropped_exited,
-            process: now.dropped_process - before.dropped_process,
-            read_faults: now.read_faults - before.read_faults,
-        });
-    }
-
-    fn dropped(&self) -> u64 {
-        self.counters.dropped_created + self.counters.dropped_exited
-    }
-
-    fn hits(&self) -> u64 {
-        self.received + self.dropped() + self.counters.read_faults
-    }
-
-    /// Waits for the calibration, a fraction of a second. A thread that takes probes off may not be cut short by the
-    /// program's end: the kernel would keep what is left of them (`failed to unregister, leaking uprobe`).
-    fn calibrate(&mut self) {
-        if let Some(calibration) = self.calibration.take() {
-            self.ns_per_hit = calibration.join().ok().flatten();
-        }
-    }
-
-    fn report(&mut self, settings: &Settings) -> Report {
-        let end_ns = now_ns();
-        let long_enough = end_ns.saturating_sub(self.start_ns) > 1_000_000_000;
-        if long_enough {
-            self.calibrate();
-        }
-        let per_hit = self.ns_per_hit;
-        let run = report::Run {
-            tool: tool(),
-            window: report::Window { start_ns: self.start_ns, end_ns, end: SystemTime::now() },
-            overhead: report::Overhead {
-                probe_hits: Some(self.hits()),
-                target_ns_per_hit: per_hit.map(|ns| ns.round() as u64),
-                target_cpu_ns: per_hit.map(|ns| (ns * self.hits() as f64) as u64),
-                golife_cpu_ns: Some(cpu_time().saturating_sub(self.start_cpu).as_nanos() as u64),
-                targets_used_cpu_ns: self.session.cpu_time_of_targets(),
-            },
-            untraced: self.session.untraced(),
-        };
-        report::build(&self.tracker, &self.session, &run, &settings.selection)
-    }
-}
-
-/// This golife, on this host.
-pub fn tool() -> report::Tool {
-    let uname = nix::sys::utsname::uname().ok();
-    let text = |part: fn(&nix::sys::utsname::UtsName) -> &std::ffi::OsStr| {
-        uname.as_ref().map(|uname| part(uname).to_string_lossy().into_owned())
-    };
-    report::Tool {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        host: text(|uname| uname.nodename()),
-        kernel: text(|uname| uname.release()),
-        arch: std::env::consts::ARCH.to_owned(),
-    }
 }
 
 /// Boot time now, in the events' clock.
 fn now_ns() -> u64 {
     boot_time().as_nanos() as u64
-}
-
-/// CPU time that golife has used.
-fn cpu_time() -> Duration {
-    let time = |value: nix::sys::time::TimeVal| {
-        Duration::new(value.tv_sec().unsigned_abs(), value.tv_usec().unsigned_abs() as u32 * 1000)
-    };
-    getrusage(UsageWho::RUSAGE_SELF)
-        .map(|usage| time(usage.user_time()) + time(usage.system_time()))
-        .unwrap_or_default()
 }
 
 fn forward(pid: u32, what: Signal) {
