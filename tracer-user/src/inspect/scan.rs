@@ -107,11 +107,7 @@ impl Stopped {
     fn parse(address: u64, bytes: &[u8], layout: &Layout) -> Option<Stopped> {
         let word = |offset: u16| image::u64_at(bytes, offset.into());
         let goroutine = Goroutine::parse(address, bytes, layout)?;
-        // As Go's unwinder does: in a system call, the registers are saved elsewhere.
-        let (sp, pc) = match word(layout.syscallsp)? {
-            0 => (word(layout.sched_sp)?, word(layout.sched_pc)?),
-            sp => (sp, word(layout.syscallpc)?),
-        };
+        let (sp, pc) = registers(bytes, layout)?;
         let waiting = word(layout.waiting)?;
         Some(Stopped { goroutine, pc, sp, waiting, locked: word(layout.lockedm)? != 0 })
     }
@@ -127,8 +123,35 @@ impl Stopped {
     }
 
     /// What must be the same before and after its stack was read.
-    fn identity(&self) -> (u64, Status, u64, u64) {
-        (self.goroutine.goid, self.goroutine.status, self.sp, self.pc)
+    fn identity(&self) -> Identity {
+        Identity { goid: self.goroutine.goid, status: self.goroutine.status, sp: self.sp, pc: self.pc }
+    }
+}
+
+/// What must be the same before and after a stack was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Identity {
+    goid: u64,
+    status: Status,
+    sp: u64,
+    pc: u64,
+}
+
+impl Identity {
+    fn parse(bytes: &[u8], layout: &Layout) -> Option<Identity> {
+        let status = Status::from_raw(image::u32_at(bytes, layout.atomicstatus.into())?)?;
+        let (sp, pc) = registers(bytes, layout)?;
+        Some(Identity { goid: image::u64_at(bytes, layout.goid.into())?, status, sp, pc })
+    }
+}
+
+/// Stack pointer and program counter of a `g` that does not run. In a system call they are saved elsewhere: Go's unwinder
+/// looks in the same order.
+fn registers(bytes: &[u8], layout: &Layout) -> Option<(u64, u64)> {
+    let word = |offset: u16| image::u64_at(bytes, offset.into());
+    match word(layout.syscallsp)? {
+        0 => Some((word(layout.sched_sp)?, word(layout.sched_pc)?)),
+        sp => Some((sp, word(layout.syscallpc)?)),
     }
 }
 
@@ -208,7 +231,7 @@ impl Scan<'_> {
     }
 
     /// What must not have changed, read once more; none where it cannot be read.
-    fn reread(&self, found: &[Stopped]) -> Result<Vec<Option<(u64, Status, u64, u64)>>, WalkError> {
+    fn reread(&self, found: &[Stopped]) -> Result<Vec<Option<Identity>>, WalkError> {
         let layout = self.binary.layout();
         // All of these are near the start of a g.
         let last = [layout.goid, layout.atomicstatus, layout.syscallpc, layout.syscallsp, layout.sched_pc];
@@ -218,16 +241,7 @@ impl Scan<'_> {
             found.iter().map(|stopped| Place { address: stopped.goroutine.address, size }).collect();
         let mut after = vec![None; places.len()];
         self.memory.read_many(&places, |index, bytes| {
-            let read = |bytes: &[u8]| {
-                let word = |offset: u16| image::u64_at(bytes, offset.into());
-                let status = Status::from_raw(image::u32_at(bytes, layout.atomicstatus.into())?)?;
-                let (sp, pc) = match word(layout.syscallsp)? {
-                    0 => (word(layout.sched_sp)?, word(layout.sched_pc)?),
-                    sp => (sp, word(layout.syscallpc)?),
-                };
-                Some((word(layout.goid)?, status, sp, pc))
-            };
-            after[index] = bytes.and_then(read);
+            after[index] = bytes.and_then(|bytes| Identity::parse(bytes, layout));
         })?;
         Ok(after)
     }
