@@ -205,11 +205,14 @@ impl Scan<'_> {
         let stacks = self.stacks(&found)?;
         let after = self.reread(&found)?;
         let mut torn = Vec::new();
-        for ((before, after), stack) in found.iter().zip(after).zip(&stacks.places) {
+        for (index, (before, after)) in found.iter().zip(after).enumerate() {
+            let stack = &stacks.places[index];
             // A stack pointer from before it stopped, a status from after it did: as torn as anything.
             let unchanged = before.is_moving()
                 || (before.holds_still() && after.is_some_and(|after| after == before.identity()));
-            match (unchanged, last) {
+            // The goroutine may have run and stopped at the same place again.
+            let whole = unchanged && (last || !stacks.broken[index]);
+            match (whole, last) {
                 (true, _) => {
                     let old = before.is_moving();
                     let only = [before.pc.wrapping_sub(self.bias)];
@@ -248,7 +251,8 @@ impl Scan<'_> {
 
     /// Unwinds those that hold still: first with a little of each stack, then with more of those that go on.
     fn stacks(&mut self, found: &[Stopped]) -> Result<StacksRead, WalkError> {
-        let mut stacks = StacksRead { pcs: Vec::new(), places: vec![0..0; found.len()] };
+        let mut stacks =
+            StacksRead { pcs: Vec::new(), places: vec![0..0; found.len()], broken: vec![false; found.len()] };
         let mut wanted: Vec<usize> = (0..found.len()).filter(|index| found[*index].holds_still()).collect();
         let mut most = FIRST_BYTES;
         while !wanted.is_empty() && most <= MOST_BYTES {
@@ -262,7 +266,7 @@ impl Scan<'_> {
                 .collect();
             let mut more = Vec::new();
             let unwinder = &mut self.unwinder;
-            let StacksRead { pcs, places: ends } = &mut stacks;
+            let StacksRead { pcs, places: ends, broken } = &mut stacks;
             self.memory.read_many(&places, |at, bytes| {
                 let index = wanted[at];
                 let Some(bytes) = bytes else { return };
@@ -274,6 +278,7 @@ impl Scan<'_> {
                     more.push(index);
                 } else {
                     ends[index] = first..pcs.len();
+                    broken[index] = unwound == Unwound::Broken || (unwound == Unwound::GoesOn && whole);
                 }
             })?;
             wanted = more;
@@ -322,6 +327,8 @@ impl Scan<'_> {
 struct StacksRead {
     pcs: Vec<u64>,
     places: Vec<std::ops::Range<usize>>,
+    /// Which of them do not end as a stack does.
+    broken: Vec<bool>,
 }
 
 /// The runtime's clock (`runtime.nanotime`) in ns.
