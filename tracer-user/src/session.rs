@@ -380,18 +380,10 @@ impl Traced {
 impl report::Sources for Session {
     fn process(&self, instance: &Instance) -> report::Process {
         let Some(traced) = self.instances.get(&instance.id) else { return report::Process::default() };
-        report::Process {
-            scan: self.last_look(instance.id).map(Look::summary),
-            ..traced.subject.describe()
-        }
+        report::Process { scan: self.last_look(instance.id).map(Look::summary), ..traced.subject.describe() }
     }
 
-    fn waiting(
-        &self,
-        instance: &Instance,
-        gopc: u64,
-        startpc: u64,
-    ) -> Option<(Vec<report::Waiting>, u64)> {
+    fn waiting(&self, instance: &Instance, gopc: u64, startpc: u64) -> Option<(Vec<report::Waiting>, u64)> {
         let traced = self.instances.get(&instance.id)?;
         let look = self.last_look(instance.id)?;
         let code = |address: u64| if address == 0 { 0 } else { address.wrapping_sub(traced.subject.bias) };

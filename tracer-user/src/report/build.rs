@@ -194,10 +194,8 @@ impl Observed<'_> {
         });
         // Of an ended process, or of many sites in one row, nobody can say it any more.
         let seen = self.instance.ended.is_none() && !counts.overflow;
-        let (waiting, stack_bytes) = seen
-            .then(|| sources.waiting(self.instance, counts.gopc, counts.startpc))
-            .flatten()
-            .unzip();
+        let (waiting, stack_bytes) =
+            seen.then(|| sources.waiting(self.instance, counts.gopc, counts.startpc)).flatten().unzip();
         let waits = match seen {
             true => sources.waits(self.instance, counts.gopc, counts.startpc),
             false => Vec::new(),
