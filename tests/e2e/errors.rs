@@ -4,7 +4,7 @@ use crate::support::*;
 use std::{
     fs,
     io::{Seek, SeekFrom, Write},
-    os::unix::{fs::PermissionsExt, process::CommandExt},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -122,12 +122,22 @@ fn a_real_32_bit_go_program() {
 
 /// golife as a user without any capability.
 fn as_nobody(args: &[&str]) -> Ended {
+    with_capabilities("-all", args)
+}
+
+/// golife as a user who has these capabilities only (`+bpf,+perfmon`).
+fn with_capabilities(capabilities: &str, args: &[&str]) -> Ended {
     // The test's own directories may be closed to others: run a copy.
     let directory = tempfile::tempdir().unwrap();
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let copy = directory.path().join("golife");
     fs::copy(env!("CARGO_BIN_EXE_golife"), &copy).unwrap();
-    let mut golife = Running::start(Command::new(copy).args(args).uid(65534).gid(65534).current_dir("/"));
+    let mut setpriv = Command::new("setpriv");
+    setpriv.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+    for set in ["inh-caps", "ambient-caps", "bounding-set"] {
+        setpriv.arg(format!("--{set}=-all,{capabilities}"));
+    }
+    let mut golife = Running::start(setpriv.arg(copy).args(args).current_dir("/"));
     golife.close_stdin();
     golife.wait()
 }
@@ -138,6 +148,35 @@ fn without_permission() {
     let fixture = ready(&fixture("tiny", Build::default()), &[]);
     let pid = fixture.pid().to_string();
     as_nobody(&["trace", "--pid", &pid, "--for", "1s"]).expect_error(NOTHING, &["permi", "root", "CAP_"]);
+}
+
+#[test]
+fn the_missing_capability_is_named() {
+    need_root();
+    let fixture = ready(&fixture("tiny", Build::default()), &[]);
+    let pid = fixture.pid().to_string();
+    let trace = ["trace", "--pid", &pid, "--for", "300ms"];
+    let run = ["run", "--", "/bin/true"];
+    let ptrace = "run as root or grant CAP_SYS_PTRACE";
+    for (capabilities, arguments, missing) in [
+        ("+bpf,+sys_ptrace", &trace[..], "CAP_PERFMON"),
+        ("+perfmon,+sys_ptrace", &trace, "CAP_BPF"),
+        ("+sys_admin", &trace, ptrace),
+        ("+sys_admin,+sys_ptrace", &run, "run as root or grant CAP_DAC_READ_SEARCH"),
+    ] {
+        with_capabilities(capabilities, arguments).expect_error(NOTHING, &["permission denied", missing]);
+    }
+    let ended = with_capabilities("+sys_admin,+dac_read_search,+sys_ptrace", &trace);
+    assert_eq!(ended.status.code(), Some(0), "these are enough on every kernel: {ended:?}");
+}
+
+#[test]
+fn processes_that_cannot_be_looked_at_are_counted() {
+    need_root();
+    let _fixture = ready(&fixture("tiny", Build::default()), &[]);
+    let find = ["trace", "--name", "^no-such-program-anywhere$", "--for", "300ms"];
+    with_capabilities("+sys_admin,+dac_read_search", &find)
+        .expect_error(NOTHING, &["cannot look at", "processes: permission denied", "CAP_SYS_PTRACE"]);
 }
 
 #[test]
@@ -171,7 +210,90 @@ fn run_of_a_program_that_does_not_exist() {
 #[test]
 fn run_of_a_program_that_is_no_go_program() {
     need_root();
-    run(&["run", "--", "/bin/true"]).expect_error(NOTHING, &["true", "not a Go program"]);
+    let line = "tracing what /bin/true starts (it is no Go program itself)";
+    run(&["run", "--", "/bin/true"]).expect_error(NOTHING, &[line, "/bin/true is not a Go program"]);
+    let ended = run(&["run", "--", "/bin/false"]);
+    assert_eq!(ended.status.code(), Some(1), "what the program says comes first: {ended:?}");
+}
+
+#[test]
+fn a_thread_is_not_a_process() {
+    need_root();
+    let fixture = ready(&fixture("tiny", Build::default()), &[]);
+    let threads = fs::read_dir(format!("/proc/{}/task", fixture.pid())).unwrap();
+    let ids = threads.map(|thread| thread.unwrap().file_name().into_string().unwrap());
+    let thread = ids.into_iter().find(|id| *id != fixture.pid().to_string()).expect("Go has several threads");
+    run(&["trace", "--pid", &thread, "--for", "1s"])
+        .expect_error(NOTHING, &["is a thread", &format!("--pid {}", fixture.pid())]);
+}
+
+/// A copy of a Go binary with other bytes in its build info.
+fn rebuilt(name: &str, build: Build, from: &[u8], to: &[u8]) -> (tempfile::TempDir, PathBuf) {
+    const MAGIC: &[u8] = b"\xff Go buildinf:";
+    assert_eq!(from.len(), to.len());
+    let mut bytes = fs::read(fixture("tiny", build)).unwrap();
+    let find =
+        |bytes: &[u8], what: &[u8]| bytes.windows(what.len()).position(|window| window == what).unwrap();
+    let info = find(&bytes, MAGIC);
+    let at = info + find(&bytes[info..], from);
+    bytes[at..at + to.len()].copy_from_slice(to);
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(name);
+    fs::write(&path, bytes).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    (directory, path)
+}
+
+const OLD: Build = Build { toolchain: Some(OLDEST), stripped: false, pie: false, unoptimised: false };
+
+#[test]
+fn built_with_a_go_that_is_too_old() {
+    need_root();
+    let (_directory, path) = rebuilt("old", OLD, b"go1.18.10", b"go1.17.10");
+    refused(&path, &["go1.17.10", "Go 1.18 or newer"]);
+}
+
+#[test]
+fn a_version_that_makes_no_sense_is_shown_escaped() {
+    need_root();
+    let (_directory, path) = rebuilt("strange", OLD, b"go1.18.10", b"\x1b[31mred!");
+    refused(&path, &["Go version", "\\u{1b}"]);
+}
+
+#[test]
+fn without_build_info() {
+    need_root();
+    let (_directory, path) = rebuilt("bare", OLD, b"Go buildinf:", b"No buildinf:");
+    refused(&path, &["build info was removed"]);
+}
+
+/// The version in the build info decides about the layout of a stripped binary: here it is the wrong one.
+#[test]
+fn a_layout_that_does_not_fit_is_refused() {
+    need_root();
+    let stripped = Build { toolchain: Some(NEWEST), stripped: true, ..Build::default() };
+    let (_directory, path) = rebuilt("liar", stripped, b"go1.27.3", b"go1.20.3");
+    refused(&path, &["layout does not match"]);
+    let fixture = ready(&path, &[]);
+    let pid = fixture.pid().to_string();
+    run(&["trace", "--pid", &pid, "--for", "1s"]).expect_error(NOTHING, &["layout does not match"]);
+}
+
+#[test]
+fn headers_that_lie() {
+    need_root();
+    let huge = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f];
+    // e_phoff, and p_offset, p_filesz of the first segments.
+    for at in [32, 64 + 8, 64 + 32, 64 + 56 + 8, 64 + 56 + 32] {
+        let (_directory, path) = broken("lying", |file| {
+            file.seek(SeekFrom::Start(at)).unwrap();
+            file.write_all(&huge).unwrap();
+        });
+        let ended = run(&["trace", "--exe", path.to_str().unwrap(), "--for", "100ms"]);
+        // Some segments are none that golife needs.
+        assert!(matches!(ended.status.code(), Some(0 | NOTHING)), "byte {at}: {ended:?}");
+        assert!(!ended.stderr.contains("panicked"), "byte {at}: {ended:?}");
+    }
 }
 
 #[test]

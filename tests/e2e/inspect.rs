@@ -126,7 +126,7 @@ fn a_dump_is_filtered_and_grouped() {
     let by_stack = run(&["dump", "--group", "stack", "--pid", &pid]).stdout;
     assert!(by_stack.contains(&format!("{leaks} goroutines [chan receive]: ")), "{by_stack}");
     run(&["dump", "--group", "site", "--format", "json", "--pid", &pid]).expect_error(2, &["--group"]);
-    run(&["dump", "--pid", "1073741824"]).expect_error(4, &["no process 1073741824"]);
+    run(&["dump", "--pid", "1073741824"]).expect_error(4, &["1073741824", "no such process"]);
     run(&["dump", "--pid", &std::process::id().to_string()]).expect_error(4, &["not a go program"]);
 }
 

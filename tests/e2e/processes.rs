@@ -176,12 +176,14 @@ fn an_ended_golife_leaves_no_probe() {
 }
 
 #[test]
-fn two_golifes_see_the_same() {
+fn two_golifes_see_the_same_and_the_second_says_so() {
     need_root();
     let mut fixture = ready(&fixture("counts", Build::default()), &["-n", "8"]);
     let pid = fixture.pid().to_string();
     let one = attach(&["trace", "--format", "json", "--pid", &pid]);
-    let two = attach(&["trace", "--format", "json", "--pid", &pid]);
+    let mut two = Running::start(golife().args(["trace", "--format", "json", "--pid", &pid]));
+    two.wait_for_error_line("note: another golife is tracing on this host");
+    two.wait_for_error_line("tracing ");
     fixture.write("go");
     let truth = truth("counts", &fixture.line());
     for golife in [one, two] {
@@ -205,4 +207,84 @@ fn a_binary_replaced_on_disk_is_still_the_one_that_runs() {
     let report = interrupt(golife);
     assert_eq!(reported("counts", only_process(&report)), truth);
     assert_eq!(only_process(&report)["go"]["version"], OLDEST);
+}
+
+/// Deleted and replaced, and asked for by its path: what runs is the old file, what starts from now on the new one.
+#[test]
+fn a_path_also_means_what_was_started_from_it() {
+    need_root();
+    let directory = tempfile::tempdir().unwrap();
+    let binary = directory.path().join("updated");
+    std::fs::copy(fixture("tiny", Build::default()), &binary).unwrap();
+    let mut old = ready(&binary, &[]);
+    std::fs::remove_file(&binary).unwrap();
+    std::fs::copy(fixture("burst", Build::default()), &binary).unwrap();
+    let golife = attach(&["trace", "--format", "json", "--exe", binary.to_str().unwrap()]);
+    let mut new = ready(&binary, &["-n", "40"]);
+    old.write("go");
+    new.write("go");
+    let (of_old, of_new) = (truth("tiny", &old.line()), truth("burst", &new.line()));
+    let report = interrupt(golife);
+    assert_eq!(reported("tiny", process_of(&report, old.pid())), of_old);
+    assert_eq!(reported("burst", process_of(&report, new.pid())), of_new);
+}
+
+/// Its path leads elsewhere, or nowhere, in golife's own mount namespace.
+#[test]
+fn a_process_in_another_mount_namespace() {
+    need_root();
+    let directory = tempfile::tempdir().unwrap();
+    let place = directory.path().to_str().unwrap();
+    std::fs::copy(fixture("burst", Build::default()), directory.path().join("program")).unwrap();
+    let tiny = fixture("tiny", Build::default());
+    let script = format!(
+        "mount -t tmpfs none {place} && cp {} {place}/program && exec {place}/program",
+        tiny.display()
+    );
+    let mut hidden = Running::start(std::process::Command::new("unshare").args(["-m", "sh", "-c", &script]));
+    assert_eq!(hidden.line(), "ready");
+    let exe = format!("/proc/{}/exe", hidden.pid());
+    let one = attach(&["trace", "--format", "json", "--pid", &hidden.pid().to_string()]);
+    let two = attach(&["trace", "--format", "json", "--exe", &exe]);
+    hidden.write("go");
+    let truth = truth("tiny", &hidden.line());
+    for golife in [one, two] {
+        assert_eq!(reported("tiny", process_of(&interrupt(golife), hidden.pid())), truth);
+    }
+}
+
+/// The probes of a binary that send what cannot be right: it is given up, and nothing of it is shown.
+#[test]
+fn records_that_do_not_fit_end_the_tracing_of_a_binary() {
+    use golife::{
+        decode::{Event, What},
+        kernel::{Probes, Scope},
+        library::Library,
+        report::{Mode, Sources},
+        session::Session,
+        tracker::{Limits, Tracker},
+    };
+    need_root();
+    let binary = fixture("tiny", Build::default());
+    let mut running = ready(&binary, &[]);
+    let (probes, _ring) = Probes::load(4096).unwrap();
+    let mut session = Session::new(Library::default(), probes);
+    let target = session.target(std::fs::File::open(&binary).unwrap(), &binary).unwrap();
+    session.attach(&target, Scope::Everyone).unwrap();
+    assert!(patched_bytes(running.pid()) > 0);
+    let mut tracker = Tracker::new(Limits::default());
+    let wrong = What::Created { goid: 7, parent: 1, gopc: 0x1234, startpc: 0xdead_beef };
+    tracker.apply(&Event { time_ns: 1, pid: running.pid(), what: wrong });
+    session.bind(&mut tracker);
+    assert!(session.misfits(&tracker, false).is_empty(), "once may be an exec that is not heard of yet");
+    let misfits = session.misfits(&tracker, false);
+    let [(target, mismatch)] = &misfits[..] else { panic!("{} misfits", misfits.len()) };
+    session.give_up(target, mismatch);
+    assert!(session.binaries().is_empty());
+    assert_eq!(patched_bytes(running.pid()), 0, "its probes are gone");
+    let process = session.process(tracker.instances().next().unwrap());
+    assert_eq!(process.mode, Mode::Unsupported);
+    assert!(process.detail.unwrap().contains("gopc is 0x1234"));
+    assert!(session.take_warnings()[0].starts_with("no longer traced: "));
+    assert!(running.is_alive());
 }

@@ -50,6 +50,49 @@ fn for_ends_by_itself_with_a_report_of_that_length() {
 }
 
 #[test]
+fn the_cost_is_compared_with_what_the_target_used() {
+    need_root();
+    let mut fixture = ready(&fixture("burst", Build::default()), &["-n", "50000"]);
+    let golife = attach(&["trace", "--format", "json", "--pid", &fixture.pid().to_string()]);
+    fixture.write("go");
+    fixture.line();
+    let report = interrupt(golife);
+    let used = report["overhead"]["targets_used_cpu_ns"].as_u64().unwrap();
+    // Two traps each take longer than 0.2 µs, and four threads have 60 s at most.
+    assert!((20_000_000..240_000_000_000).contains(&used), "{used} ns");
+    let binary = crate::support::fixture("burst", Build::default());
+    let ended = run(&["run", "--format", "json", "--", binary.to_str().unwrap(), "-now", "-n", "50000"]);
+    let report: Value = serde_json::from_str(&ended.stderr[ended.stderr.find('{').unwrap()..]).unwrap();
+    let used = report["overhead"]["targets_used_cpu_ns"].as_u64().unwrap();
+    assert!((20_000_000..240_000_000_000).contains(&used), "{used} ns of a program that has ended");
+}
+
+#[test]
+fn run_says_what_it_traces() {
+    need_root();
+    let binary = fixture("tiny", Build::default());
+    let ended = run(&["run", "--", binary.to_str().unwrap(), "-now"]);
+    let line = ended.stderr.lines().find(|line| line.starts_with("tracing ")).unwrap();
+    let begin = format!("tracing {} from its first instruction (go1.", binary.display());
+    assert!(line.starts_with(&begin) && line.ends_with("golife.test/fixtures (devel))"), "{line}");
+    // A shell is no Go program, but starts one.
+    let command = format!("{}; true", binary.display());
+    let mut golife = Running::start(golife().args(["run", "--format", "json", "--", "sh", "-c", &command]));
+    golife.wait_for_error_line("tracing what sh starts (it is no Go program itself)");
+    let pid = golife.line();
+    assert_eq!(pid, "ready");
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    golife.write("go");
+    golife.close_stdin();
+    let ended = golife.wait();
+    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+    assert!(
+        ended.stderr.contains("golife.report/1") && ended.stderr.contains("main.main.func1"),
+        "{ended:?}"
+    );
+}
+
+#[test]
 fn jsonl_is_one_report_a_tick() {
     need_root();
     let fixture = ready(&fixture("tiny", Build::default()), &[]);

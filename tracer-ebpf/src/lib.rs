@@ -113,9 +113,9 @@ pub const EVENTS: &str = "EVENTS";
 pub const COUNTERS: &str = "COUNTERS";
 /// Name of the global with the offset of `child_pid` in the `sched_process_fork` record, which differs between kernels.
 pub const FORK_CHILD_OFFSET: &str = "FORK_CHILD_OFFSET";
-/// Name of the global with the offset of `group_dead` in the `sched_process_exit` record; 0 where the kernel's record
-/// has no such field (before Linux 6.16).
-pub const GROUP_DEAD_OFFSET: &str = "GROUP_DEAD_OFFSET";
+/// Name of the global that says whether the second argument of `sched_process_exit` is `group_dead` (not before
+/// Linux 6.16).
+pub const EXIT_SAYS_GROUP_DEAD: &str = "EXIT_SAYS_GROUP_DEAD";
 /// Name of the global with the fill level in bytes at which the reader is woken.
 pub const WAKE_BYTES: &str = "WAKE_BYTES";
 

@@ -16,10 +16,11 @@ use aya_ebpf::{
         bpf_get_attach_cookie, bpf_get_current_pid_tgid, bpf_ktime_get_boot_ns, bpf_probe_read_user,
         generated::bpf_probe_read_user as read_user_raw,
     },
-    macros::{map, tracepoint, uprobe},
+    macros::{map, raw_tracepoint, tracepoint, uprobe},
     maps::{PerCpuArray, RingBuf},
-    programs::{ProbeContext, TracePointContext},
+    programs::{ProbeContext, RawTracePointContext, TracePointContext},
 };
+use aya_log_ebpf::warn;
 use tracer_ebpf::{Cookie, Counter, Created, Exited, Head, Kind, Process, SPAN};
 
 /// All records of all CPUs, in the order of their reservation. User space sets the size.
@@ -33,10 +34,13 @@ static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::ALL.l
 static FORK_CHILD_OFFSET: u32 = 44;
 
 #[unsafe(no_mangle)]
-static GROUP_DEAD_OFFSET: u32 = 0;
+static EXIT_SAYS_GROUP_DEAD: u32 = 0;
 
 #[unsafe(no_mangle)]
 static WAKE_BYTES: u64 = 1 << 20;
+
+/// So many unreadable goroutines on each CPU are told with their address; the rest is only counted.
+const FAULTS_TOLD: u64 = 4;
 
 /// One goroutine in this many asks how full the ring is: asking at each would cost more than the record.
 const ASK_EVERY: u64 = 128;
@@ -53,7 +57,9 @@ pub fn created(ctx: ProbeContext) -> u32 {
     let failed =
         unsafe { read_user_raw(span.as_mut_ptr().cast(), SPAN as u32, (g + cookie.goid as u64) as *const _) };
     if failed != 0 {
-        count(Counter::ReadFault);
+        if count(Counter::ReadFault) <= FAULTS_TOLD {
+            warn!(&ctx, "cannot read the new goroutine at {:x}", g);
+        }
         return 0;
     }
     // SAFETY: filled above.
@@ -88,7 +94,9 @@ pub fn exited(ctx: ProbeContext) -> u32 {
     let g = register(ctx.regs, cookie.register);
     // SAFETY: the helper checks the address.
     let Ok(goid) = (unsafe { bpf_probe_read_user((g + cookie.goid as u64) as *const u64) }) else {
-        count(Counter::ReadFault);
+        if count(Counter::ReadFault) <= FAULTS_TOLD {
+            warn!(&ctx, "cannot read the ending goroutine at {:x}", g);
+        }
         return 0;
     };
     let Some(mut slot) = EVENTS.reserve::<Exited>(0) else {
@@ -107,8 +115,8 @@ pub fn floor(_ctx: ProbeContext) -> u32 {
 }
 
 /// A process replaced its image: the goroutines it had are gone.
-#[tracepoint]
-pub fn process_exec(_ctx: TracePointContext) -> u32 {
+#[raw_tracepoint(tracepoint = "sched_process_exec")]
+pub fn process_exec(_ctx: RawTracePointContext) -> i32 {
     process(Kind::Exec, bpf_get_current_pid_tgid() as u32)
 }
 
@@ -119,7 +127,7 @@ pub fn process_fork(ctx: TracePointContext) -> u32 {
     let offset = unsafe { core::ptr::read_volatile(&FORK_CHILD_OFFSET) } as usize;
     // SAFETY: the offset is from this kernel's own description of the record.
     match unsafe { ctx.read_at::<u32>(offset) } {
-        Ok(child) => process(Kind::Fork, child),
+        Ok(child) => process(Kind::Fork, child) as u32,
         Err(_) => {
             count(Counter::ReadFault);
             0
@@ -127,21 +135,21 @@ pub fn process_fork(ctx: TracePointContext) -> u32 {
     }
 }
 
-/// A task ended. Reported when the whole process did; kernels whose record does not say so report the end of the
+/// A task ended. Reported when the whole process did; kernels whose tracepoint does not say so report the end of the
 /// thread group's leader, with which Go programs end.
-#[tracepoint]
-pub fn process_exit(ctx: TracePointContext) -> u32 {
+#[raw_tracepoint(tracepoint = "sched_process_exit")]
+pub fn process_exit(ctx: RawTracePointContext) -> i32 {
     let pid_tgid = bpf_get_current_pid_tgid();
-    // SAFETY: as for FORK_CHILD_OFFSET.
-    let ended = match unsafe { core::ptr::read_volatile(&GROUP_DEAD_OFFSET) } as usize {
-        0 => pid_tgid as u32 == (pid_tgid >> 32) as u32,
-        // SAFETY: as for the fork record.
-        offset => matches!(unsafe { ctx.read_at::<u8>(offset) }, Ok(1)),
+    // SAFETY: as for FORK_CHILD_OFFSET; the second argument is a bool where the loader says that there is one.
+    let ended = if unsafe { core::ptr::read_volatile(&EXIT_SAYS_GROUP_DEAD) } != 0 {
+        ctx.arg::<u64>(1) as u8 != 0
+    } else {
+        pid_tgid as u32 == (pid_tgid >> 32) as u32
     };
     if ended { process(Kind::ProcessExit, pid_tgid as u32) } else { 0 }
 }
 
-fn process(kind: Kind, other: u32) -> u32 {
+fn process(kind: Kind, other: u32) -> i32 {
     let Some(mut slot) = EVENTS.reserve::<Process>(0) else {
         count(Counter::DroppedProcess);
         return 0;
@@ -173,12 +181,15 @@ fn wake_flags(goid: u64) -> u64 {
     }
 }
 
+/// Counts, and returns how many that makes on this CPU.
 #[cold]
 #[inline(never)]
-fn count(counter: Counter) {
-    if let Some(value) = COUNTERS.get_ptr_mut(counter as u32) {
-        // SAFETY: this CPU's own slot.
-        unsafe { *value += 1 };
+fn count(counter: Counter) -> u64 {
+    let Some(value) = COUNTERS.get_ptr_mut(counter as u32) else { return u64::MAX };
+    // SAFETY: this CPU's own slot.
+    unsafe {
+        *value += 1;
+        *value
     }
 }
 

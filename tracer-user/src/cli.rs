@@ -15,22 +15,27 @@ use crate::report::{Level, Sort};
 /// change to them.
 #[derive(Debug, Parser)]
 #[command(name = "golife", version, max_term_width = 100, propagate_version = true)]
-#[command(after_help = "\
-Examples:
-  golife leaks --pid 4242               which go statement leaks, after 30 s of watching
-  golife trace --all --for 10s          every Go process on this host
-  golife sweep --twice 30s              every Go process, without probes, and what grew
-  golife dump --pid 4242 --group stack  what its goroutines do right now, without probes
-  golife run -- ./server --port 8080    from the first goroutine on
-  golife hist --pid 4242 --scale 2x     lifetimes, and what twice the load would mean
-  golife doctor                         what this machine lacks, and what to do about it
-
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 --fail-on found something, 4 nothing could be traced.")]
+#[command(after_help = format!("Examples:\n  {}\n\n{EXIT_CODES}", EXAMPLES.trim_end().replace('\n', "\n  ")))]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
 }
+
+/// What people want most, a line each.
+pub const EXAMPLES: &str = "\
+golife leaks --pid 4242               which go statement leaks, after 30 s of watching
+golife trace --all --for 10s          every Go process on this host
+golife sweep --twice 30s              every Go process, without probes, and what grew
+golife dump --pid 4242 --group stack  what its goroutines do right now, without probes
+golife run -- ./server --port 8080    from the first goroutine on
+golife hist --pid 4242 --scale 2x     lifetimes, and what twice the load would mean
+golife doctor                         what this machine lacks, and what to do about it
+";
+
+/// What golife's exit code says; part of its contract.
+pub const EXIT_CODES: &str = "\
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 --fail-on found something, 4 nothing could be traced.";
 
 /// The arguments of [`Targets`].
 const SELECTORS: [&str; 4] = ["pid", "exe", "name", "all"];

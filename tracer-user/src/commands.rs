@@ -16,11 +16,11 @@ use anyhow::Context;
 use clap::CommandFactory;
 
 use crate::{
-    cli::{Cli, Command, Format, Hist, Limits, Run, Trace, View, Window},
+    cli::{self, Cli, Command, Format, Hist, Limits, Run, Trace, View, Window},
     doctor, inspect,
     output::{hist, human, json, text},
     pipeline::{self, Outcome, Settings, Source},
-    report::{Report, Selection},
+    report::{Mode, Report, Selection},
     selftest, session, targets,
 };
 
@@ -108,11 +108,29 @@ fn launch(arguments: &Run) -> anyhow::Result<ExitCode> {
     let settings = settings(arguments.window.duration, &arguments.window, &arguments.limits, &arguments.view);
     let outcome = follow(&Source::Command(&arguments.command), &settings, &mut sink)?;
     sink.finish(&outcome.report, true)?;
-    let judged = judge(&outcome.report, &arguments.view);
+    let judged = match untraced(&outcome.report, &arguments.command) {
+        Some(why) => {
+            eprintln!("golife: nothing was traced: {}", human::clean(&why));
+            ExitCode::from(NOTHING)
+        }
+        None => judge(&outcome.report, &arguments.view),
+    };
     Ok(match outcome.child.map(child_code) {
         Some(0) | None => judged,
         Some(code) => ExitCode::from(code),
     })
+}
+
+/// Why nothing of `golife run` was traced, if nothing was.
+fn untraced(report: &Report, command: &[std::ffi::OsString]) -> Option<String> {
+    if report.processes.iter().any(|process| process.mode != Mode::Unsupported) {
+        return None;
+    }
+    let detail = report.processes.iter().find_map(|process| process.detail.clone());
+    let program = command.first().map(|program| program.to_string_lossy()).unwrap_or_default();
+    Some(detail.unwrap_or_else(|| {
+        format!("{program} is not a Go program, and started none that lived long enough to be seen")
+    }))
 }
 
 fn draw(arguments: &Hist) -> anyhow::Result<ExitCode> {
@@ -292,15 +310,27 @@ fn quietly<T>(written: io::Result<Option<T>>) -> io::Result<Option<T>> {
 /// The manual: one page with all subcommands.
 fn manual(out: &mut dyn Write) -> io::Result<()> {
     let command = Cli::command();
-    clap_mangen::Man::new(command.clone()).render(out)?;
-    for mut sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()).cloned() {
+    let page = clap_mangen::Man::new(command.clone());
+    page.render_title(out)?;
+    page.render_name_section(out)?;
+    page.render_synopsis_section(out)?;
+    page.render_description_section(out)?;
+    for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
         let name = format!("golife {}", sub.get_name());
-        sub = sub.bin_name(name.clone()).display_name(name);
-        writeln!(out, ".SH \"{}\"", sub.get_bin_name().unwrap_or_default().to_uppercase())?;
+        writeln!(out, ".SH \"{}\"", name.to_uppercase())?;
+        if let Some(about) = sub.get_long_about().or(sub.get_about()) {
+            writeln!(out, "{about}")?;
+        }
+        let sub =
+            sub.clone().about(None::<&str>).long_about(None::<&str>).bin_name(&name).display_name(&name);
+        let mut section = Vec::new();
         let man = clap_mangen::Man::new(sub);
-        man.render_synopsis_section(out)?;
-        man.render_description_section(out)?;
-        man.render_options_section(out)?;
+        man.render_synopsis_section(&mut section)?;
+        man.render_options_section(&mut section)?;
+        // Subsections of the subcommand's own section.
+        out.write_all(String::from_utf8_lossy(&section).replace(".SH ", ".SS ").as_bytes())?;
     }
-    Ok(())
+    // Literally: the two columns stay columns.
+    writeln!(out, ".SH EXAMPLES\n.nf\n{}.fi", cli::EXAMPLES.replace('-', "\\-"))?;
+    writeln!(out, ".SH \"EXIT STATUS\"\n{}", cli::EXIT_CODES.trim_start_matches("Exit codes: "))
 }

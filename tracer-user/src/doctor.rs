@@ -3,9 +3,10 @@
 use std::{fs, io::Write, path::Path};
 
 use anstyle::{AnsiColor, Style};
+use aya::{maps::MapType, sys::is_map_supported};
 use caps::{CapSet, Capability};
 
-use crate::selftest;
+use crate::{kernel, selftest};
 
 /// The oldest kernel that golife is made for.
 const OLDEST_KERNEL: (u32, u32) = (5, 10);
@@ -45,8 +46,8 @@ impl Check {
 
 /// Checks the machine and writes a line for each finding. Returns whether golife can trace here.
 pub fn run(out: &mut dyn Write) -> std::io::Result<bool> {
-    let mut checks = vec![kernel_version(), btf(), tracefs(), uprobes(), jit(), lockdown()];
-    checks.extend(NEEDED.iter().map(capability));
+    let mut checks = vec![kernel_version(), btf(), tracefs(), uprobes(), ring_buffer(), jit(), lockdown()];
+    checks.extend(CAPABILITIES.iter().map(capability));
     checks.push(paranoid());
     let self_test = self_test();
     let works = self_test.state != State::Bad;
@@ -72,9 +73,7 @@ pub fn run(out: &mut dyn Write) -> std::io::Result<bool> {
 fn kernel_version() -> Check {
     const NAME: &str = "kernel";
     let release = read("/proc/sys/kernel/osrelease");
-    let mut numbers =
-        release.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse::<u32>().ok());
-    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    let version = crate::kernel::running();
     let found = format!("Linux {release}");
     if version < OLDEST_KERNEL {
         Check::bad(NAME, found, "golife needs Linux 5.10 or newer")
@@ -106,26 +105,29 @@ fn btf() -> Check {
 
 fn tracefs() -> Check {
     const NAME: &str = "tracefs";
-    let format = "events/sched/sched_process_exec/format";
-    match ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"]
-        .iter()
-        .find(|root| Path::new(root).join(format).exists())
-    {
-        Some(root) => Check::good(NAME, *root),
-        None => Check::bad(
-            NAME,
-            "not mounted, or not readable by this user: exec, fork and exit cannot be followed",
-            "mount -t tracefs tracefs /sys/kernel/tracing",
-        ),
+    match kernel::tracefs() {
+        Ok(root) => Check::good(NAME, root),
+        Err((found, remedy)) => {
+            Check::limited(NAME, format!("{found}: golife run cannot follow forks"), remedy)
+        }
     }
 }
 
 fn uprobes() -> Check {
     const NAME: &str = "uprobes";
-    if Path::new("/sys/bus/event_source/devices/uprobe/type").exists() {
+    if Path::new(kernel::UPROBES).exists() {
         Check::good(NAME, "the kernel has them")
     } else {
         Check::bad(NAME, "the kernel has none", "use a kernel with CONFIG_UPROBE_EVENTS=y")
+    }
+}
+
+fn ring_buffer() -> Check {
+    const NAME: &str = "BPF ring buffer";
+    match is_map_supported(MapType::RingBuf) {
+        Ok(true) => Check::good(NAME, "the kernel has it"),
+        Ok(false) => Check::bad(NAME, "the kernel has none", "golife needs Linux 5.10 or newer"),
+        Err(_) => Check::limited(NAME, "this user may not ask", "run golife doctor as root"),
     }
 }
 
@@ -161,7 +163,7 @@ fn paranoid() -> Check {
     const NAME: &str = "perf_event_paranoid";
     let value = read("/proc/sys/kernel/perf_event_paranoid");
     let level: i32 = value.parse().unwrap_or(2);
-    let privileged = has(Capability::CAP_PERFMON) || has(Capability::CAP_SYS_ADMIN);
+    let privileged = has(Capability::CAP_PERFMON);
     if privileged || level < 0 {
         Check::good(NAME, format!("{value}: does not matter with these capabilities"))
     } else {
@@ -173,26 +175,32 @@ fn paranoid() -> Check {
     }
 }
 
-/// A capability, what it is for, and whether nothing works without it.
-const NEEDED: [(Capability, &str, bool); 5] = [
-    (Capability::CAP_BPF, "load programs", true),
-    (Capability::CAP_PERFMON, "place probes, read memory from programs", true),
-    (Capability::CAP_SYS_ADMIN, "place probes through perf events", true),
-    (Capability::CAP_SYS_PTRACE, "look at other users' processes", true),
-    (Capability::CAP_DAC_READ_SEARCH, "open binaries that only their owner may read", false),
+/// A capability, and what it is for.
+const CAPABILITIES: [(Capability, &str, &str); 5] = [
+    (Capability::CAP_BPF, "CAP_BPF", "load programs"),
+    (Capability::CAP_PERFMON, "CAP_PERFMON", "place probes, read memory from programs"),
+    (Capability::CAP_SYS_ADMIN, "CAP_SYS_ADMIN", "place probes through perf events, before Linux 6.10"),
+    (Capability::CAP_SYS_PTRACE, "CAP_SYS_PTRACE", "look at other users' processes"),
+    (
+        Capability::CAP_DAC_READ_SEARCH,
+        "CAP_DAC_READ_SEARCH",
+        "follow forks for golife run, open binaries that only their owner may read",
+    ),
 ];
 
-fn capability((capability, purpose, needed): &(Capability, &'static str, bool)) -> Check {
-    let name = match capability {
-        Capability::CAP_BPF => "CAP_BPF",
-        Capability::CAP_PERFMON => "CAP_PERFMON",
-        Capability::CAP_SYS_ADMIN => "CAP_SYS_ADMIN",
-        Capability::CAP_SYS_PTRACE => "CAP_SYS_PTRACE",
-        _ => "CAP_DAC_READ_SEARCH",
-    };
-    if has(*capability) {
-        Check::good(name, *purpose)
-    } else if *needed {
+/// Whether nothing works without a capability on this kernel.
+fn is_needed(capability: Capability) -> bool {
+    match capability {
+        Capability::CAP_SYS_ADMIN => kernel::running() < kernel::MULTI_SINCE,
+        Capability::CAP_DAC_READ_SEARCH => false,
+        _ => true,
+    }
+}
+
+fn capability(&(capability, name, purpose): &(Capability, &'static str, &'static str)) -> Check {
+    if has(capability) {
+        Check::good(name, purpose)
+    } else if is_needed(capability) {
         Check::bad(name, format!("missing: cannot {purpose}"), format!("run as root or grant {name}"))
     } else {
         Check::limited(name, format!("missing: cannot {purpose}"), "only needed where that matters")
@@ -219,17 +227,16 @@ fn self_test() -> Check {
 
 /// The capabilities without which nothing can be traced and that this process lacks, by name.
 pub fn missing_capabilities() -> Vec<&'static str> {
-    NEEDED
-        .iter()
-        .filter(|(_, _, needed)| *needed)
-        .map(capability)
-        .filter(|check| check.state == State::Bad)
-        .map(|check| check.name)
-        .collect()
+    let missing = CAPABILITIES.iter().filter(|(capability, ..)| is_needed(*capability) && !has(*capability));
+    missing.map(|(_, name, _)| *name).collect()
 }
 
+/// Whether this process may do what a capability stands for. The kernel lets CAP_SYS_ADMIN stand for those that were
+/// split off from it.
 fn has(capability: Capability) -> bool {
-    caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false)
+    let effective = |capability| caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false);
+    let split_off = matches!(capability, Capability::CAP_BPF | Capability::CAP_PERFMON);
+    effective(capability) || split_off && effective(Capability::CAP_SYS_ADMIN)
 }
 
 fn read(path: &str) -> String {

@@ -3,11 +3,16 @@
 //!
 //! Probes hang on file descriptors of this process: however golife dies, the kernel detaches them.
 
+mod log;
+mod multi;
+
 use std::{
+    borrow::Cow,
+    ffi::CString,
     fs::{self, File},
     io,
     num::NonZeroU32,
-    os::fd::AsRawFd,
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     path::{Path, PathBuf},
     thread,
 };
@@ -16,12 +21,14 @@ use aya::{
     Ebpf, EbpfLoader,
     maps::{MapData, PerCpuArray, RingBuf},
     programs::{
-        ProgramError, TracePoint, UProbe,
+        ProgramError, RawTracePoint, TracePoint, UProbe,
         uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
     },
 };
+use log::ProbeLog;
+use multi::MultiProgram;
 use tracer_ebpf::{
-    COUNTERS, Cookie, Counter, EVENTS, FORK_CHILD_OFFSET, GROUP_DEAD_OFFSET, OBJECT, WAKE_BYTES,
+    COUNTERS, Cookie, Counter, EVENTS, EXIT_SAYS_GROUP_DEAD, FORK_CHILD_OFFSET, OBJECT, WAKE_BYTES,
 };
 
 /// Size of the ring unless the user says otherwise: 16 MiB hold 190,000 goroutine lives.
@@ -31,10 +38,10 @@ pub const DEFAULT_RING_BYTES: u32 = 16 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Loading needs rights that this process lacks.
-    #[error("cannot load the probes: permission denied; run as root or grant {missing}")]
+    #[error("cannot load the probes: permission denied; {remedy}")]
     Permission {
-        /// The capabilities that are missing, by name.
-        missing: String,
+        /// What to do: the capabilities that are missing, by name.
+        remedy: String,
     },
     /// The kernel lacks something that golife cannot do without.
     #[error(
@@ -60,9 +67,7 @@ pub enum Error {
         why: String,
     },
     /// A tracepoint could not be followed.
-    #[error(
-        "cannot follow {tracepoint}: {why}; mount tracefs (mount -t tracefs tracefs /sys/kernel/tracing)"
-    )]
+    #[error("cannot follow {tracepoint}: {why}")]
     Tracepoint {
         /// Its name.
         tracepoint: &'static str,
@@ -129,51 +134,84 @@ pub struct Counters {
 pub struct Probes {
     ebpf: Ebpf,
     counters: PerCpuArray<MapData, u64>,
+    log: ProbeLog,
+    object: Cow<'static, [u8]>,
+    /// The maps once more, for programs that are loaded later.
+    maps: Vec<(String, OwnedFd)>,
+    /// The programs that were loaded for uprobe-multi links; `None` on kernels without such links.
+    multi: Option<Vec<(Program, MultiProgram)>>,
 }
+
+/// Linux 6.6 has uprobe-multi links, but before 6.10 their pid filter lets only one thread of the process through.
+pub const MULTI_SINCE: (u32, u32) = (6, 10);
 
 impl Probes {
     /// Loads the embedded object with a ring of `ring_bytes` (rounded up to a power of two of at least a page).
     pub fn load(ring_bytes: u32) -> Result<(Probes, RingBuf<MapData>), Error> {
-        let object = override_object();
-        let object = object.as_deref().unwrap_or(OBJECT);
+        if running() < MULTI_SINCE && !Path::new(UPROBES).exists() {
+            return Err(Error::Unsupported { release: release(), what: "uprobes (CONFIG_UPROBE_EVENTS)" });
+        }
+        let object = override_object().map_or(Cow::Borrowed(OBJECT), Cow::Owned);
         let ring_bytes = ring_bytes.clamp(4096, 1 << 30).next_power_of_two();
         let wake = u64::from(ring_bytes) / 4;
         let fork_child = field_offset("sched_process_fork", "child_pid").unwrap_or(44);
-        let group_dead = field_offset("sched_process_exit", "group_dead").unwrap_or(0);
+        let group_dead = u32::from(field_offset("sched_process_exit", "group_dead").is_some());
         let mut ebpf = EbpfLoader::new()
             .btf(None)
             .map_max_entries(EVENTS, ring_bytes)
             .override_global(WAKE_BYTES, &wake, true)
             .override_global(FORK_CHILD_OFFSET, &fork_child, true)
-            .override_global(GROUP_DEAD_OFFSET, &group_dead, true)
-            .load(object)
+            .override_global(EXIT_SAYS_GROUP_DEAD, &group_dead, true)
+            .load(&object)
             .map_err(|error| classify(&error))?;
+        let multi = (running() >= MULTI_SINCE).then(Vec::new);
+        let maps = ebpf.maps().filter_map(|(name, map)| {
+            let fd = multi::map_fd(map)?.try_clone_to_owned();
+            Some(fd.map(|fd| (name.to_owned(), fd)))
+        });
+        let maps = maps.collect::<io::Result<Vec<_>>>().map_err(|error| classify(&error))?;
         let take = |ebpf: &mut Ebpf, name: &str| {
             ebpf.take_map(name).ok_or_else(|| Error::Load(format!("the object has no map {name}")))
         };
         let ring = RingBuf::try_from(take(&mut ebpf, EVENTS)?).map_err(|error| classify(&error))?;
         let counters = PerCpuArray::try_from(take(&mut ebpf, COUNTERS)?).map_err(|error| classify(&error))?;
-        Ok((Probes { ebpf, counters }, ring))
+        let log = ProbeLog::new(&mut ebpf)?;
+        Ok((Probes { ebpf, counters, log, object, maps, multi }, ring))
     }
 
-    /// Reports exec, fork and exit of every process through the ring from now on.
-    pub fn watch_processes(&mut self) -> Result<(), Error> {
-        for (program, tracepoint) in [
-            ("process_exec", "sched_process_exec"),
-            ("process_fork", "sched_process_fork"),
-            ("process_exit", "sched_process_exit"),
-        ] {
-            let fail = |why: String| Error::Tracepoint { tracepoint, why };
-            let program: &mut TracePoint = self
-                .ebpf
-                .program_mut(program)
-                .ok_or_else(|| Error::Load(format!("the object has no program {program}")))?
-                .try_into()
-                .map_err(|error: ProgramError| fail(describe(&error)))?;
+    /// Reports exec and exit of every process through the ring from now on, and fork as well if `forks`.
+    pub fn watch_processes(&mut self, forks: bool) -> Result<(), Error> {
+        for (program, tracepoint) in
+            [("process_exec", "sched_process_exec"), ("process_exit", "sched_process_exit")]
+        {
+            let program: &mut RawTracePoint = self.program(program)?;
             program.load().map_err(|error| classify(&error))?;
-            program.attach("sched", tracepoint).map_err(|error| fail(describe(&error)))?;
+            program
+                .attach(tracepoint)
+                .map_err(|error| Error::Tracepoint { tracepoint, why: describe(&error) })?;
+        }
+        if forks {
+            let tracepoint = "sched_process_fork";
+            let program: &mut TracePoint = self.program("process_fork")?;
+            program.load().map_err(|error| classify(&error))?;
+            program.attach("sched", tracepoint).map_err(|error| {
+                let why = match tracefs() {
+                    Ok(_) => describe(&error),
+                    Err((found, remedy)) => format!("tracefs: {found}; {remedy}"),
+                };
+                Error::Tracepoint { tracepoint, why }
+            })?;
         }
         Ok(())
+    }
+
+    fn program<'a, P>(&'a mut self, name: &str) -> Result<&'a mut P, Error>
+    where
+        &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
+    {
+        let program = self.ebpf.program_mut(name);
+        let program = program.ok_or_else(|| Error::Load(format!("the object has no program {name}")))?;
+        program.try_into().map_err(|error: ProgramError| classify(&error))
     }
 
     /// Puts `probes` on `file`. The open file stands for the binary, whatever its path leads to by now; `path` is
@@ -185,35 +223,89 @@ impl Probes {
         probes: &[Probe],
         scope: Scope,
     ) -> Result<Attachment, Error> {
+        // Another than ours may stand at the path by now; this leads to the file that was read.
         let target = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let links = match self.multi {
+            Some(_) => self.attach_multi(&target, probes, scope),
+            None => self.attach_each(&target, probes, scope),
+        };
+        let links = links.map_err(|(probe, why)| Error::Attach { probe, path: path.to_path_buf(), why })?;
+        Ok(Attachment { links })
+    }
+
+    /// One perf event for each probe. Errors are the probe and what is wrong with it.
+    fn attach_each(
+        &mut self,
+        target: &str,
+        probes: &[Probe],
+        scope: Scope,
+    ) -> Result<Vec<Link>, (String, String)> {
         let scope = match scope {
             Scope::Everyone => UProbeScope::AllProcesses,
             Scope::Process(pid) => UProbeScope::OneProcess(pid),
         };
-        let mut attachment = Attachment { links: Vec::with_capacity(probes.len()) };
-        for probe in probes {
-            let fail = |error: ProgramError| Error::Attach {
-                probe: format!("{} at {:#x}", probe.program.name(), probe.file_offset),
-                path: path.to_path_buf(),
-                why: describe(&error),
-            };
-            let program: &mut UProbe = self
-                .ebpf
-                .program_mut(probe.program.name())
-                .ok_or_else(|| Error::Load(format!("the object has no program {}", probe.program.name())))?
-                .try_into()
-                .map_err(fail)?;
+        let attach = |probe: &Probe| {
+            let name = probe.program.name();
+            let fail = |why: String| (format!("{name} at {:#x}", probe.file_offset), why);
+            let program: &mut UProbe = self.program(name).map_err(|error| fail(error.to_string()))?;
             if program.fd().is_err() {
-                program.load().map_err(|error| classify(&error))?;
+                program.load().map_err(|error| fail(classify(&error).to_string()))?;
             }
             let point = UProbeAttachPoint {
                 location: UProbeAttachLocation::AbsoluteOffset(probe.file_offset),
                 cookie: Some(probe.cookie.pack()),
             };
-            let id = program.attach(point, &target, scope).map_err(fail)?;
-            attachment.links.push(program.take_link(id).map_err(fail)?);
+            let link = program.attach(point, target, scope).and_then(|id| program.take_link(id));
+            link.map(Link::Perf).map_err(|error| fail(describe(&error)))
+        };
+        probes.iter().map(attach).collect()
+    }
+
+    /// One link for all probes of a program.
+    fn attach_multi(
+        &mut self,
+        target: &str,
+        probes: &[Probe],
+        scope: Scope,
+    ) -> Result<Vec<Link>, (String, String)> {
+        let pid = match scope {
+            Scope::Everyone => 0,
+            Scope::Process(pid) => pid.get(),
+        };
+        let mut links = Vec::new();
+        for kind in [Program::Created, Program::Exited, Program::Floor] {
+            let chosen = || probes.iter().filter(|probe| probe.program == kind);
+            let offsets: Vec<u64> = chosen().map(|probe| probe.file_offset).collect();
+            let cookies: Vec<u64> = chosen().map(|probe| probe.cookie.pack()).collect();
+            if offsets.is_empty() {
+                continue;
+            }
+            let fail = |why: String| (format!("{} at {offsets:#x?}", kind.name()), why);
+            let path = CString::new(target).map_err(|error| fail(error.to_string()))?;
+            let program = self.multi_program(kind).map_err(|error| fail(error.to_string()))?;
+            let link = program.attach(&path, &offsets, &cookies, pid);
+            links.push(Link::Multi(link.map_err(|error| fail(describe(&error)))?));
         }
-        Ok(attachment)
+        Ok(links)
+    }
+
+    /// A program for uprobe-multi links, loaded when first asked for.
+    fn multi_program(&mut self, kind: Program) -> Result<&MultiProgram, Error> {
+        let loaded = self.multi.get_or_insert_default();
+        let at = match loaded.iter().position(|(loaded, _)| *loaded == kind) {
+            Some(at) => at,
+            None => {
+                let maps = self.maps.iter().map(|(name, fd)| (name.as_str(), fd.as_fd()));
+                loaded.push((kind, MultiProgram::load(&self.object, kind, maps)?));
+                loaded.len() - 1
+            }
+        };
+        Ok(&loaded[at].1)
+    }
+
+    /// What the probes had to say since the last call: where they could not do their work.
+    pub fn take_log(&mut self) -> Vec<String> {
+        self.log.take()
     }
 
     /// Reads the counters.
@@ -232,7 +324,16 @@ impl Probes {
 
 /// Probes in place on one binary. Dropping takes them off.
 pub struct Attachment {
-    links: Vec<UProbeLink>,
+    links: Vec<Link>,
+}
+
+/// What holds probes in place, and takes them off when it is dropped.
+#[expect(dead_code, reason = "held for their drop")]
+enum Link {
+    /// One probe.
+    Perf(UProbeLink),
+    /// All probes of one program.
+    Multi(OwnedFd),
 }
 
 impl Drop for Attachment {
@@ -247,12 +348,25 @@ pub fn detach_all(attachments: impl Iterator<Item = Attachment>) {
 }
 
 /// Each link waits for a grace period of the kernel's (50 to 100 ms): side by side they cost one, not their sum.
-fn close_all(links: impl Iterator<Item = UProbeLink>) {
+fn close_all(links: impl Iterator<Item = Link>) {
     thread::scope(|scope| {
         for link in links {
             scope.spawn(move || drop(link));
         }
     });
+}
+
+/// There where the kernel has uprobes.
+pub const UPROBES: &str = "/sys/bus/event_source/devices/uprobe/type";
+
+/// Where tracefs is mounted, on all distributions.
+const TRACEFS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
+
+/// Version of the running kernel: `(6, 18)`.
+pub fn running() -> (u32, u32) {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
 /// A freshly built object to use instead of the embedded one, for whoever works on the probes.
@@ -263,27 +377,44 @@ fn override_object() -> Option<Vec<u8>> {
 /// Where this kernel's own description of a scheduler tracepoint puts a field: it moves between versions. `None` where
 /// there is no such field, or tracefs is not mounted.
 fn field_offset(tracepoint: &str, field: &str) -> Option<u32> {
-    let format = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"]
+    let format = TRACEFS
         .iter()
         .find_map(|root| fs::read_to_string(format!("{root}/events/sched/{tracepoint}/format")).ok())?;
     let line = format.lines().find(|line| line.contains(&format!(" {field};")))?;
     line.split("offset:").nth(1)?.split(';').next()?.trim().parse().ok()
 }
 
+/// Where tracefs can be read, or why it cannot and what to do.
+pub fn tracefs() -> Result<&'static str, (&'static str, &'static str)> {
+    let readable = TRACEFS.iter().find(|root| Path::new(root).join("events/sched").exists());
+    readable.copied().ok_or_else(|| {
+        let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
+        match mounts.lines().any(|line| line.split(' ').nth(2) == Some("tracefs")) {
+            true => ("permission denied", "run as root or grant CAP_DAC_READ_SEARCH"),
+            false => ("not mounted", "mount it: mount -t tracefs tracefs /sys/kernel/tracing"),
+        }
+    })
+}
+
+/// What to do where the kernel denies permission.
+fn rights() -> String {
+    match &crate::doctor::missing_capabilities()[..] {
+        [] => {
+            "all capabilities are there, so a security module or lockdown refuses: see golife doctor".into()
+        }
+        [only] => format!("run as root or grant {only}"),
+        [most @ .., last] => format!("run as root or grant {} and {last}", most.join(", ")),
+    }
+}
+
+fn release() -> String {
+    nix::sys::utsname::uname().map(|uname| uname.release().to_string_lossy().into_owned()).unwrap_or_default()
+}
+
 /// Tells a missing right and a missing feature from everything else.
 fn classify(error: &(dyn std::error::Error + 'static)) -> Error {
-    let release =
-        || nix::sys::utsname::uname().map(|u| u.release().to_string_lossy().into_owned()).unwrap_or_default();
     match os_error(error) {
-        Some(libc::EPERM | libc::EACCES) => {
-            let missing = crate::doctor::missing_capabilities();
-            let missing = if missing.is_empty() {
-                "CAP_BPF and CAP_PERFMON (all are present, so a security module or lockdown refuses: see golife doctor)".to_owned()
-            } else {
-                missing.join(" and ")
-            };
-            Error::Permission { missing }
-        }
+        Some(libc::EPERM | libc::EACCES) => Error::Permission { remedy: rights() },
         Some(libc::ENOSYS) => Error::Unsupported { release: release(), what: "bpf system call" },
         _ if describe(error).contains("RingBuf") => {
             Error::Unsupported { release: release(), what: "BPF ring buffer" }
@@ -309,7 +440,7 @@ fn describe(error: &(dyn std::error::Error + 'static)) -> String {
     let text = crate::commands::chain(error);
     match os_error(error) {
         Some(libc::EPERM | libc::EACCES) => {
-            format!("{text}; run as root or grant CAP_BPF, CAP_PERFMON and, before Linux 6.6, CAP_SYS_ADMIN")
+            format!("{text}; {}", rights())
         }
         Some(libc::ESRCH) => format!("{text}; the process ended"),
         _ => text,

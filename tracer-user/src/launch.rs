@@ -11,7 +11,10 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use nix::unistd::{AccessFlags, access, pipe};
+use nix::{
+    sys::wait::{Id, WaitPidFlag, waitid},
+    unistd::{AccessFlags, Pid, access, pipe},
+};
 
 /// Why the program did not start.
 #[derive(Debug, thiserror::Error)]
@@ -115,6 +118,13 @@ impl Launch {
     }
 }
 
+/// Waits until a child has ended, and leaves it to be looked at and waited for.
+pub fn wait_for_end(pid: u32) -> io::Result<()> {
+    let child = Id::Pid(Pid::from_raw(pid as i32));
+    waitid(child, WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT)?;
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,6 +136,7 @@ mod tests {
             std::fs::read_to_string(format!("/proc/{}/comm", launch.pid())).expect("the child is there");
         assert_ne!(comm.trim(), "sh", "it has not become its program yet");
         let mut child = launch.release().expect("exec");
+        wait_for_end(child.id()).expect("it ends");
         assert_eq!(child.wait().expect("wait").code(), Some(7));
     }
 

@@ -28,10 +28,12 @@ use tokio::{
 use crate::{
     cli,
     decode::{Event, What},
-    inspect,
+    doctor, inspect,
     kernel::{self, Counters, Probes, Scope},
     launch::{self, Launch},
+    library::Library,
     look::{Look, MOST_TIME},
+    neighbour::Presence,
     process::{self, boot_time},
     progress::Progress,
     report::{self, Report, Selection},
@@ -48,6 +50,9 @@ pub enum Error {
     /// Nothing could be traced.
     #[error("{0}")]
     Nothing(String),
+    /// Everything that was traced turned out to be other than expected.
+    #[error("nothing is left to trace: {0}")]
+    Unfit(inspect::Mismatch),
     /// The kernel refused.
     #[error(transparent)]
     Kernel(#[from] kernel::Error),
@@ -108,13 +113,27 @@ pub fn trace(source: &Source, settings: &Settings, tick: &mut dyn FnMut(&Report)
         .build()
         .map_err(system("start the runtime"))?;
     runtime.block_on(async {
-        // Loading into the kernel and reading binaries do not depend on each other; a large binary takes as long.
+        // Loading into the kernel and reading a large binary take about as long as each other.
         let ring_bytes = settings.limits.ring_bytes;
-        let (probes, ring) = Probes::load(ring_bytes)?;
+        let loading = std::thread::spawn(move || Probes::load(ring_bytes));
+        let mut library = Library::default();
+        match source {
+            Source::Selectors(selectors) => library.read_ahead(selectors),
+            Source::Command(command) => library.read_program(command),
+        }
+        let loaded =
+            loading.join().unwrap_or_else(|_| Err(kernel::Error::Load("the loader panicked".into())));
+        let (probes, ring) = loaded?;
         let ring = Ring::new(ring).map_err(system("poll the ring buffer"))?;
         let (scans, scanned) = mpsc::unbounded_channel();
+        let presence = Presence::announce();
+        if presence.is_second {
+            eprintln!(
+                "note: another golife is tracing on this host: what both trace pays for each probe twice"
+            );
+        }
         let mut pipeline = Pipeline {
-            session: Session::new(probes),
+            session: Session::new(library, probes),
             ring,
             tracker: Tracker::new(Limits {
                 max_sites: settings.limits.max_sites as usize,
@@ -132,6 +151,7 @@ pub fn trace(source: &Source, settings: &Settings, tick: &mut dyn FnMut(&Report)
             lifecycle: Vec::new(),
         };
         let outcome = pipeline.run(source, settings, scanned, tick).await;
+        pipeline.calibrate();
         pipeline.session.detach();
         outcome
     })
@@ -191,12 +211,14 @@ impl Pipeline {
         let mut child = match source {
             Source::Selectors(selectors) => {
                 self.targets = Targets::resolve(selectors)?;
-                self.begin()?;
+                let begun = self.begin();
+                self.print_warnings();
+                begun?;
                 None
             }
             Source::Command(command) => Some(self.launch(command)?),
         };
-        self.announce();
+        self.announce(source);
         self.start_ns = now_ns();
         self.start_cpu = cpu_time();
         self.calibration = std::thread::Builder::new()
@@ -206,8 +228,8 @@ impl Pipeline {
 
         let (child_ended, mut child_end) = mpsc::unbounded_channel();
         let child_pid = child.as_ref().map(Child::id);
-        if let Some(mut child) = child.take() {
-            std::thread::spawn(move || child_ended.send(child.wait()));
+        if let Some(pid) = child_pid {
+            std::thread::spawn(move || child_ended.send(launch::wait_for_end(pid)));
         }
         let progress = Progress::start(settings.duration, child_pid.is_none());
         let end = settings.duration.map(|duration| Instant::now() + duration);
@@ -224,6 +246,9 @@ impl Pipeline {
                     self.drain();
                     self.tracker.tick(now_ns());
                     self.count_losses();
+                    self.session.raise_alarms(&self.tracker);
+                    self.check_fit(false)?;
+                    self.session.cpu_time_of_targets();
                     progress.update(self.hits(), self.dropped());
                     if settings.each_interval {
                         tick(&self.report(settings));
@@ -236,7 +261,10 @@ impl Pipeline {
                 () = async { match end { Some(end) => sleep_until(end).await, None => std::future::pending().await } } => break,
                 Some(scan) = scanned.recv() => self.take_scan(scan),
                 Some(end) = child_end.recv(), if child_pid.is_some() => {
-                    status = Some(end.map_err(system("wait for the program"))?);
+                    // Once it is waited for, nobody can say any more what CPU time it used.
+                    self.session.cpu_time_of_targets();
+                    let waited = end.and_then(|()| child.as_mut().map(Child::wait).transpose());
+                    status = waited.map_err(system("wait for the program"))?;
                     break;
                 }
                 _ = interrupt.recv() => {
@@ -268,15 +296,16 @@ impl Pipeline {
         self.drain_all();
         self.count_losses();
         self.tracker.tick(now_ns());
+        self.session.raise_alarms(&self.tracker);
+        self.check_fit(true)?;
+        self.calibrate();
         Ok(Outcome { report: self.report(settings), child: status })
     }
 
     /// Puts probes on everything that is wanted and runs already.
     fn begin(&mut self) -> Result<(), Error> {
         // First, so that nothing that starts from now on is missed.
-        if self.targets.can_grow() || !self.targets.pids.is_empty() {
-            self.session.watch_processes()?;
-        }
+        self.session.watch_processes(false)?;
         let mut failure = None;
         let executables: Vec<_> =
             self.targets.executables.iter().map(|exe| (exe.file.try_clone(), exe.path.clone())).collect();
@@ -288,14 +317,27 @@ impl Pipeline {
         }
         if self.targets.searches() {
             let pids = process::all().map_err(|source| Error::System { what: "list /proc", source })?;
+            let mut denied = 0;
             for pid in pids.into_iter().filter(|pid| *pid != std::process::id()) {
-                if is_wanted(&self.targets, pid, &self.session).is_some()
-                    && let Err(error) = self.enter(pid, Scope::Everyone, true)
-                    && !error.is_not_go()
-                {
-                    self.session.refuse(pid, &error);
-                    failure = Some(error);
+                match is_wanted(&self.targets, pid, &self.session) {
+                    Ok(Some(_)) => {
+                        if let Err(error) = self.enter(pid, Scope::Everyone, true)
+                            && !error.is_not_go()
+                        {
+                            self.session.refuse(pid, &error);
+                            failure = Some(error);
+                        }
+                    }
+                    Err(process::Error::Permission { .. }) => denied += 1,
+                    Ok(None) | Err(_) => {}
                 }
+            }
+            // Some processes are closed to everybody; that is nobody's mistake.
+            if denied > 0 && doctor::missing_capabilities().contains(&"CAP_SYS_PTRACE") {
+                let them = if denied == 1 { "process" } else { "processes" };
+                self.session.warn(format!(
+                    "cannot look at {denied} {them}: permission denied; run as root or grant CAP_SYS_PTRACE"
+                ));
             }
         }
         for pid in self.targets.pids.clone() {
@@ -310,9 +352,10 @@ impl Pipeline {
         if self.session.binaries().is_empty() {
             return Err(match failure {
                 Some(error) => error.into(),
-                None => Error::Nothing(
-                    "no Go process matches; golife trace --all shows which there are, and why others are not traced".into(),
-                ),
+                None => Error::Nothing(format!(
+                    "no Go process matches {}; golife trace --all shows which there are, and why others are not traced",
+                    self.targets
+                )),
             });
         }
         Ok(())
@@ -324,7 +367,7 @@ impl Pipeline {
         let path = launch::resolve(program)?;
         let launch = Launch::fork(command)?;
         self.targets = Targets::family_of(launch.pid());
-        self.session.watch_processes()?;
+        self.session.watch_processes(true)?;
         if let Ok(file) = std::fs::File::open(&path) {
             match self.session.target(file, &path) {
                 Ok(target) => self.session.attach(&target, Scope::Everyone)?,
@@ -450,24 +493,33 @@ impl Pipeline {
     }
 
     /// One line once probes are live; scripts wait for it.
-    fn announce(&mut self) {
+    fn announce(&mut self, source: &Source) {
         self.print_warnings();
-        let processes = self.session.processes().count();
         let binaries = self.session.binaries();
-        let plural = |n: usize, one: &str, many: &str| format!("{n} {}", if n == 1 { one } else { many });
-        let mut line = format!(
-            "tracing {} of {}",
-            plural(processes, "process", "processes"),
-            plural(binaries.len(), "binary", "binaries")
-        );
-        if let [only] = binaries[..] {
-            let info = only.binary.build_info();
-            line.push_str(&format!(" ({}", info.version_text));
-            for part in [&info.module, &info.module_version].into_iter().flatten() {
-                line.push_str(&format!(" {part}"));
+        let about = match &binaries[..] {
+            [only] => {
+                let info = only.binary.build_info();
+                let parts = [Some(&info.version_text), info.module.as_ref(), info.module_version.as_ref()];
+                let parts: Vec<&str> = parts.into_iter().flatten().map(String::as_str).collect();
+                format!(" ({})", parts.join(" "))
             }
-            line.push(')');
-        }
+            _ => String::new(),
+        };
+        let line = match source {
+            Source::Command(command) => {
+                let program = command.first().map(|program| program.to_string_lossy()).unwrap_or_default();
+                match binaries.is_empty() {
+                    true => format!("tracing what {program} starts (it is no Go program itself)"),
+                    false => format!("tracing {program} from its first instruction{about}"),
+                }
+            }
+            Source::Selectors(_) => {
+                let plural =
+                    |n: usize, one: &str, many: &str| format!("{n} {}", if n == 1 { one } else { many });
+                let processes = plural(self.session.processes().count(), "process", "processes");
+                format!("tracing {processes} of {}{about}", plural(binaries.len(), "binary", "binaries"))
+            }
+        };
         eprintln!("{}", crate::output::human::clean(&line));
     }
 
@@ -528,7 +580,7 @@ impl Pipeline {
             What::ProcessExit => self.session.forget(pid),
             What::Exec => {
                 self.session.forget(pid);
-                let Some(file) = is_wanted(&self.targets, pid, &self.session) else { return };
+                let Ok(Some(file)) = is_wanted(&self.targets, pid, &self.session) else { return };
                 let entered = if self.session.has_probes(file) {
                     self.session.recognise(pid);
                     Ok(())
@@ -550,6 +602,26 @@ impl Pipeline {
         }
     }
 
+    /// Stops tracing what cannot be right. An error where nothing else is traced; the program of `golife run` runs on,
+    /// whatever golife makes of it.
+    fn check_fit(&mut self, last: bool) -> Result<(), Error> {
+        let mut misfit = None;
+        for (target, mismatch) in self.session.misfits(&self.tracker, last) {
+            self.session.give_up(&target, &mismatch);
+            misfit = Some(mismatch);
+        }
+        match misfit {
+            Some(mismatch) if self.session.binaries().is_empty() && !self.targets.is_family() => {
+                self.session.take_warnings();
+                Err(Error::Unfit(mismatch))
+            }
+            _ => {
+                self.print_warnings();
+                Ok(())
+            }
+        }
+    }
+
     /// Whether only named processes were traced and all of them have ended.
     fn all_gone(&self) -> bool {
         !self.targets.can_grow() && self.session.processes().next().is_none()
@@ -558,6 +630,10 @@ impl Pipeline {
     fn count_losses(&mut self) {
         let now = self.session.counters();
         let before = std::mem::replace(&mut self.counters, now);
+        if now.read_faults > before.read_faults {
+            self.session.take_log().into_iter().for_each(|line| self.session.warn(line));
+            self.print_warnings();
+        }
         self.tracker.lost(Loss {
             created: now.dropped_created - before.dropped_created,
             exited: now.dropped_exited - before.dropped_exited,
@@ -574,11 +650,19 @@ impl Pipeline {
         self.received + self.dropped() + self.counters.read_faults
     }
 
+    /// Waits for the calibration, a fraction of a second. A thread that takes probes off may not be cut short by the
+    /// program's end: the kernel would keep what is left of them (`failed to unregister, leaking uprobe`).
+    fn calibrate(&mut self) {
+        if let Some(calibration) = self.calibration.take() {
+            self.ns_per_hit = calibration.join().ok().flatten();
+        }
+    }
+
     fn report(&mut self, settings: &Settings) -> Report {
         let end_ns = now_ns();
         let long_enough = end_ns.saturating_sub(self.start_ns) > 1_000_000_000;
-        if let Some(calibration) = self.calibration.take_if(|handle| long_enough || handle.is_finished()) {
-            self.ns_per_hit = calibration.join().ok().flatten();
+        if long_enough {
+            self.calibrate();
         }
         let per_hit = self.ns_per_hit;
         let run = report::Run {
@@ -589,7 +673,7 @@ impl Pipeline {
                 target_ns_per_hit: per_hit.map(|ns| ns.round() as u64),
                 target_cpu_ns: per_hit.map(|ns| (ns * self.hits() as f64) as u64),
                 golife_cpu_ns: Some(cpu_time().saturating_sub(self.start_cpu).as_nanos() as u64),
-                targets_used_cpu_ns: None,
+                targets_used_cpu_ns: self.session.cpu_time_of_targets(),
             },
             untraced: self.session.untraced(),
         };

@@ -17,7 +17,7 @@ use procfs::{ProcError, process::Process as Proc};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// There is no process with this id.
-    #[error("no process {0}")]
+    #[error("cannot trace process {0}: no such process")]
     NoSuchProcess(u32),
     /// The id is a thread's.
     #[error("{tid} is a thread of process {pid}; trace the process: --pid {pid}")]
@@ -28,7 +28,7 @@ pub enum Error {
         pid: u32,
     },
     /// A kernel thread, or a process that has ended but was not waited for.
-    #[error("process {0} executes no file: it is a kernel thread or has already ended")]
+    #[error("cannot trace process {0}: it executes no file: a kernel thread, or it has already ended")]
     NoExecutable(u32),
     /// This user may not look at it.
     #[error("cannot look at process {pid}: permission denied; run as root or grant CAP_SYS_PTRACE")]
@@ -148,16 +148,32 @@ impl Process {
             .is_some_and(|stat| stat.starttime == self.start_ticks && stat.state != 'Z' && stat.state != 'X')
     }
 
+    /// The path that led to its executable when it was started.
+    pub fn path(&self) -> &Path {
+        let path = self.exe.to_str().and_then(|path| path.strip_suffix(" (deleted)"));
+        path.map_or(&self.exe, Path::new)
+    }
+
     /// What people call the program: the file name of its executable.
     pub fn name(&self) -> &str {
-        let name = self.exe.file_name().and_then(|name| name.to_str()).unwrap_or(&self.comm);
-        name.strip_suffix(" (deleted)").unwrap_or(name)
+        self.path().file_name().and_then(|name| name.to_str()).unwrap_or(&self.comm)
     }
 }
 
+/// The kernel's clock ticks in ns.
+pub fn ticks_to_ns(ticks: u64) -> u64 {
+    ticks.saturating_mul(1_000_000_000 / procfs::ticks_per_second().max(1))
+}
+
+/// When a process started, in ticks since boot, and the CPU time in ns that all its threads have used. Also of one
+/// that has ended but was not waited for; `None` where there is none.
+pub fn cpu_ns(pid: u32) -> Option<(u64, u64)> {
+    let stat = Proc::new(i32::try_from(pid).ok()?).ok()?.stat().ok()?;
+    Some((stat.starttime, ticks_to_ns(stat.utime.saturating_add(stat.stime))))
+}
+
 fn start_time(ticks: u64) -> SystemTime {
-    let since_boot =
-        Duration::from_nanos(ticks.saturating_mul(1_000_000_000 / procfs::ticks_per_second().max(1)));
+    let since_boot = Duration::from_nanos(ticks_to_ns(ticks));
     // Boot time is now minus the boot clock: /proc/stat's btime has whole seconds only.
     SystemTime::now().checked_sub(boot_time()).unwrap_or(SystemTime::UNIX_EPOCH) + since_boot
 }

@@ -9,7 +9,7 @@ mod select;
 use serde::{Deserialize, Serialize};
 
 pub use crate::verdict::{Evidence, Level, Verdict};
-pub use build::{Run, Sources, Window, build, of_scanned};
+pub use build::{MISSED, Run, Sources, Window, build, of_scanned};
 pub use select::{Selection, Sort};
 
 /// Name and version of the contract.

@@ -39,7 +39,7 @@ impl Ring {
         }
     }
 
-    /// Hands up to [`BATCH`] events to `take`. Returns whether there may be more.
+    /// Hands a batch of events to `take`, 65,536 at most. Returns whether there may be more.
     pub fn drain(&mut self, mut take: impl FnMut(&Event)) -> bool {
         let buffer = self.buffer.get_mut();
         for _ in 0..BATCH {

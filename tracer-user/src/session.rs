@@ -3,30 +3,28 @@
 //! Work per binary (ELF, function table, probe plan) is done once and kept; work per process is what differs between
 //! them: where the binary is mapped.
 
+mod fit;
+
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     fs::File,
     num::NonZeroU32,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use tracer_ebpf::Cookie;
-
 use crate::{
-    go::{
-        self, Binary, ErrorKind,
-        plan::{Cost, Kernel, PlanError, Purpose},
-        probe_sites::{self, Placement},
-    },
+    go::{self, Binary, ErrorKind, plan::PlanError},
     inspect::{self, Places, SiteWaits},
-    kernel::{self, Attachment, Probe, Probes, Program, Scope},
+    kernel::{self, Attachment, Probes, Scope},
+    library::{Library, Target},
     look::Look,
     process::{self, FileId, Process},
     report,
     subject::{Subject, load_bias},
     targets::Targets,
     tracker::{Instance, InstanceId, Tracker},
+    usage::Usage,
     verdict::Wait,
 };
 
@@ -100,27 +98,17 @@ impl Error {
     }
 }
 
-/// A Go binary and where its probes go.
-pub struct Target {
-    /// The binary.
-    pub binary: Arc<Binary>,
-    file: File,
-    id: FileId,
-    probes: Vec<Probe>,
-}
-
 /// A process that is traced.
 pub struct Traced {
     /// The process as it was when tracing began.
     pub subject: Subject,
+    target: Arc<Target>,
 }
 
 /// All that is traced, and the means to trace more.
 pub struct Session {
     probes: Probes,
-    kernel: Kernel,
-    /// By file; `None` for files that are no Go programs, so that they are read once only.
-    targets: HashMap<FileId, Option<Arc<Target>>>,
+    library: Library,
     attachments: BTreeMap<(FileId, Option<NonZeroU32>), Attachment>,
     /// The current process of each pid.
     current: HashMap<u32, Arc<Traced>>,
@@ -128,61 +116,37 @@ pub struct Session {
     /// The first look at each, and the last.
     looks: HashMap<InstanceId, (Arc<Places>, Option<Look>)>,
     untraced: BTreeMap<u32, report::Process>,
+    trust: fit::Trust,
+    /// Binaries that are not traced any more, because what their probes sent cannot be right.
+    given_up: HashMap<FileId, String>,
+    /// Instances that the user was told about.
+    alarmed: HashSet<InstanceId>,
+    usage: Usage,
     warnings: Vec<String>,
 }
 
 impl Session {
     /// Nothing is traced yet.
-    pub fn new(probes: Probes) -> Session {
+    pub fn new(library: Library, probes: Probes) -> Session {
         Session {
             probes,
-            kernel: running_kernel(),
-            targets: HashMap::new(),
+            library,
             attachments: BTreeMap::new(),
             current: HashMap::new(),
             instances: HashMap::new(),
             looks: HashMap::new(),
             untraced: BTreeMap::new(),
+            trust: fit::Trust::default(),
+            given_up: HashMap::new(),
+            alarmed: HashSet::new(),
+            usage: Usage::new(),
             warnings: Vec::new(),
         }
     }
 
     /// Reads a binary and plans its probes, or remembers having done so.
     pub fn target(&mut self, file: File, path: &Path) -> Result<Arc<Target>, Error> {
-        let id = FileId::of(&file).map_err(|source| Error::File { path: path.to_path_buf(), source })?;
-        if let Some(Some(target)) = self.targets.get(&id) {
-            return Ok(target.clone());
-        }
-        let target = self.plan(file, id, path);
-        if target.as_ref().is_err_and(Error::is_not_go) {
-            self.targets.insert(id, None);
-        }
-        let target = Arc::new(target?);
-        self.targets.insert(id, Some(target.clone()));
-        Ok(target)
-    }
-
-    fn plan(&mut self, file: File, id: FileId, path: &Path) -> Result<Target, Error> {
-        let binary = Binary::open(&file, path)?;
-        let fail = |source| Error::Plan { path: path.to_path_buf(), source };
-        let sites = probe_sites::of(&binary, self.kernel, Placement::Cheapest).map_err(fail)?;
-        for site in sites.iter().filter(|site| site.cost == Cost::SingleStepped) {
-            self.warnings.push(format!(
-                "{}: no cheap instruction for a probe in {}, using {}: each hit costs the target ten times as much or more",
-                process::printable(path),
-                site.function,
-                site.instruction,
-            ));
-        }
-        if binary.layout_source().is_unverified() {
-            self.warnings.push(format!(
-                "{}: {} is newer than this golife knows; using the newest layout it has, checked against the process's memory",
-                process::printable(path),
-                binary.build_info().version_text,
-            ));
-        }
-        let probes = probes_at(&binary, &sites);
-        Ok(Target { binary: Arc::new(binary), file, id, probes })
+        self.library.target(file, path)
     }
 
     /// Puts the probes of a binary in place, unless they already are.
@@ -205,14 +169,18 @@ impl Session {
         let path = process.exe.clone();
         let target = self.target(file, &path)?;
         let subject = Subject::new(process, target.binary.clone(), target.id)?;
+        if subject.verified {
+            self.trust.confirm(target.id);
+        }
         self.attach(&target, scope)?;
-        Ok(self.know(subject))
+        Ok(self.know(subject, target))
     }
 
     /// Takes note of a process of a binary that has its probes.
-    fn know(&mut self, subject: Subject) -> Arc<Traced> {
+    fn know(&mut self, subject: Subject, target: Arc<Target>) -> Arc<Traced> {
         let pid = subject.process.pid;
-        let traced = Arc::new(Traced { subject });
+        self.usage.begin(&subject.process);
+        let traced = Arc::new(Traced { subject, target });
         self.untraced.remove(&pid);
         self.current.insert(pid, traced.clone());
         traced
@@ -221,14 +189,15 @@ impl Session {
     /// A process that some file's probes may see: names it if its file is one of those.
     pub fn recognise(&mut self, pid: u32) -> Option<Arc<Traced>> {
         let (process, file) = Process::open(pid).ok()?;
-        let target = self.targets.get(&FileId::of(&file).ok()?)?.clone()?;
+        let target = self.library.known(FileId::of(&file).ok()?)?;
         let bias = load_bias(pid, &target.binary, target.id).ok()?;
-        Some(self.know(Subject { process, binary: target.binary.clone(), bias }))
+        let subject = Subject { process, binary: target.binary.clone(), bias, verified: false };
+        Some(self.know(subject, target))
     }
 
     /// Whether a file is known to be no Go program.
     pub fn is_no_go(&self, file: FileId) -> bool {
-        matches!(self.targets.get(&file), Some(None))
+        self.library.is_no_go(file)
     }
 
     /// Whether a binary's probes are in place for every process.
@@ -251,11 +220,49 @@ impl Session {
     /// Gives names to the instances that the tracker has seen appear.
     pub fn bind(&mut self, tracker: &mut Tracker) {
         for id in tracker.take_new() {
-            let Some(pid) = tracker.instance(id).map(|instance| instance.pid) else { continue };
-            if let Some(traced) = self.current.get(&pid).cloned().or_else(|| self.recognise(pid)) {
+            let Some(instance) = tracker.instance(id) else { continue };
+            let known = match instance.ended {
+                None => self.current.get(&instance.pid).cloned().or_else(|| self.recognise(instance.pid)),
+                // Its pid is free, or runs something else by now.
+                Some(_) => None,
+            };
+            let fits =
+                |traced: &Arc<Traced>| fit::check(instance, &traced.target, traced.subject.bias).is_ok();
+            let fitting = known.clone().filter(fits).or_else(|| self.identify(instance));
+            if let Some(traced) = fitting.or(known) {
+                self.trust.watch(id, traced.target.id);
                 self.instances.insert(id, traced);
             }
         }
+    }
+
+    /// Stops tracing a binary whose records cannot be right.
+    pub fn give_up(&mut self, target: &Target, mismatch: &inspect::Mismatch) {
+        self.attachments.retain(|(id, _), _| *id != target.id);
+        self.current.retain(|_, traced| traced.target.id != target.id);
+        self.library.refuse(target.id);
+        self.given_up.insert(target.id, mismatch.to_string());
+        self.warn(format!("no longer traced: {mismatch}"));
+    }
+
+    /// Warns of each process that ends goroutines without having been seen to create them, once.
+    pub fn raise_alarms(&mut self, tracker: &Tracker) {
+        for instance in tracker.instances().filter(|instance| tracker.misses_creations(instance)) {
+            if self.alarmed.insert(instance.id) {
+                self.warnings.push(format!(
+                    "process {}: {} goroutines ended whose creation was not seen, {}",
+                    instance.pid,
+                    instance.unmatched_exits,
+                    report::MISSED
+                ));
+            }
+        }
+    }
+
+    /// Looks at the CPU time that the targets use. Returns what they used since tracing began, in ns.
+    pub fn cpu_time_of_targets(&mut self) -> Option<u64> {
+        self.usage.look();
+        self.usage.used_ns()
     }
 
     /// The goroutines of an instance were looked at. The look before is forgotten, but for where they were at first.
@@ -297,7 +304,9 @@ impl Session {
 
     /// What the user should know about the probes, once.
     pub fn take_warnings(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.warnings)
+        let mut warnings = self.library.take_warnings();
+        warnings.append(&mut self.warnings);
+        warnings
     }
 
     /// Says something to the user, once.
@@ -311,10 +320,15 @@ impl Session {
     }
 
     /// Binaries that have probes.
-    pub fn binaries(&self) -> Vec<&Target> {
+    pub fn binaries(&self) -> Vec<Arc<Target>> {
         let mut ids: Vec<FileId> = self.attachments.keys().map(|(id, _)| *id).collect();
         ids.dedup();
-        ids.iter().filter_map(|id| self.targets.get(id)?.as_deref()).collect()
+        ids.into_iter().filter_map(|id| self.library.known(id)).collect()
+    }
+
+    /// What the probes had to say since the last call.
+    pub fn take_log(&mut self) -> Vec<String> {
+        self.probes.take_log()
     }
 
     /// What the kernel counted.
@@ -322,9 +336,9 @@ impl Session {
         self.probes.counters()
     }
 
-    /// Reports exec, fork and exit through the ring from now on.
-    pub fn watch_processes(&mut self) -> Result<(), Error> {
-        Ok(self.probes.watch_processes()?)
+    /// Reports exec and exit, and fork if `forks`, through the ring from now on.
+    pub fn watch_processes(&mut self, forks: bool) -> Result<(), Error> {
+        Ok(self.probes.watch_processes(forks)?)
     }
 
     /// Takes all probes off. Waits for the kernel once, not once for each probe.
@@ -332,37 +346,6 @@ impl Session {
         let attachments = std::mem::take(&mut self.attachments);
         kernel::detach_all(attachments.into_values());
     }
-}
-
-/// Where and how the kernel is to put each planned site.
-fn probes_at(binary: &Binary, sites: &[go::plan::Site]) -> Vec<Probe> {
-    let layout = binary.layout();
-    sites
-        .iter()
-        .filter_map(|site| {
-            let cookie = Cookie {
-                register: site.register,
-                goid: layout.goid,
-                parent: layout.parent.unwrap_or(0),
-                gopc: layout.gopc,
-                startpc: layout.startpc,
-                m: layout.m,
-                curg: layout.curg,
-            };
-            let program = match site.purpose {
-                Purpose::Creation => Program::Created,
-                Purpose::Exit | Purpose::CoroutineExit => Program::Exited,
-            };
-            Some(Probe { program, file_offset: binary.vaddr_to_file_offset(site.address)?, cookie })
-        })
-        .collect()
-}
-
-/// What the running kernel does with probes.
-pub fn running_kernel() -> Kernel {
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
-    Kernel::from_version(numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
 impl Traced {
@@ -373,14 +356,27 @@ impl Traced {
 
     /// When the process started, on the boot-time clock in ns, as precise as the kernel's ticks.
     pub fn start_ns(&self) -> u64 {
-        self.subject.process.start_ticks.saturating_mul(1_000_000_000 / procfs::ticks_per_second().max(1))
+        process::ticks_to_ns(self.subject.process.start_ticks)
     }
 }
 
 impl report::Sources for Session {
     fn process(&self, instance: &Instance) -> report::Process {
-        let Some(traced) = self.instances.get(&instance.id) else { return report::Process::default() };
-        report::Process { scan: self.last_look(instance.id).map(Look::summary), ..traced.subject.describe() }
+        let unbelievable = |detail: &str| report::Process {
+            mode: report::Mode::Unsupported,
+            detail: Some(detail.to_owned()),
+            ..report::Process::default()
+        };
+        let Some(traced) = self.instances.get(&instance.id) else {
+            return unbelievable("ended before it could be looked at, and fits no binary that is traced");
+        };
+        match self.given_up.get(&traced.target.id) {
+            Some(why) => report::Process { exe: traced.subject.describe().exe, ..unbelievable(why) },
+            None => report::Process {
+                scan: self.last_look(instance.id).map(Look::summary),
+                ..traced.subject.describe()
+            },
+        }
     }
 
     fn waiting(&self, instance: &Instance, gopc: u64, startpc: u64) -> Option<(Vec<report::Waiting>, u64)> {
@@ -393,7 +389,8 @@ impl report::Sources for Session {
     }
 
     fn waits(&self, instance: &Instance, gopc: u64, startpc: u64) -> Vec<Wait> {
-        let (Some(traced), Some(look)) = (self.instances.get(&instance.id), self.last_look(instance.id)) else {
+        let (Some(traced), Some(look)) = (self.instances.get(&instance.id), self.last_look(instance.id))
+        else {
             return Vec::new();
         };
         let code = |address: u64| if address == 0 { 0 } else { address.wrapping_sub(traced.subject.bias) };
@@ -427,8 +424,8 @@ fn frame(frame: go::Frame) -> report::Frame {
 }
 
 /// The file that a process executes, if the process is wanted and the file may be a Go program.
-pub fn is_wanted(targets: &Targets, pid: u32, session: &Session) -> Option<FileId> {
-    let (process, file) = Process::open(pid).ok()?;
-    let id = FileId::of(&file).ok()?;
-    (!session.is_no_go(id) && targets.match_process(&process, id)).then_some(id)
+pub fn is_wanted(targets: &Targets, pid: u32, session: &Session) -> Result<Option<FileId>, process::Error> {
+    let (process, file) = Process::open(pid)?;
+    let id = FileId::of(&file).map_err(|source| process::Error::Io { pid, source })?;
+    Ok((!session.is_no_go(id) && targets.match_process(&process, id)).then_some(id))
 }

@@ -5,7 +5,7 @@ use std::{collections::HashMap, fs::File, path::Path, sync::Arc, time::Duration}
 
 use crate::{
     go::Binary,
-    inspect::{self, Depth, Limits, ProcessMemory, Snapshot, WalkError},
+    inspect::{self, Depth, InspectError, Limits, ProcessMemory, Snapshot, WalkError},
     process::{self, FileId, Process},
     report,
     session::Error,
@@ -20,14 +20,16 @@ pub struct Subject {
     pub binary: Arc<Binary>,
     /// What was added to the binary's addresses when it was mapped.
     pub bias: u64,
+    /// Whether the binary's layout was checked against the process's memory.
+    pub verified: bool,
 }
 
 impl Subject {
     /// Finds out where the binary is loaded, and checks that its goroutines are where its version says.
     pub fn new(process: Process, binary: Arc<Binary>, file: FileId) -> Result<Subject, Error> {
         let bias = load_bias(process.pid, &binary, file)?;
-        verify(process.pid, &binary, bias)?;
-        Ok(Subject { process, binary, bias })
+        let verified = verify(process.pid, &binary, bias)?;
+        Ok(Subject { process, binary, bias, verified })
     }
 
     /// The goroutines that the process has now, as far as they can be read. Takes a second or two for a million.
@@ -42,14 +44,16 @@ impl Subject {
     }
 }
 
-/// What a report says of a process and its binary.
+/// What a report says of a process and its binary. A process that ended before anybody looked has no start and no
+/// command.
 pub fn describe(process: &Process, binary: &Binary) -> report::Process {
     let info = binary.build_info();
+    let was_seen = process.start_ticks != 0;
     report::Process {
         pid: process.pid,
-        start_time: Some(humantime::format_rfc3339_millis(process.start_time).to_string()),
+        start_time: was_seen.then(|| humantime::format_rfc3339_millis(process.start_time).to_string()),
         exe: Some(process.exe.to_string_lossy().into_owned()),
-        command: Some(process.command.clone()),
+        command: was_seen.then(|| process.command.clone()),
         build_id: binary.build_id().map(str::to_owned),
         go: Some(report::Go {
             version: Some(info.version_text.clone()),
@@ -118,25 +122,14 @@ pub(crate) fn load_bias(pid: u32, binary: &Binary, file: FileId) -> Result<u64, 
 /// How much of a process's list of goroutines is looked at before its layout is trusted.
 const SAMPLE: Limits = Limits { listed: 4096, time: Duration::from_millis(200) };
 
-/// How often a look that does not fit is repeated: the process runs on meanwhile, and a goroutine that is just being
-/// made shows what is left of the one before.
-const LOOKS: usize = 5;
-
-/// Checks the layout against the process's memory. Where the list of goroutines cannot be found in the binary, the
-/// first events are checked instead.
-fn verify(pid: u32, binary: &Binary, bias: u64) -> Result<(), Error> {
+/// Checks the layout against the process's memory. Returns false where the list of goroutines cannot be found in the
+/// binary: the first events are checked instead.
+fn verify(pid: u32, binary: &Binary, bias: u64) -> Result<bool, Error> {
     let memory = ProcessMemory::new(pid as i32);
-    let mut outcome = Ok(());
-    for _ in 0..LOOKS {
-        let goroutines = match inspect::walk(&memory, binary, bias, SAMPLE) {
-            Ok(goroutines) => goroutines,
-            Err(WalkError::Binary(_)) => return Ok(()),
-            Err(WalkError::Memory(error)) => return Err(error.into()),
-        };
-        outcome = inspect::verify(&goroutines, binary, bias);
-        if outcome.is_ok() {
-            break;
-        }
+    match inspect::walk_verified(&memory, binary, bias, SAMPLE) {
+        Ok(_) => Ok(true),
+        Err(InspectError::Walk(WalkError::Binary(_))) => Ok(false),
+        Err(InspectError::Walk(WalkError::Memory(error))) => Err(error.into()),
+        Err(InspectError::Mismatch(mismatch)) => Err(Error::Unverified { pid, mismatch }),
     }
-    outcome.map_err(|mismatch| Error::Unverified { pid, mismatch })
 }

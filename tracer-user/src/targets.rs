@@ -27,6 +27,17 @@ pub struct Executable {
     id: FileId,
 }
 
+/// The selectors as they were typed.
+impl std::fmt::Display for Targets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let pids = self.pids.iter().map(|pid| format!("--pid {pid}"));
+        let executables = self.executables.iter().map(|exe| format!("--exe {}", exe.path.display()));
+        let names = self.names.iter().map(|name| format!("--name {name}"));
+        let all = self.all.then(|| "--all".to_owned());
+        f.write_str(&pids.chain(executables).chain(names).chain(all).collect::<Vec<_>>().join(" "))
+    }
+}
+
 /// The selectors, resolved.
 #[derive(Debug, Default)]
 pub struct Targets {
@@ -45,8 +56,9 @@ impl Targets {
     pub fn resolve(selectors: &cli::Targets) -> Result<Targets, Error> {
         let executables = selectors.exe.iter().map(|path| {
             let fail = |source| Error { path: path.clone(), source };
-            let real = path.canonicalize().map_err(fail)?;
-            let file = File::open(&real).map_err(fail)?;
+            // In this order: /proc/PID/exe leads to a file that its name, read as a path, may not lead to.
+            let file = File::open(path).map_err(fail)?;
+            let real = path.canonicalize().unwrap_or_else(|_| path.clone());
             let id = FileId::of(&file).map_err(fail)?;
             Ok(Executable { path: real, file, id })
         });
@@ -92,7 +104,7 @@ impl Targets {
     pub fn match_process(&self, process: &Process, file: FileId) -> bool {
         self.all
             || self.names_pid(process.pid)
-            || self.executables.iter().any(|exe| exe.id == file || exe.path == process.exe)
+            || self.executables.iter().any(|exe| exe.id == file || exe.path == process.path())
             || self.names.iter().any(|name| name.is_match(process.name()) || name.is_match(&process.comm))
     }
 

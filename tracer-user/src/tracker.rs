@@ -272,6 +272,16 @@ impl Tracker {
         self.instances.iter().flatten().map(|instance| &**instance)
     }
 
+    /// Whether goroutines of this instance end whose creation should have been seen, and hardly any is seen being
+    /// created, while no record was lost: there is a place that creates goroutines and has no probe.
+    pub fn misses_creations(&self, instance: &Instance) -> bool {
+        const ENOUGH: u64 = 16;
+        let created: u64 = instance.sites.iter().map(|site| site.created).sum();
+        (self.loss.created, self.loss.read_faults) == (0, 0)
+            && instance.unmatched_exits >= ENOUGH
+            && instance.unmatched_exits > created
+    }
+
     /// Living goroutines that are followed, of all processes that run.
     pub fn live(&self) -> usize {
         self.budget.goroutines

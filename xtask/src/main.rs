@@ -1,6 +1,7 @@
 //! golife's chores, each one command: `cargo xtask COMMAND`. Whatever a command needs it installs itself, and says so
 //! first; each can be run again at any time.
 
+mod bench;
 mod build_ebpf;
 mod demo;
 mod machine;
@@ -23,6 +24,8 @@ enum Command {
     BuildEbpf(build_ebpf::Args),
     /// Run all tests, those that need root included.
     Test(test::Args),
+    /// Measure what golife costs and what it bears, as tables of ratios.
+    Bench(bench::Args),
     /// Let golife find three leaks in a small web service.
     Demo(demo::Args),
     /// Check what no compiler checks: headers, file sizes, leftovers, commands in the README.
@@ -33,6 +36,7 @@ fn main() -> anyhow::Result<()> {
     match Args::parse().command {
         Command::BuildEbpf(args) => build_ebpf::run(args),
         Command::Test(args) => test::run(args),
+        Command::Bench(args) => bench::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Tidy => tidy::run(),
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// Why a file cannot be traced as a Go program, and which file.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot read {} as a Go program: {kind}", path.display())]
+#[error("cannot trace {}: {kind}", path.display())]
 pub struct Error {
     /// The file as the caller called it.
     pub path: PathBuf,

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use memmap2::Mmap;
+use memmap2::{Advice, Mmap};
 use object::elf;
 use object::endian::LittleEndian;
 use object::read::elf::{FileHeader as _, ProgramHeader as _, SectionHeader as _};
@@ -148,6 +148,21 @@ impl Image {
     /// The whole file.
     pub fn data(&self) -> &[u8] {
         &self.map
+    }
+
+    /// Asks the kernel to read a part of the file now: one request for many pages, where faults would cost one each.
+    pub(crate) fn prefetch(&self, file: Range<usize>) {
+        let length = file.end.min(self.map.len()).saturating_sub(file.start);
+        // Advice: where it fails, reading is slower.
+        let _ = self.map.advise_range(Advice::WillNeed, file.start, length);
+    }
+
+    /// [`Image::prefetch`] for the sections with these names, and for the relocations.
+    pub(crate) fn prefetch_sections(&self, names: &[&str]) {
+        for section in self.sections.iter().filter(|section| names.contains(&section.name.as_str())) {
+            self.prefetch(section.file.clone());
+        }
+        self.prefetch(self.relocations.file.clone());
     }
 
     /// The loadable segments, in file order.

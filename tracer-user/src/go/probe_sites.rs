@@ -1,4 +1,4 @@
-//! All probe sites of a binary: the planner of [`plan`](super::plan) applied to every place where the symbol table says
+//! All probe sites of a binary: the planner of [`plan`] applied to every place where the symbol table says
 //! that the probed functions' code stands.
 
 use std::ops::Range;

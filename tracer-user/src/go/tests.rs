@@ -130,7 +130,7 @@ fn what_is_no_go_program_is_refused_with_the_reason() {
     assert!(matches!(open("/etc/passwd").kind, ErrorKind::NotElf));
     assert!(matches!(open("/dev/null").kind, ErrorKind::NotElf));
     assert!(matches!(open("/").kind, ErrorKind::NotElf));
-    assert_eq!(open("/etc/passwd").to_string(), "cannot read /etc/passwd as a Go program: not an ELF file");
+    assert_eq!(open("/etc/passwd").to_string(), "cannot trace /etc/passwd: not an ELF file");
 }
 
 /// Everything that golife asks of a program.

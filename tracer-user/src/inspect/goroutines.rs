@@ -47,6 +47,11 @@ pub struct Goroutine {
 }
 
 impl Goroutine {
+    /// There is a goroutine, and its creation is complete: up to Go 1.23 the id comes after the status.
+    fn is_born(&self) -> bool {
+        self.status.is_live() && !(self.goid == 0 && self.status == Status::Runnable)
+    }
+
     /// Reads the fields from the start of a `runtime.g`. None where the bytes end too early or the status is one
     /// that no version of Go has.
     pub(super) fn parse(address: u64, bytes: &[u8], layout: &Layout) -> Option<Goroutine> {
@@ -117,7 +122,7 @@ pub fn walk(
         let places: Vec<Place> = batch.iter().map(|address| Place { address: *address, size }).collect();
         memory.read_many(&places, |index, bytes| {
             match bytes.and_then(|bytes| Goroutine::parse(places[index].address, bytes, layout)) {
-                Some(goroutine) if goroutine.status.is_live() => goroutines.live.push(goroutine),
+                Some(goroutine) if goroutine.is_born() => goroutines.live.push(goroutine),
                 Some(_) => {}
                 None => goroutines.unreadable += 1,
             }
@@ -196,7 +201,7 @@ mod tests {
     use super::*;
     use crate::go::testing::{PIE, PLAIN, Program, STRIPPED, STRIPPED_PIE, toolchains};
     use crate::go::wait_reason;
-    use crate::inspect::{verify, verify_creation};
+    use crate::inspect::{verify, verify_creation, walk_verified};
 
     /// Goroutines, creation sites, entry functions, wait reasons and frames, all as Go itself prints them.
     #[test]
@@ -213,8 +218,7 @@ mod tests {
         let running = program.start();
         let bias = running.load_bias(program, binary.image());
         let memory = ProcessMemory::new(running.pid());
-        let all = walk(&memory, &binary, bias, Limits::default()).unwrap();
-        verify(&all, &binary, bias).unwrap();
+        let all = walk_verified(&memory, &binary, bias, Limits::default()).unwrap();
         let is_system = |goroutine: &Goroutine| binary.is_system(goroutine.startpc - bias);
         let live: HashMap<u64, &Goroutine> =
             all.live.iter().map(|goroutine| (goroutine.goid, goroutine)).collect();

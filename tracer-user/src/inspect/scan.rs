@@ -9,8 +9,8 @@ use std::time::Instant;
 use super::blocked::{Blocked, Cut, Objects, Snapshot};
 use super::goroutines::{self, BATCH, Goroutine, Limits, WalkError, bytes_needed};
 use super::memory::{Place, ProcessMemory};
-use super::{mentions, objects, sudogs};
 use super::unwind::{Unwinder, Unwound};
+use super::{mentions, objects, sudogs};
 use crate::go::{Binary, Layout, Status, image, wait_reason};
 
 /// How much of a scan is wanted.

@@ -3,7 +3,8 @@
 
 use std::collections::HashSet;
 
-use super::goroutines::{Goroutine, Goroutines};
+use super::goroutines::{Goroutine, Goroutines, Limits, WalkError, walk};
+use super::memory::ProcessMemory;
 use crate::go::Binary;
 
 /// Goroutine ids above this would take centuries to give out: Go counts up by one, in blocks of 16 for each processor.
@@ -26,6 +27,42 @@ pub struct Mismatch {
     pub version: String,
     /// Which field, of which goroutine, and what was found.
     pub finding: String,
+}
+
+/// How often a process is read before a disagreement counts: it runs on, so a goroutine can be replaced by another
+/// while it is read.
+const ATTEMPTS: usize = 3;
+
+/// Why there is no list of goroutines that can be trusted.
+#[derive(Debug, thiserror::Error)]
+pub enum InspectError {
+    /// It could not be read.
+    #[error(transparent)]
+    Walk(#[from] WalkError),
+    /// It was read, and cannot be right.
+    #[error(transparent)]
+    Mismatch(#[from] Mismatch),
+}
+
+/// Lists the goroutines of a process and checks them, again where they do not fit.
+///
+/// # Errors
+/// As [`walk`] and [`verify`].
+pub fn walk_verified(
+    memory: &ProcessMemory,
+    binary: &Binary,
+    bias: u64,
+    limits: Limits,
+) -> Result<Goroutines, InspectError> {
+    for _ in 1..ATTEMPTS {
+        let goroutines = walk(memory, binary, bias, limits)?;
+        if verify(&goroutines, binary, bias).is_ok() {
+            return Ok(goroutines);
+        }
+    }
+    let goroutines = walk(memory, binary, bias, limits)?;
+    verify(&goroutines, binary, bias)?;
+    Ok(goroutines)
 }
 
 /// Checks everything that was read of a process.

@@ -39,6 +39,10 @@ pub trait Sources {
     fn is_system(&self, instance: &Instance, startpc: u64) -> bool;
 }
 
+/// What it means that goroutines end which were not seen being created.
+pub const MISSED: &str = "so golife has missed a place where this program creates goroutines: counts and lifetimes \
+    are incomplete; please report this with the program's Go version and how it was built";
+
 /// The time that a report covers, and how boot time relates to the calendar.
 #[derive(Clone, Copy, Debug)]
 pub struct Window {
@@ -141,6 +145,15 @@ fn process(
 ) -> Process {
     let mut process = sources.process(instance);
     process.pid = instance.pid;
+    if process.mode == Mode::Unsupported {
+        // What its records say is not to be believed.
+        return process;
+    }
+    if tracker.misses_creations(instance) {
+        let text =
+            format!("{} goroutines ended whose creation was not seen, {MISSED}", instance.unmatched_exits);
+        process.detail.get_or_insert(text);
+    }
     process.start_time = process.start_time.or_else(|| instance.start_ns.map(|start| window.calendar(start)));
     if let Some((time, _)) = instance.ended {
         process.mode = Mode::Gone;

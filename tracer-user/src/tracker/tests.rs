@@ -1,3 +1,5 @@
+//! The tracker against a naive model that knows everything: random interleavings, losses and scans.
+
 use super::*;
 use crate::sites::SiteId;
 
@@ -44,6 +46,24 @@ fn a_lost_creation_makes_no_lifetime() {
     assert_eq!(instance.unmatched_exits, 1);
     assert_eq!(instance.sites()[0].lifetimes.max_ns(), Some(4_000));
     assert_eq!(instance.sites()[0].lifetimes.count(), 1);
+}
+
+#[test]
+fn exits_without_creations_raise_an_alarm() {
+    let misses = |tracker: &Tracker| tracker.misses_creations(tracker.instance(InstanceId(0)).unwrap());
+    let exits: Vec<Event> = (0..20).map(|at| exited(4_000 + at, 100 + at)).collect();
+    let seen: Vec<Event> = (0..30).map(|at| created(1_000 + at, 200 + at)).collect();
+    let mut one = tracker(&[created(100, 1)]);
+    exits.iter().for_each(|event| one.apply(event));
+    assert!(misses(&one));
+    one.lost(Loss { created: 20, ..Loss::default() });
+    assert!(!misses(&one), "lost records explain it");
+    let mut most = tracker(&[created(100, 1)]);
+    seen.iter().chain(&exits).for_each(|event| most.apply(event));
+    assert!(!misses(&most), "most creations are seen");
+    let mut before = tracker(&[created(100, 50)]);
+    exits.iter().for_each(|event| before.apply(event));
+    assert!(!misses(&before), "they are from before tracing");
 }
 
 #[test]

@@ -1,3 +1,5 @@
+//! Verdicts on series, lifetimes and waits made by hand.
+
 use super::*;
 use crate::tracker::Oldest;
 

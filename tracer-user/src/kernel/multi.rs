@@ -1,0 +1,157 @@
+//! Uprobe-multi links: all probes of one program on one binary in one link, which is attached and detached at once
+//! (Linux 6.6 and newer). aya has no such links yet, so this speaks to the `bpf` system call itself.
+//!
+//! Beside speed of detaching, such links need only CAP_BPF and CAP_PERFMON; perf events need CAP_SYS_ADMIN as well.
+
+use std::{
+    collections::HashSet,
+    ffi::CStr,
+    io,
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+};
+
+use aya::maps::Map;
+use aya_obj::{Object, generated::bpf_insn};
+
+use super::{Error, Program};
+
+// From <https://github.com/torvalds/linux/blob/v6.6/include/uapi/linux/bpf.h>.
+const BPF_PROG_LOAD: libc::c_long = 5;
+const BPF_LINK_CREATE: libc::c_long = 28;
+const BPF_PROG_TYPE_KPROBE: u32 = 2;
+const BPF_TRACE_UPROBE_MULTI: u32 = 48;
+
+/// Bytes for what the verifier has to say.
+const LOG_BYTES: usize = 64 << 10;
+
+/// The part of `union bpf_attr` that loads a program.
+#[repr(C)]
+#[derive(Default)]
+struct LoadProgram {
+    prog_type: u32,
+    insn_cnt: u32,
+    insns: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log_buf: u64,
+    kern_version: u32,
+    prog_flags: u32,
+    prog_name: [u8; 16],
+    prog_ifindex: u32,
+    expected_attach_type: u32,
+}
+
+/// The part of `union bpf_attr` that creates a uprobe-multi link.
+#[repr(C)]
+#[derive(Default)]
+struct CreateLink {
+    prog_fd: u32,
+    target_fd: u32,
+    attach_type: u32,
+    link_flags: u32,
+    path: u64,
+    offsets: u64,
+    ref_ctr_offsets: u64,
+    cookies: u64,
+    cnt: u32,
+    flags: u32,
+    pid: u32,
+    pad: u32,
+}
+
+/// A program that was loaded for uprobe-multi links.
+pub struct MultiProgram(OwnedFd);
+
+impl MultiProgram {
+    /// Loads a program of the object once more, for this kind of link, with the maps that exist already.
+    pub fn load<'a>(
+        object: &[u8],
+        program: Program,
+        maps: impl Iterator<Item = (&'a str, BorrowedFd<'a>)>,
+    ) -> Result<MultiProgram, Error> {
+        let broken = |what: String| Error::Load(format!("the object of the probes is damaged: {what}"));
+        let mut object = Object::parse(object).map_err(|error| broken(error.to_string()))?;
+        let sections: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
+        let definitions = object.maps.clone();
+        let maps: Vec<_> = maps
+            .filter_map(|(name, fd)| {
+                let (name, definition) = definitions.get_key_value(name)?;
+                Some((name.as_str(), fd.as_raw_fd(), definition))
+            })
+            .collect();
+        object.relocate_maps(maps.into_iter(), &sections).map_err(|error| broken(error.to_string()))?;
+        object.relocate_calls(&sections).map_err(|error| broken(error.to_string()))?;
+        let found = object
+            .programs
+            .get(program.name())
+            .and_then(|found| Some((found, object.functions.get(&found.function_key())?)));
+        let (found, function) = found.ok_or_else(|| broken(format!("no program {}", program.name())))?;
+        load(program.name(), &found.license, &function.instructions).map(MultiProgram)
+    }
+
+    /// Attaches at many file offsets of one binary, each with its cookie, for one process or for all (`pid` 0).
+    pub fn attach(&self, path: &CStr, offsets: &[u64], cookies: &[u64], pid: u32) -> io::Result<OwnedFd> {
+        debug_assert_eq!(offsets.len(), cookies.len());
+        let attributes = CreateLink {
+            prog_fd: self.0.as_raw_fd() as u32,
+            attach_type: BPF_TRACE_UPROBE_MULTI,
+            path: path.as_ptr() as u64,
+            offsets: offsets.as_ptr() as u64,
+            cookies: cookies.as_ptr() as u64,
+            cnt: offsets.len() as u32,
+            pid,
+            ..CreateLink::default()
+        };
+        bpf(BPF_LINK_CREATE, &attributes)
+    }
+}
+
+fn load(name: &str, license: &CStr, instructions: &[bpf_insn]) -> Result<OwnedFd, Error> {
+    let mut attributes = LoadProgram {
+        prog_type: BPF_PROG_TYPE_KPROBE,
+        insn_cnt: instructions.len() as u32,
+        insns: instructions.as_ptr() as u64,
+        license: license.as_ptr() as u64,
+        expected_attach_type: BPF_TRACE_UPROBE_MULTI,
+        ..LoadProgram::default()
+    };
+    for (to, from) in attributes.prog_name.iter_mut().zip(name.bytes().take(15)) {
+        *to = from;
+    }
+    let first = match bpf(BPF_PROG_LOAD, &attributes) {
+        Ok(program) => return Ok(program),
+        Err(error) => error,
+    };
+    // Once more, to hear why: the log costs time that a good load need not spend.
+    let mut log = vec![0u8; LOG_BYTES];
+    attributes.log_level = 1;
+    attributes.log_size = LOG_BYTES as u32;
+    attributes.log_buf = log.as_mut_ptr() as u64;
+    let Err(_) = bpf(BPF_PROG_LOAD, &attributes) else { return Err(super::classify(&first)) };
+    let log = CStr::from_bytes_until_nul(&log).map(CStr::to_string_lossy).unwrap_or_default();
+    match log.trim().lines().last() {
+        Some(why) => Err(Error::Load(format!("the verifier refuses {name}: {why}"))),
+        None => Err(super::classify(&first)),
+    }
+}
+
+fn bpf<T>(command: libc::c_long, attributes: &T) -> io::Result<OwnedFd> {
+    // SAFETY: both commands only read `attributes` and what its pointers name, which outlives the call, but for the
+    // log, which is writable and as long as said.
+    let fd = unsafe { libc::syscall(libc::SYS_bpf, command, attributes as *const T, size_of::<T>()) };
+    match i32::try_from(fd) {
+        // SAFETY: a new file descriptor, owned by nobody else.
+        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// The file descriptor of a map, whatever its kind here.
+pub fn map_fd(map: &Map) -> Option<BorrowedFd<'_>> {
+    let data = match map {
+        Map::Array(data) | Map::PerCpuArray(data) | Map::RingBuf(data) => data,
+        _ => return None,
+    };
+    Some(std::os::fd::AsFd::as_fd(data.fd()))
+}

@@ -1,0 +1,99 @@
+//! CPU time that the traced processes use, from `/proc/PID/stat`: what the cost of tracing is compared with.
+
+use std::collections::HashMap;
+
+use crate::process::{self, Process, boot_time, ticks_to_ns};
+
+/// CPU time of one process, in ns.
+#[derive(Clone, Copy)]
+struct Span {
+    /// Before tracing.
+    before: u64,
+    /// At the last look.
+    last: u64,
+}
+
+/// CPU time of every process that was traced, those that ended included, with what they had used at the last look.
+pub struct Usage {
+    began_ns: u64,
+    /// By pid and start time.
+    spans: HashMap<(u32, u64), Span>,
+    /// What those used that have ended.
+    ended_ns: u64,
+}
+
+impl Usage {
+    /// The window begins now.
+    pub fn new() -> Usage {
+        Usage { began_ns: boot_time().as_nanos() as u64, spans: HashMap::new(), ended_ns: 0 }
+    }
+
+    /// A process is traced from now on. One that started in the window has all its time counted.
+    pub fn begin(&mut self, process: &Process) {
+        let Some((start_ticks, used)) = process::cpu_ns(process.pid) else { return };
+        if start_ticks != process.start_ticks {
+            return;
+        }
+        let before = if ticks_to_ns(start_ticks) >= self.began_ns { 0 } else { used };
+        self.spans.entry((process.pid, start_ticks)).or_insert(Span { before, last: used });
+    }
+
+    /// Looks at every process once more. Those that are gone keep their last look.
+    pub fn look(&mut self) {
+        let ended_ns = &mut self.ended_ns;
+        self.spans.retain(|(pid, start), span| match process::cpu_ns(*pid) {
+            Some((start_ticks, used)) if start_ticks == *start => {
+                span.last = used;
+                true
+            }
+            _ => {
+                *ended_ns += span.last.saturating_sub(span.before);
+                false
+            }
+        });
+    }
+
+    /// CPU time used in the window, in ns, as precise as the kernel's ticks (usually 10 ms a process); `None` where no
+    /// process was looked at.
+    pub fn used_ns(&self) -> Option<u64> {
+        let running: u64 = self.spans.values().map(|span| span.last.saturating_sub(span.before)).sum();
+        (!self.spans.is_empty() || self.ended_ns > 0).then_some(running + self.ended_ns)
+    }
+}
+
+impl Default for Usage {
+    fn default() -> Usage {
+        Usage::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_before_the_window_does_not_count_and_time_in_it_does() {
+        let mut usage = Usage::new();
+        assert_eq!(usage.used_ns(), None);
+        usage.begin(&Process::look(std::process::id()).expect("this process is there"));
+        let before = usage.used_ns().expect("it was looked at");
+        let busy = std::time::Instant::now();
+        while usage.used_ns().expect("it is there") < before + 20_000_000 {
+            assert!(busy.elapsed().as_secs() < 20, "20 ms of CPU time never show");
+            usage.look();
+        }
+    }
+
+    #[test]
+    fn a_process_that_ends_keeps_its_last_look() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("sleep");
+        let mut usage = Usage::new();
+        usage.begin(&Process::look(child.id()).expect("the child is there"));
+        child.kill().expect("kill");
+        child.wait().expect("wait");
+        let last = usage.spans.values().next().expect("one").last;
+        usage.look();
+        assert!(usage.spans.is_empty());
+        assert!(usage.ended_ns <= last);
+    }
+}

@@ -1,0 +1,66 @@
+//! `cargo xtask bench`: what golife costs and what it bears, as tables of ratios from one run. Absolute times differ
+//! from machine to machine and from minute to minute; only figures of one table may be compared.
+
+mod cost;
+mod flood;
+mod footprint;
+mod start;
+mod tools;
+
+use std::{fmt::Write as _, fs};
+
+use anyhow::{Context, Result};
+
+use crate::machine::{self, say};
+
+/// What `bench` can be told.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Only these parts; all unless said.
+    #[arg(value_enum)]
+    parts: Vec<Part>,
+    /// Repeat each measurement this often; the best counts.
+    #[arg(long, default_value_t = 3)]
+    rounds: u32,
+    /// Flood for so many seconds.
+    #[arg(long, default_value_t = 30)]
+    seconds: u32,
+}
+
+/// A table.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// What a goroutine's life costs the target.
+    Cost,
+    /// The highest rate, and what happens beyond it.
+    Flood,
+    /// Memory for each live goroutine.
+    Footprint,
+    /// From start to live probes, and off again.
+    Start,
+}
+
+/// Measures, prints, and keeps the tables in the target directory.
+pub fn run(args: Args) -> Result<()> {
+    machine::mount_tracefs()?;
+    let tools = tools::Tools::build()?;
+    let wanted = |part| args.parts.is_empty() || args.parts.contains(&part);
+    let mut tables = String::new();
+    if wanted(Part::Cost) {
+        writeln!(tables, "{}", cost::measure(&tools, args.rounds)?)?;
+    }
+    if wanted(Part::Flood) {
+        writeln!(tables, "{}", flood::measure(&tools, args.seconds)?)?;
+    }
+    if wanted(Part::Footprint) {
+        writeln!(tables, "{}", footprint::measure(&tools)?)?;
+    }
+    if wanted(Part::Start) {
+        writeln!(tables, "{}", start::measure(&tools, args.rounds)?)?;
+    }
+    let file = machine::target_dir().join("bench.md");
+    fs::write(&file, &tables).with_context(|| format!("cannot write {}", file.display()))?;
+    println!("\n{tables}");
+    say(format!("also in {}", file.display()));
+    Ok(())
+}

@@ -1,0 +1,102 @@
+//! What a goroutine's whole life, creation and exit, costs the target: with golife, with the least that probes can
+//! cost, with probes where one would put them without looking, and with what people use otherwise.
+
+use std::{fmt::Write as _, path::Path};
+
+use anyhow::Result;
+
+use super::tools::{Beside, Golife, Tools, churn};
+use crate::machine::say;
+
+/// Seconds of each single measurement.
+const SECONDS: f64 = 2.0;
+
+/// A way to watch, by the name it has in the table.
+const WAYS: [&str; 5] = ["no probes", FLOOR, GOLIFE, "golife's records, single-stepped sites", BPFTRACE];
+const FLOOR: &str = "floor: empty programs at golife's sites";
+const GOLIFE: &str = "golife trace";
+const BPFTRACE: &str = "bpftrace on the functions' entries";
+
+/// Measures all ways in turn, so that each has its share of the machine's moods, and takes the best of each.
+pub fn measure(tools: &Tools, rounds: u32) -> Result<String> {
+    let binary = tools.fixture("churn")?;
+    let mut best = [[f64::INFINITY; 2]; WAYS.len()];
+    for round in 1..=rounds {
+        for (way, name) in WAYS.into_iter().enumerate() {
+            if name == BPFTRACE && tools.bpftrace.is_none() {
+                continue;
+            }
+            say(format!("cost, round {round} of {rounds}: {name}"));
+            for procs in [1, 2] {
+                let ns = with(tools, name, &binary, || Ok(churn(&binary, procs, SECONDS)?.1))?;
+                let cell = &mut best[way][procs as usize - 1];
+                *cell = cell.min(ns);
+            }
+        }
+    }
+    let mut table = String::from(
+        "CPU time of one goroutine's life in the target, best of the rounds\n\n\
+         | | one P, ns | added | × floor | two Ps, ns | added | × floor |\n|---|---:|---:|---:|---:|---:|---:|\n",
+    );
+    for (way, name) in WAYS.into_iter().enumerate() {
+        write!(table, "| {name} ")?;
+        for (procs, ns) in best[way].into_iter().enumerate() {
+            let (bare, floor) = (best[0][procs], best[1][procs]);
+            match (ns.is_finite(), way) {
+                (false, _) => write!(table, "| – | – | – ")?,
+                (true, 0) => write!(table, "| {ns:.0} | | ")?,
+                (true, _) => {
+                    write!(table, "| {ns:.0} | {:.0} | {:.2} ", ns - bare, (ns - bare) / (floor - bare))?
+                }
+            }
+        }
+        table.push_str("|\n");
+    }
+    let added = |way: usize, procs: usize| best[way][procs] - best[0][procs];
+    writeln!(
+        table,
+        "\ngolife adds {:.0} × less than bpftrace with one P, {:.0} × less with two.",
+        added(4, 0) / added(2, 0),
+        added(4, 1) / added(2, 1)
+    )?;
+    Ok(table)
+}
+
+fn with(tools: &Tools, name: &str, binary: &Path, body: impl FnOnce() -> Result<f64>) -> Result<f64> {
+    let path = binary.to_string_lossy();
+    let placed =
+        |program, placement| Beside::start(&tools.place_probes, &[&path, program, placement], "live");
+    match (name, &tools.bpftrace) {
+        (FLOOR, _) => {
+            let beside = placed("floor", "cheapest")?;
+            let ns = body();
+            beside.stop()?;
+            ns
+        }
+        (GOLIFE, _) => {
+            let golife = Golife::start(tools, &["trace", "--exe", &path])?;
+            // The calibration at start shares no CPU with the target, but let it end.
+            std::thread::sleep(std::time::Duration::from_millis(700));
+            let ns = body();
+            golife.stop()?;
+            ns
+        }
+        (BPFTRACE, Some(bpftrace)) => {
+            let script = format!(
+                "BEGIN {{ printf(\"live\\n\"); }} \
+                 uprobe:{path}:runtime.newproc1 {{ @created = count(); }} uprobe:{path}:runtime.goexit1 {{ @exited = count(); }}"
+            );
+            let beside = Beside::start(bpftrace, &["-e", &script], "live")?;
+            let ns = body();
+            beside.stop()?;
+            ns
+        }
+        ("no probes", _) => body(),
+        _ => {
+            let beside = placed("records", "single-stepped")?;
+            let ns = body();
+            beside.stop()?;
+            ns
+        }
+    }
+}

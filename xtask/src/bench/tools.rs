@@ -1,0 +1,214 @@
+//! What the benchmarks run: golife and its bare probes in release form, the Go fixtures, and bpftrace beside them.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::machine::{self, say};
+
+/// Everything that is run.
+pub struct Tools {
+    /// The product.
+    pub golife: PathBuf,
+    /// Bare probes (`tracer-user/examples/place_probes.rs`).
+    pub place_probes: PathBuf,
+    /// bpftrace, if it can be had.
+    pub bpftrace: Option<PathBuf>,
+    /// Go itself.
+    pub go: PathBuf,
+    directory: PathBuf,
+}
+
+impl Tools {
+    /// Builds and installs what is missing.
+    pub fn build() -> Result<Tools> {
+        say("building golife and its bare probes in release form");
+        machine::run(machine::cargo().args(["build", "--quiet", "--release", "--package", "tracer-user"]))?;
+        machine::run(machine::cargo().args([
+            "build",
+            "--quiet",
+            "--release",
+            "--package",
+            "tracer-user",
+            "--examples",
+        ]))?;
+        let release = machine::target_dir().join("release");
+        let bpftrace = machine::apt_install(&["bpftrace"]).map(|()| machine::find("bpftrace"));
+        let bpftrace = bpftrace.unwrap_or_else(|error| {
+            say(format!("without bpftrace: {error:#}"));
+            None
+        });
+        let directory = machine::target_dir().join("bench");
+        std::fs::create_dir_all(&directory)
+            .with_context(|| format!("cannot make {}", directory.display()))?;
+        Ok(Tools {
+            golife: release.join("golife"),
+            place_probes: release.join("examples/place_probes"),
+            bpftrace,
+            go: machine::go()?,
+            directory,
+        })
+    }
+
+    /// Builds a Go fixture.
+    pub fn fixture(&self, name: &str) -> Result<PathBuf> {
+        let binary = self.directory.join(name);
+        let mut go = Command::new(&self.go);
+        go.current_dir(machine::root().join("tests/fixtures"))
+            .args(["build", "-o"])
+            .arg(&binary)
+            .arg(format!("./{name}"));
+        machine::run(&mut go)?;
+        Ok(binary)
+    }
+
+    /// Where benchmarks may put things.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+}
+
+/// A program that runs beside a measurement and ends with it.
+pub struct Beside {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Beside {
+    /// Starts it, pinned to the second CPU, and waits until it prints a line that contains `ready`.
+    pub fn start(program: &Path, arguments: &[&str], ready: &str) -> Result<Beside> {
+        let mut command = pinned(1, program);
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().with_context(|| format!("cannot run {}", program.display()))?;
+        let stdin = child.stdin.take();
+        let stdout = BufReader::new(child.stdout.take().context("no pipe")?);
+        let mut beside = Beside { child, stdin, stdout };
+        let mut line = String::new();
+        while !line.contains(ready) {
+            line.clear();
+            if beside.stdout.read_line(&mut line)? == 0 {
+                bail!("{} ended before it was ready", program.display());
+            }
+        }
+        Ok(beside)
+    }
+
+    /// Tells it to end, by the end of its input and SIGINT, and returns the rest of what it says.
+    pub fn stop(mut self) -> Result<String> {
+        drop(self.stdin.take());
+        interrupt(self.child.id())?;
+        let mut rest = String::new();
+        self.stdout.read_to_string(&mut rest)?;
+        self.child.wait()?;
+        Ok(rest)
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        // Only where a measurement failed: `stop` has waited for it.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// golife, started and live; its report goes to standard output as JSON.
+pub struct Golife {
+    child: Child,
+    /// From its start until its probes were live.
+    pub until_live: Duration,
+}
+
+impl Golife {
+    /// Starts it, pinned to the second CPU, and waits until it traces.
+    pub fn start(tools: &Tools, arguments: &[&str]) -> Result<Golife> {
+        let mut command = pinned(1, &tools.golife);
+        command.args(arguments).args(["--format", "json"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let start = Instant::now();
+        let mut child = command.spawn().context("cannot run golife")?;
+        let mut stderr = BufReader::new(child.stderr.take().context("no pipe")?);
+        let mut said = String::new();
+        loop {
+            let mut line = String::new();
+            if stderr.read_line(&mut line)? == 0 {
+                bail!("golife ended before it was live: {said}");
+            }
+            if line.starts_with("tracing ") {
+                break;
+            }
+            said.push_str(&line);
+        }
+        let until_live = start.elapsed();
+        // Nothing more is expected there; a full pipe would stop golife.
+        std::thread::spawn(move || std::io::copy(&mut stderr, &mut std::io::sink()));
+        Ok(Golife { child, until_live })
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends it as Ctrl-C does. Returns its report and how long it took to end.
+    pub fn stop(mut self) -> Result<(Value, Duration)> {
+        let start = Instant::now();
+        interrupt(self.child.id())?;
+        let mut report = String::new();
+        self.child.stdout.take().context("no pipe")?.read_to_string(&mut report)?;
+        self.child.wait()?;
+        let took = start.elapsed();
+        Ok((serde_json::from_str(&report).context("golife's report is no JSON")?, took))
+    }
+}
+
+fn interrupt(pid: u32) -> Result<()> {
+    machine::run(Command::new("kill").args(["-INT", &pid.to_string()]))
+}
+
+/// A command on one CPU, where this machine lets us choose.
+pub fn pinned(cpu: usize, program: &Path) -> Command {
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    match machine::find("taskset") {
+        Some(taskset) if cpu < cpus => {
+            let mut command = Command::new(taskset);
+            command.arg("--cpu-list").arg(cpu.to_string()).arg(program);
+            command
+        }
+        _ => Command::new(program),
+    }
+}
+
+/// Runs the fixture `churn` for `seconds` and returns how many goroutines lived and what CPU time each cost, in ns.
+pub fn churn(binary: &Path, procs: u32, seconds: f64) -> Result<(u64, f64)> {
+    let mut command = if procs == 1 { pinned(0, binary) } else { Command::new(binary) };
+    command.args(["-now", "-procs", &procs.to_string(), "-for", &format!("{}ms", (seconds * 1e3) as u64)]);
+    let before = children_cpu_ns()?;
+    let truth = machine::output(command.stderr(Stdio::null()))?;
+    let used = children_cpu_ns()? - before;
+    let truth: Value = serde_json::from_str(&truth).context("churn says something else than JSON")?;
+    let lives = truth["sites"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .find(|site| site["name"] == "churn")
+        .and_then(|site| site["created"].as_u64())
+        .context("churn does not say how many goroutines it made")?;
+    Ok((lives, used as f64 / lives as f64))
+}
+
+/// CPU time of all children that have been waited for, in ns, from /proc/self/stat.
+fn children_cpu_ns() -> Result<u64> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let after_name = stat.rsplit(')').next().unwrap_or_default();
+    let ticks: u64 =
+        after_name.split_whitespace().skip(13).take(2).filter_map(|n| n.parse::<u64>().ok()).sum();
+    let per_second: u64 = machine::output(Command::new("getconf").arg("CLK_TCK"))?.parse()?;
+    Ok(ticks * (1_000_000_000 / per_second))
+}
