@@ -107,18 +107,11 @@ struct Stopped {
     locked: bool,
 }
 
-/// What must not change while a goroutine is read: its id, status, stack pointer and program counter.
-type Held = (u64, Status, u64, u64);
-
 impl Stopped {
     fn parse(address: u64, bytes: &[u8], layout: &Layout) -> Option<Stopped> {
         let word = |offset: u16| image::u64_at(bytes, offset.into());
         let goroutine = Goroutine::parse(address, bytes, layout)?;
-        // As Go's unwinder does: in a system call, the registers are saved elsewhere.
-        let (sp, pc) = match word(layout.syscallsp)? {
-            0 => (word(layout.sched_sp)?, word(layout.sched_pc)?),
-            sp => (sp, word(layout.syscallpc)?),
-        };
+        let (sp, pc) = registers(bytes, layout)?;
         let waiting = word(layout.waiting)?;
         Some(Stopped { goroutine, pc, sp, waiting, locked: word(layout.lockedm)? != 0 })
     }
@@ -134,8 +127,35 @@ impl Stopped {
     }
 
     /// What must be the same before and after its stack was read.
-    fn identity(&self) -> (u64, Status, u64, u64) {
-        (self.goroutine.goid, self.goroutine.status, self.sp, self.pc)
+    fn identity(&self) -> Identity {
+        Identity { goid: self.goroutine.goid, status: self.goroutine.status, sp: self.sp, pc: self.pc }
+    }
+}
+
+/// What must be the same before and after a stack was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Identity {
+    goid: u64,
+    status: Status,
+    sp: u64,
+    pc: u64,
+}
+
+impl Identity {
+    fn parse(bytes: &[u8], layout: &Layout) -> Option<Identity> {
+        let status = Status::from_raw(image::u32_at(bytes, layout.atomicstatus.into())?)?;
+        let (sp, pc) = registers(bytes, layout)?;
+        Some(Identity { goid: image::u64_at(bytes, layout.goid.into())?, status, sp, pc })
+    }
+}
+
+/// Stack pointer and program counter of a `g` that does not run. In a system call they are saved elsewhere: Go's unwinder
+/// looks in the same order.
+fn registers(bytes: &[u8], layout: &Layout) -> Option<(u64, u64)> {
+    let word = |offset: u16| image::u64_at(bytes, offset.into());
+    match word(layout.syscallsp)? {
+        0 => Some((word(layout.sched_sp)?, word(layout.sched_pc)?)),
+        sp => Some((sp, word(layout.syscallpc)?)),
     }
 }
 
@@ -189,11 +209,14 @@ impl Scan<'_> {
         let stacks = self.stacks(&found)?;
         let after = self.reread(&found)?;
         let mut torn = Vec::new();
-        for ((before, after), stack) in found.iter().zip(after).zip(&stacks.places) {
+        for (index, (before, after)) in found.iter().zip(after).enumerate() {
+            let stack = &stacks.places[index];
             // A stack pointer from before it stopped, a status from after it did: as torn as anything.
             let unchanged = before.is_moving()
                 || (before.holds_still() && after.is_some_and(|after| after == before.identity()));
-            match (unchanged, last) {
+            // The goroutine may have run and stopped at the same place again.
+            let whole = unchanged && (last || !stacks.broken[index]);
+            match (whole, last) {
                 (true, _) => {
                     let old = before.is_moving();
                     let only = [before.pc.wrapping_sub(self.bias)];
@@ -215,7 +238,7 @@ impl Scan<'_> {
     }
 
     /// What must not have changed, read once more; none where it cannot be read.
-    fn reread(&self, found: &[Stopped]) -> Result<Vec<Option<Held>>, WalkError> {
+    fn reread(&self, found: &[Stopped]) -> Result<Vec<Option<Identity>>, WalkError> {
         let layout = self.binary.layout();
         // All of these are near the start of a g.
         let last = [layout.goid, layout.atomicstatus, layout.syscallpc, layout.syscallsp, layout.sched_pc];
@@ -225,23 +248,15 @@ impl Scan<'_> {
             found.iter().map(|stopped| Place { address: stopped.goroutine.address, size }).collect();
         let mut after = vec![None; places.len()];
         self.memory.read_many(&places, |index, bytes| {
-            let read = |bytes: &[u8]| {
-                let word = |offset: u16| image::u64_at(bytes, offset.into());
-                let status = Status::from_raw(image::u32_at(bytes, layout.atomicstatus.into())?)?;
-                let (sp, pc) = match word(layout.syscallsp)? {
-                    0 => (word(layout.sched_sp)?, word(layout.sched_pc)?),
-                    sp => (sp, word(layout.syscallpc)?),
-                };
-                Some((word(layout.goid)?, status, sp, pc))
-            };
-            after[index] = bytes.and_then(read);
+            after[index] = bytes.and_then(|bytes| Identity::parse(bytes, layout));
         })?;
         Ok(after)
     }
 
     /// Unwinds those that hold still: first with a little of each stack, then with more of those that go on.
     fn stacks(&mut self, found: &[Stopped]) -> Result<StacksRead, WalkError> {
-        let mut stacks = StacksRead { pcs: Vec::new(), places: vec![0..0; found.len()] };
+        let mut stacks =
+            StacksRead { pcs: Vec::new(), places: vec![0..0; found.len()], broken: vec![false; found.len()] };
         let mut wanted: Vec<usize> = (0..found.len()).filter(|index| found[*index].holds_still()).collect();
         let mut most = FIRST_BYTES;
         while !wanted.is_empty() && most <= MOST_BYTES {
@@ -255,7 +270,7 @@ impl Scan<'_> {
                 .collect();
             let mut more = Vec::new();
             let unwinder = &mut self.unwinder;
-            let StacksRead { pcs, places: ends } = &mut stacks;
+            let StacksRead { pcs, places: ends, broken } = &mut stacks;
             self.memory.read_many(&places, |at, bytes| {
                 let index = wanted[at];
                 let Some(bytes) = bytes else { return };
@@ -267,6 +282,7 @@ impl Scan<'_> {
                     more.push(index);
                 } else {
                     ends[index] = first..pcs.len();
+                    broken[index] = unwound == Unwound::Broken || (unwound == Unwound::GoesOn && whole);
                 }
             })?;
             wanted = more;
@@ -319,6 +335,8 @@ impl Scan<'_> {
 struct StacksRead {
     pcs: Vec<u64>,
     places: Vec<std::ops::Range<usize>>,
+    /// Which of them do not end as a stack does.
+    broken: Vec<bool>,
 }
 
 /// The runtime's clock (`runtime.nanotime`) in ns.

@@ -11,8 +11,10 @@ const CACHED: usize = 8192;
 /// How an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unwound {
-    /// At the outermost call, or where it cannot go on.
+    /// At the outermost call, or after as many as are looked at.
     Ended,
+    /// Where no call can be: the stack changed meanwhile, or is not Go's.
+    Broken,
     /// At the end of the bytes: the stack goes on.
     GoesOn,
 }
@@ -46,7 +48,7 @@ impl<'binary> Unwinder<'binary> {
         let mut pc = pc.wrapping_sub(self.bias);
         let mut sp = 0usize;
         for _ in 0..MOST_CALLS {
-            let Some(size) = self.frame_size(pc) else { return Unwound::Ended };
+            let Some(size) = self.frame_size(pc) else { return Unwound::Broken };
             let FrameSize::Bytes(size) = size else {
                 // The stack of a goroutine ends in goexit, which says nothing. Other ends do.
                 return Unwound::Ended;
@@ -60,7 +62,7 @@ impl<'binary> Unwinder<'binary> {
             };
             pc = u64::from_le_bytes(*word).wrapping_sub(self.bias);
             if next == sp {
-                return Unwound::Ended;
+                return Unwound::Broken;
             }
             sp = next;
         }

@@ -12,9 +12,9 @@ pub struct Trend {
     pub span_ns: u64,
     /// Last count minus first count.
     pub grown: i64,
-    /// Last count minus the one two thirds into the series: whether it still goes on.
+    /// Last count minus the one after two thirds of the time: whether it still goes on.
     pub grown_lately: i64,
-    /// Last count minus the one five sixths into the series.
+    /// Last count minus the one after five sixths of the time.
     pub grown_at_end: i64,
     /// Steps from one sample to the next that rose.
     pub rises: usize,
@@ -41,12 +41,17 @@ impl Trend {
         let lowest = counts().min().unwrap_or(0);
         let highest = counts().max().unwrap_or(0);
         let change = |from: u64, to: u64| to as i64 - from as i64;
+        // By time: samples need not be equally far apart.
+        let at = |fraction: f64| {
+            let time = first.0 + ((last.0 - first.0) as f64 * fraction) as u64;
+            points[points.partition_point(|&(earlier, _)| earlier <= time).saturating_sub(1)].1
+        };
         let mut trend = Trend {
             samples: points.len(),
             span_ns: last.0 - first.0,
             grown: change(first.1, last.1),
-            grown_lately: change(points[points.len() * 2 / 3].1, last.1),
-            grown_at_end: change(points[points.len() * 5 / 6].1, last.1),
+            grown_lately: change(at(2.0 / 3.0), last.1),
+            grown_at_end: change(at(5.0 / 6.0), last.1),
             rises: points.windows(2).filter(|pair| pair[1].1 > pair[0].1).count(),
             falls: points.windows(2).filter(|pair| pair[1].1 < pair[0].1).count(),
             lowest,
@@ -127,6 +132,14 @@ mod tests {
     fn a_steady_rise_is_growth() {
         assert!(trend((0..30).map(|s| 100 + 7 * s)).is_growth());
         assert!(trend((0..30).map(|s| 1_000 + 3 * s + (s * 7919) % 11)).is_growth());
+    }
+
+    #[test]
+    fn two_samples_at_the_end_are_one() {
+        let mut points: Vec<_> = (0..12).map(|s| (s * 1_000_000_000, s * 20)).collect();
+        points.push((11_000_000_001, 220));
+        points.push((11_000_000_002, 220));
+        assert!(Trend::of(&points).is_growth());
     }
 
     #[test]
