@@ -1,3 +1,5 @@
+//! Causes and advice for waits made by hand.
+
 use super::*;
 use crate::verdict::waits::Channel;
 
