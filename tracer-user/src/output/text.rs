@@ -368,16 +368,28 @@ pub(super) fn function(frame: &Frame) -> String {
 
 /// `hub.go:88 in hub.(*Hub).Subscribe`.
 pub(super) fn located(frame: &Frame) -> String {
+    if starts_program(frame) {
+        return "the start of the program".into();
+    }
     format!("{} in {}", place(frame), function(frame))
 }
 
 /// `hub.go:88`, or as much as is known of it.
 pub(super) fn place(frame: &Frame) -> String {
+    if starts_program(frame) {
+        return "program start".into();
+    }
     match (&frame.file, frame.line) {
         (Some(file), Some(line)) => format!("{}:{line}", clean(file_name(file))),
         (Some(file), None) => clean(file_name(file)),
         _ => "an unknown line".into(),
     }
+}
+
+/// The runtime makes the first goroutine itself, before any code with a `go` statement runs: `runtime.rt0_go` calls
+/// `runtime.newproc` through a wrapper that has no line.
+fn starts_program(frame: &Frame) -> bool {
+    frame.function == "runtime.newproc"
 }
 
 /// A fraction in percent with two digits that count.
