@@ -38,8 +38,12 @@ impl Survey {
 
     fn wait(&self, group: &Group, snapshot: &Snapshot, binary: &Binary) -> Wait {
         let examples = || group.goids.iter().filter_map(|&goid| snapshot.index_of(goid));
-        // Of one that has been woken meanwhile, only a part of what it waited on is known.
-        let known = |&index: &usize| std::cmp::Reverse(snapshot.objects(&snapshot.goroutines[index]).len());
+        // Of one that has been woken meanwhile, only a part of what it waited on is known, and those with timers often are.
+        let known = |&index: &usize| {
+            let channels = self.channels(snapshot, binary, &snapshot.goroutines[index]);
+            let has_timer = channels.iter().any(Channel::is_timer);
+            std::cmp::Reverse((has_timer, snapshot.objects(&snapshot.goroutines[index]).len()))
+        };
         let first = examples().min_by_key(known);
         let first = first.and_then(|index| snapshot.goroutines.get(index));
         let others = examples().find_map(|index| self.cycles.get(&index));
