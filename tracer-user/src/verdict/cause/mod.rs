@@ -1,6 +1,6 @@
 //! Why do the goroutines of a site not end? A name for it, and what a reviewer would write.
 //!
-//! What a goroutine waits for says most; the functions it is in say the rest ([`patterns`]): the same `select` is a body
+//! What a goroutine waits for says most; the functions it is in say the rest (`patterns`): the same `select` is a body
 //! that nobody closes, a context that nobody cancels, or a query that nobody finishes.
 
 mod advice;
