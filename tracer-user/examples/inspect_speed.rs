@@ -7,7 +7,7 @@ use std::io::IoSliceMut;
 use std::time::{Duration, Instant};
 
 use golife::inspect::{Depth, Limits, ProcessMemory};
-use golife::subject::Subjects;
+use golife::library::Library;
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::unistd::Pid;
 
@@ -18,7 +18,7 @@ const RANGES: usize = 1024;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let pid: u32 = std::env::args().nth(1).ok_or("which process? inspect_speed PID")?.parse()?;
-    let subject = Subjects::default().open(pid)?;
+    let subject = Library::default().subject(pid)?;
     let limits = Limits { time: Duration::from_secs(120), ..Limits::default() };
     let layout = subject.binary.layout();
     let size = usize::from(layout.g_size);

@@ -16,6 +16,7 @@ use crate::{
     launch,
     process::{self, FileId, Process},
     session::Error,
+    subject::Subject,
 };
 
 /// A Go binary and where its probes go.
@@ -23,7 +24,7 @@ pub struct Target {
     /// The binary.
     pub binary: Arc<Binary>,
     /// The open file: it stands for the binary, whatever its path leads to by now.
-    pub file: File,
+    pub file: Arc<File>,
     /// Its identity.
     pub id: FileId,
     /// What is to be attached.
@@ -33,14 +34,21 @@ pub struct Target {
 /// All binaries that were read.
 pub struct Library {
     kernel: Kernel,
-    /// `None` for files that are no Go programs.
-    targets: HashMap<FileId, Option<Arc<Target>>>,
+    /// `None` for files that are no Go programs. A file stays open as long as it is known, so that no other gets its
+    /// identity.
+    binaries: HashMap<FileId, Option<(Arc<Binary>, Arc<File>)>>,
+    targets: HashMap<FileId, Arc<Target>>,
     warnings: Vec<String>,
 }
 
 impl Default for Library {
     fn default() -> Library {
-        Library { kernel: running_kernel(), targets: HashMap::new(), warnings: Vec::new() }
+        Library {
+            kernel: running_kernel(),
+            binaries: HashMap::new(),
+            targets: HashMap::new(),
+            warnings: Vec::new(),
+        }
     }
 }
 
@@ -65,25 +73,45 @@ impl Library {
         }
     }
 
+    /// Opens a process to look into it, without probes.
+    ///
+    /// # Errors
+    /// No such process, no permission, no Go program, or one whose goroutines are not where its version says.
+    pub fn subject(&mut self, pid: u32) -> Result<Subject, Error> {
+        let (process, file) = Process::open(pid)?;
+        let (id, binary, _) = self.read(file, &process.exe)?;
+        Subject::new(process, binary, id)
+    }
+
     /// Reads a binary and plans its probes, or remembers having done so.
     pub fn target(&mut self, file: File, path: &Path) -> Result<Arc<Target>, Error> {
-        let id = FileId::of(&file).map_err(|source| Error::File { path: path.to_path_buf(), source })?;
-        if let Some(Some(target)) = self.targets.get(&id) {
+        let (id, binary, file) = self.read(file, path)?;
+        if let Some(target) = self.targets.get(&id) {
             return Ok(target.clone());
         }
-        let target = self.plan(file, id, path);
-        if target.as_ref().is_err_and(Error::is_not_go) {
-            self.targets.insert(id, None);
-        }
-        let target = Arc::new(target?);
-        self.targets.insert(id, Some(target.clone()));
+        let probes = self.plan(&binary, path)?;
+        let target = Arc::new(Target { binary, file, id, probes });
+        self.targets.insert(id, target.clone());
         Ok(target)
     }
 
-    fn plan(&mut self, file: File, id: FileId, path: &Path) -> Result<Target, Error> {
-        let binary = Binary::open(&file, path)?;
+    fn read(&mut self, file: File, path: &Path) -> Result<(FileId, Arc<Binary>, Arc<File>), Error> {
+        let id = FileId::of(&file).map_err(|source| Error::File { path: path.to_path_buf(), source })?;
+        if let Some(Some((binary, file))) = self.binaries.get(&id) {
+            return Ok((id, binary.clone(), file.clone()));
+        }
+        let binary = Binary::open(&file, path).map_err(Error::from);
+        if binary.as_ref().is_err_and(Error::is_not_go) {
+            self.binaries.insert(id, None);
+        }
+        let (binary, file) = (Arc::new(binary?), Arc::new(file));
+        self.binaries.insert(id, Some((binary.clone(), file.clone())));
+        Ok((id, binary, file))
+    }
+
+    fn plan(&mut self, binary: &Binary, path: &Path) -> Result<Vec<Probe>, Error> {
         let fail = |source| Error::Plan { path: path.to_path_buf(), source };
-        let sites = probe_sites::of(&binary, self.kernel, Placement::Cheapest).map_err(fail)?;
+        let sites = probe_sites::of(binary, self.kernel, Placement::Cheapest).map_err(fail)?;
         for site in sites.iter().filter(|site| site.cost == Cost::SingleStepped) {
             self.warnings.push(format!(
                 "{}: no cheap instruction for a probe in {}, using {}: each hit costs the target ten times as much or more",
@@ -99,23 +127,23 @@ impl Library {
                 binary.build_info().version_text,
             ));
         }
-        let probes = sites.iter().filter_map(|site| probe(&binary, site)).collect();
-        Ok(Target { binary: Arc::new(binary), file, id, probes })
+        Ok(sites.iter().filter_map(|site| probe(binary, site)).collect())
     }
 
     /// A binary that was read.
     pub fn known(&self, file: FileId) -> Option<Arc<Target>> {
-        self.targets.get(&file)?.clone()
+        self.targets.get(&file).cloned()
     }
 
     /// Whether a file is known to be no Go program.
     pub fn is_no_go(&self, file: FileId) -> bool {
-        matches!(self.targets.get(&file), Some(None))
+        matches!(self.binaries.get(&file), Some(None))
     }
 
     /// A binary is not to be traced any more.
     pub fn refuse(&mut self, file: FileId) {
-        self.targets.insert(file, None);
+        self.targets.remove(&file);
+        self.binaries.insert(file, None);
     }
 
     /// What the user should know about the binaries, once.

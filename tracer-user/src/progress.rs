@@ -32,11 +32,16 @@ impl Progress {
 
     /// Shows how much has arrived.
     pub fn update(&self, events: u64, lost: u64) {
+        let count = crate::output::human::count;
+        let lost = if lost == 0 { String::new() } else { format!(", {} lost", count(lost)) };
+        self.say(format!("{} events{lost}", count(events)));
+    }
+
+    /// Shows what is going on, and that time passes.
+    pub fn say(&self, message: String) {
         if let Some(bar) = &self.0 {
             bar.set_position(bar.elapsed().as_millis() as u64);
-            let count = crate::output::human::count;
-            let lost = if lost == 0 { String::new() } else { format!(", {} lost", count(lost)) };
-            bar.set_message(format!("{} events{lost}", count(events)));
+            bar.set_message(message);
         }
     }
 

@@ -1,7 +1,7 @@
 //! A Go process that golife looks into: what it is, what it executes, where that is loaded. Needs no probes, only the right
 //! to read its memory.
 
-use std::{collections::HashMap, fs::File, path::Path, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     go::Binary,
@@ -63,51 +63,6 @@ pub fn describe(process: &Process, binary: &Binary) -> report::Process {
             stripped: Some(binary.is_stripped()),
         }),
         ..report::Process::default()
-    }
-}
-
-/// Opens processes; each binary is read once, however many processes execute it.
-#[derive(Default)]
-pub struct Subjects {
-    /// `None` for files that are no Go programs.
-    binaries: HashMap<FileId, Option<Arc<Binary>>>,
-}
-
-impl Subjects {
-    /// Opens a process.
-    ///
-    /// # Errors
-    /// No such process, no permission, no Go program, or one whose goroutines are not where its version says.
-    pub fn open(&mut self, pid: u32) -> Result<Subject, Error> {
-        let (process, file) = Process::open(pid)?;
-        let path = process.exe.clone();
-        let id = FileId::of(&file).map_err(|source| Error::File { path: path.clone(), source })?;
-        let binary = self.binary(&file, id, &path)?;
-        Subject::new(process, binary, id)
-    }
-
-    /// Whether a file is known to be no Go program.
-    pub fn is_no_go(&self, file: FileId) -> bool {
-        matches!(self.binaries.get(&file), Some(None))
-    }
-
-    fn binary(&mut self, file: &File, id: FileId, path: &Path) -> Result<Arc<Binary>, Error> {
-        if let Some(Some(binary)) = self.binaries.get(&id) {
-            return Ok(binary.clone());
-        }
-        match Binary::open(file, path).map_err(Error::from) {
-            Ok(binary) => {
-                let binary = Arc::new(binary);
-                self.binaries.insert(id, Some(binary.clone()));
-                Ok(binary)
-            }
-            Err(error) => {
-                if error.is_not_go() {
-                    self.binaries.insert(id, None);
-                }
-                Err(error)
-            }
-        }
     }
 }
 

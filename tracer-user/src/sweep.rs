@@ -8,13 +8,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::inspect::{Places, SiteKey, SiteWaits};
+use crate::library::Library;
 use crate::look::{Look, MOST_TIME};
 use crate::output::human::{count, duration};
 use crate::pipeline::tool;
 use crate::process::{self, FileId, Process, boot_time};
+use crate::progress::Progress;
 use crate::report::{self, Frame, Goroutines, Mode, Oldest, Report, Run, Selection, Site, Window};
 use crate::session::Error;
-use crate::subject::{Subject, Subjects};
+use crate::subject::Subject;
 use crate::targets::Targets;
 use crate::verdict::{Evidence, Level, Verdict};
 
@@ -32,17 +34,15 @@ pub struct Outcome {
 /// `/proc` cannot be listed, or a process that was named by its id cannot be looked into.
 pub fn sweep(targets: &Targets, twice: Option<Duration>, selection: &Selection) -> Result<Outcome, Error> {
     let start_ns = now_ns();
-    let mut sweep = Sweep { targets, subjects: Subjects::default(), untraced: Vec::new(), forbidden: 0 };
-    let first = sweep.look_at_all(&HashMap::new())?;
-    let mut seen = Vec::new();
-    if let Some(between) = twice {
-        let before: HashMap<(u32, u64), Seen> = first.into_iter().map(|seen| (seen.key(), seen)).collect();
-        std::thread::sleep(between);
+    let mut sweep = Sweep { targets, library: Library::default(), untraced: Vec::new(), forbidden: 0 };
+    let mut seen = sweep.look_at_all(&HashMap::new())?;
+    if let Some(between) = twice
+        && pause(between)
+    {
+        let before: HashMap<(u32, u64), Seen> = seen.into_iter().map(|seen| (seen.key(), seen)).collect();
         sweep.untraced.clear();
         sweep.forbidden = 0;
         seen = sweep.look_at_all(&before)?;
-    } else {
-        seen.extend(first);
     }
     let processes = seen.iter().map(|seen| seen.report(selection)).collect();
     let run = Run {
@@ -54,9 +54,33 @@ pub fn sweep(targets: &Targets, twice: Option<Duration>, selection: &Selection) 
     Ok(Outcome { report: report::of_scanned(&run, processes, selection), forbidden: sweep.forbidden })
 }
 
+/// Waits for the second look. Returns false where the user has seen enough: Ctrl-C ends with the first look.
+fn pause(between: Duration) -> bool {
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
+        std::thread::sleep(between);
+        return true;
+    };
+    let progress = Progress::start(Some(between), true);
+    let end = Instant::now() + between;
+    let wait = async {
+        while Instant::now() < end {
+            progress.say("until the second look; Ctrl-C shows the first".into());
+            tokio::time::sleep(Duration::from_millis(200).min(end - Instant::now())).await;
+        }
+    };
+    let waited = runtime.block_on(async {
+        tokio::select! {
+            () = wait => true,
+            _ = tokio::signal::ctrl_c() => false,
+        }
+    });
+    progress.finish();
+    waited
+}
+
 struct Sweep<'a> {
     targets: &'a Targets,
-    subjects: Subjects,
+    library: Library,
     untraced: Vec<report::Process>,
     forbidden: u64,
 }
@@ -101,7 +125,7 @@ impl Sweep<'_> {
     fn is_wanted(&mut self, pid: u32) -> bool {
         match Process::open(pid) {
             Ok((process, file)) => FileId::of(&file)
-                .is_ok_and(|id| !self.subjects.is_no_go(id) && self.targets.match_process(&process, id)),
+                .is_ok_and(|id| !self.library.is_no_go(id) && self.targets.match_process(&process, id)),
             Err(process::Error::Permission { .. }) => {
                 self.forbidden += 1;
                 false
@@ -111,7 +135,7 @@ impl Sweep<'_> {
     }
 
     fn look_at(&mut self, pid: u32, before: &HashMap<(u32, u64), Seen>) -> Result<Seen, Error> {
-        let subject = self.subjects.open(pid)?;
+        let subject = self.library.subject(pid)?;
         let before = before.get(&(pid, subject.process.start_ticks));
         // After an exec, goroutines of the same id are others.
         let before = before.filter(|before| Arc::ptr_eq(&before.subject.binary, &subject.binary));

@@ -12,9 +12,9 @@ use super::{Sink, Stream};
 use crate::{
     cli::{Cli, Dump as Arguments, DumpFormat},
     dump::{Dump, Filter},
+    library::Library,
     look::Look,
     output,
-    subject::Subjects,
 };
 
 /// The longest that a dump takes to read.
@@ -26,7 +26,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Cli::command().error(ErrorKind::ArgumentConflict, message).exit();
     }
     let mut sink = Sink::plain(arguments.output.as_deref(), Stream::Stdout)?;
-    let subject = Subjects::default().open(arguments.pid)?;
+    let subject = Library::default().subject(arguments.pid)?;
     let look = Look::at(&subject, None, Instant::now() + MOST_TIME)
         .with_context(|| format!("cannot read the goroutines of process {}", arguments.pid))?;
     let filter = Filter {
