@@ -31,12 +31,15 @@ pub struct Target {
     pub probes: Vec<Probe>,
 }
 
+/// A binary, and the open file that it was read from.
+type Opened = (Arc<Binary>, Arc<File>);
+
 /// All binaries that were read.
 pub struct Library {
     kernel: Kernel,
     /// `None` for files that are no Go programs. A file stays open as long as it is known, so that no other gets its
     /// identity.
-    binaries: HashMap<FileId, Option<(Arc<Binary>, Arc<File>)>>,
+    binaries: HashMap<FileId, Option<Opened>>,
     targets: HashMap<FileId, Arc<Target>>,
     warnings: Vec<String>,
 }
