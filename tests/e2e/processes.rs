@@ -292,3 +292,17 @@ fn records_that_do_not_fit_end_the_tracing_of_a_binary() {
     assert!(session.take_warnings()[0].starts_with("no longer traced: "));
     assert!(running.is_alive());
 }
+
+/// Probes come one after the other while goroutines come and go: the ends must be seen first.
+#[test]
+fn what_is_seen_to_begin_at_attach_is_seen_to_end() {
+    need_root();
+    let mut busy = ready(&fixture("leaky", Build::default()), &["-rate", "2000", "-for", "60s"]);
+    busy.write("go");
+    let pid = busy.pid().to_string();
+    for _ in 0..3 {
+        let report = run(&["trace", "--format", "json", "--for", "300ms", "--pid", &pid]).report();
+        let loss = &report["loss"];
+        assert_eq!((&loss["dropped"], &loss["reconciled"]), (&0.into(), &0.into()), "{loss}");
+    }
+}

@@ -150,6 +150,7 @@ pub fn trace(source: &Source, settings: &Settings, tick: &mut dyn FnMut(&Report)
             scans,
             counters: Counters::default(),
             received: 0,
+            last_event_ns: 0,
             start_ns: 0,
             start_cpu: Duration::ZERO,
             calibration: None,
@@ -174,6 +175,8 @@ struct Pipeline {
     counters: Counters,
     /// Goroutine records that arrived.
     received: u64,
+    /// The time of the last record.
+    last_event_ns: u64,
     start_ns: u64,
     start_cpu: Duration,
     calibration: Option<JoinHandle<Option<f64>>>,
@@ -340,29 +343,34 @@ impl Pipeline {
         let (tracker, lifecycle, received) = (&mut self.tracker, &mut self.lifecycle, &mut self.received);
         let family = self.targets.is_family().then_some(&self.targets);
         let mut last = None;
-        let more = self.ring.drain(|event| match event.what {
-            What::Created { .. } | What::Exited { .. } => {
-                *received += 1;
-                // Probes on a family's binary see other families, too.
-                if let Some(family) = family
-                    && last != Some(event.pid)
-                {
-                    if !family.names_pid(event.pid)
-                        && !lifecycle
-                            .iter()
-                            .any(|e| matches!(e.what, What::Fork { child } if child == event.pid))
+        let mut last_event_ns = self.last_event_ns;
+        let more = self.ring.drain(|event| {
+            last_event_ns = event.time_ns;
+            match event.what {
+                What::Created { .. } | What::Exited { .. } => {
+                    *received += 1;
+                    // Probes on a family's binary see other families, too.
+                    if let Some(family) = family
+                        && last != Some(event.pid)
                     {
-                        return;
+                        if !family.names_pid(event.pid)
+                            && !lifecycle
+                                .iter()
+                                .any(|e| matches!(e.what, What::Fork { child } if child == event.pid))
+                        {
+                            return;
+                        }
+                        last = Some(event.pid);
                     }
-                    last = Some(event.pid);
+                    tracker.apply(event);
                 }
-                tracker.apply(event);
-            }
-            What::Exec | What::Fork { .. } | What::ProcessExit => {
-                lifecycle.push(*event);
-                tracker.apply(event);
+                What::Exec | What::Fork { .. } | What::ProcessExit => {
+                    lifecycle.push(*event);
+                    tracker.apply(event);
+                }
             }
         });
+        self.last_event_ns = last_event_ns;
         for event in std::mem::take(&mut self.lifecycle) {
             self.live_and_die(&event);
         }
@@ -370,15 +378,16 @@ impl Pipeline {
         more
     }
 
-    /// Takes what is in the ring now; under a flood, what comes meanwhile is not waited for.
+    /// Takes what was sent until now. Under a flood, what comes meanwhile is not waited for, and where golife is too slow
+    /// for the target, it does not fall further behind either: a report that comes is worth more than one that is whole.
     fn drain_all(&mut self) {
-        for _ in 0..64 {
-            if !self.drain() {
-                break;
-            }
-        }
+        let (start, now) = (Instant::now(), now_ns());
+        while self.drain() && self.last_event_ns < now && start.elapsed() < MOST_DRAINING {}
     }
 }
+
+/// The longest that records are read before something else gets its turn.
+const MOST_DRAINING: Duration = Duration::from_secs(1);
 
 /// Boot time now, in the events' clock.
 fn now_ns() -> u64 {
