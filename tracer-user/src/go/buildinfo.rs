@@ -158,9 +158,25 @@ fn find(image: &Image) -> Option<&[u8]> {
     image.segments().iter().filter(|segment| !segment.executable).find_map(|segment| {
         let data = image.bytes_from(segment.vaddr)?;
         let misaligned = (ALIGN - (segment.vaddr as usize % ALIGN)) % ALIGN;
-        let at = (misaligned..data.len()).step_by(ALIGN).find(|at| data[*at..].starts_with(MAGIC))?;
+        let at = (misaligned..data.len()).step_by(ALIGN).find(|at| {
+            let candidate = &data[*at..];
+            candidate.starts_with(MAGIC) && is_believable(image, candidate)
+        })?;
         data.get(at..)
     })
+}
+
+/// Programs that read build info, golife itself among them, have the magic bytes as a constant, now and then on the
+/// right boundary: what follows has to be a Go version.
+fn is_believable(image: &Image, blob: &[u8]) -> bool {
+    let is_version = |text: &[u8]| text.starts_with(b"go") || text.starts_with(b"devel");
+    match blob.get(15) {
+        Some(flags) if flags & INLINE != 0 => {
+            blob.get(2 * ALIGN..).and_then(string).is_some_and(|(version, _)| is_version(version))
+        }
+        Some(_) => pointed_version(image, blob).is_some_and(|version| is_version(version.as_bytes())),
+        None => false,
+    }
 }
 
 /// The version text where the blob has pointers to Go strings (Go 1.17 and older).
@@ -193,6 +209,29 @@ fn cut_off() -> ErrorKind {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The magic as a constant on the boundary where Go's linker would put it.
+    #[repr(align(16))]
+    struct Decoy([u8; 64]);
+
+    static DECOY: Decoy = {
+        let mut bytes = [0; 64];
+        let mut at = 0;
+        while at < MAGIC.len() {
+            bytes[at] = MAGIC[at];
+            at += 1;
+        }
+        bytes[14] = 8;
+        Decoy(bytes)
+    };
+
+    #[test]
+    fn a_program_that_only_knows_the_magic_is_no_go_program() {
+        assert!(std::hint::black_box(&DECOY).0.starts_with(MAGIC));
+        let file = std::fs::File::open("/proc/self/exe").unwrap();
+        let image = Image::open(&file, std::path::Path::new("/proc/self/exe")).unwrap();
+        assert!(matches!(BuildInfo::read(&image), Err(ErrorKind::NoBuildInfo)));
+    }
 
     #[test]
     fn versions_are_read_as_go_writes_them() {
