@@ -39,7 +39,7 @@ pub enum What {
         /// The new task: a process or a thread of this one.
         child: u32,
     },
-    /// The process's first thread ended.
+    /// The process ended.
     ProcessExit,
 }
 
