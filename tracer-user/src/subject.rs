@@ -85,6 +85,10 @@ fn verify(pid: u32, binary: &Binary, bias: u64) -> Result<bool, Error> {
         Ok(_) => Ok(true),
         Err(InspectError::Walk(WalkError::Binary(_))) => Ok(false),
         Err(InspectError::Walk(WalkError::Memory(error))) => Err(error.into()),
-        Err(InspectError::Mismatch(mismatch)) => Err(Error::Unverified { pid, mismatch }),
+        Err(InspectError::Mismatch(mismatch)) => match inspect::walk(&memory, binary, bias, SAMPLE) {
+            // Right after an exec the runtime has made no goroutine yet: the first events are checked instead.
+            Ok(goroutines) if goroutines.live.is_empty() => Ok(false),
+            _ => Err(Error::Unverified { pid, mismatch }),
+        },
     }
 }
