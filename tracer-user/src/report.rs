@@ -295,6 +295,17 @@ pub struct CountedFrame {
     pub count: u64,
 }
 
+/// A creator's stack at the `go` statement, and how many goroutines came from it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreationStack {
+    /// Innermost first: the `go` statement, inlined frames included; empty where the stack could not be read.
+    pub frames: Vec<Frame>,
+    /// Created since tracing began.
+    pub created: u64,
+    /// Of those, the living.
+    pub live: u64,
+}
+
 /// One creation site. `created + at_attach = exited + live + reconciled + untracked`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Site {
@@ -322,6 +333,10 @@ pub struct Site {
     pub parents: Vec<CountedFrame>,
     /// Frames of the main module that led here, of the living, most first; `null` where nothing looked.
     pub blame: Option<Vec<CountedFrame>>,
+    /// Additive: the creators' stacks at the `go` statement, most living goroutines first; `null` without
+    /// `--creation-stacks`.
+    #[serde(default)]
+    pub creation_stacks: Option<Vec<CreationStack>>,
     /// What the living wait for; `null` where nothing looked.
     pub waiting: Option<Vec<Waiting>>,
     /// The judgement.
