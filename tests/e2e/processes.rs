@@ -250,11 +250,18 @@ fn a_process_in_another_mount_namespace() {
     let exe = format!("/proc/{}/exe", hidden.pid());
     let one = attach(&["trace", "--format", "json", "--pid", &hidden.pid().to_string()]);
     let two = attach(&["trace", "--format", "json", "--exe", &exe]);
+    let other = attach(&["trace", "--format", "json", "--exe", &format!("{place}/program")]);
     hidden.write("go");
     let truth = truth("tiny", &hidden.line());
     for golife in [one, two] {
         assert_eq!(reported("tiny", process_of(&interrupt(golife), hidden.pid())), truth);
     }
+    let of_other = interrupt(other);
+    assert_eq!(
+        of_other["processes"].as_array().unwrap().len(),
+        0,
+        "the same path, another file: {of_other:#}"
+    );
 }
 
 /// The probes of a binary that send what cannot be right: it is given up, and nothing of it is shown.

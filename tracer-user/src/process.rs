@@ -13,6 +13,8 @@ use std::{
 
 use procfs::{ProcError, process::Process as Proc};
 
+use crate::container::{self, Container};
+
 /// Why a process cannot be looked at.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -66,19 +68,43 @@ impl Error {
 }
 
 /// A file, whatever it is called: two paths with the same identity are one binary.
+///
+/// On overlay file systems that is the file below: the containers of one image each have an overlay of their own over
+/// the same file, and the kernel puts probes on the file below, for all of them. Which file that is the overlay does not
+/// say, but it passes on its inode number, size and times; the time of the last change of the inode is none that a copy
+/// can share, since nobody can set it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FileId {
-    /// Device.
-    pub device: u64,
-    /// Inode.
-    pub inode: u64,
+    /// Device, or [`OVERLAY`].
+    device: u64,
+    inode: u64,
+    /// What else tells files below overlays apart: size, and change and modification time in ns.
+    below: Option<(u64, i128, i128)>,
 }
+
+/// Stands for whatever device is below an overlay.
+const OVERLAY: u64 = u64::MAX;
+
+/// Overlays over several file systems put the number of the file system into the upper bits of inode numbers
+/// (`xino` in the kernel's Documentation/filesystems/overlayfs.rst).
+const INODE_BELOW: u64 = 0xffff_ffff;
 
 impl FileId {
     /// The identity of an open file.
     pub fn of(file: &File) -> io::Result<FileId> {
         let metadata = file.metadata()?;
-        Ok(FileId { device: metadata.dev(), inode: metadata.ino() })
+        let (device, inode) = (metadata.dev(), metadata.ino());
+        if nix::sys::statfs::fstatfs(file)?.filesystem_type() != nix::sys::statfs::OVERLAYFS_SUPER_MAGIC {
+            return Ok(FileId { device, inode, below: None });
+        }
+        let ns = |seconds: i64, ns: i64| i128::from(seconds) * 1_000_000_000 + i128::from(ns);
+        let changed = ns(metadata.ctime(), metadata.ctime_nsec());
+        let modified = ns(metadata.mtime(), metadata.mtime_nsec());
+        Ok(FileId {
+            device: OVERLAY,
+            inode: inode & INODE_BELOW,
+            below: Some((metadata.size(), changed, modified)),
+        })
     }
 }
 
@@ -97,6 +123,8 @@ pub struct Process {
     pub command: String,
     /// The kernel's short name for it (15 bytes).
     pub comm: String,
+    /// The container it runs in.
+    pub container: Option<Container>,
 }
 
 /// Longest command line kept, in bytes.
@@ -137,6 +165,7 @@ impl Process {
             exe,
             command,
             comm: stat.comm,
+            container: container::of(pid),
         })
     }
 
@@ -152,6 +181,12 @@ impl Process {
     pub fn path(&self) -> &Path {
         let path = self.exe.to_str().and_then(|path| path.strip_suffix(" (deleted)"));
         path.map_or(&self.exe, Path::new)
+    }
+
+    /// Whether its path leads to the same file for golife as for itself: not so in a container.
+    pub fn shares_mounts(&self) -> bool {
+        let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
+        namespace("self") == namespace(&self.pid.to_string())
     }
 
     /// What people call the program: the file name of its executable.

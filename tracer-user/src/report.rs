@@ -8,6 +8,7 @@ mod select;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::container::Container;
 pub use crate::verdict::{Evidence, Level, Verdict};
 pub use build::{MISSED, Run, Sources, Window, build, of_scanned};
 pub use select::{Selection, Sort};
@@ -218,19 +219,6 @@ pub struct Go {
     pub revision: Option<String>,
     /// Whether its symbol table was removed.
     pub stripped: Option<bool>,
-}
-
-/// A container.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Container {
-    /// Its id.
-    pub id: Option<String>,
-    /// Its control group.
-    pub cgroup: Option<String>,
-    /// Kubernetes pod.
-    pub pod: Option<String>,
-    /// Kubernetes namespace.
-    pub namespace: Option<String>,
 }
 
 /// How much of a process is seen.

@@ -62,6 +62,7 @@ pub fn describe(process: &Process, binary: &Binary) -> report::Process {
             revision: info.setting("vcs.revision").map(str::to_owned),
             stripped: Some(binary.is_stripped()),
         }),
+        container: process.container.clone(),
         ..report::Process::default()
     }
 }

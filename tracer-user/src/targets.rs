@@ -100,11 +100,14 @@ impl Targets {
     }
 
     /// Whether a process is wanted. An executable matches by identity, and by path: after a rolling update the path
-    /// leads to another file.
+    /// leads to another file. A container's paths are its own.
     pub fn match_process(&self, process: &Process, file: FileId) -> bool {
         self.all
             || self.names_pid(process.pid)
-            || self.executables.iter().any(|exe| exe.id == file || exe.path == process.path())
+            || self
+                .executables
+                .iter()
+                .any(|exe| exe.id == file || (exe.path == process.path() && process.shares_mounts()))
             || self.names.iter().any(|name| name.is_match(process.name()) || name.is_match(&process.comm))
     }
 

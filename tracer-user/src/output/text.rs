@@ -6,7 +6,7 @@ use super::human::{
     bytes, clean, count, duration, file_name, fill, rate, short_function, shorten, width, wrap,
 };
 use super::style::{BOLD, DIM, of_level, paint};
-use crate::report::{Frame, Level, Mode, Process, Report, Site};
+use crate::report::{Container, Frame, Level, Mode, Process, Report, Site};
 
 /// How a report is written as text.
 #[derive(Clone, Copy, Debug)]
@@ -333,6 +333,14 @@ fn named(site: &Site, room: usize) -> String {
     format!("{name}  {}", paint(DIM, place))
 }
 
+/// `container 0123456789ab`, by the first digits as the runtimes' own commands show it, and its pod.
+fn container_names(container: &Container) -> impl Iterator<Item = String> {
+    const DIGITS: usize = 12;
+    let id = container.id.as_ref().map(|id| id.chars().take(DIGITS).collect());
+    let own = id.or(container.name.clone()).map(|name: String| format!("container {}", clean(&name)));
+    own.into_iter().chain(container.pod.as_ref().map(|pod| format!("pod {}", clean(pod))))
+}
+
 /// `pid 4242  api --port 80  go1.26.8, example.com/api v1.4.2`
 pub(super) fn process_name(process: &Process, columns: usize) -> String {
     let command = process.command.as_deref().or(process.exe.as_deref()).unwrap_or("?");
@@ -344,6 +352,7 @@ pub(super) fn process_name(process: &Process, columns: usize) -> String {
         [go.version.clone(), module]
     });
     let mut about: Vec<String> = go.flatten().map(|text| clean(&text)).collect();
+    about.extend(process.container.iter().flat_map(container_names));
     match process.mode {
         Mode::Traced => {}
         Mode::Gone => about.push("ended".into()),

@@ -110,5 +110,6 @@ fn unseen(instance: &Instance, target: &Target) -> Process {
         exe: target.binary.path().to_path_buf(),
         command: String::new(),
         comm: String::new(),
+        container: None,
     }
 }
