@@ -21,8 +21,14 @@ use nix::{
 };
 use serde_json::Value;
 
-/// The longest that anything may take here.
-pub const LIMIT: Duration = Duration::from_secs(60);
+/// The longest that anything may take here; on a slow machine GOLIFE_PATIENCE times as long.
+pub fn limit() -> Duration {
+    Duration::from_secs(60) * patience()
+}
+
+fn patience() -> u32 {
+    std::env::var("GOLIFE_PATIENCE").map_or(1, |times| times.parse().expect("GOLIFE_PATIENCE is a number"))
+}
 
 /// The toolchains that the tests compile with: the oldest that golife supports and the newest that it knows.
 pub const OLDEST: &str = "go1.18.10";
@@ -63,6 +69,11 @@ pub fn fixture(name: &str, build: Build) -> PathBuf {
         if unoptimised { "-unoptimised" } else { "" }
     ));
     let binary = directory.join(name);
+    // On a machine without a compiler they were built elsewhere.
+    if std::env::var_os("GOLIFE_FIXTURES").is_some_and(|fixtures| fixtures == "built") {
+        assert!(binary.is_file(), "{} was not built", binary.display());
+        return binary;
+    }
     let mut go = Command::new("go");
     go.arg("build").arg("-o").arg(&binary);
     if stripped {
@@ -243,7 +254,7 @@ impl Running {
     /// The next line of its standard output.
     #[track_caller]
     pub fn line(&mut self) -> String {
-        match self.lines.recv_timeout(LIMIT) {
+        match self.lines.recv_timeout(limit()) {
             Ok(line) => line,
             Err(_) => panic!(
                 "no line from {}: {}",
@@ -257,7 +268,7 @@ impl Running {
     #[track_caller]
     pub fn wait_for_error_line(&mut self, begin: &str) -> String {
         loop {
-            let Ok(line) = self.errors.recv_timeout(LIMIT) else {
+            let Ok(line) = self.errors.recv_timeout(limit()) else {
                 panic!("no line `{begin}…` on standard error, only: {}", self.seen_errors);
             };
             self.seen_errors += &format!("{line}\n");
@@ -290,7 +301,7 @@ impl Running {
     /// Waits for its end.
     #[track_caller]
     pub fn wait(mut self) -> Ended {
-        let deadline = Instant::now() + LIMIT;
+        let deadline = Instant::now() + limit();
         let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 break status;
@@ -396,7 +407,7 @@ pub fn patched_bytes(pid: u32) -> usize {
 /// Waits until something holds.
 #[track_caller]
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(15);
+    let deadline = Instant::now() + Duration::from_secs(15) * patience();
     while !holds() {
         assert!(Instant::now() < deadline, "never: {what}");
         thread::sleep(Duration::from_millis(20));

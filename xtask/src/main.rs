@@ -4,6 +4,7 @@
 mod bench;
 mod build_ebpf;
 mod demo;
+mod kernels;
 mod machine;
 mod test;
 mod tidy;
@@ -26,6 +27,8 @@ enum Command {
     Test(test::Args),
     /// Measure what golife costs and what it bears, as tables of ratios.
     Bench(bench::Args),
+    /// Run the e2e tests on other kernels, in emulation.
+    Kernels(kernels::Args),
     /// Let golife find three leaks in a small web service.
     Demo(demo::Args),
     /// Check what no compiler checks: headers, file sizes, leftovers, commands in the README.
@@ -37,6 +40,7 @@ fn main() -> anyhow::Result<()> {
         Command::BuildEbpf(args) => build_ebpf::run(args),
         Command::Test(args) => test::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::Kernels(args) => kernels::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Tidy => tidy::run(),
     }
