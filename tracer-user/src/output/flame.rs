@@ -78,7 +78,7 @@ pub fn write(profile: &Profile, out: &mut dyn Write) -> io::Result<()> {
     let mut options = Options::default();
     options.title = shorten(&title(profile), TITLE);
     options.subtitle = is_judged.then(|| {
-        "red: leak suspects   orange: watched   green: healthy   grey: not known, or several of these".into()
+        "red: leak suspects; orange: watched; green: healthy; grey: not known, or several of these".into()
     });
     options.bgcolors = Some(BackgroundColor::Flat(WHITE));
     options.image_width = Some(WIDTH);
@@ -94,7 +94,7 @@ pub fn write(profile: &Profile, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out)
 }
 
-/// `1,903 goroutines of api (pid 42), at the end of 30 s`, and the first thing that is missing.
+/// `1,903 goroutines of api (pid 42), after 30 s`, and the first thing that is missing.
 fn title(profile: &Profile) -> String {
     let of = match profile.processes.as_slice() {
         [process] => format!("{} (pid {})", clean(&process.service), process.pid),
@@ -105,7 +105,7 @@ fn title(profile: &Profile) -> String {
     let window = if profile.is_snapshot {
         String::new()
     } else {
-        format!(", at the end of {}", duration(profile.duration.as_nanos().try_into().unwrap_or(u64::MAX)))
+        format!(", after {}", duration(profile.duration.as_nanos().try_into().unwrap_or(u64::MAX)))
     };
     let gap = profile.gaps.first().map(|gap| format!("; {}", clean(gap))).unwrap_or_default();
     format!("{} {plural} of {of}{window}{gap}", count(total))
@@ -190,7 +190,7 @@ mod tests {
     fn each_frame_is_named_with_its_number() {
         let (_, texts) = texts(&two_processes());
         for text in [
-            "4 goroutines of 2 processes, at the end of 0 ns",
+            "4 goroutines of 2 processes, after 0 ns",
             "api (pid 11) (3 goroutines, 75.00%)",
             "main.wait (3 goroutines, 75.00%)",
             "[chan receive] (2 goroutines, 50.00%)",

@@ -15,14 +15,13 @@ use crate::report::Frame;
 const KIND: Kind = Kind { name: "goroutine", unit: "count", about: "goroutines, by stack" };
 
 /// What goroutines of one sample have in common.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Key {
     stack: Option<StackId>,
     stack_is_old: bool,
     state: &'static str,
     gopc: u64,
     startpc: u64,
-    labels: Vec<(String, String)>,
 }
 
 impl Profile {
@@ -69,17 +68,11 @@ fn key(goroutine: &Blocked) -> Key {
         state: goroutine.state(),
         gopc: goroutine.gopc,
         startpc: goroutine.startpc,
-        labels: labels(goroutine),
     }
 }
 
-/// Labels that the program itself has given to a goroutine (`pprof.SetGoroutineLabels`): no scan reads them yet.
-fn labels(_goroutine: &Blocked) -> Vec<(String, String)> {
-    Vec::new()
-}
-
 fn sample(dump: &Dump, key: Key, count: u64) -> Sample {
-    let mut labels = key.labels;
+    let mut labels = Vec::new();
     let site = dump.subject.binary.go_statement(key.gopc).map(|frame| located(&Frame::from(&frame)));
     labels.extend(site.map(|site| ("site".to_owned(), site)));
     if key.stack_is_old {

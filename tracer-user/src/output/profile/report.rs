@@ -72,28 +72,26 @@ impl Profile {
 
 /// What is missing in a report.
 fn gaps(report: &Report, gaps: &mut Vec<String>) {
-    let loss = &report.loss;
-    let lost = [
-        (loss.dropped, "records did not reach golife: created and exited are too low"),
-        (loss.read_faults, "goroutines could not be read at their creation or end"),
-        (loss.unmatched_exits, "goroutines ended whose creation was not seen"),
-        (loss.unattributed_exits, "goroutines from before golife ended without having been seen"),
-        (loss.untracked, "goroutines were counted, but not followed, for want of memory"),
-        (loss.forgotten_processes, "processes that ended are left out, for want of room"),
-    ];
-    gaps.extend(lost.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", count(*n))));
     let sites = || report.processes.iter().flat_map(|process| &process.sites);
     let (shown, all) = (sites().count() as u64, report.summary.sites);
     if shown < all {
         let live = sites().fold(0u64, |sum, site| sum.saturating_add(site.live));
+        let (shown, all, live) = (count(shown), count(all), count(live));
         gaps.push(format!(
-            "{} of {} sites, with {} of {} living goroutines: the others were not asked for",
-            count(shown),
-            count(all),
-            count(live),
+            "{shown} of {all} sites, {live} of {} living goroutines",
             count(report.summary.live)
         ));
     }
+    let loss = &report.loss;
+    let lost = [
+        (loss.dropped, "records lost, so that created and exited are too low"),
+        (loss.read_faults, "creations and ends that could not be read"),
+        (loss.unmatched_exits, "ends of goroutines whose creation was missed"),
+        (loss.untracked, "goroutines counted but not followed, for want of memory"),
+        (loss.forgotten_processes, "ended processes left out, for want of room"),
+        (loss.unattributed_exits, "ends of goroutines from before golife that no look had found"),
+    ];
+    gaps.extend(lost.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{what}: {}", count(*n))));
     let untraced = report.processes.iter().filter(|process| process.mode == Mode::Unsupported);
     gaps.extend(untraced.take(MOST_NAMED).map(|process| {
         let why = process.detail.as_deref().unwrap_or("cannot be traced");
@@ -317,8 +315,8 @@ mod tests {
         assert_eq!((twice.total(0), twice.duration), (4, Duration::from_secs(2)));
         assert_eq!(twice.gaps.len(), 7, "{:?}", twice.gaps);
         assert!(twice.gaps[0].starts_with("sum of 2 reports"));
-        assert!(twice.gaps[1].starts_with("1,200 records did not reach golife"));
-        assert!(twice.gaps[2].starts_with("1 of 3 sites, with 2 of 12 living goroutines"));
+        assert_eq!(twice.gaps[1], "1 of 3 sites, 2 of 12 living goroutines");
+        assert!(twice.gaps[2].starts_with("records lost") && twice.gaps[2].ends_with(": 1,200"));
     }
 
     proptest! {
