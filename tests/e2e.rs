@@ -14,6 +14,8 @@ mod errors;
 mod inspect;
 #[path = "e2e/processes.rs"]
 mod processes;
+#[path = "e2e/profiles.rs"]
+mod profiles;
 #[path = "e2e/program.rs"]
 mod program;
 #[path = "e2e/support.rs"]

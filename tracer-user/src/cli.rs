@@ -176,6 +176,24 @@ pub enum DumpFormat {
     Text,
     /// One document
     Json,
+    /// A gzip'd profile for go tool pprof, as the program's own goroutine profile
+    Pprof,
+    /// Folded stacks, a line each
+    Folded,
+    /// A flame graph
+    Svg,
+}
+
+impl DumpFormat {
+    /// Stacks with numbers, if it is a form of those.
+    pub fn profile(self) -> Option<ProfileForm> {
+        match self {
+            DumpFormat::Text | DumpFormat::Json => None,
+            DumpFormat::Pprof => Some(ProfileForm::Pprof),
+            DumpFormat::Folded => Some(ProfileForm::Folded),
+            DumpFormat::Svg => Some(ProfileForm::Svg),
+        }
+    }
 }
 
 /// `golife run`.
@@ -277,6 +295,35 @@ pub enum Format {
     Json,
     /// One document a line at each interval, and one at the end
     Jsonl,
+    /// A gzip'd profile for go tool pprof (-sample_index=goroutines, suspects, live_by_creation, created, exited, lifetime)
+    Pprof,
+    /// Folded stacks of the living, a line each, as flame graph tools read them
+    Folded,
+    /// A flame graph of the living, coloured by verdict
+    Svg,
+}
+
+impl Format {
+    /// Stacks with numbers, if it is a form of those.
+    pub fn profile(self) -> Option<ProfileForm> {
+        match self {
+            Format::Text | Format::Json | Format::Jsonl => None,
+            Format::Pprof => Some(ProfileForm::Pprof),
+            Format::Folded => Some(ProfileForm::Folded),
+            Format::Svg => Some(ProfileForm::Svg),
+        }
+    }
+}
+
+/// Forms of stacks with numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProfileForm {
+    /// For `go tool pprof`.
+    Pprof,
+    /// A line for each stack.
+    Folded,
+    /// A flame graph.
+    Svg,
 }
 
 fn sort_parser() -> impl TypedValueParser<Value = Sort> {

@@ -5,7 +5,7 @@ mod sweep;
 
 use std::{
     fs::{File, OpenOptions},
-    io::{self, BufWriter, Write},
+    io::{self, BufWriter, IsTerminal, Write},
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::{ExitCode, ExitStatus},
@@ -13,12 +13,12 @@ use std::{
 };
 
 use anyhow::Context;
-use clap::CommandFactory;
+use clap::{CommandFactory, error::ErrorKind};
 
 use crate::{
-    cli::{self, Cli, Command, Format, Hist, Limits, Run, Trace, View, Window},
+    cli::{self, Cli, Command, Format, Hist, Limits, ProfileForm, Run, Trace, View, Window},
     doctor, inspect,
-    output::{hist, human, json, text},
+    output::{flame, folded, hist, human, json, pprof, profile::Profile, text},
     pipeline::{self, Outcome, Settings, Source},
     report::{Mode, Report, Selection},
     selftest, session, targets,
@@ -96,18 +96,18 @@ pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
 }
 
 fn trace(arguments: &Trace, duration: Option<Duration>, table: bool) -> anyhow::Result<ExitCode> {
-    let mut sink = Sink::open(&arguments.view, Stream::Stdout)?;
+    let mut sink = Sink::of(&arguments.view, Stream::Stdout)?;
     let settings = settings(duration, &arguments.window, &arguments.limits, &arguments.view);
     let outcome = follow(&Source::Selectors(&arguments.targets), &settings, &mut sink)?;
-    sink.finish(&outcome.report, table)?;
+    sink.finish(&outcome.report, as_text(&outcome.report, table))?;
     Ok(judge(&outcome.report, &arguments.view))
 }
 
 fn launch(arguments: &Run) -> anyhow::Result<ExitCode> {
-    let mut sink = Sink::open(&arguments.view, Stream::Stderr)?;
+    let mut sink = Sink::of(&arguments.view, Stream::Stderr)?;
     let settings = settings(arguments.window.duration, &arguments.window, &arguments.limits, &arguments.view);
     let outcome = follow(&Source::Command(&arguments.command), &settings, &mut sink)?;
-    sink.finish(&outcome.report, true)?;
+    sink.finish(&outcome.report, as_text(&outcome.report, true))?;
     let judged = match untraced(&outcome.report, &arguments.command) {
         Some(why) => {
             eprintln!("golife: nothing was traced: {}", human::clean(&why));
@@ -134,6 +134,8 @@ fn untraced(report: &Report, command: &[std::ffi::OsString]) -> Option<String> {
 }
 
 fn draw(arguments: &Hist) -> anyhow::Result<ExitCode> {
+    let form = arguments.view.format.profile();
+    refuse_binary(form, arguments.view.output.as_deref(), Stream::Stdout);
     let reports = if arguments.reports.is_empty() {
         let duration = arguments.window.duration.or(Some(DEFAULT_WINDOW));
         let settings = settings(duration, &arguments.window, &arguments.limits, &arguments.view);
@@ -141,7 +143,11 @@ fn draw(arguments: &Hist) -> anyhow::Result<ExitCode> {
     } else {
         arguments.reports.iter().map(|path| read_report(path)).collect::<anyhow::Result<Vec<_>>>()?
     };
-    let mut sink = Sink::open(&arguments.view, Stream::Stdout)?;
+    let mut sink = Sink::of(&arguments.view, Stream::Stdout)?;
+    if let Some(form) = form {
+        sink.profile(form, &Profile::of_reports(&reports))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let merged = hist::merge(&reports).context("cannot merge the reports' histograms")?;
     let layout = hist::Hist { width: width(), top: arguments.view.top.unwrap_or(10), scale: arguments.scale };
     sink.write(|out| hist::write(&merged, &layout, out))?;
@@ -219,11 +225,17 @@ enum To {
 }
 
 impl Sink {
+    /// Where and as what the user wants a report.
+    fn of(view: &View, stream: Stream) -> anyhow::Result<Sink> {
+        Sink::open(view.format, view.output.as_deref(), stream)
+    }
+
     /// Opens the output before anything is traced, so that a wrong path costs nothing. An existing file keeps its
     /// content until the report is there.
-    fn open(view: &View, stream: Stream) -> anyhow::Result<Sink> {
-        let mut sink = Sink { format: view.format, ..Sink::plain(view.output.as_deref(), stream)? };
-        if view.format == Format::Jsonl {
+    fn open(format: Format, path: Option<&Path>, stream: Stream) -> anyhow::Result<Sink> {
+        refuse_binary(format.profile(), path, stream);
+        let mut sink = Sink { format, ..Sink::plain(path, stream)? };
+        if format == Format::Jsonl {
             sink.replace()?;
         }
         Ok(sink)
@@ -254,17 +266,39 @@ impl Sink {
         self.write(|out| json::write_line(report, out))
     }
 
-    /// The last report.
-    fn finish(&mut self, report: &Report, table: bool) -> anyhow::Result<()> {
+    /// The last report; `text` writes it for people.
+    fn finish(
+        &mut self,
+        report: &Report,
+        text: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> anyhow::Result<()> {
+        if let Some(form) = self.format.profile() {
+            return self.profile(form, &Profile::of_reports(std::slice::from_ref(report)));
+        }
         if self.format != Format::Jsonl {
             self.replace()?;
         }
-        let layout = text::Text { width: width(), table };
         match self.format {
-            Format::Text => self.write(|out| text::write(report, &layout, out)),
             Format::Json => self.write(|out| json::write(report, out)),
-            Format::Jsonl => self.write(|out| json::write_line(report, out)),
+            Format::Jsonl => self.line(report),
+            _ => self.write(text),
         }
+    }
+
+    /// Stacks with numbers: bytes, in which nothing is an escape sequence.
+    fn profile(&mut self, form: ProfileForm, profile: &Profile) -> anyhow::Result<()> {
+        self.replace()?;
+        let body = |out: &mut dyn Write| match form {
+            ProfileForm::Pprof => pprof::write(profile, out),
+            ProfileForm::Folded => folded::write(profile, out),
+            ProfileForm::Svg => flame::write(profile, out),
+        };
+        let written = match &mut self.to {
+            To::Stream(Stream::Stdout) => buffered(io::stdout(), body),
+            To::Stream(Stream::Stderr) => buffered(io::stderr(), body),
+            To::File(_, file) => buffered(file, body),
+        };
+        self.done(written)
     }
 
     /// Colours go to terminals only.
@@ -274,6 +308,10 @@ impl Sink {
             To::Stream(Stream::Stderr) => buffered(anstream::stderr(), body),
             To::File(_, file) => buffered(anstream::StripStream::new(file), body),
         };
+        self.done(written)
+    }
+
+    fn done(&self, written: io::Result<()>) -> anyhow::Result<()> {
         let name = || match &self.to {
             To::Stream(_) => "the report".to_owned(),
             To::File(path, _) => path.display().to_string(),
@@ -281,6 +319,20 @@ impl Sink {
         quietly(written.map(|()| None::<()>)).with_context(|| format!("cannot write {}", name()))?;
         Ok(())
     }
+}
+
+/// Ends golife where a form that no terminal can show would go to one, or between other lines on standard error.
+fn refuse_binary(form: Option<ProfileForm>, path: Option<&Path>, stream: Stream) {
+    let mixed = stream == Stream::Stderr || io::stdout().is_terminal();
+    if form == Some(ProfileForm::Pprof) && path.is_none() && mixed {
+        let message = "--format pprof is binary: write it to a file with --output FILE";
+        Cli::command().error(ErrorKind::MissingRequiredArgument, message).exit();
+    }
+}
+
+/// The report for people.
+fn as_text(report: &Report, table: bool) -> impl FnOnce(&mut dyn Write) -> io::Result<()> {
+    move |out| text::write(report, &text::Text { width: width(), table }, out)
 }
 
 fn buffered(out: impl Write, body: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {

@@ -8,23 +8,25 @@ use std::{
 use anyhow::Context;
 use clap::{CommandFactory, error::ErrorKind};
 
-use super::{Sink, Stream};
+use super::{Sink, Stream, refuse_binary};
 use crate::{
     cli::{Cli, Dump as Arguments, DumpFormat},
     dump::{Dump, Filter},
     library::Library,
     look::Look,
-    output,
+    output::{self, profile::Profile},
 };
 
 /// The longest that a dump takes to read.
 const MOST_TIME: Duration = Duration::from_secs(60);
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    if arguments.format == DumpFormat::Json && arguments.group.is_some() {
-        let message = "--group is for --format text; the document has all that groups are made of";
+    if arguments.format != DumpFormat::Text && arguments.group.is_some() {
+        let message = "--group is for --format text; the other forms have all that groups are made of";
         Cli::command().error(ErrorKind::ArgumentConflict, message).exit();
     }
+    let form = arguments.format.profile();
+    refuse_binary(form, arguments.output.as_deref(), Stream::Stdout);
     let mut sink = Sink::plain(arguments.output.as_deref(), Stream::Stdout)?;
     let subject = Library::default().subject(arguments.pid)?;
     let look = Look::at(&subject, None, Instant::now() + MOST_TIME)
@@ -45,14 +47,18 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             scan.listed
         );
     }
+    if let Some(form) = form {
+        sink.profile(form, &Profile::of_dump(&dump))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     sink.replace()?;
     sink.write(|out| match (arguments.format, arguments.group) {
         (DumpFormat::Json, _) => {
             serde_json::to_writer_pretty(&mut *out, &dump.document())?;
             writeln!(out)
         }
-        (DumpFormat::Text, Some(group)) => output::dump::groups(&dump, group, out),
-        (DumpFormat::Text, None) => output::dump::traceback(&dump, out),
+        (_, Some(group)) => output::dump::groups(&dump, group, out),
+        (_, None) => output::dump::traceback(&dump, out),
     })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -4,16 +4,15 @@ use std::process::ExitCode;
 
 use super::{FOUND, Sink, Stream, width};
 use crate::{
-    cli::{self, Format, Sweep as Arguments},
-    output::{self, json},
-    pipeline,
+    cli::{self, Sweep as Arguments},
+    output, pipeline,
     report::Selection,
     sweep,
     targets::Targets,
 };
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let mut sink = Sink::plain(arguments.output.as_deref(), Stream::Stdout)?;
+    let mut sink = Sink::open(arguments.format, arguments.output.as_deref(), Stream::Stdout)?;
     let all = arguments.targets.selects_nothing();
     let targets =
         Targets::resolve(&cli::Targets { all: all || arguments.targets.all, ..arguments.targets.clone() })?;
@@ -34,12 +33,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if report.processes.is_empty() {
         return Err(pipeline::Error::Nothing("no Go process matches".into()).into());
     }
-    sink.replace()?;
-    sink.write(|out| match arguments.format {
-        Format::Text => output::sweep::write(&report, width(), out),
-        Format::Json => json::write(&report, out),
-        Format::Jsonl => json::write_line(&report, out),
-    })?;
+    sink.finish(&report, |out| output::sweep::write(&report, width(), out))?;
     Ok(match (arguments.fail_on, report.summary.worst()) {
         (Some(limit), Some(worst)) if worst >= limit => ExitCode::from(FOUND),
         _ => ExitCode::SUCCESS,

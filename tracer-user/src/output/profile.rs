@@ -1,0 +1,152 @@
+//! Stacks with numbers: what pprof, folded stacks and flame graphs all show, each in its own form.
+//!
+//! A profile has several sample types, and each sample has a number of each. Goroutines that live are counted at the stack
+//! they are blocked in, creations and ends at the `go` statement; a sample has zeros where a type is not its own. So the
+//! sum of each type is exactly the report's sum over the sites that it shows.
+
+mod dump;
+mod report;
+
+use std::time::{Duration, SystemTime};
+
+use crate::report::{Frame, Level, Process};
+
+/// What one of the numbers of each sample counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kind {
+    /// Its name; `go tool pprof -sample_index=NAME` chooses it.
+    pub name: &'static str,
+    /// Its unit, by a name that pprof knows.
+    pub unit: &'static str,
+    /// What it is, for people.
+    pub about: &'static str,
+}
+
+/// Stacks with numbers.
+#[derive(Clone, Debug, Default)]
+pub struct Profile {
+    /// The sample types; the first is shown unless another is asked for.
+    pub kinds: Vec<Kind>,
+    /// The processes that the samples are of.
+    pub processes: Vec<ProcessName>,
+    /// The samples.
+    pub samples: Vec<Sample>,
+    /// The beginning of the time that it covers.
+    pub start: Option<SystemTime>,
+    /// The length of the time that it covers.
+    pub duration: Duration,
+    /// What wrote it.
+    pub tool: String,
+    /// What is missing in it: one sentence each.
+    pub gaps: Vec<String>,
+    /// A number of goroutines at one moment, as `runtime/pprof` writes it, not sums over a time.
+    pub is_snapshot: bool,
+}
+
+/// One stack and its numbers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sample {
+    /// Index into the profile's processes.
+    pub process: usize,
+    /// Innermost first. Never empty.
+    pub stack: Vec<Frame>,
+    /// As many as there are sample types, in their order.
+    pub values: Vec<u64>,
+    /// What the goroutines wait for, where the sample counts goroutines at the place that they are at.
+    pub reason: Option<String>,
+    /// The verdict on their site; none where nobody judged.
+    pub level: Option<Level>,
+    /// Key and value of further labels.
+    pub labels: Vec<(String, String)>,
+}
+
+/// What tells a process from the others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProcessName {
+    /// Its id.
+    pub pid: u32,
+    /// What it is called: its executable's name, else the last part of its module's path.
+    pub service: String,
+    /// Path of its executable.
+    pub exe: String,
+    /// GNU or Go build id of its executable; empty where there is none.
+    pub build_id: String,
+}
+
+/// The label for which goroutines wait for what could not be read, or where no one looked.
+const UNKNOWN: &str = "unknown";
+
+impl Profile {
+    /// The sum of one sample type, by its index.
+    pub fn total(&self, kind: usize) -> u64 {
+        self.samples.iter().filter_map(|sample| sample.values.get(kind)).fold(0, |a, b| a.saturating_add(*b))
+    }
+}
+
+impl ProcessName {
+    fn of(process: &Process) -> ProcessName {
+        let exe = process.exe.as_deref().unwrap_or_default();
+        let exe = exe.strip_suffix(" (deleted)").unwrap_or(exe);
+        let last = |path: &str| path.rsplit('/').find(|part| !part.is_empty()).map(str::to_owned);
+        let module = process.go.as_ref().and_then(|go| go.module.as_deref());
+        ProcessName {
+            pid: process.pid,
+            service: last(exe).or_else(|| module.and_then(last)).unwrap_or_else(|| UNKNOWN.into()),
+            exe: exe.into(),
+            build_id: process.build_id.clone().unwrap_or_default(),
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod testing {
+    //! A profile to write.
+
+    use super::*;
+
+    pub(crate) fn frame(function: &str, line: u32) -> Frame {
+        Frame { function: function.into(), file: Some("/src/main.go".into()), line: Some(line) }
+    }
+
+    /// Two processes; 3 suspects of the first and a healthy goroutine of the second.
+    pub(crate) fn two_processes() -> Profile {
+        let process = |pid, name: &str| ProcessName {
+            pid,
+            service: name.into(),
+            exe: format!("/srv/{name}"),
+            build_id: "b1".into(),
+        };
+        let sample = |process, reason: &str, level, count| Sample {
+            process,
+            stack: vec![frame("main.wait", 7), frame("main.main.func1", 3)],
+            values: vec![count],
+            reason: Some(reason.into()),
+            level: Some(level),
+            labels: vec![("site".into(), "main.go:9 in main.main".into())],
+        };
+        Profile {
+            kinds: vec![Kind { name: "goroutines", unit: "count", about: "living" }],
+            processes: vec![process(11, "api"), process(12, "worker")],
+            samples: vec![
+                sample(0, "chan receive", Level::Suspect, 2),
+                sample(0, "select", Level::Suspect, 1),
+                sample(1, "select", Level::Healthy, 1),
+            ],
+            tool: "golife".into(),
+            ..Profile::default()
+        }
+    }
+
+    #[test]
+    fn a_service_is_named_after_its_program() {
+        let of = |exe: Option<&str>, module: Option<&str>| {
+            let go =
+                module.map(|module| crate::report::Go { module: Some(module.into()), ..Default::default() });
+            ProcessName::of(&Process { exe: exe.map(Into::into), go, ..Process::default() }).service
+        };
+        assert_eq!(of(Some("/srv/api"), Some("example.com/shop")), "api");
+        assert_eq!(of(Some("/srv/api (deleted)"), None), "api");
+        assert_eq!(of(None, Some("example.com/shop")), "shop");
+        assert_eq!(of(None, None), "unknown");
+    }
+}

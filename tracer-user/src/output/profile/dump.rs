@@ -1,0 +1,104 @@
+//! The profile of a dump: the goroutines of one moment by stack, as `runtime/pprof` writes its goroutine profile, so that
+//! tools take one for the other.
+
+use std::collections::HashMap;
+use std::time::{Duration, SystemTime};
+
+use super::{Kind, ProcessName, Profile, Sample};
+use crate::dump::Dump;
+use crate::inspect::{Blocked, StackId};
+use crate::output::human::count;
+use crate::output::text::located;
+use crate::report::Frame;
+
+/// As in `runtime/pprof.writeGoroutine`.
+const KIND: Kind = Kind { name: "goroutine", unit: "count", about: "goroutines, by stack" };
+
+/// What goroutines of one sample have in common.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Key {
+    stack: Option<StackId>,
+    stack_is_old: bool,
+    state: &'static str,
+    gopc: u64,
+    startpc: u64,
+}
+
+impl Profile {
+    /// Of the goroutines that were asked for.
+    pub fn of_dump(dump: &Dump) -> Profile {
+        let mut groups: HashMap<Key, u64> = HashMap::new();
+        for goroutine in &dump.goroutines {
+            *groups.entry(key(goroutine)).or_default() += 1;
+        }
+        let mut groups: Vec<(Key, u64)> = groups.into_iter().collect();
+        groups.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        let samples = groups.into_iter().map(|(key, count)| sample(dump, key, count));
+        Profile {
+            kinds: vec![KIND],
+            processes: vec![ProcessName::of(&dump.subject.describe())],
+            samples: samples.collect(),
+            start: Some(SystemTime::now()),
+            duration: Duration::from_nanos(dump.scan.took_ns),
+            tool: concat!("golife ", env!("CARGO_PKG_VERSION")).into(),
+            gaps: gaps(dump),
+            is_snapshot: true,
+        }
+    }
+}
+
+fn gaps(dump: &Dump) -> Vec<String> {
+    let own = |goroutine: &&Blocked| !goroutine.is_system;
+    let shown = dump.goroutines.iter().copied().filter(own).count() as u64;
+    let all = dump.snapshot.goroutines.iter().filter(own).count() as u64;
+    let mut gaps = Vec::new();
+    if shown < all {
+        gaps.push(format!("{} of {} goroutines: the others were not asked for", count(shown), count(all)));
+    }
+    if dump.scan.cut_short {
+        gaps.push("it took too long to look at all goroutines: there are more".into());
+    }
+    gaps
+}
+
+fn key(goroutine: &Blocked) -> Key {
+    Key {
+        stack: goroutine.stack,
+        stack_is_old: goroutine.stack_is_old,
+        state: goroutine.state(),
+        gopc: goroutine.gopc,
+        startpc: goroutine.startpc,
+    }
+}
+
+fn sample(dump: &Dump, key: Key, count: u64) -> Sample {
+    let mut labels = Vec::new();
+    let site = dump.subject.binary.go_statement(key.gopc).map(|frame| located(&Frame::from(&frame)));
+    labels.extend(site.map(|site| ("site".to_owned(), site)));
+    if key.stack_is_old {
+        labels.push(("stack".to_owned(), "when it last stopped".to_owned()));
+    }
+    let mut stack = key.stack.map(|stack| frames(dump, stack)).unwrap_or_default();
+    if stack.is_empty() {
+        stack.push(entry(dump, key.startpc));
+    }
+    Sample { process: 0, stack, values: vec![count], reason: Some(key.state.to_owned()), level: None, labels }
+}
+
+/// All frames but those that `runtime/pprof` leaves out, too: functions that only pass a call on, and `runtime.goexit`.
+fn frames(dump: &Dump, stack: StackId) -> Vec<Frame> {
+    let mut frames = Vec::new();
+    for call in dump.snapshot.stacks.calls(stack) {
+        let shown = call
+            .frames
+            .iter()
+            .filter(|frame| (frame.inlined || !call.is_wrapper) && frame.function != "runtime.goexit");
+        frames.extend(shown.map(Frame::from));
+    }
+    frames
+}
+
+fn entry(dump: &Dump, startpc: u64) -> Frame {
+    let unnamed = || Frame { function: format!("{startpc:#x}"), file: None, line: None };
+    dump.subject.binary.entry_function(startpc).map_or_else(unnamed, |frame| Frame::from(&frame))
+}

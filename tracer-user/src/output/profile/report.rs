@@ -1,0 +1,340 @@
+//! The profile of a report: its living goroutines at the stacks they are blocked in, and what happened at each `go`
+//! statement.
+
+use std::time::Duration;
+
+use super::{Kind, ProcessName, Profile, Sample, UNKNOWN};
+use crate::output::human::{clean, count, duration};
+use crate::output::text::located;
+use crate::report::{Frame, Level, Mode, Process, Report, Site};
+
+/// The sample types, in the order of [`values`].
+const KINDS: [Kind; 6] = [
+    Kind { name: "goroutines", unit: "count", about: "living goroutines, by the stack they are blocked in" },
+    Kind { name: "suspects", unit: "count", about: "those of sites that are suspect or proven to leak" },
+    Kind { name: "live_by_creation", unit: "count", about: "living goroutines, by the go statement" },
+    Kind { name: "created", unit: "count", about: "goroutines created in the window, by the go statement" },
+    Kind { name: "exited", unit: "count", about: "goroutines that ended in the window, by the go statement" },
+    // In nanoseconds, 100,000 goroutines of a day would not fit a signed 64-bit number.
+    Kind {
+        name: "lifetime",
+        unit: "microseconds",
+        about: "time that goroutines lived, of those whose creation and end were seen, by the go statement",
+    },
+];
+
+/// The most frames that a report keeps of a stack: one with so many may have had more.
+const KEPT_FRAMES: usize = 10;
+/// Processes that are named as not traced.
+const MOST_NAMED: usize = 20;
+
+/// What happened at a `go` statement.
+#[derive(Clone, Copy, Debug, Default)]
+struct Creations {
+    live: u64,
+    created: u64,
+    exited: u64,
+    lifetime_us: u64,
+}
+
+impl Profile {
+    /// Of reports: one that was just made, or saved ones, whose numbers are added.
+    pub fn of_reports(reports: &[Report]) -> Profile {
+        let mut profile = Profile { kinds: KINDS.into(), ..Profile::default() };
+        let mut happened = Vec::new();
+        if reports.len() > 1 {
+            profile.gaps.push(format!(
+                "sum of {} reports: who lived at the end of several of them is counted in each",
+                reports.len()
+            ));
+        }
+        for report in reports {
+            profile.tool = format!("golife {}", report.tool.version);
+            let start = humantime::parse_rfc3339(&report.window.start).ok();
+            profile.start = [profile.start, start].into_iter().flatten().min();
+            profile.duration =
+                profile.duration.saturating_add(Duration::from_nanos(report.window.duration_ns));
+            gaps(report, &mut profile.gaps);
+            for process in &report.processes {
+                let at = profile.processes.len();
+                profile.processes.push(ProcessName::of(process));
+                for site in &process.sites {
+                    blocked(at, site, &mut profile.samples);
+                    creations(at, site, &mut happened);
+                }
+            }
+        }
+        // Whoever lists the samples of one type sees the zeros of the others in one place.
+        profile.samples.append(&mut happened);
+        profile
+    }
+}
+
+/// What is missing in a report.
+fn gaps(report: &Report, gaps: &mut Vec<String>) {
+    let sites = || report.processes.iter().flat_map(|process| &process.sites);
+    let (shown, all) = (sites().count() as u64, report.summary.sites);
+    if shown < all {
+        let live = sites().fold(0u64, |sum, site| sum.saturating_add(site.live));
+        let (shown, all, live) = (count(shown), count(all), count(live));
+        gaps.push(format!(
+            "{shown} of {all} sites, {live} of {} living goroutines",
+            count(report.summary.live)
+        ));
+    }
+    let loss = &report.loss;
+    let lost = [
+        (loss.dropped, "records lost, so that created and exited are too low"),
+        (loss.read_faults, "creations and ends that could not be read"),
+        (loss.unmatched_exits, "ends of goroutines whose creation was missed"),
+        (loss.untracked, "goroutines counted but not followed, for want of memory"),
+        (loss.forgotten_processes, "ended processes left out, for want of room"),
+        (loss.unattributed_exits, "ends of goroutines from before golife that no look had found"),
+    ];
+    gaps.extend(lost.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{what}: {}", count(*n))));
+    let untraced = report.processes.iter().filter(|process| process.mode == Mode::Unsupported);
+    gaps.extend(untraced.take(MOST_NAMED).map(|process| {
+        let why = process.detail.as_deref().unwrap_or("cannot be traced");
+        format!("nothing of process {}: {}", process.pid, clean(why))
+    }));
+    gaps.extend(report.processes.iter().filter_map(cut_short));
+}
+
+fn cut_short(process: &Process) -> Option<String> {
+    let scan = process.scan.filter(|scan| scan.cut_short)?;
+    let (found, took) = (count(scan.found), duration(scan.took_ns));
+    let pid = process.pid;
+    Some(format!("process {pid}: {found} goroutines were looked at in {took}, and there are more"))
+}
+
+/// The living, where they are.
+fn blocked(process: usize, site: &Site, samples: &mut Vec<Sample>) {
+    let mut add = |stack: Vec<Frame>, reason: &str, live: u64| {
+        if live > 0 {
+            let suspects = if site.verdict.level >= Level::Suspect { live } else { 0 };
+            let values = values(live, suspects, Creations::default());
+            samples.push(Sample { reason: Some(clean(reason)), ..sample(process, site, stack, values) });
+        }
+    };
+    // Some of those that were looked at may have ended since: they are taken from the smallest groups.
+    let mut rest = site.live;
+    for waiting in site.waiting.iter().flatten() {
+        let here = waiting.count.min(rest);
+        rest -= here;
+        add(to_entry(&waiting.at, &site.entry), &waiting.reason, here);
+    }
+    // Wherever the others are, they are in their entry function.
+    add(vec![site.entry.clone()], UNKNOWN, rest);
+}
+
+/// A stack as far as the function that the goroutine runs. What the compiler wraps around that function may be further out.
+fn to_entry(at: &[Frame], entry: &Frame) -> Vec<Frame> {
+    let mut stack = at.to_vec();
+    if !stack.iter().any(|frame| frame.function == entry.function) {
+        if stack.len() >= KEPT_FRAMES {
+            stack.push(Frame { function: "(frames left out)".into(), file: None, line: None });
+        }
+        stack.push(entry.clone());
+    }
+    stack
+}
+
+/// What happened at the `go` statement, by the creators' stacks where those are known.
+fn creations(process: usize, site: &Site, samples: &mut Vec<Sample>) {
+    let mut add = |stack: &[Frame], creations: Creations| {
+        let values = values(0, 0, creations);
+        if values.iter().any(|value| *value > 0) {
+            let stack = if stack.is_empty() { vec![site.site.clone()] } else { stack.to_vec() };
+            samples.push(sample(process, site, stack, values));
+        }
+    };
+    let lived_ns = site
+        .lifetime
+        .as_ref()
+        .map_or(0, |lifetime| u128::from(lifetime.count) * u128::from(lifetime.mean_ns));
+    let mut rest = Creations {
+        live: site.live,
+        created: site.created,
+        exited: site.exited,
+        lifetime_us: u64::try_from(lived_ns / 1000).unwrap_or(u64::MAX),
+    };
+    for known in site.creation_stacks.iter().flatten() {
+        let here = Creations {
+            live: known.live.min(rest.live),
+            created: known.created.min(rest.created),
+            ..Creations::default()
+        };
+        rest.live -= here.live;
+        rest.created -= here.created;
+        add(&known.frames, here);
+    }
+    add(&[], rest);
+}
+
+fn sample(process: usize, site: &Site, stack: Vec<Frame>, values: Vec<u64>) -> Sample {
+    let mut labels = vec![("site".to_owned(), located(&site.site))];
+    labels.extend(site.verdict.cause.as_ref().map(|cause| ("cause".to_owned(), clean(cause))));
+    Sample { process, stack, values, reason: None, level: Some(site.verdict.level), labels }
+}
+
+fn values(live: u64, suspects: u64, creations: Creations) -> Vec<u64> {
+    let Creations { live: live_by_creation, created, exited, lifetime_us } = creations;
+    [live, suspects, live_by_creation, created, exited, lifetime_us].into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::profile::testing::frame;
+    use crate::report::{CreationStack, Lifetime, Loss, Summary, Waiting};
+    use proptest::prelude::*;
+
+    fn site() -> Site {
+        Site { site: frame("main.main", 9), entry: frame("main.main.func1", 10), ..Site::default() }
+    }
+
+    fn waiting(reason: &str, count: u64, at: Vec<Frame>) -> Waiting {
+        Waiting { reason: reason.into(), count, at, ..Waiting::default() }
+    }
+
+    fn profile(sites: Vec<Site>) -> Profile {
+        let process = Process { pid: 7, exe: Some("/srv/api".into()), sites, ..Process::default() };
+        Profile::of_reports(&[report(vec![process])])
+    }
+
+    fn report(processes: Vec<Process>) -> Report {
+        let text = r#"{"schema": "golife.report/1", "tool": {"version": "0", "host": null, "kernel": null, "arch": ""},
+            "window": {"start": "2026-01-02T03:04:05.000Z", "end": "2026-01-02T03:04:06.000Z", "duration_ns": 1000000000},
+            "loss": {"dropped": 0, "unmatched_exits": 0, "read_faults": 0, "reconciled": 0},
+            "overhead": {"probe_hits": null, "target_ns_per_hit": null, "target_cpu_ns": null, "golife_cpu_ns": null},
+            "processes": []}"#;
+        let mut report: Report = serde_json::from_str(text).unwrap();
+        report.processes = processes;
+        report
+    }
+
+    /// Outermost function, wait reason and the number of one type.
+    fn numbers(profile: &Profile, kind: usize) -> Vec<(&str, Option<&str>, u64)> {
+        let some = profile.samples.iter().filter(|sample| sample.values[kind] > 0);
+        some.map(|sample| {
+            let outermost = sample.stack.last().unwrap();
+            (outermost.function.as_str(), sample.reason.as_deref(), sample.values[kind])
+        })
+        .collect()
+    }
+
+    #[test]
+    fn the_living_are_where_they_wait_and_none_is_lost_or_invented() {
+        let at = || vec![frame("main.wait", 3), frame("main.main.func1", 11)];
+        let of = |live, waiting| numbers(&profile(vec![Site { live, waiting, ..site() }]), 0).len();
+        assert_eq!((of(0, None), of(5, None), of(5, Some(vec![]))), (0, 1, 1));
+        let groups = vec![waiting("select", 3, at()), waiting("running", 2, vec![])];
+        for (live, want) in [
+            (
+                7,
+                vec![
+                    ("main.main.func1", Some("select"), 3),
+                    ("main.main.func1", Some("running"), 2),
+                    ("main.main.func1", Some("unknown"), 2),
+                ],
+            ),
+            (4, vec![("main.main.func1", Some("select"), 3), ("main.main.func1", Some("running"), 1)]),
+            (2, vec![("main.main.func1", Some("select"), 2)]),
+        ] {
+            let profile = profile(vec![Site { live, waiting: Some(groups.clone()), ..site() }]);
+            assert_eq!(numbers(&profile, 0), want);
+            assert_eq!((profile.total(0), profile.total(2)), (live, live));
+        }
+    }
+
+    #[test]
+    fn a_stack_ends_at_the_function_that_the_goroutine_runs() {
+        let entry = frame("main.main.func1", 10);
+        let names = |at: &[Frame]| -> Vec<String> {
+            to_entry(at, &entry).into_iter().map(|frame| frame.function).collect()
+        };
+        assert_eq!(names(&[]), ["main.main.func1"]);
+        assert_eq!(names(&[frame("a.F", 1)]), ["a.F", "main.main.func1"]);
+        let wrapped = [frame("main.main.func1", 12), frame("main.main.gowrap1", 9)];
+        assert_eq!(names(&wrapped), ["main.main.func1", "main.main.gowrap1"]);
+        let deep = names(&vec![frame("a.F", 1); KEPT_FRAMES]);
+        assert_eq!(deep[KEPT_FRAMES..], ["(frames left out)", "main.main.func1"]);
+    }
+
+    #[test]
+    fn what_happened_is_at_the_go_statement_or_at_its_creators_stack() {
+        let lifetime = Some(Lifetime { count: 4, mean_ns: 2_500, ..Lifetime::default() });
+        let plain = Site { live: 3, created: 6, exited: 4, lifetime, ..site() };
+        let profile_of = |site: &Site| profile(vec![site.clone()]);
+        let known = profile_of(&plain);
+        assert_eq!((1..6).map(|kind| known.total(kind)).collect::<Vec<_>>(), [0, 3, 6, 4, 10]);
+        assert_eq!(numbers(&known, 3), [("main.main", None, 6)]);
+        let stack = |function: &str, created, live| CreationStack {
+            frames: vec![frame("main.main", 9), frame(function, 1)],
+            created,
+            live,
+        };
+        let stacks = vec![
+            stack("main.a", 4, 2),
+            stack("main.b", 1, 0),
+            CreationStack { frames: vec![], created: 1, live: 0 },
+        ];
+        let known = profile_of(&Site { creation_stacks: Some(stacks), ..plain });
+        assert_eq!(numbers(&known, 2), [("main.a", None, 2), ("main.main", None, 1)]);
+        assert_eq!(numbers(&known, 3), [("main.a", None, 4), ("main.b", None, 1), ("main.main", None, 1)]);
+        assert_eq!(numbers(&known, 4), [("main.main", None, 4)]);
+        assert_eq!((1..6).map(|kind| known.total(kind)).collect::<Vec<_>>(), [0, 3, 6, 4, 10]);
+    }
+
+    #[test]
+    fn suspects_are_those_of_suspect_sites() {
+        let of = |level, live| {
+            let verdict = crate::verdict::Verdict { level, ..Default::default() };
+            Site { live, verdict, ..site() }
+        };
+        let known = profile(vec![
+            of(Level::Proven, 1),
+            of(Level::Suspect, 10),
+            of(Level::Watch, 100),
+            of(Level::Unknown, 1000),
+        ]);
+        assert_eq!((known.total(0), known.total(1)), (1111, 11));
+    }
+
+    #[test]
+    fn reports_are_added_and_what_they_lack_is_said() {
+        let unsupported =
+            Process { pid: 9, mode: Mode::Unsupported, detail: Some("too old".into()), ..Process::default() };
+        let process = Process { pid: 7, sites: vec![Site { live: 2, ..site() }], ..Process::default() };
+        let mut report = report(vec![process, unsupported]);
+        let whole = Profile::of_reports(std::slice::from_ref(&report));
+        assert_eq!(whole.gaps, ["nothing of process 9: too old"]);
+        report.loss = Loss { dropped: 1_200, ..Loss::default() };
+        report.summary = Summary { sites: 3, live: 12, ..Summary::default() };
+        let twice = Profile::of_reports(&[report.clone(), report]);
+        assert_eq!((twice.total(0), twice.duration), (4, Duration::from_secs(2)));
+        assert_eq!(twice.gaps.len(), 7, "{:?}", twice.gaps);
+        assert!(twice.gaps[0].starts_with("sum of 2 reports"));
+        assert_eq!(twice.gaps[1], "1 of 3 sites, 2 of 12 living goroutines");
+        assert!(twice.gaps[2].starts_with("records lost") && twice.gaps[2].ends_with(": 1,200"));
+    }
+
+    proptest! {
+        #[test]
+        fn totals_are_the_reports(
+            sites in proptest::collection::vec((0u64..50, 0u64..50, 0u64..50, proptest::option::of(proptest::collection::vec(0u64..30, 0..5)), proptest::option::of(proptest::collection::vec((0u64..30, 0u64..30), 0..5))), 0..6)
+        ) {
+            let sites: Vec<Site> = sites.into_iter().map(|(live, created, exited, groups, stacks)| Site {
+                live, created, exited,
+                waiting: groups.map(|groups| groups.into_iter().map(|count| waiting("select", count, vec![])).collect()),
+                creation_stacks: stacks.map(|stacks| stacks.into_iter().map(|(created, live)| CreationStack { frames: vec![], created, live }).collect()),
+                ..site()
+            }).collect();
+            let sum = |number: fn(&Site) -> u64| sites.iter().map(number).sum::<u64>();
+            let want = [sum(|site| site.live), 0, sum(|site| site.live), sum(|site| site.created), sum(|site| site.exited), 0];
+            let profile = profile(sites);
+            prop_assert_eq!([0, 1, 2, 3, 4, 5].map(|kind| profile.total(kind)), want);
+            prop_assert!(profile.samples.iter().all(|sample| !sample.stack.is_empty() && sample.values.len() == KINDS.len()));
+        }
+    }
+}
