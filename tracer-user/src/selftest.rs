@@ -36,7 +36,8 @@ const GOPC: u64 = 0x40_1234;
 const STARTPC: u64 = 0x40_5678;
 
 /// Register 7 is rdi: the first argument of a C function on x86-64.
-const COOKIE: Cookie = Cookie { register: 7, goid: 152, parent: 280, gopc: 288, startpc: 304, m: 0, curg: 0 };
+const COOKIE: Cookie =
+    Cookie { ends: false, register: 7, goid: 152, parent: 280, gopc: 288, startpc: 304, m: 0, curg: 0 };
 
 #[cfg(target_arch = "x86_64")]
 core::arch::global_asm!(
@@ -109,17 +110,17 @@ pub fn run() -> Result<Outcome, Error> {
     let mut target = Target::start()?;
     let bare = target.best_of(ROUNDS, || {})?;
 
-    let place = |program, function: extern "C" fn(&[u64; 64])| -> io::Result<Probe> {
-        Ok(Probe { program, file_offset: file_offset(&exe, function as usize as u64)?, cookie: COOKIE })
+    let place = |ends, function: extern "C" fn(&[u64; 64])| -> io::Result<Probe> {
+        let file_offset = file_offset(&exe, function as usize as u64)?;
+        Ok(Probe { program: Program::Goroutine, file_offset, cookie: Cookie { ends, ..COOKIE } })
     };
-    let sites =
-        [place(Program::Created, golife_selftest_birth)?, place(Program::Exited, golife_selftest_death)?];
+    let sites = [place(false, golife_selftest_birth)?, place(true, golife_selftest_death)?];
     let attachment =
         probes.attach(&exe, Path::new("/proc/self/exe"), &sites, Scope::Process(target.pid()?))?;
-    let mut received = 0;
+    let (mut received, mut g) = (0, None);
     let probed = target.best_of(ROUNDS, || {
         while let Some(record) = ring.next() {
-            received += u64::from(is_expected(&record));
+            received += u64::from(is_expected(&record, &mut g));
         }
     })?;
     drop(attachment);
@@ -131,12 +132,15 @@ pub fn run() -> Result<Outcome, Error> {
     Ok(Outcome { ns_per_hit: added / (2 * LIVES) as f64, hits: made })
 }
 
-fn is_expected(record: &[u8]) -> bool {
+/// Whether a record says what it should. The address of the target's only g is known from the first one on.
+fn is_expected(record: &[u8], of_g: &mut Option<u64>) -> bool {
     match decode(record).map(|event| event.what) {
-        Ok(What::Created { goid, parent, gopc, startpc }) => {
-            (1..=LIVES).contains(&goid) && (parent, gopc, startpc) == (PARENT, GOPC, STARTPC)
+        Ok(What::Created { g, goid, parent, gopc, startpc }) => {
+            *of_g.get_or_insert(g) == g
+                && (1..=LIVES).contains(&goid)
+                && (parent, gopc, startpc) == (PARENT, GOPC, STARTPC)
         }
-        Ok(What::Exited { goid }) => (1..=LIVES).contains(&goid),
+        Ok(What::Exited { g }) => *of_g == Some(g),
         _ => false,
     }
 }

@@ -32,7 +32,7 @@ impl Living {
 
 /// Groups the ages of a whole table by site. Between the passes an age takes 4 bytes: an `f32` is good to 10⁻⁷.
 pub(super) fn by_site(table: &Table, sites: usize, now_ns: u64) -> Vec<Living> {
-    let group = |site: u32, flags: u32| 2 * site as usize + usize::from(flags & BIRTH_UNKNOWN != 0);
+    let group = |site: u32, flags: u16| 2 * site as usize + usize::from(flags & BIRTH_UNKNOWN != 0);
     let mut ends = vec![0usize; 2 * sites];
     let mut eldest = vec![u64::MAX; 2 * sites];
     for goroutine in table.iter() {
