@@ -46,7 +46,7 @@ const KERNELS: [Kernel; 3] = [
 const TESTS: [&str; 3] = ["counts::", "processes::", "containers::"];
 
 /// How long one kernel may take, boot included.
-const PATIENCE: Duration = Duration::from_secs(15 * 60);
+const PATIENCE: Duration = Duration::from_secs(20 * 60);
 
 /// What loads position-independent programs.
 const LOADER: &str = "/lib64/ld-linux-x86-64.so.2";
@@ -215,7 +215,7 @@ impl Programs {
     fn initramfs(&self, directory: &Path, filters: &[String]) -> Result<PathBuf> {
         let root = directory.join("guest");
         let _ = fs::remove_dir_all(&root);
-        for empty in ["bin", "dev", "proc", "sys", "tmp", "etc"] {
+        for empty in ["bin", "dev", "etc", "proc", "run", "sys", "tmp"] {
             fs::create_dir_all(root.join(empty)).context("cannot make the guest's directories")?;
         }
         let inside = |path: &Path| root.join(path.strip_prefix("/").unwrap_or(path));
@@ -255,7 +255,7 @@ impl Programs {
         format!(
             "#!/bin/sh\n\
              /bin/busybox --install -s /bin\n\
-             export PATH=/bin GOLIFE_FIXTURES=built GOLIFE_PATIENCE=10 RUST_BACKTRACE=0\n\
+             export PATH=/bin GOLIFE_FIXTURES=built GOLIFE_PATIENCE=5 RUST_BACKTRACE=0\n\
              mount -t proc none /proc && mount -t sysfs none /sys && mount -t devtmpfs none /dev\n\
              mount -t tracefs none /sys/kernel/tracing && mount -t tmpfs none /tmp\n\
              mount -t cgroup2 none /sys/fs/cgroup\n\
