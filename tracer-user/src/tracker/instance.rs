@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use hashbrown::HashTable;
 
+use super::lineage::{Key, LineageId, Lineages, StackId};
 use super::living::Living;
 use super::scan::Scan;
 use super::table::{AT_ATTACH, BIRTH_UNKNOWN, Goroutine, PARENT_COUNTED, Table, mix};
@@ -40,10 +41,11 @@ pub struct Instance {
     pub corrected: u64,
     pub(super) table: Table,
     pub(super) sites: Vec<Site>,
+    pub(super) lineages: Lineages,
     by_pcs: HashTable<u32>,
     overflow: Option<SiteId>,
-    /// The parent of the last creation and its site: a spawner spawns many.
-    last_parent: (u64, Option<SiteId>),
+    /// The parent of the last creation and its lineage: a spawner spawns many.
+    pub(super) last_parent: (u64, Option<LineageId>),
     pub(super) untracked: u64,
     pub(super) scan: Option<Scan>,
     /// What the last scan removed: an exit that comes late takes its goroutine back.
@@ -94,6 +96,7 @@ impl Instance {
             corrected: 0,
             table: Table::new(seed),
             sites: Vec::new(),
+            lineages: Lineages::new(seed),
             by_pcs: HashTable::new(),
             overflow: None,
             last_parent: (0, None),
@@ -110,6 +113,11 @@ impl Instance {
         &self.sites
     }
 
+    /// The ancestry of its goroutines.
+    pub fn lineages(&self) -> &Lineages {
+        &self.lineages
+    }
+
     /// Whether goroutines from before tracing may exist that nothing is known of.
     pub fn has_unknown_goroutines(&self) -> bool {
         self.existed && self.scanned_ns.is_none()
@@ -124,19 +132,24 @@ impl Instance {
     pub fn living(&self, now_ns: u64) -> Vec<Living> {
         match &self.at_end {
             Some(at_end) => at_end.clone(),
-            None => super::living::by_site(&self.table, self.sites.len(), now_ns),
+            None => super::living::by_site(&self.table, &self.lineages, self.sites.len(), now_ns),
         }
     }
 
     #[inline]
     pub(super) fn created(&mut self, birth: Birth, budget: &mut Budget) -> Result<(), Reused> {
-        let site = self.site_for(birth.gopc, birth.startpc, budget);
-        let parent = self.site_of(birth.parent);
+        let parent = self.lineage_of(birth.parent);
+        let lineage = self.lineage_for(parent, birth.gopc, birth.startpc, budget);
+        let parent = parent.map(|parent| self.lineages.site(parent));
         let overtaken_until = self.scanned_ns.unwrap_or(0);
-        let counts = &mut self.sites[site.0 as usize];
+        let node = self.lineages.get_mut(lineage);
+        let counts = &mut self.sites[node.site.0 as usize];
         match self.table.entry(birth.goid) {
             Err(place) if budget.take_goroutine() => {
-                place.insert(Goroutine { goid: birth.goid, birth_ns: birth.time_ns, site, flags: 0 });
+                let flags = if parent.is_some() { PARENT_COUNTED } else { 0 };
+                place.insert(Goroutine { goid: birth.goid, birth_ns: birth.time_ns, lineage, flags });
+                node.created += 1;
+                node.live += 1;
                 counts.add_live();
                 counts.saw_creation(birth.time_ns);
                 if let Some(parent) = parent {
@@ -145,6 +158,7 @@ impl Instance {
                 Ok(())
             }
             Err(_) => {
+                node.created += 1;
                 counts.saw_creation(birth.time_ns);
                 counts.untracked += 1;
                 self.untracked += 1;
@@ -152,10 +166,11 @@ impl Instance {
             }
             // A scan overtook this record in the ring buffer.
             Ok(known) if known.flags & BIRTH_UNKNOWN != 0 && birth.time_ns <= overtaken_until => {
-                let before = std::mem::replace(&mut known.flags, 0);
-                let of_scan = std::mem::replace(&mut known.site, site);
+                let of_scan = *known;
+                let counted = parent.is_some() || known.flags & PARENT_COUNTED != 0;
+                known.flags = if counted { PARENT_COUNTED } else { 0 };
                 known.birth_ns = birth.time_ns;
-                self.scan_was_early(birth, before, of_scan, site, parent);
+                self.scan_was_early(birth, of_scan, lineage, parent, budget);
                 Ok(())
             }
             Ok(_) => Err(Reused),
@@ -166,25 +181,39 @@ impl Instance {
     fn scan_was_early(
         &mut self,
         birth: Birth,
-        flags: u32,
-        of_scan: SiteId,
-        site: SiteId,
+        of_scan: Goroutine,
+        mut lineage: LineageId,
         parent: Option<SiteId>,
+        budget: &mut Budget,
     ) {
-        let scanned = &mut self.sites[of_scan.0 as usize];
+        let scanned = self.lineages.get_mut(of_scan.lineage);
         scanned.live -= 1;
-        if flags & AT_ATTACH != 0 {
-            scanned.at_attach -= 1;
+        let counts = &mut self.sites[scanned.site.0 as usize];
+        counts.live -= 1;
+        if of_scan.flags & AT_ATTACH != 0 {
+            counts.at_attach -= 1;
         } else {
             scanned.created -= 1;
+            counts.created -= 1;
             self.corrected -= 1;
         }
-        let counts = &mut self.sites[site.0 as usize];
+        // The scan may have known its creator.
+        if let Some(creator) = scanned.parent.filter(|_| parent.is_none()) {
+            lineage = self.lineage_for(Some(creator), birth.gopc, birth.startpc, budget);
+        }
+        let node = self.lineages.get_mut(lineage);
+        node.created += 1;
+        node.live += 1;
+        let counts = &mut self.sites[node.site.0 as usize];
         counts.add_live();
         counts.saw_creation(birth.time_ns);
-        if let Some(parent) = parent.filter(|_| flags & PARENT_COUNTED == 0) {
+        if let Some(parent) = parent.filter(|_| of_scan.flags & PARENT_COUNTED == 0) {
             counts.parents.count(parent);
         }
+        if let Ok(known) = self.table.entry(birth.goid) {
+            known.lineage = lineage;
+        }
+        self.last_parent = (0, None);
     }
 
     #[inline]
@@ -193,7 +222,9 @@ impl Instance {
         let how = match found {
             Some(goroutine) => {
                 budget.goroutines -= 1;
-                let site = &mut self.sites[goroutine.site.0 as usize];
+                let node = self.lineages.get_mut(goroutine.lineage);
+                node.live -= 1;
+                let site = &mut self.sites[node.site.0 as usize];
                 site.live -= 1;
                 end_of(site, goroutine, time_ns);
                 ExitOf::Known
@@ -208,7 +239,7 @@ impl Instance {
     #[cold]
     fn unknown_exit(&mut self, time_ns: u64, goid: u64) -> ExitOf {
         if let Some(goroutine) = self.removed.remove(&goid) {
-            let site = &mut self.sites[goroutine.site.0 as usize];
+            let site = &mut self.sites[self.lineages.site(goroutine.lineage).0 as usize];
             site.reconciled -= 1;
             self.corrected -= 1;
             end_of(site, goroutine, time_ns);
@@ -226,7 +257,7 @@ impl Instance {
     }
 
     /// The site of these two addresses, or the overflow row where there is no room for another.
-    pub(super) fn site_for(&mut self, gopc: u64, startpc: u64, budget: &mut Budget) -> SiteId {
+    fn site_for(&mut self, gopc: u64, startpc: u64, budget: &mut Budget) -> SiteId {
         let seed = self.seed;
         let hash_of = |gopc: u64, startpc: u64| mix(gopc.rotate_left(32) ^ startpc, seed);
         let sites = &self.sites;
@@ -255,11 +286,35 @@ impl Instance {
         id
     }
 
-    /// The site that created this goroutine, if it lives.
+    /// The lineage of goroutines of a site whose creator has this one.
     #[inline]
-    pub(super) fn site_of(&mut self, goid: u64) -> Option<SiteId> {
+    pub(super) fn lineage_for(
+        &mut self,
+        parent: Option<LineageId>,
+        gopc: u64,
+        startpc: u64,
+        budget: &mut Budget,
+    ) -> LineageId {
+        let key = Key { parent, stack: StackId::NONE, gopc, startpc };
+        match self.lineages.find(&key) {
+            Some(lineage) => lineage,
+            None => self.new_lineage(key, budget),
+        }
+    }
+
+    #[cold]
+    fn new_lineage(&mut self, key: Key, budget: &mut Budget) -> LineageId {
+        let id = self.site_for(key.gopc, key.startpc, budget);
+        // Those of an overflow row are not this goroutine's own.
+        let Site { gopc, startpc, .. } = self.sites[id.0 as usize];
+        self.lineages.intern(&Key { gopc, startpc, ..key }, id, budget)
+    }
+
+    /// The lineage of this goroutine, if it lives.
+    #[inline]
+    pub(super) fn lineage_of(&mut self, goid: u64) -> Option<LineageId> {
         if goid != self.last_parent.0 || self.last_parent.1.is_none() {
-            self.last_parent = (goid, self.table.get(goid).map(|parent| parent.site));
+            self.last_parent = (goid, self.table.get(goid).map(|parent| parent.lineage));
         }
         self.last_parent.1
     }

@@ -186,7 +186,8 @@ proptest! {
         events in proptest::collection::vec((0u64..50, 1u32..4, 0u8..20, 1u64..12, 0u64..6), 0..300),
         max_goroutines in 0usize..10,
     ) {
-        let mut tracker = Tracker::new(Limits { max_sites: 4, max_goroutines, max_gone: 3, max_remembered: 4 });
+        let limits = Limits { max_sites: 4, max_goroutines, max_lineages: 6, max_gone: 3, max_remembered: 4 };
+        let mut tracker = Tracker::new(limits);
         for (time_ns, pid, what, goid, gopc) in events {
             let listing = || (1..goid).map(|goid| Existing { goid, parent: 0, gopc, startpc: 2 });
             let what = match what {
@@ -203,8 +204,11 @@ proptest! {
             tracker.apply(&Event { time_ns, pid, what });
             let mut live = 0;
             for instance in tracker.instances() {
-                for site in instance.sites() {
+                for (at, site) in instance.sites().iter().enumerate() {
                     prop_assert_eq!(site.created + site.at_attach, site.exited + site.live + site.reconciled + site.untracked);
+                    let of_site = || instance.lineages().all().iter().filter(|one| one.site.0 as usize == at);
+                    prop_assert_eq!(of_site().map(|lineage| lineage.live).sum::<u64>(), site.live);
+                    prop_assert_eq!(of_site().map(|lineage| lineage.created).sum::<u64>(), site.created);
                     live += if instance.ended.is_some() { 0 } else { site.live };
                 }
             }

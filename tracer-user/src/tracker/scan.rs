@@ -12,8 +12,8 @@ use std::collections::HashMap;
 
 use super::Budget;
 use super::instance::{ExitOf, Instance};
-use super::table::{AT_ATTACH, BIRTH_UNKNOWN, Goroutine, LISTED, PARENT_COUNTED};
-use crate::sites::SiteId;
+use super::lineage::Key;
+use super::table::{AT_ATTACH, BIRTH_UNKNOWN, Goroutine, LISTED, PARENT_COUNTED, UNPLACED};
 
 /// A goroutine on the runtime's list (`runtime.allgs`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,9 +89,7 @@ impl Instance {
             self.unattributed_exits -= late;
             self.unmatched_exits += late;
         }
-        for (goid, parent) in orphans {
-            self.count_parent(goid, parent);
-        }
+        self.place_all(orphans, budget);
         self.scanned_ns = Some(self.scanned_ns.unwrap_or(0).max(now_ns));
         self.removed.clear();
         self.unlist(scan.began_ns, missing, budget);
@@ -107,13 +105,21 @@ impl Instance {
     ) {
         if let Ok(known) = self.table.entry(existing.goid) {
             known.flags |= LISTED;
+            // It may have been created while its creators were not known yet.
+            let creator_missing = at_attach || self.lineages.get(known.lineage).parent.is_none();
+            if creator_missing && existing.parent != 0 && budget.has_room_for_lineage() {
+                known.flags |= UNPLACED;
+                orphans.push((existing.goid, existing.parent));
+            }
             return;
         }
-        let site = self.site_for(existing.gopc, existing.startpc, budget);
-        let counts = &mut self.sites[site.0 as usize];
+        let lineage = self.lineage_for(None, existing.gopc, existing.startpc, budget);
+        let node = self.lineages.get_mut(lineage);
+        let counts = &mut self.sites[node.site.0 as usize];
         if at_attach {
             counts.at_attach += 1;
         } else {
+            node.created += 1;
             counts.created += 1;
             self.corrected += 1;
         }
@@ -122,10 +128,11 @@ impl Instance {
             self.untracked += 1;
             return;
         }
+        node.live += 1;
         counts.add_live();
-        let flags = BIRTH_UNKNOWN | LISTED | if at_attach { AT_ATTACH } else { 0 };
+        let flags = BIRTH_UNKNOWN | LISTED | UNPLACED | if at_attach { AT_ATTACH } else { 0 };
         if let Err(place) = self.table.entry(existing.goid) {
-            place.insert(Goroutine { goid: existing.goid, birth_ns: now_ns, site, flags });
+            place.insert(Goroutine { goid: existing.goid, birth_ns: now_ns, lineage, flags });
         }
         orphans.push((existing.goid, existing.parent));
     }
@@ -137,13 +144,16 @@ impl Instance {
             ExitOf::Unattributed => self.unattributed_exits -= 1,
             ExitOf::Unmatched => self.unmatched_exits -= 1,
         }
-        let site = self.site_for(existing.gopc, existing.startpc, budget);
-        let parent = self.site_of(existing.parent);
-        let counts = &mut self.sites[site.0 as usize];
+        let parent = self.lineage_of(existing.parent);
+        let lineage = self.lineage_for(parent, existing.gopc, existing.startpc, budget);
+        let parent = parent.map(|parent| self.lineages.site(parent));
+        let node = self.lineages.get_mut(lineage);
+        let counts = &mut self.sites[node.site.0 as usize];
         counts.exited += 1;
         if at_attach {
             counts.at_attach += 1;
         } else {
+            node.created += 1;
             counts.created += 1;
             self.corrected += 1;
         }
@@ -152,24 +162,70 @@ impl Instance {
         }
     }
 
-    fn count_parent(&mut self, goid: u64, parent: u64) {
-        let Some(parent) = self.table.get(parent).map(|parent| parent.site) else { return };
+    /// Gives listed goroutines (with their creators) the lineages of their creators, as far as those live.
+    fn place_all(&mut self, mut listed: Vec<(u64, u64)>, budget: &mut Budget) {
+        listed.sort_unstable();
+        let mut path = Vec::new();
+        for &goroutine in &listed {
+            path.push(goroutine);
+            // Creators first; a list that names a goroutine as its own ancestor is a lie, and ends here as well.
+            while let Some(&(_, creator)) = path.last()
+                && self.take_unplaced(creator)
+                && let Ok(at) = listed.binary_search_by_key(&creator, |&(goid, _)| goid)
+            {
+                path.push(listed[at]);
+            }
+            while let Some((goid, creator)) = path.pop() {
+                self.place(goid, creator, budget);
+            }
+        }
+        self.last_parent = (0, None);
+    }
+
+    fn take_unplaced(&mut self, goid: u64) -> bool {
+        let Ok(known) = self.table.entry(goid) else { return false };
+        let unplaced = known.flags & UNPLACED != 0;
+        known.flags &= !UNPLACED;
+        unplaced
+    }
+
+    fn place(&mut self, goid: u64, creator: u64, budget: &mut Budget) {
+        self.take_unplaced(goid);
+        let Some(creator) = self.table.get(creator).map(|creator| creator.lineage) else { return };
+        let Some(&child) = self.table.get(goid) else { return };
+        let node = *self.lineages.get(child.lineage);
+        let counts = &mut self.sites[node.site.0 as usize];
+        if child.flags & PARENT_COUNTED == 0 {
+            counts.parents.count(self.lineages.site(creator));
+        }
+        let (gopc, startpc) = (counts.gopc, counts.startpc);
+        let key = Key { parent: Some(creator), stack: node.stack, gopc, startpc };
+        let lineage = self.lineages.intern(&key, node.site, budget);
+        let created = u64::from(child.flags & AT_ATTACH == 0);
+        let before = self.lineages.get_mut(child.lineage);
+        before.live -= 1;
+        before.created -= created;
+        let now = self.lineages.get_mut(lineage);
+        now.live += 1;
+        now.created += created;
         if let Ok(child) = self.table.entry(goid) {
             child.flags |= PARENT_COUNTED;
-            let SiteId(site) = child.site;
-            self.sites[site as usize].parents.count(parent);
+            child.lineage = lineage;
         }
     }
 
     fn unlist(&mut self, began_ns: u64, missing: Missing, budget: &mut Budget) {
         let (sites, removed, corrected) = (&mut self.sites, &mut self.removed, &mut self.corrected);
+        let lineages = &mut self.lineages;
         self.table.retain(|goroutine| {
             let listed = goroutine.flags & LISTED != 0;
             goroutine.flags &= !LISTED;
             if listed || missing == Missing::Keep || goroutine.birth_ns >= began_ns {
                 return true;
             }
-            let site = &mut sites[goroutine.site.0 as usize];
+            let node = lineages.get_mut(goroutine.lineage);
+            node.live -= 1;
+            let site = &mut sites[node.site.0 as usize];
             site.live -= 1;
             site.reconciled += 1;
             *corrected += 1;

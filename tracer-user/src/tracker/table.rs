@@ -3,7 +3,7 @@
 use hashbrown::HashTable;
 use hashbrown::hash_table::{Entry, VacantEntry};
 
-use crate::sites::SiteId;
+use super::lineage::LineageId;
 
 /// One goroutine that lives, as far as known.
 #[repr(C)]
@@ -13,7 +13,8 @@ pub(super) struct Goroutine {
     pub goid: u64,
     /// Boot time of its creation in ns; of the scan that found it where [`BIRTH_UNKNOWN`] is set.
     pub birth_ns: u64,
-    pub site: SiteId,
+    /// Its site, and its creators' before it.
+    pub lineage: LineageId,
     /// The constants of this module.
     pub flags: u32,
 }
@@ -28,6 +29,8 @@ pub(super) const AT_ATTACH: u32 = 2;
 pub(super) const PARENT_COUNTED: u32 = 4;
 /// On the list of the scan that is being applied.
 pub(super) const LISTED: u32 = 8;
+/// On that list with a creator whose lineage it has not got yet.
+pub(super) const UNPLACED: u32 = 16;
 
 /// Tables with fewer places than this do not shrink.
 const SMALL: usize = 1024;
@@ -143,7 +146,7 @@ mod tests {
         let mut table = Table::new(7);
         for goid in 0..100_000 {
             if let Err(place) = table.entry(goid) {
-                place.insert(Goroutine { goid, birth_ns: goid, site: SiteId(1), flags: 0 });
+                place.insert(Goroutine { goid, birth_ns: goid, lineage: LineageId(1), flags: 0 });
             }
         }
         let full = table.goroutines.allocation_size();
