@@ -16,6 +16,8 @@ use record::{MS, Recording, S, golden, plain};
 const LEAK: u64 = 0x48_1010;
 const SERVE: u64 = 0x48_2020;
 const POOL: u64 = 0x48_3030;
+const DIAL: u64 = 0x48_4040;
+const READ: u64 = 0x48_5050;
 
 fn text(report: &Report, table: bool) -> String {
     plain(|out| text::write(report, &Text { width: 100, table }, out))
@@ -51,6 +53,22 @@ fn a_leaking_site_is_named() {
     golden("leak.json", &json(&report));
     let again = json::read(&json(&report)).expect("a report that was written can be read");
     assert_eq!(again, report);
+}
+
+#[test]
+fn a_leak_in_a_dependency_is_blamed_on_the_program() {
+    let mut run = Recording::new(4242);
+    run.create(0, 1, 0, 0x1000);
+    for at in 0..200u64 {
+        let (now, goid) = (140 * MS * at, 100 + 10 * at);
+        // One in four comes another way. All creators are dead by the time that the connection has its reader.
+        run.create(now, goid, 1, if at % 4 == 0 { POOL } else { SERVE });
+        run.create(now + MS, goid + 1, goid, DIAL);
+        run.exit(now + 2 * MS, goid);
+        run.create(now + 3 * MS, goid + 2, goid + 1, READ);
+        run.exit(now + 4 * MS, goid + 1);
+    }
+    golden("blame.txt", &text(&run.report(30 * S), true));
 }
 
 #[test]

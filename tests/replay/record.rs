@@ -177,6 +177,8 @@ impl Sources for Recording {
             crate::LEAK => frame("example.com/api/hub.(*Hub).Subscribe", "hub/hub.go", 88),
             crate::SERVE => frame("main.serve", "main.go", 42),
             crate::POOL => frame("main.startPool", "pool.go", 17),
+            crate::DIAL => frame("github.com/x/rpc.(*Client).dial", "vendor/rpc/client.go", 70),
+            crate::READ => frame("github.com/x/rpc.newConn", "vendor/rpc/conn.go", 31),
             _ => None,
         }
     }
@@ -184,6 +186,10 @@ impl Sources for Recording {
     fn entry(&self, instance: &Instance, startpc: u64) -> Option<Frame> {
         let site = self.creation_site(instance, startpc - 0x800)?;
         Some(Frame { function: format!("{}.func1", site.function), ..site })
+    }
+
+    fn module(&self, _: &Instance) -> Option<&str> {
+        Some("example.com/api")
     }
 
     fn is_system(&self, _: &Instance, startpc: u64) -> bool {

@@ -21,6 +21,8 @@ pub struct Text {
 const INDENT: usize = 9;
 /// Places at which the goroutines of a site wait that are shown each.
 const WAITS: usize = 3;
+/// Lines of the program that are blamed for a site.
+const BLAMED: usize = 3;
 /// Sites under watch that are shown each; the others are counted.
 const WATCHED: usize = 5;
 
@@ -125,10 +127,18 @@ impl Page<'_> {
         let rest: u64 = site.waiting.iter().flatten().skip(WAITS).map(|waiting| waiting.count).sum();
         let rest = (rest > 0).then(|| format!("other places ({})", count(rest)));
         self.list(out, "waits for", waiting.take(WAITS).chain(rest))?;
-        let parents = site.parents.iter().take(1).filter(|parent| parent.frame != site.site);
+        // What the blame says, it says better.
+        let blames = |frame: &Frame| site.blame.iter().flatten().any(|blamed| blamed.frame == *frame);
+        let parents = site.parents.iter().take(1);
+        let parents = parents.filter(|parent| parent.frame != site.site && !blames(&parent.frame));
         let parents =
             parents.map(|parent| format!("goroutines that were created at {}", located(&parent.frame)));
         self.list(out, "by", parents)?;
+        let blame = site.blame.iter().flatten().take(BLAMED).map(|blamed| {
+            let (frame, n) = (&blamed.frame, count(blamed.count));
+            format!("{} at {} ({n} of {})", function(frame), place(frame), count(site.live))
+        });
+        self.list(out, "blame", blame)?;
         self.list(out, "because", site.verdict.evidence.iter().map(|evidence| clean(&evidence.text)))?;
         self.list(out, "do", site.verdict.advice.iter().map(|advice| clean(advice)))
     }
@@ -273,6 +283,10 @@ impl Page<'_> {
             "exits of goroutines from before tracing, created at sites that are not known",
         );
         gap(loss.untracked, "goroutines counted but not followed: memory budget, see --max-goroutines");
+        gap(
+            loss.without_creators,
+            "goroutines whose creators were not kept: memory budget; blame leaves them out",
+        );
         gap(loss.forgotten_processes, "ended processes left out: only the latest are kept");
         let other = self.sites().filter(|(_, site)| site.other).count() as u64;
         gap(other, "row(s) for sites beyond the limit: see --max-sites");
