@@ -47,6 +47,105 @@ fn dead_creators(build: Build) {
     assert_eq!(own[0]["blame"], Value::Null, "its own place says it");
 }
 
+/// The functions, lines and counts of a site's creation stacks.
+fn stacks(site: &Value) -> Vec<(Vec<(String, u64)>, u64, u64)> {
+    let stacks = site["creation_stacks"].as_array().unwrap_or_else(|| panic!("no stacks in {site:#}"));
+    let frame = |frame: &Value| {
+        (frame["function"].as_str().unwrap().to_owned(), frame["line"].as_u64().unwrap_or_default())
+    };
+    let each = |stack: &Value| {
+        let frames = stack["frames"].as_array().unwrap().iter().map(frame).collect();
+        (frames, stack["created"].as_u64().unwrap(), stack["live"].as_u64().unwrap())
+    };
+    stacks.iter().map(each).collect()
+}
+
+/// One statement that is reached in three ways, and a call that is to blame for what three generations later leaks.
+#[track_caller]
+fn creation_stacks(build: Build) {
+    let sites = sites(build, &["--creation-stacks"]);
+    let frames = |calls: &[(&str, &str)]| -> Vec<(String, u64)> {
+        let frame =
+            |&(function, mark): &(&str, &str)| (format!("main.{function}"), line_marked("ancestry", mark));
+        calls.iter().map(frame).collect()
+    };
+    let [deep, start] = [("deep", "call: deep"), ("spawn", "site: stay")];
+    let expected = [
+        (
+            frames(&[start, ("inlined", "call: inlined"), ("right", "call: right"), ("main", "call: five")]),
+            5,
+            5,
+        ),
+        (frames(&[start, ("left", "call: left"), ("main", "call: three")]), 3, 3),
+        (
+            frames(&[
+                start,
+                ("left", "call: left"),
+                ("deep", "call: bottom"),
+                deep,
+                deep,
+                deep,
+                deep,
+                ("main", "call: four"),
+            ]),
+            2,
+            2,
+        ),
+    ];
+    let own = entered(&sites, "main.stay");
+    assert_eq!(own.len(), 1);
+    assert_eq!(stacks(own[0]), expected, "{build:?}");
+
+    for entry in ["net/http.(*persistConn).readLoop", "net/http.(*persistConn).writeLoop"] {
+        let found = entered(&sites, entry);
+        assert_eq!(blame(found[0]), [counted("main.fetch", "call: get", 20)], "{build:?}");
+        // Connections that were dialled for one request may serve another.
+        let dialled: u64 = stacks(found[0]).iter().map(|(_, created, _)| created).sum();
+        assert_eq!(dialled, 20, "{:#}", found[0]);
+        assert!(stacks(found[0]).iter().all(|(frames, ..)| frames[0].0 == "net/http.(*Transport).dialConn"));
+    }
+}
+
+#[test]
+fn creation_stacks_of_today() {
+    creation_stacks(Build::default());
+}
+
+#[test]
+fn creation_stacks_stripped() {
+    creation_stacks(Build { stripped: true, ..Build::default() });
+}
+
+#[test]
+fn creation_stacks_pie() {
+    creation_stacks(Build { pie: true, stripped: true, ..Build::default() });
+}
+
+#[test]
+fn creation_stacks_unoptimised() {
+    creation_stacks(Build { unoptimised: true, ..Build::default() });
+}
+
+#[test]
+fn creation_stacks_oldest_go() {
+    creation_stacks(Build { toolchain: Some(OLDEST), ..Build::default() });
+}
+
+#[test]
+fn creation_stacks_oldest_go_stripped_and_pie() {
+    creation_stacks(Build { toolchain: Some(OLDEST), pie: true, stripped: true, ..Build::default() });
+}
+
+#[test]
+fn creation_stacks_of_go_1_21() {
+    creation_stacks(Build { toolchain: Some("go1.21.13"), ..Build::default() });
+}
+
+#[test]
+fn creation_stacks_newest_go_stripped() {
+    creation_stacks(Build { toolchain: Some(NEWEST), stripped: true, ..Build::default() });
+}
+
 #[test]
 fn the_dead_are_blamed_for_what_lives() {
     dead_creators(Build::default());

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::time::{Duration, SystemTime};
 
-use golife::decode::{Event, What, decode, encode};
+use golife::decode::{Event, StackCode, What, decode, encode};
 use golife::report::{self, Frame, Go, Overhead, Process, Report, Run, Selection, Sources, Tool, Window};
 use golife::tracker::{Existing, Instance, Limits, Loss, Tracker};
 
@@ -53,7 +53,7 @@ impl Recording {
     }
 
     pub fn create(&mut self, at: u64, goid: u64, parent: u64, gopc: u64) {
-        self.event(at, What::Created { goid, parent, gopc, startpc: gopc + 0x800 });
+        self.event(at, What::Created { goid, parent, gopc, startpc: gopc + 0x800, stack: StackCode::NONE });
     }
 
     pub fn exit(&mut self, at: u64, goid: u64) {

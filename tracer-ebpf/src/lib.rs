@@ -116,6 +116,50 @@ pub const FORK_CHILD_OFFSET: &str = "FORK_CHILD_OFFSET";
 /// Name of the global that says whether the second argument of `sched_process_exit` is `group_dead` (not before
 /// Linux 6.16).
 pub const EXIT_SAYS_GROUP_DEAD: &str = "EXIT_SAYS_GROUP_DEAD";
+/// Name of the global that says whether the stacks of creators are wanted.
+pub const CREATION_STACKS: &str = "CREATION_STACKS";
+/// Name of the map of stacks, with [`STACK_BUCKETS`] entries where they are wanted.
+pub const STACKS: &str = "STACKS";
+/// Name of the map for stacks whose bucket in [`STACKS`] is taken by another, with [`MORE_STACK_BUCKETS`] entries.
+pub const MORE_STACKS: &str = "MORE_STACKS";
+/// Entries of [`STACKS`]. A stack has one bucket, by its hash, and keeps it: of 1,000 stacks about 30 find theirs taken.
+pub const STACK_BUCKETS: u32 = 1 << 14;
+/// Entries of [`MORE_STACKS`]. A stack has another hash there, so that of those 30 one has bad luck again in one run of
+/// ten.
+pub const MORE_STACK_BUCKETS: u32 = 1 << 12;
+
+/// Where the stack of a creator is kept: 16 bits in a creation record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct StackCode(pub u16);
+
+impl StackCode {
+    /// Nobody looked.
+    pub const NONE: StackCode = StackCode(0);
+    /// It could not be read, or both its buckets are taken.
+    pub const LOST: StackCode = StackCode(u16::MAX);
+
+    /// Of a bucket of [`STACKS`].
+    pub const fn of(bucket: u32) -> StackCode {
+        StackCode(1 + (bucket % STACK_BUCKETS) as u16)
+    }
+
+    /// Of a bucket of [`MORE_STACKS`].
+    pub const fn of_more(bucket: u32) -> StackCode {
+        StackCode((1 + STACK_BUCKETS + bucket % MORE_STACK_BUCKETS) as u16)
+    }
+
+    /// The bucket, and whether it is one of [`MORE_STACKS`]. `None` where there is none.
+    pub const fn bucket(self) -> Option<(u32, bool)> {
+        let at = self.0 as u32;
+        match at {
+            0 => None,
+            1..=STACK_BUCKETS => Some((at - 1, false)),
+            _ if at <= STACK_BUCKETS + MORE_STACK_BUCKETS => Some((at - 1 - STACK_BUCKETS, true)),
+            _ => None,
+        }
+    }
+}
+
 /// Name of the global with the fill level in bytes at which the reader is woken.
 pub const WAKE_BYTES: &str = "WAKE_BYTES";
 
@@ -197,6 +241,17 @@ mod tests {
             Cookie { register: 15, goid: 160, parent: 280, gopc: 288, startpc: 304, m: 48, curg: 192 };
         assert_eq!(Cookie::unpack(cookie.pack()), cookie);
         assert_eq!(Cookie::unpack(Cookie::default().pack()), Cookie::default());
+    }
+
+    #[test]
+    fn buckets_survive_coding() {
+        for bucket in [0, 1, MORE_STACK_BUCKETS - 1, STACK_BUCKETS - 1] {
+            assert_eq!(StackCode::of(bucket).bucket(), Some((bucket, false)));
+        }
+        for bucket in [0, 1, MORE_STACK_BUCKETS - 1] {
+            assert_eq!(StackCode::of_more(bucket).bucket(), Some((bucket, true)));
+        }
+        assert_eq!((StackCode::NONE.bucket(), StackCode::LOST.bucket()), (None, None));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use golife::decode::{Event, What, decode, encode};
+use golife::decode::{Event, StackCode, What, decode, encode};
 use golife::tracker::{Limits, Tracker};
 
 fn main() {
@@ -11,7 +11,13 @@ fn main() {
         let created = |goid: u64| Event {
             time_ns: 1_000 * goid,
             pid: 7,
-            what: What::Created { goid, parent: 1, gopc: 0x1000 + goid % 7, startpc: 0x2000 },
+            what: What::Created {
+                goid,
+                parent: 1,
+                gopc: 0x1000 + goid % 7,
+                startpc: 0x2000,
+                stack: StackCode::NONE,
+            },
         };
         (1..=live + 1).for_each(|goid| tracker.apply(&created(goid)));
         let pairs = 5_000_000;

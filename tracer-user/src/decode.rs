@@ -1,5 +1,6 @@
 //! Bytes from the ring buffer become [`Event`]s. The only place that knows the wire layout in user space.
 
+pub use tracer_ebpf::StackCode;
 use tracer_ebpf::{Created, Exited, Kind, Process};
 
 /// Something that happened in a traced process.
@@ -26,6 +27,8 @@ pub enum What {
         gopc: u64,
         /// Entry of its function, as loaded in the process.
         startpc: u64,
+        /// Its creator's stack, where those are wanted.
+        stack: StackCode,
     },
     /// A goroutine ended.
     Exited {
@@ -74,7 +77,14 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
     let word = |offset| field(bytes, offset).map(u64::from_ne_bytes);
     let what = match kind {
         Kind::Created => {
-            What::Created { goid: word(16)?, parent: word(24)?, gopc: word(32)?, startpc: word(40)? }
+            let last = word(40)?;
+            What::Created {
+                goid: word(16)?,
+                parent: word(24)?,
+                gopc: word(32)?,
+                startpc: last & (u64::MAX >> 16),
+                stack: StackCode((last >> 48) as u16),
+            }
         }
         Kind::Exited => What::Exited { goid: word(16)? },
         Kind::Exec => What::Exec,
@@ -98,7 +108,9 @@ const _: () = assert!(std::mem::offset_of!(Exited, goid) == 16 && std::mem::offs
 /// The reverse of [`decode`], for recorded runs and tests.
 pub fn encode(event: &Event) -> Vec<u8> {
     let (kind, words): (Kind, Vec<u64>) = match event.what {
-        What::Created { goid, parent, gopc, startpc } => (Kind::Created, vec![goid, parent, gopc, startpc]),
+        What::Created { goid, parent, gopc, startpc, stack } => {
+            (Kind::Created, vec![goid, parent, gopc, startpc | u64::from(stack.0) << 48])
+        }
         What::Exited { goid } => (Kind::Exited, vec![goid]),
         What::Exec => (Kind::Exec, vec![0]),
         What::Fork { child } => (Kind::Fork, vec![child.into()]),
@@ -119,11 +131,8 @@ mod tests {
 
     fn any_event() -> impl Strategy<Value = Event> {
         let what = prop_oneof![
-            any::<[u64; 4]>().prop_map(|[goid, parent, gopc, startpc]| What::Created {
-                goid,
-                parent,
-                gopc,
-                startpc
+            any::<([u64; 3], u64, u16)>().prop_map(|([goid, parent, gopc], startpc, stack)| {
+                What::Created { goid, parent, gopc, startpc: startpc >> 16, stack: StackCode(stack) }
             }),
             any::<u64>().prop_map(|goid| What::Exited { goid }),
             Just(What::Exec),

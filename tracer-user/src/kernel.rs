@@ -19,7 +19,7 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{MapData, PerCpuArray, RingBuf},
+    maps::{MapData, PerCpuArray, RingBuf, StackTraceMap},
     programs::{
         ProgramError, RawTracePoint, TracePoint, UProbe,
         uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
@@ -28,7 +28,8 @@ use aya::{
 use log::ProbeLog;
 use multi::MultiProgram;
 use tracer_ebpf::{
-    COUNTERS, Cookie, Counter, EVENTS, EXIT_SAYS_GROUP_DEAD, FORK_CHILD_OFFSET, OBJECT, WAKE_BYTES,
+    COUNTERS, CREATION_STACKS, Cookie, Counter, EVENTS, EXIT_SAYS_GROUP_DEAD, FORK_CHILD_OFFSET,
+    MORE_STACK_BUCKETS, MORE_STACKS, OBJECT, STACK_BUCKETS, STACKS, StackCode, WAKE_BYTES,
 };
 
 /// Size of the ring unless the user says otherwise: 16 MiB hold 190,000 goroutine lives.
@@ -138,6 +139,9 @@ pub struct Counters {
 pub struct Probes {
     ebpf: Ebpf,
     counters: PerCpuArray<MapData, u64>,
+    /// Those of creators, in their first and their second place.
+    stacks: [StackTraceMap<MapData>; 2],
+    keep_stacks: bool,
     log: ProbeLog,
     object: Cow<'static, [u8]>,
     /// The maps once more, for programs that are loaded later.
@@ -150,8 +154,9 @@ pub struct Probes {
 pub const MULTI_SINCE: (u32, u32) = (6, 10);
 
 impl Probes {
-    /// Loads the embedded object with a ring of `ring_bytes` (rounded up to a power of two of at least a page).
-    pub fn load(ring_bytes: u32) -> Result<(Probes, RingBuf<MapData>), Error> {
+    /// Loads the embedded object with a ring of `ring_bytes` (rounded up to a power of two of at least a page). With
+    /// `creation_stacks`, each creation also keeps its creator's stack: see [`Probes::stack`].
+    pub fn load(ring_bytes: u32, creation_stacks: bool) -> Result<(Probes, RingBuf<MapData>), Error> {
         if running() < MULTI_SINCE && !Path::new(UPROBES).exists() {
             return Err(Error::Unsupported { release: release(), what: "uprobes (CONFIG_UPROBE_EVENTS)" });
         }
@@ -160,9 +165,13 @@ impl Probes {
         let wake = u64::from(ring_bytes) / 4;
         let fork_child = field_offset("sched_process_fork", "child_pid").unwrap_or(44);
         let group_dead = u32::from(field_offset("sched_process_exit", "group_dead").is_some());
+        let buckets = |wanted| if creation_stacks { wanted } else { 1 };
         let mut ebpf = EbpfLoader::new()
             .btf(None)
             .map_max_entries(EVENTS, ring_bytes)
+            .map_max_entries(STACKS, buckets(STACK_BUCKETS))
+            .map_max_entries(MORE_STACKS, buckets(MORE_STACK_BUCKETS))
+            .override_global(CREATION_STACKS, &u32::from(creation_stacks), true)
             .override_global(WAKE_BYTES, &wake, true)
             .override_global(FORK_CHILD_OFFSET, &fork_child, true)
             .override_global(EXIT_SAYS_GROUP_DEAD, &group_dead, true)
@@ -179,8 +188,11 @@ impl Probes {
         };
         let ring = RingBuf::try_from(take(&mut ebpf, EVENTS)?).map_err(|error| classify(&error))?;
         let counters = PerCpuArray::try_from(take(&mut ebpf, COUNTERS)?).map_err(|error| classify(&error))?;
+        let mut stacks =
+            |name| StackTraceMap::try_from(take(&mut ebpf, name)?).map_err(|error| classify(&error));
+        let stacks = [stacks(STACKS)?, stacks(MORE_STACKS)?];
         let log = ProbeLog::new(&mut ebpf)?;
-        Ok((Probes { ebpf, counters, log, object, maps, multi }, ring))
+        Ok((Probes { ebpf, counters, stacks, keep_stacks: creation_stacks, log, object, maps, multi }, ring))
     }
 
     /// Reports exec and exit of every process through the ring from now on, and fork as well if `forks`.
@@ -314,6 +326,19 @@ impl Probes {
     /// What the probes had to say since the last call: where they could not do their work.
     pub fn take_log(&mut self) -> Vec<String> {
         self.log.take()
+    }
+
+    /// Whether the stacks of creators are kept.
+    pub fn keep_stacks(&self) -> bool {
+        self.keep_stacks
+    }
+
+    /// A creator's stack, as loaded in its process, innermost first: return addresses, but for the first of all. `None`
+    /// where there is none.
+    pub fn stack(&self, code: StackCode) -> Option<Vec<u64>> {
+        let (bucket, is_second) = code.bucket()?;
+        let stack = self.stacks[usize::from(is_second)].get(&bucket, 0).ok()?;
+        Some(stack.frames().iter().map(|frame| frame.ip).collect())
     }
 
     /// Reads the counters.

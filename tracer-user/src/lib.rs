@@ -8,6 +8,7 @@
 
 pub mod cli;
 pub mod commands;
+pub mod creation_stacks;
 pub mod decode;
 pub mod doctor;
 pub mod dump;

@@ -5,6 +5,7 @@
 
 mod blame;
 mod build;
+mod creation_stacks;
 mod select;
 
 use serde::{Deserialize, Serialize};
@@ -80,6 +81,9 @@ pub struct Loss {
     /// Additive: goroutines whose creators were not kept, for want of memory budget: `blame` leaves them out.
     #[serde(default)]
     pub without_creators: u64,
+    /// Additive: creations whose stack could not be read or kept, where those were asked for.
+    #[serde(default)]
+    pub without_stack: u64,
     /// Additive: ended processes that are not in the report any more, for want of room.
     #[serde(default)]
     pub forgotten_processes: u64,
@@ -339,8 +343,8 @@ pub struct Site {
     /// most first, at most 20: calls of their creation stacks where those are known, else `go` statements. Empty where
     /// none is known; `null` for a site of the main module itself, for a row of many sites, and where nothing looked.
     pub blame: Option<Vec<CountedFrame>>,
-    /// Additive: the creators' stacks at the `go` statement, most living goroutines first; `null` without
-    /// `--creation-stacks`.
+    /// Additive: the creators' stacks at the `go` statement, most living goroutines first, at most 20; `null` without
+    /// `--creation-stacks`. Only goroutines whose creation was seen are counted.
     #[serde(default)]
     pub creation_stacks: Option<Vec<CreationStack>>,
     /// What the living wait for; `null` where nothing looked.

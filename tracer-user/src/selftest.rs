@@ -16,7 +16,7 @@ use std::{
 use tracer_ebpf::Cookie;
 
 use crate::{
-    decode::{What, decode},
+    decode::{StackCode, What, decode},
     kernel::{self, Probe, Probes, Program, Scope},
     process::{self, FileId},
 };
@@ -105,7 +105,7 @@ pub fn run_target() -> io::Result<()> {
 /// Traces the target and checks every record. Takes about a tenth of a second.
 pub fn run() -> Result<Outcome, Error> {
     let exe = File::open("/proc/self/exe")?;
-    let (mut probes, mut ring) = Probes::load(1 << 20)?;
+    let (mut probes, mut ring) = Probes::load(1 << 20, false)?;
     let mut target = Target::start()?;
     let bare = target.best_of(ROUNDS, || {})?;
 
@@ -133,7 +133,7 @@ pub fn run() -> Result<Outcome, Error> {
 
 fn is_expected(record: &[u8]) -> bool {
     match decode(record).map(|event| event.what) {
-        Ok(What::Created { goid, parent, gopc, startpc }) => {
+        Ok(What::Created { goid, parent, gopc, startpc, stack: StackCode::NONE }) => {
             (1..=LIVES).contains(&goid) && (parent, gopc, startpc) == (PARENT, GOPC, STARTPC)
         }
         Ok(What::Exited { goid }) => (1..=LIVES).contains(&goid),

@@ -14,6 +14,7 @@ use std::{
 };
 
 use crate::{
+    creation_stacks::CreationStacks,
     go::{self, Binary, ErrorKind, plan::PlanError},
     inspect::{self, Places, SiteWaits},
     kernel::{self, Attachment, Probes, Scope},
@@ -23,7 +24,7 @@ use crate::{
     report,
     subject::{Subject, load_bias},
     targets::Targets,
-    tracker::{Instance, InstanceId, Tracker},
+    tracker::{Instance, InstanceId, StackId, Tracker},
     usage::Usage,
     verdict::Wait,
 };
@@ -108,6 +109,7 @@ pub struct Traced {
 /// All that is traced, and the means to trace more.
 pub struct Session {
     probes: Probes,
+    creation_stacks: CreationStacks,
     library: Library,
     attachments: BTreeMap<(FileId, Option<NonZeroU32>), Attachment>,
     /// The current process of each pid.
@@ -130,6 +132,7 @@ impl Session {
     pub fn new(library: Library, probes: Probes) -> Session {
         Session {
             probes,
+            creation_stacks: CreationStacks::default(),
             library,
             attachments: BTreeMap::new(),
             current: HashMap::new(),
@@ -396,6 +399,17 @@ impl report::Sources for Session {
         let code = |address: u64| if address == 0 { 0 } else { address.wrapping_sub(traced.subject.bias) };
         let site = look.waits.get(&(code(gopc), code(startpc)));
         site.map(|site| look.judged(site, traced.binary())).unwrap_or_default()
+    }
+
+    fn has_creation_stacks(&self) -> bool {
+        self.probes.keep_stacks()
+    }
+
+    fn creation_stack(&self, instance: &Instance, gopc: u64, stack: StackId) -> Vec<report::Frame> {
+        let traced = self.instances.get(&instance.id);
+        let frames =
+            |traced: &Arc<Traced>| self.creation_stacks.frames(&self.probes, &traced.subject, gopc, stack);
+        traced.map(frames).unwrap_or_default()
     }
 
     fn module(&self, instance: &Instance) -> Option<&str> {

@@ -164,8 +164,9 @@ impl Tracker {
     pub fn apply(&mut self, event: &Event) {
         let (time_ns, pid) = (event.time_ns, event.pid);
         match event.what {
-            What::Created { goid, parent, gopc, startpc } => {
-                self.created(pid, Birth { time_ns, goid, parent, gopc, startpc });
+            What::Created { goid, parent, gopc, startpc, stack } => {
+                let stack = StackId(stack.0.into());
+                self.created(pid, Birth { time_ns, goid, parent, gopc, startpc, stack });
             }
             What::Exited { goid } => {
                 if let Some(instance) = self.instance_at(pid, time_ns, false) {

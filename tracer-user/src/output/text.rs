@@ -23,6 +23,8 @@ const INDENT: usize = 9;
 const WAITS: usize = 3;
 /// Lines of the program that are blamed for a site.
 const BLAMED: usize = 3;
+/// Calls of a creation stack that are shown.
+const CALLS: usize = 8;
 /// Sites under watch that are shown each; the others are counted.
 const WATCHED: usize = 5;
 
@@ -139,6 +141,7 @@ impl Page<'_> {
             format!("{} at {} ({n} of {})", function(frame), place(frame), count(site.live))
         });
         self.list(out, "blame", blame)?;
+        self.list(out, "created", creation_stack(site))?;
         self.list(out, "because", site.verdict.evidence.iter().map(|evidence| clean(&evidence.text)))?;
         self.list(out, "do", site.verdict.advice.iter().map(|advice| clean(advice)))
     }
@@ -287,6 +290,7 @@ impl Page<'_> {
             loss.without_creators,
             "goroutines whose creators were not kept: memory budget; blame leaves them out",
         );
+        gap(loss.without_stack, "creations whose stack could not be read or kept");
         gap(loss.forgotten_processes, "ended processes left out: only the latest are kept");
         let other = self.sites().filter(|(_, site)| site.other).count() as u64;
         gap(other, "row(s) for sites beyond the limit: see --max-sites");
@@ -306,6 +310,20 @@ impl Page<'_> {
         }
         Ok(())
     }
+}
+
+/// The calls that most of a site's living goroutines come from, and how many there are of them.
+fn creation_stack(site: &Site) -> impl Iterator<Item = String> {
+    let top = site.creation_stacks.iter().flatten().find(|stack| stack.live > 0 && !stack.frames.is_empty());
+    top.into_iter().flat_map(|stack| {
+        let left_out = stack.frames.len().saturating_sub(CALLS);
+        let calls = stack.frames.iter().take(CALLS).enumerate().map(|(at, frame)| {
+            let share = format!("   ({} of {})", count(stack.live), count(site.live));
+            let share = if at == 0 { share } else { String::new() };
+            format!("{} at {}{share}", function(frame), place(frame))
+        });
+        calls.chain((left_out > 0).then(|| format!("and {} more calls", count(left_out as u64))))
+    })
 }
 
 /// A line of the table.

@@ -34,12 +34,13 @@ impl Blame {
             frame.filter(is_own).map(|frame| names.index(frame, false))
         });
         let statements: Vec<Option<usize>> = statements.collect();
-        let mut calls: HashMap<StackId, Option<usize>> = HashMap::new();
+        let mut calls: HashMap<(StackId, u64), Option<usize>> = HashMap::new();
         let mut nearest: Vec<Option<usize>> = Vec::new();
         let mut counts: HashMap<(SiteId, usize), u64> = HashMap::new();
         for lineage in instance.lineages().all() {
-            let call = *calls.entry(lineage.stack).or_insert_with(|| {
-                let stack = sources.creation_stack(instance, lineage.stack);
+            let gopc = instance.sites()[lineage.site.0 as usize].gopc;
+            let call = *calls.entry((lineage.stack, gopc)).or_insert_with(|| {
+                let stack = sources.creation_stack(instance, gopc, lineage.stack);
                 stack.into_iter().find(is_own).map(|frame| names.index(frame, true))
             });
             let before = || nearest[lineage.parent?.0 as usize];

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use super::blame::Blame;
 use super::{
     CountedFrame, Frame, Goroutines, Lifetime, Loss, Mode, Oldest, Overhead, Process, Report, SCHEMA,
-    Selection, Site, Summary, SurvivalPoint, Tool, Waiting, WindowOf,
+    Selection, Site, Summary, SurvivalPoint, Tool, Waiting, WindowOf, creation_stacks,
 };
 use crate::go::standard::is_of_program;
 use crate::lifetimes::Durations;
@@ -24,8 +24,13 @@ pub trait Sources {
     fn creation_site(&self, instance: &Instance, gopc: u64) -> Option<Frame>;
     /// The function that begins at this address.
     fn entry(&self, instance: &Instance, startpc: u64) -> Option<Frame>;
-    /// The calls of a creation stack, innermost first; empty where it is not known.
-    fn creation_stack(&self, _instance: &Instance, _stack: StackId) -> Vec<Frame> {
+    /// Whether the stacks of creators are looked at.
+    fn has_creation_stacks(&self) -> bool {
+        false
+    }
+    /// The calls of a creation stack, innermost first, from the `go` statement on that returns to `gopc`; empty where it
+    /// is not known.
+    fn creation_stack(&self, _instance: &Instance, _gopc: u64, _stack: StackId) -> Vec<Frame> {
         Vec::new()
     }
     /// What the living goroutines of a site wait for, and the size of their stacks in bytes, as of the last scan; `None`
@@ -103,6 +108,7 @@ pub fn build(tracker: &Tracker, sources: &dyn Sources, run: &Run, selection: &Se
         loss.reconciled += instance.corrected;
         loss.untracked += instance.untracked();
         loss.without_creators += instance.lineages().cut();
+        loss.without_stack += instance.lineages().without_stack();
         let process = process(tracker, instance, sources, window, selection);
         process.sites.iter().for_each(|site| summary.add(site));
         processes.push(process);
@@ -170,6 +176,7 @@ fn process(
     let living = instance.living(now_ns);
     let none = Living::default();
     let blame = Blame::of(instance, sources);
+    let mut stacks = sources.has_creation_stacks().then(|| creation_stacks::by_site(instance, sources));
     let mut totals = Goroutines { at_attach: Some(0), ..Goroutines::default() };
     for (at, counts) in instance.sites().iter().enumerate().filter(|(_, counts)| counts.is_used()) {
         let is_system = !counts.overflow && sources.is_system(instance, counts.startpc);
@@ -185,7 +192,8 @@ fn process(
             let living = living.get(at).unwrap_or(&none);
             let id = SiteId(at as u32);
             let observed = Observed { tracker, instance, id, counts, living, blame: &blame, now_ns, window };
-            process.sites.push(Site { system: is_system, ..observed.site(sources) });
+            let creation_stacks = stacks.as_mut().map(|stacks| stacks.remove(&id).unwrap_or_default());
+            process.sites.push(Site { system: is_system, creation_stacks, ..observed.site(sources) });
         }
     }
     totals.at_attach = totals.at_attach.filter(|_| !instance.has_unknown_goroutines());

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::*;
+use crate::decode::StackCode;
 use proptest::prelude::*;
 
 const PID: u32 = 9;
@@ -71,7 +72,7 @@ fn run(model: &mut Model, tracker: &mut Tracker, steps: &[Step], mut time_ns: u6
                     _ => model.living[known - 1 - creator % known.min(10)],
                 };
                 model.create(goid, parent, gopc);
-                What::Created { goid, parent, gopc, startpc: 7 }
+                What::Created { goid, parent, gopc, startpc: 7, stack: StackCode::NONE }
             }
             Step::Exit { which } if !model.living.is_empty() => {
                 let goid = model.living.swap_remove(which % model.living.len());
@@ -184,7 +185,11 @@ proptest! {
 }
 
 fn created(goid: u64, parent: u64, gopc: u64) -> Event {
-    Event { time_ns: goid, pid: PID, what: What::Created { goid, parent, gopc, startpc: 7 } }
+    Event {
+        time_ns: goid,
+        pid: PID,
+        what: What::Created { goid, parent, gopc, startpc: 7, stack: StackCode::NONE },
+    }
 }
 
 #[test]

@@ -76,6 +76,13 @@ pub(super) struct Birth {
     pub parent: u64,
     pub gopc: u64,
     pub startpc: u64,
+    pub stack: StackId,
+}
+
+impl Birth {
+    fn key(&self, parent: Option<LineageId>) -> Key {
+        Key { parent, stack: self.stack, gopc: self.gopc, startpc: self.startpc }
+    }
 }
 
 impl Instance {
@@ -139,7 +146,7 @@ impl Instance {
     #[inline]
     pub(super) fn created(&mut self, birth: Birth, budget: &mut Budget) -> Result<(), Reused> {
         let parent = self.lineage_of(birth.parent);
-        let lineage = self.lineage_for(parent, birth.gopc, birth.startpc, budget);
+        let lineage = self.lineage_for(birth.key(parent), budget);
         let parent = parent.map(|parent| self.lineages.site(parent));
         let overtaken_until = self.scanned_ns.unwrap_or(0);
         let node = self.lineages.get_mut(lineage);
@@ -199,7 +206,7 @@ impl Instance {
         }
         // The scan may have known its creator.
         if let Some(creator) = scanned.parent.filter(|_| parent.is_none()) {
-            lineage = self.lineage_for(Some(creator), birth.gopc, birth.startpc, budget);
+            lineage = self.lineage_for(birth.key(Some(creator)), budget);
         }
         let node = self.lineages.get_mut(lineage);
         node.created += 1;
@@ -288,14 +295,7 @@ impl Instance {
 
     /// The lineage of goroutines of a site whose creator has this one.
     #[inline]
-    pub(super) fn lineage_for(
-        &mut self,
-        parent: Option<LineageId>,
-        gopc: u64,
-        startpc: u64,
-        budget: &mut Budget,
-    ) -> LineageId {
-        let key = Key { parent, stack: StackId::NONE, gopc, startpc };
+    pub(super) fn lineage_for(&mut self, key: Key, budget: &mut Budget) -> LineageId {
         match self.lineages.find(&key) {
             Some(lineage) => lineage,
             None => self.new_lineage(key, budget),

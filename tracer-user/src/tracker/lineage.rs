@@ -16,13 +16,15 @@ use crate::sites::SiteId;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LineageId(pub u32);
 
-/// A creation stack: an index into what was read of the kernel's, or [`StackId::NONE`].
+/// A creation stack, by the number that the probes gave it. The same stack has the same number as long as they run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StackId(pub u32);
 
 impl StackId {
     /// Nobody looked: creation stacks were not asked for, or the creation was not seen.
     pub const NONE: StackId = StackId(0);
+    /// It could not be read, or there was no room for it.
+    pub const LOST: StackId = StackId(u16::MAX as u32);
 }
 
 /// Goroutines of one site whose creators have one lineage.
@@ -75,6 +77,11 @@ impl Lineages {
     /// Goroutines whose creators could not be kept, for want of memory budget: their lineage has no parent.
     pub fn cut(&self) -> u64 {
         self.cut
+    }
+
+    /// Creations whose stack was looked at in vain.
+    pub fn without_stack(&self) -> u64 {
+        self.nodes.iter().filter(|node| node.stack == StackId::LOST).map(|node| node.created).sum()
     }
 
     #[inline]

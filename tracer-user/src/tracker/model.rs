@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::decode::StackCode;
 use proptest::prelude::*;
 
 const PID: u32 = 9;
@@ -72,7 +73,8 @@ impl History {
         let mut events = Vec::new();
         for (index, truth) in self.truths.iter().enumerate() {
             let goid = Self::goid(index);
-            let creation = What::Created { goid, parent: 0, gopc: truth.site, startpc: 1 };
+            let creation =
+                What::Created { goid, parent: 0, gopc: truth.site, startpc: 1, stack: StackCode::NONE };
             if truth.birth >= self.attach && !truth.loses_creation {
                 events.push(Event { time_ns: truth.birth, pid: PID, what: creation });
             }
@@ -198,7 +200,7 @@ proptest! {
                 4 => { tracker.adopt(pid, listing(), time_ns); continue }
                 5 => { tracker.reconcile(pid, listing(), time_ns); continue }
                 6 => { tracker.tick(time_ns); continue }
-                7..=13 => What::Created { goid, parent: gopc, gopc, startpc: 1 },
+                7..=13 => What::Created { goid, parent: gopc, gopc, startpc: 1, stack: StackCode::NONE },
                 _ => What::Exited { goid },
             };
             tracker.apply(&Event { time_ns, pid, what });

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 
 use super::Budget;
 use super::instance::{ExitOf, Instance};
-use super::lineage::Key;
+use super::lineage::{Key, LineageId, StackId};
 use super::table::{AT_ATTACH, BIRTH_UNKNOWN, Goroutine, LISTED, PARENT_COUNTED, UNPLACED};
 
 /// A goroutine on the runtime's list (`runtime.allgs`).
@@ -26,6 +26,12 @@ pub struct Existing {
     pub gopc: u64,
     /// Entry of its function.
     pub startpc: u64,
+}
+
+impl Existing {
+    fn key(&self, parent: Option<LineageId>) -> Key {
+        Key { parent, stack: StackId::NONE, gopc: self.gopc, startpc: self.startpc }
+    }
 }
 
 /// What must be remembered from the moment a scan begins until its list is applied.
@@ -113,7 +119,7 @@ impl Instance {
             }
             return;
         }
-        let lineage = self.lineage_for(None, existing.gopc, existing.startpc, budget);
+        let lineage = self.lineage_for(existing.key(None), budget);
         let node = self.lineages.get_mut(lineage);
         let counts = &mut self.sites[node.site.0 as usize];
         if at_attach {
@@ -145,7 +151,7 @@ impl Instance {
             ExitOf::Unmatched => self.unmatched_exits -= 1,
         }
         let parent = self.lineage_of(existing.parent);
-        let lineage = self.lineage_for(parent, existing.gopc, existing.startpc, budget);
+        let lineage = self.lineage_for(existing.key(parent), budget);
         let parent = parent.map(|parent| self.lineages.site(parent));
         let node = self.lineages.get_mut(lineage);
         let counts = &mut self.sites[node.site.0 as usize];
