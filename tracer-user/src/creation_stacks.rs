@@ -59,7 +59,14 @@ impl CreationStacks {
 fn name(binary: &Binary, bias: u64, gopc: u64, pcs: &[u64]) -> Vec<Frame> {
     let Some(statement) = pcs.iter().position(|&pc| pc == gopc) else { return Vec::new() };
     let calls = pcs[statement..].iter().map(|pc| pc.wrapping_sub(bias).wrapping_sub(1));
-    let all: Vec<_> = calls.flat_map(|pc| binary.frames_at(pc)).collect();
+    let is_wrapper = |pc| binary.function_at(pc).is_some_and(|function| binary.is_wrapper(&function));
+    let all: Vec<_> = calls
+        .flat_map(|pc| {
+            let mut frames = binary.frames_at(pc);
+            frames.truncate(frames.len() - usize::from(!frames.is_empty() && is_wrapper(pc)));
+            frames
+        })
+        .collect();
     // A goroutine of the runtime's own has nothing but what is not shown.
     let hides_all = !all.iter().any(is_shown);
     all.iter().filter(|frame| hides_all || is_shown(frame)).map(Frame::from).collect()

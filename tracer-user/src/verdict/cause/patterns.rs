@@ -35,6 +35,8 @@ const ROWS: &str = "a query{made} has rows that are not closed: defer rows.Close
 const TRANSACTION: &str =
     "a transaction{begun} is neither committed nor rolled back: defer tx.Rollback() right after BeginTx";
 const DATABASE: &str = "a sql.DB{opened} is not closed, one after the other: open one and share it";
+const POOL: &str = "all connections of the sql.DB wanted at {at} are taken and not given back: close the rows of every query, and end every transaction";
+const TEST_SERVER: &str = "an httptest.Server{started} is not closed: defer its Close right after NewServer";
 const COMMAND: &str = "a command{started} is not waited for: call Wait after Start, and cancel its context";
 const CHILD: &str =
     "the child process waited for at {at} does not end: start it with exec.CommandContext and a deadline";
@@ -55,6 +57,7 @@ const TABLE: &[Pattern] = &[
     row("", "net/http.(*persistConn).writeLoop", Cause::HttpBody, BODY),
     row("", "net/http.(*http2ClientConn).*", Cause::HttpBody, BODY),
     row("", "net/http.(*body).*", Cause::Io, ""),
+    row("IO wait", "net/http/httptest.(*Server).*", Cause::Io, TEST_SERVER),
     row("IO wait", "net/http.(*conn).serve", Cause::Io, IDLE_SERVER),
     row("IO wait", "net/http.(*connReader).backgroundRead", Cause::Io, IDLE_SERVER),
     // database/sql
@@ -62,7 +65,7 @@ const TABLE: &[Pattern] = &[
     row("", "database/sql.(*Tx).*", Cause::SqlRows, TRANSACTION),
     row("", "database/sql.(*DB).connectionOpener", Cause::SqlRows, DATABASE),
     row("", "database/sql.(*DB).connectionCleaner", Cause::SqlRows, DATABASE),
-    row("", "database/sql.(*DB).conn", Cause::SqlRows, ROWS),
+    row("", "database/sql.(*DB).conn", Cause::SqlRows, POOL),
     // os/exec
     row("", "os/exec.(*Cmd).Wait", Cause::Process, CHILD),
     row("", "os.(*Process).Wait", Cause::Process, CHILD),
