@@ -48,10 +48,21 @@ fn held() -> (isize, isize) {
     })
 }
 
+/// Like Go's: 17 in each 8 KiB.
+fn g_of(goid: u64) -> u64 {
+    0xc000_0000_0000 + 8192 * (goid / 17) + 480 * (goid % 17)
+}
+
 fn create(tracker: &mut Tracker, goid: u64) {
-    let what =
-        What::Created { goid, parent: 1, gopc: 0x1000 + goid % 50, startpc: 0x2000, stack: StackCode::NONE };
-    tracker.apply(&Event { time_ns: goid, pid: 7, what });
+    let what = What::Created {
+        g: g_of(goid),
+        goid,
+        parent: 1,
+        gopc: 0x1000 + goid % 50,
+        startpc: 0x2000,
+        stack: StackCode::NONE,
+    };
+    tracker.apply(&Event { time_ns: goid, pid: 7, losses: 0, what });
 }
 
 #[test]
@@ -77,7 +88,7 @@ fn a_million_goroutines_take_at_most_64_bytes_each() {
     assert!(each + report <= 64.0, "{report} bytes a goroutine more for a report");
 
     for goid in 1..1_000_000u64 {
-        tracker.apply(&Event { time_ns: 2_000_000, pid: 7, what: What::Exited { goid } });
+        tracker.apply(&Event { time_ns: 2_000_000, pid: 7, losses: 0, what: What::Exited { g: g_of(goid) } });
     }
     let left = held().0 - empty;
     assert!(left < 1_000_000, "{left} bytes left for one goroutine");

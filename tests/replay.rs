@@ -11,7 +11,7 @@ use golife::output::text::{self, Text};
 use golife::output::{human, json};
 use golife::report::{Report, Selection, Sort};
 use golife::tracker::{Existing, Limits, Loss};
-use record::{MS, Recording, S, golden, plain};
+use record::{MS, Recording, S, g_of, golden, plain};
 
 const LEAK: u64 = 0x48_1010;
 const SERVE: u64 = 0x48_2020;
@@ -127,7 +127,7 @@ fn a_lost_exit_is_found_by_a_scan() {
     (2..47).for_each(|goid| run.exit(10 * S + goid * MS, goid));
     run.lost(12 * S, Loss { exited: 3, ..Loss::default() });
     let phantoms = run.report(13 * S).processes[0].goroutines.live;
-    let list = vec![Existing { goid: 1, parent: 0, gopc: 0x1000, startpc: 0x1000 }];
+    let list = vec![Existing { g: g_of(1), goid: 1, parent: 0, gopc: 0x1000, startpc: 0x1000 }];
     run.reconcile(14 * S, 15 * S, list);
     let report = run.report(30 * S);
     assert_eq!((phantoms, report.processes[0].goroutines.live, report.loss.reconciled), (3, 0, 3));
@@ -169,7 +169,7 @@ fn sites_beyond_the_limit_share_a_row() {
 #[test]
 fn goroutines_from_before_have_an_age_of_at_least() {
     let mut run = Recording::existing(4242);
-    let old = |goid| Existing { goid, parent: 1, gopc: LEAK, startpc: LEAK + 0x800 };
+    let old = |goid| Existing { g: g_of(goid), goid, parent: 1, gopc: LEAK, startpc: LEAK + 0x800 };
     run.adopt(S / 2, S, (2..1_000).map(old).collect());
     for at in 0..200u64 {
         run.create(S + at * 140 * MS, 2_000 + at, 1, LEAK);

@@ -278,13 +278,14 @@ fn records_that_do_not_fit_end_the_tracing_of_a_binary() {
     assert!(patched_bytes(running.pid()) > 0);
     let mut tracker = Tracker::new(Limits::default());
     let wrong = What::Created {
+        g: 0xc000_0000_1000,
         goid: 7,
         parent: 1,
         gopc: 0x1234,
         startpc: 0xdead_beef,
         stack: golife::decode::StackCode::NONE,
     };
-    tracker.apply(&Event { time_ns: 1, pid: running.pid(), what: wrong });
+    tracker.apply(&Event { time_ns: 1, pid: running.pid(), losses: 0, what: wrong });
     session.bind(&mut tracker);
     assert!(session.misfits(&tracker, false).is_empty(), "once may be an exec that is not heard of yet");
     let misfits = session.misfits(&tracker, false);

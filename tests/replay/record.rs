@@ -21,12 +21,18 @@ enum Step {
     Reconcile(u32, Vec<Existing>),
 }
 
+/// Where the recorded processes have the `runtime.g` of a goroutine.
+pub fn g_of(goid: u64) -> u64 {
+    0xc000_0000_0000 + 480 * goid
+}
+
 /// Steps with their times since the begin, in any order.
 pub struct Recording {
     pid: u32,
     existing: bool,
     limits: Limits,
     steps: Vec<(u64, Step)>,
+    losses: u32,
     pub command: String,
 }
 
@@ -34,7 +40,7 @@ impl Recording {
     /// Of a process that starts while it is traced.
     pub fn new(pid: u32) -> Recording {
         let command = "api --port 80".into();
-        Recording { pid, existing: false, limits: Limits::default(), steps: Vec::new(), command }
+        Recording { pid, existing: false, limits: Limits::default(), steps: Vec::new(), losses: 0, command }
     }
 
     /// Of a process that runs already.
@@ -53,11 +59,21 @@ impl Recording {
     }
 
     pub fn create(&mut self, at: u64, goid: u64, parent: u64, gopc: u64) {
-        self.event(at, What::Created { goid, parent, gopc, startpc: gopc + 0x800, stack: StackCode::NONE });
+        self.event(
+            at,
+            What::Created {
+                g: g_of(goid),
+                goid,
+                parent,
+                gopc,
+                startpc: gopc + 0x800,
+                stack: StackCode::NONE,
+            },
+        );
     }
 
     pub fn exit(&mut self, at: u64, goid: u64) {
-        self.event(at, What::Exited { goid });
+        self.event(at, What::Exited { g: g_of(goid) });
     }
 
     pub fn exec(&mut self, at: u64) {
@@ -68,7 +84,9 @@ impl Recording {
         self.event(at, What::ProcessExit);
     }
 
+    /// What is recorded from now on comes after the loss.
     pub fn lost(&mut self, at: u64, loss: Loss) {
+        self.losses += (loss.created + loss.exited + loss.process + loss.read_faults) as u32;
         self.steps.push((at, Step::Lost(loss)));
     }
 
@@ -83,7 +101,8 @@ impl Recording {
     }
 
     fn event(&mut self, at: u64, what: What) {
-        let event = Event { time_ns: START + at, pid: self.pid, what };
+        let losses = self.losses;
+        let event = Event { time_ns: START + at, pid: self.pid, losses, what };
         self.steps.push((at, Step::Bytes(encode(&event))));
     }
 

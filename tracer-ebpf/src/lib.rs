@@ -39,18 +39,40 @@ impl Kind {
 pub struct Head {
     /// `CLOCK_BOOTTIME` in nanoseconds (`bpf_ktime_get_boot_ns`).
     pub time_ns: u64,
-    /// Process id (tgid) in the initial pid namespace.
-    pub pid: u32,
-    /// A [`Kind`].
-    pub kind: u32,
+    /// The [`Kind`] in the highest 8 bits; below, the process id (tgid) in the initial pid namespace, which is less than
+    /// 2²² (`PID_MAX_LIMIT` in <https://github.com/torvalds/linux/blob/v6.6/include/linux/threads.h>).
+    pub kind_pid: u32,
+    /// How many records had been lost on all CPUs when this one was written, modulo 2³².
+    ///
+    /// A lost record is counted before the thread that made it goes on. So if one event leads to another, and the records
+    /// of both bear the same number, no record of anything that happened in between was lost.
+    pub losses: u32,
 }
 
-/// A goroutine was created; read from its `runtime.g` inside `runtime.newproc1`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Created {
-    /// When, where, what.
-    pub head: Head,
+impl Head {
+    /// Packs kind and process id.
+    #[inline(always)]
+    pub const fn new(kind: Kind, pid: u32, time_ns: u64, losses: u32) -> Head {
+        Head { time_ns, kind_pid: (kind as u32) << 24 | pid & 0xff_ffff, losses }
+    }
+
+    /// The process id in [`Head::kind_pid`].
+    pub const fn pid(kind_pid: u32) -> u32 {
+        kind_pid & 0xff_ffff
+    }
+
+    /// The number of the [`Kind`] in [`Head::kind_pid`].
+    pub const fn kind(kind_pid: u32) -> u32 {
+        kind_pid >> 24
+    }
+}
+
+/// What a creation record says about the new goroutine. All but the stack fit in 48 bits each: addresses of user space do on every CPU
+/// that Go 1.18 and its successors run on, and goids are counted up from 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// Address of its `runtime.g`, which is reused when it has ended.
+    pub g: u64,
     /// `g.goid`, never reused within a process.
     pub goid: u64,
     /// `g.parentGoid`; 0 where the runtime does not say.
@@ -59,16 +81,59 @@ pub struct Created {
     pub gopc: u64,
     /// `g.startpc`: the entry of the goroutine's function.
     pub startpc: u64,
+    /// The creator's stack, where it is wanted.
+    pub stack: StackCode,
 }
 
-/// A goroutine ended.
+/// The low 48 bits, all that records have room for.
+pub const LOW_48: u64 = (1 << 48) - 1;
+
+impl Facts {
+    /// Six facts in four words: goid, parent, gopc and startpc are the low 48 bits of one each; above the first three stand
+    /// the three 16-bit parts of g, the lowest first, and above the last the stack.
+    #[inline(always)]
+    pub const fn pack(self) -> [u64; 4] {
+        [
+            self.goid & LOW_48 | self.g << 48,
+            self.parent & LOW_48 | self.g >> 16 << 48,
+            self.gopc & LOW_48 | self.g >> 32 << 48,
+            self.startpc & LOW_48 | (self.stack.0 as u64) << 48,
+        ]
+    }
+
+    /// The reverse of [`Facts::pack`].
+    #[inline]
+    pub const fn unpack([goid, parent, gopc, startpc]: [u64; 4]) -> Facts {
+        Facts {
+            g: goid >> 48 | parent >> 48 << 16 | gopc >> 48 << 32,
+            goid: goid & LOW_48,
+            parent: parent & LOW_48,
+            gopc: gopc & LOW_48,
+            startpc: startpc & LOW_48,
+            stack: StackCode((startpc >> 48) as u16),
+        }
+    }
+}
+
+/// A goroutine was created; read from its `runtime.g` inside `runtime.newproc1`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Created {
+    /// When, where, what.
+    pub head: Head,
+    /// [`Facts`], packed.
+    pub facts: [u64; 4],
+}
+
+/// A goroutine ended. Nothing is read from its memory: the record names it by the address of its `runtime.g`. Whatever
+/// is created there next is created after this record was written, so the ring holds the two in that order.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exited {
     /// When, where, what.
     pub head: Head,
-    /// `g.goid`.
-    pub goid: u64,
+    /// Address of its `runtime.g`.
+    pub g: u64,
 }
 
 /// Something happened to a whole process.
@@ -252,6 +317,31 @@ mod tests {
             assert_eq!(StackCode::of_more(bucket).bucket(), Some((bucket, true)));
         }
         assert_eq!((StackCode::NONE.bucket(), StackCode::LOST.bucket()), (None, None));
+    }
+
+    #[test]
+    fn facts_survive_packing() {
+        let facts = Facts {
+            g: 0xc000_1234_5678,
+            goid: 0x1_0000_0001,
+            parent: 7,
+            gopc: 0x7fff_ffff_ffff,
+            startpc: 0x5555_dead_beef,
+            stack: StackCode(0x1234),
+        };
+        assert_eq!(Facts::unpack(facts.pack()), facts);
+        let [g, goid, parent, gopc, startpc] = [LOW_48; 5];
+        let largest = Facts { g, goid, parent, gopc, startpc, stack: StackCode::LOST };
+        assert_eq!(Facts::unpack(largest.pack()), largest);
+        // What a hostile process says of one fact reaches no other.
+        let hostile = Facts { goid: u64::MAX, startpc: u64::MAX, ..facts };
+        assert_eq!(Facts::unpack(hostile.pack()), Facts { goid: LOW_48, startpc: LOW_48, ..facts });
+    }
+
+    #[test]
+    fn heads_survive_packing() {
+        let head = Head::new(Kind::Exec, 0x3f_ffff, 1, 2);
+        assert_eq!((Head::pid(head.kind_pid), Head::kind(head.kind_pid)), (0x3f_ffff, Kind::Exec as u32));
     }
 
     #[test]

@@ -1,14 +1,19 @@
 //! The probes. Each does as little as it can: the target pays for every instruction here.
 //!
 //! - What differs between Go versions arrives in the attach cookie; no version is known in this file.
-//! - A birth costs one read of user memory, a death one.
+//! - A birth costs one read of user memory, a death none: its record names the goroutine by the address of its g.
 //! - Records are submitted without waking the reader, unless the ring fills up; the reader also has a timer.
-//! - A record that does not fit is counted: loss is data.
+//! - A record that does not fit is counted: loss is data. Each record says how many were lost before it.
 #![no_std]
 #![no_main]
+#![feature(core_intrinsics)]
+#![allow(internal_features, reason = "this target has the atomic addition, but no `AtomicU32::fetch_add`")]
 #![allow(missing_docs, reason = "the probe macros make public functions without any")]
 
-use core::mem::MaybeUninit;
+use core::{
+    intrinsics::{AtomicOrdering, atomic_xadd},
+    mem::MaybeUninit,
+};
 
 use aya_ebpf::{
     bindings::{BPF_F_USER_STACK, BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, pt_regs},
@@ -21,7 +26,7 @@ use aya_ebpf::{
     programs::{ProbeContext, RawTracePointContext, TracePointContext},
 };
 use aya_log_ebpf::warn;
-use tracer_ebpf::{Cookie, Counter, Created, Exited, Head, Kind, Process, SPAN, StackCode};
+use tracer_ebpf::{Cookie, Counter, Created, Exited, Facts, Head, Kind, Process, SPAN, StackCode};
 
 /// All records of all CPUs, in the order of their reservation. User space sets the size.
 #[map]
@@ -50,11 +55,15 @@ static EXIT_SAYS_GROUP_DEAD: u32 = 0;
 #[unsafe(no_mangle)]
 static WAKE_BYTES: u64 = 1 << 20;
 
+/// Records that were lost on all CPUs: see [`Head::losses`].
+static mut LOSSES: u32 = 0;
+
 /// So many unreadable goroutines on each CPU are told with their address; the rest is only counted.
 const FAULTS_TOLD: u64 = 4;
 
-/// One goroutine in this many asks how full the ring is: asking at each would cost more than the record.
-const ASK_EVERY: u64 = 128;
+/// One record in 128 asks how full the ring is: asking at each would cost more than the record. These bits of the clock
+/// choose; the lowest are 0 on some machines.
+const ASKS: u64 = 127 << 4;
 
 /// Creation: somewhere inside `runtime.newproc1`, where the cookie's register holds the finished `*g`.
 #[uprobe]
@@ -90,15 +99,11 @@ pub fn created(ctx: ProbeContext) -> u32 {
         count(Counter::DroppedCreated);
         return 0;
     };
-    let goid = span[0];
-    slot.write(Created {
-        head: head(Kind::Created),
-        goid,
-        parent,
-        gopc: word(cookie.gopc),
-        startpc: word(cookie.startpc) & (u64::MAX >> 16) | (stack.0 as u64) << 48,
-    });
-    slot.submit(wake_flags(goid));
+    let head = head(Kind::Created);
+    let (gopc, startpc) = (word(cookie.gopc), word(cookie.startpc));
+    let facts = Facts { g, goid: span[0], parent, gopc, startpc, stack };
+    slot.write(Created { head, facts: facts.pack() });
+    slot.submit(wake_flags(&head));
     0
 }
 
@@ -108,19 +113,13 @@ pub fn exited(ctx: ProbeContext) -> u32 {
     // SAFETY: the context is the one this program was called with.
     let cookie = Cookie::unpack(unsafe { bpf_get_attach_cookie(ctx.regs.cast()) });
     let g = register(ctx.regs, cookie.register);
-    // SAFETY: the helper checks the address.
-    let Ok(goid) = (unsafe { bpf_probe_read_user((g + cookie.goid as u64) as *const u64) }) else {
-        if count(Counter::ReadFault) <= FAULTS_TOLD {
-            warn!(&ctx, "cannot read the ending goroutine at {:x}", g);
-        }
-        return 0;
-    };
     let Some(mut slot) = EVENTS.reserve::<Exited>(0) else {
         count(Counter::DroppedExited);
         return 0;
     };
-    slot.write(Exited { head: head(Kind::Exited), goid });
-    slot.submit(wake_flags(goid));
+    let head = head(Kind::Exited);
+    slot.write(Exited { head, g });
+    slot.submit(wake_flags(&head));
     0
 }
 
@@ -177,18 +176,16 @@ fn process(kind: Kind, other: u32) -> i32 {
 
 #[inline(always)]
 fn head(kind: Kind) -> Head {
-    Head {
-        // SAFETY: a helper without arguments.
-        time_ns: unsafe { bpf_ktime_get_boot_ns() },
-        pid: (bpf_get_current_pid_tgid() >> 32) as u32,
-        kind: kind as u32,
-    }
+    let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    // SAFETY: a helper without arguments, and a word that is only ever added to in one piece.
+    let (time_ns, losses) = unsafe { (bpf_ktime_get_boot_ns(), core::ptr::read_volatile(&raw const LOSSES)) };
+    Head::new(kind, pid, time_ns, losses)
 }
 
 #[inline(always)]
-fn wake_flags(goid: u64) -> u64 {
+fn wake_flags(head: &Head) -> u64 {
     // SAFETY: as for FORK_CHILD_OFFSET.
-    if goid % ASK_EVERY == 0
+    if head.time_ns & ASKS == 0
         && EVENTS.query(BPF_RB_AVAIL_DATA as u64) > unsafe { core::ptr::read_volatile(&WAKE_BYTES) }
     {
         BPF_RB_FORCE_WAKEUP as u64
@@ -197,10 +194,12 @@ fn wake_flags(goid: u64) -> u64 {
     }
 }
 
-/// Counts, and returns how many that makes on this CPU.
+/// Counts a record that is lost, and returns how many that makes on this CPU.
 #[cold]
 #[inline(never)]
 fn count(counter: Counter) -> u64 {
+    // SAFETY: every access to this word is one instruction.
+    unsafe { atomic_xadd::<u32, u32, { AtomicOrdering::Relaxed }>(&raw mut LOSSES, 1) };
     let Some(value) = COUNTERS.get_ptr_mut(counter as u32) else { return u64::MAX };
     // SAFETY: this CPU's own slot.
     unsafe {

@@ -5,13 +5,20 @@ use std::time::Instant;
 use golife::decode::{Event, StackCode, What, decode, encode};
 use golife::tracker::{Limits, Tracker};
 
+/// Where the `runtime.g` of a goroutine is: 17 in each 8 KiB.
+fn g_of(goid: u64) -> u64 {
+    0xc000_0000_0000 + 8192 * (goid / 17) + 480 * (goid % 17)
+}
+
 fn main() {
     for live in [0, 1_000, 100_000, 1_000_000] {
         let mut tracker = Tracker::new(Limits::default());
-        let created = |goid: u64| Event {
+        let created = |g: u64, goid: u64| Event {
             time_ns: 1_000 * goid,
             pid: 7,
+            losses: 0,
             what: What::Created {
+                g,
                 goid,
                 parent: 1,
                 gopc: 0x1000 + goid % 7,
@@ -19,23 +26,24 @@ fn main() {
                 stack: StackCode::NONE,
             },
         };
-        (1..=live + 1).for_each(|goid| tracker.apply(&created(goid)));
+        (1..=live + 1).for_each(|goid| tracker.apply(&created(g_of(goid), goid)));
         let pairs = 5_000_000;
         let first = live + 2;
-        // Each lives as long as it takes to create a hundred others, as bytes, the way they come.
-        let records: Vec<u8> = (first..first + 1_000).flat_map(|goid| encode(&created(goid))).collect();
+        // Each lives as long as it takes to create a hundred others, then its g is used again. As bytes, the way they come.
+        let g = |at: u64| g_of(first + at % 101);
+        let records: Vec<u8> = (0..1_000).flat_map(|at| encode(&created(g(at), first + at))).collect();
         let begin = Instant::now();
         let mut seen = 0u64;
         for at in 0..pairs {
             let record = &records[(at as usize % 1_000) * 48..][..48];
             let Ok(mut event) = decode(record) else { continue };
-            if let What::Created { goid, .. } = &mut event.what {
-                *goid = first + at;
+            if let What::Created { g: of, goid, .. } = &mut event.what {
+                (*of, *goid) = (g(at), first + at);
             }
             event.time_ns = at * 500;
             tracker.apply(&event);
             if at >= 100 {
-                tracker.apply(&Event { what: What::Exited { goid: first + at - 100 }, ..event });
+                tracker.apply(&Event { what: What::Exited { g: g(at - 100) }, ..event });
                 seen += 1;
             }
             seen += 1;

@@ -1,7 +1,7 @@
 //! Bytes from the ring buffer become [`Event`]s. The only place that knows the wire layout in user space.
 
 pub use tracer_ebpf::StackCode;
-use tracer_ebpf::{Created, Exited, Kind, Process};
+use tracer_ebpf::{Created, Exited, Facts, Head, Kind, LOW_48, Process};
 
 /// Something that happened in a traced process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,6 +10,8 @@ pub struct Event {
     pub time_ns: u64,
     /// Process id (tgid) in the initial pid namespace.
     pub pid: u32,
+    /// How many records had been lost when this one was written, modulo 2³²: see [`Head::losses`].
+    pub losses: u32,
     /// What happened.
     pub what: What,
 }
@@ -19,6 +21,8 @@ pub struct Event {
 pub enum What {
     /// A goroutine was created.
     Created {
+        /// Address of its `runtime.g`, which is reused when it has ended.
+        g: u64,
         /// Its id, never reused within the process.
         goid: u64,
         /// Its creator's id; 0 where the runtime does not say.
@@ -32,8 +36,8 @@ pub enum What {
     },
     /// A goroutine ended.
     Exited {
-        /// Its id.
-        goid: u64,
+        /// Address of its `runtime.g`.
+        g: u64,
     },
     /// The process replaced its image.
     Exec,
@@ -64,7 +68,8 @@ pub enum DecodeError {
 
 /// Decodes one record. Bytes past the record's own length are ignored: the kernel may round a length up.
 pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
-    let kind = u32::from_ne_bytes(field(bytes, 12)?);
+    let kind_pid = u32::from_ne_bytes(field(bytes, 8)?);
+    let kind = Head::kind(kind_pid);
     let kind = Kind::from_wire(kind).ok_or(DecodeError::UnknownKind(kind))?;
     let want = match kind {
         Kind::Created => size_of::<Created>(),
@@ -77,21 +82,17 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
     let word = |offset| field(bytes, offset).map(u64::from_ne_bytes);
     let what = match kind {
         Kind::Created => {
-            let last = word(40)?;
-            What::Created {
-                goid: word(16)?,
-                parent: word(24)?,
-                gopc: word(32)?,
-                startpc: last & (u64::MAX >> 16),
-                stack: StackCode((last >> 48) as u16),
-            }
+            let Facts { g, goid, parent, gopc, startpc, stack } =
+                Facts::unpack([word(16)?, word(24)?, word(32)?, word(40)?]);
+            What::Created { g, goid, parent, gopc, startpc, stack }
         }
-        Kind::Exited => What::Exited { goid: word(16)? },
+        Kind::Exited => What::Exited { g: word(16)? & LOW_48 },
         Kind::Exec => What::Exec,
         Kind::Fork => What::Fork { child: u32::from_ne_bytes(field(bytes, 16)?) },
         Kind::ProcessExit => What::ProcessExit,
     };
-    Ok(Event { time_ns: word(0)?, pid: u32::from_ne_bytes(field(bytes, 8)?), what })
+    let losses = u32::from_ne_bytes(field(bytes, 12)?);
+    Ok(Event { time_ns: word(0)?, pid: Head::pid(kind_pid), losses, what })
 }
 
 fn field<const N: usize>(bytes: &[u8], offset: usize) -> Result<[u8; N], DecodeError> {
@@ -101,25 +102,26 @@ fn field<const N: usize>(bytes: &[u8], offset: usize) -> Result<[u8; N], DecodeE
         .ok_or(DecodeError::Short { want: offset + N, got: bytes.len() })
 }
 
-const _: () =
-    assert!(std::mem::offset_of!(Created, goid) == 16 && std::mem::offset_of!(Created, startpc) == 40);
-const _: () = assert!(std::mem::offset_of!(Exited, goid) == 16 && std::mem::offset_of!(Process, other) == 16);
+const _: () = assert!(std::mem::offset_of!(Head, kind_pid) == 8 && std::mem::offset_of!(Head, losses) == 12);
+const _: () = assert!(std::mem::offset_of!(Created, facts) == 16 && std::mem::offset_of!(Exited, g) == 16);
+const _: () = assert!(std::mem::offset_of!(Process, other) == 16);
 
-/// The reverse of [`decode`], for recorded runs and tests.
+/// The reverse of [`decode`], for recorded runs and tests. A fact that a record has no room for is cut.
 pub fn encode(event: &Event) -> Vec<u8> {
     let (kind, words): (Kind, Vec<u64>) = match event.what {
-        What::Created { goid, parent, gopc, startpc, stack } => {
-            (Kind::Created, vec![goid, parent, gopc, startpc | u64::from(stack.0) << 48])
+        What::Created { g, goid, parent, gopc, startpc, stack } => {
+            (Kind::Created, Facts { g, goid, parent, gopc, startpc, stack }.pack().into())
         }
-        What::Exited { goid } => (Kind::Exited, vec![goid]),
+        What::Exited { g } => (Kind::Exited, vec![g]),
         What::Exec => (Kind::Exec, vec![0]),
         What::Fork { child } => (Kind::Fork, vec![child.into()]),
         What::ProcessExit => (Kind::ProcessExit, vec![0]),
     };
     let mut bytes = Vec::with_capacity(48);
-    bytes.extend(event.time_ns.to_ne_bytes());
-    bytes.extend(event.pid.to_ne_bytes());
-    bytes.extend((kind as u32).to_ne_bytes());
+    let head = Head::new(kind, event.pid, event.time_ns, event.losses);
+    bytes.extend(head.time_ns.to_ne_bytes());
+    bytes.extend(head.kind_pid.to_ne_bytes());
+    bytes.extend(head.losses.to_ne_bytes());
     bytes.extend(words.into_iter().flat_map(u64::to_ne_bytes));
     bytes
 }
@@ -131,15 +133,22 @@ mod tests {
 
     fn any_event() -> impl Strategy<Value = Event> {
         let what = prop_oneof![
-            any::<([u64; 3], u64, u16)>().prop_map(|([goid, parent, gopc], startpc, stack)| {
-                What::Created { goid, parent, gopc, startpc: startpc >> 16, stack: StackCode(stack) }
+            any::<([u64; 5], u16)>().prop_map(|(facts, stack)| {
+                let stack = StackCode(stack);
+                let [g, goid, parent, gopc, startpc] = facts.map(|fact| fact & LOW_48);
+                What::Created { g, goid, parent, gopc, startpc, stack }
             }),
-            any::<u64>().prop_map(|goid| What::Exited { goid }),
+            any::<u64>().prop_map(|g| What::Exited { g: g & LOW_48 }),
             Just(What::Exec),
             any::<u32>().prop_map(|child| What::Fork { child }),
             Just(What::ProcessExit),
         ];
-        (any::<u64>(), any::<u32>(), what).prop_map(|(time_ns, pid, what)| Event { time_ns, pid, what })
+        (any::<u64>(), 0u32..1 << 22, any::<u32>(), what).prop_map(|(time_ns, pid, losses, what)| Event {
+            time_ns,
+            pid,
+            losses,
+            what,
+        })
     }
 
     proptest! {
@@ -164,8 +173,8 @@ mod tests {
 
     #[test]
     fn an_unknown_kind_is_named() {
-        let mut bytes = encode(&Event { time_ns: 1, pid: 2, what: What::Exec });
-        bytes[12] = 9;
+        let mut bytes = encode(&Event { time_ns: 1, pid: 2, losses: 0, what: What::Exec });
+        bytes[11] = 9;
         assert_eq!(decode(&bytes), Err(DecodeError::UnknownKind(9)));
     }
 }

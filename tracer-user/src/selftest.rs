@@ -116,10 +116,10 @@ pub fn run() -> Result<Outcome, Error> {
         [place(Program::Created, golife_selftest_birth)?, place(Program::Exited, golife_selftest_death)?];
     let attachment =
         probes.attach(&exe, Path::new("/proc/self/exe"), &sites, Scope::Process(target.pid()?))?;
-    let mut received = 0;
+    let (mut received, mut g) = (0, None);
     let probed = target.best_of(ROUNDS, || {
         while let Some(record) = ring.next() {
-            received += u64::from(is_expected(&record));
+            received += u64::from(is_expected(&record, &mut g));
         }
     })?;
     drop(attachment);
@@ -131,12 +131,15 @@ pub fn run() -> Result<Outcome, Error> {
     Ok(Outcome { ns_per_hit: added / (2 * LIVES) as f64, hits: made })
 }
 
-fn is_expected(record: &[u8]) -> bool {
+/// Whether a record says what it should. The address of the target's only g is known from the first one on.
+fn is_expected(record: &[u8], of_g: &mut Option<u64>) -> bool {
     match decode(record).map(|event| event.what) {
-        Ok(What::Created { goid, parent, gopc, startpc, stack: StackCode::NONE }) => {
-            (1..=LIVES).contains(&goid) && (parent, gopc, startpc) == (PARENT, GOPC, STARTPC)
+        Ok(What::Created { g, goid, parent, gopc, startpc, stack: StackCode::NONE }) => {
+            *of_g.get_or_insert(g) == g
+                && (1..=LIVES).contains(&goid)
+                && (parent, gopc, startpc) == (PARENT, GOPC, STARTPC)
         }
-        Ok(What::Exited { goid }) => (1..=LIVES).contains(&goid),
+        Ok(What::Exited { g }) => *of_g == Some(g),
         _ => false,
     }
 }

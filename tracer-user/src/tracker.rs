@@ -3,8 +3,11 @@
 //! Pure: time is the event's, or given by the caller; nothing is read from a clock or a file. One task owns it.
 //!
 //! A goroutine is (process instance, goid), and a process instance is what runs under a pid from one exec to the next.
-//! goids are never reused within an instance, so an exit finds exactly the creation it belongs to, whatever was lost in
-//! between: a lost record leaves a gap in the counts, never a wrong lifetime.
+//! goids are never reused within an instance. The record of an exit has no goid, only the address of the goroutine's
+//! `runtime.g`, and g's are reused. But whatever is created on a g is created after the exit before it was recorded, so in
+//! the ring's order an exit belongs to the goroutine that holds the g, unless records were lost. Each record says how
+//! many were: where that number is the same at creation and exit, none was lost in between, and they belong together. Else
+//! the exit is counted without a lifetime: loss leaves a gap in the counts, never a wrong lifetime.
 
 mod instance;
 mod lineage;
@@ -29,7 +32,7 @@ pub use scan::Existing;
 
 use crate::decode::{Event, What};
 use crate::sites::{Tick, Timeline};
-use instance::{Birth, Reused};
+use instance::{Birth, Exit, Reused};
 use scan::{Missing, Scan};
 
 /// The number of a process instance, never reused while golife runs.
@@ -106,10 +109,8 @@ impl Budget {
     }
 
     #[inline]
-    fn take_goroutine(&mut self) -> bool {
-        let room = self.goroutines < self.limits.max_goroutines;
-        self.goroutines += usize::from(room);
-        room
+    fn has_room_for_goroutine(&self) -> bool {
+        self.goroutines < self.limits.max_goroutines
     }
 }
 
@@ -162,17 +163,17 @@ impl Tracker {
     /// Applies one event.
     #[inline]
     pub fn apply(&mut self, event: &Event) {
-        let (time_ns, pid) = (event.time_ns, event.pid);
+        let Event { time_ns, pid, losses, .. } = *event;
         match event.what {
-            What::Created { goid, parent, gopc, startpc, stack } => {
+            What::Created { g, goid, parent, gopc, startpc, stack } => {
                 let stack = StackId(stack.0.into());
-                self.created(pid, Birth { time_ns, goid, parent, gopc, startpc, stack });
+                self.created(pid, Birth { time_ns, losses, g, goid, parent, gopc, startpc, stack });
             }
-            What::Exited { goid } => {
+            What::Exited { g } => {
                 if let Some(instance) = self.instance_at(pid, time_ns, false) {
                     let budget = &mut self.budget;
                     if let Some(instance) = self.instances[instance.0 as usize].as_mut() {
-                        instance.exited(time_ns, goid, budget);
+                        instance.exited(Exit { time_ns, losses, g }, budget);
                     }
                 }
             }

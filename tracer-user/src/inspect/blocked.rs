@@ -8,6 +8,8 @@ use crate::go::Status;
 /// binary, addresses of data are the process's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Blocked {
+    /// Address of its `runtime.g`.
+    pub address: u64,
     /// Its id.
     pub goid: u64,
     /// The id of the goroutine that created it; none before Go 1.21, 0 for those that the runtime made for C threads.

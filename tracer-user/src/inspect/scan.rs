@@ -310,6 +310,7 @@ impl Scan<'_> {
             self.waits.push(Wait { index, g: goroutine.address, sudog: waiting });
         }
         self.snapshot.goroutines.push(Blocked {
+            address: goroutine.address,
             goid: goroutine.goid,
             parent: goroutine.parent,
             gopc: code(goroutine.gopc),

@@ -271,6 +271,9 @@ impl Page<'_> {
     /// What the numbers leave out.
     fn gaps(&self, out: &mut dyn Write) -> io::Result<()> {
         let loss = &self.report.loss;
+        let unread =
+            |process: &&Process| process.mode == Mode::Traced && process.goroutines.at_attach.is_none();
+        let unread = self.report.processes.iter().filter(unread).count();
         let mut gaps = Vec::new();
         let mut gap = |n: u64, text: &str| {
             if n > 0 {
@@ -282,7 +285,8 @@ impl Page<'_> {
         gap(loss.read_faults, "hits whose memory could not be read");
         gap(loss.reconciled, "corrections by a scan of the runtime's own list");
         gap(
-            loss.unattributed_exits,
+            // Where a scan has listed those from before, these ended while golife came: nobody misses them.
+            if unread > 0 { loss.unattributed_exits } else { 0 },
             "exits of goroutines from before tracing, created at sites that are not known",
         );
         gap(loss.untracked, "goroutines counted but not followed: memory budget, see --max-goroutines");
@@ -294,9 +298,6 @@ impl Page<'_> {
         gap(loss.forgotten_processes, "ended processes left out: only the latest are kept");
         let other = self.sites().filter(|(_, site)| site.other).count() as u64;
         gap(other, "row(s) for sites beyond the limit: see --max-sites");
-        let unread =
-            |process: &&Process| process.mode == Mode::Traced && process.goroutines.at_attach.is_none();
-        let unread = self.report.processes.iter().filter(unread).count();
         if unread > 0 {
             let whose = if self.many { format!(" of {unread} processes") } else { String::new() };
             gaps.push(format!("goroutines{whose} from before tracing are not counted as live"));

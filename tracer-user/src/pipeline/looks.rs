@@ -42,6 +42,7 @@ impl Pipeline {
                 // What the runtime makes for threads of C comes and goes without a probe's notice.
                 let created = snapshot.goroutines.iter().filter(|goroutine| goroutine.gopc != 0);
                 let existing = created.map(|goroutine| Existing {
+                    g: goroutine.address,
                     goid: goroutine.goid,
                     parent: goroutine.parent.unwrap_or(0),
                     gopc: code(goroutine.gopc),

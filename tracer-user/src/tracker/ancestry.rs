@@ -8,6 +8,11 @@ use proptest::prelude::*;
 
 const PID: u32 = 9;
 
+/// Every goroutine has a g of its own here.
+fn g_of(goid: u64) -> u64 {
+    0xc000_0000_0000 + 480 * goid
+}
+
 /// One thing that happens to goroutines; an index chooses among those there are.
 #[derive(Clone, Copy, Debug)]
 enum Step {
@@ -72,15 +77,15 @@ fn run(model: &mut Model, tracker: &mut Tracker, steps: &[Step], mut time_ns: u6
                     _ => model.living[known - 1 - creator % known.min(10)],
                 };
                 model.create(goid, parent, gopc);
-                What::Created { goid, parent, gopc, startpc: 7, stack: StackCode::NONE }
+                What::Created { g: g_of(goid), goid, parent, gopc, startpc: 7, stack: StackCode::NONE }
             }
             Step::Exit { which } if !model.living.is_empty() => {
                 let goid = model.living.swap_remove(which % model.living.len());
-                What::Exited { goid }
+                What::Exited { g: g_of(goid) }
             }
             Step::Exit { .. } => continue,
         };
-        tracker.apply(&Event { time_ns, pid: PID, what });
+        tracker.apply(&Event { time_ns, pid: PID, losses: 0, what });
     }
 }
 
@@ -128,7 +133,7 @@ proptest! {
         let mut world = Model::default();
         run(&mut world, &mut Tracker::new(Limits::default()), &before, 0);
         let mut list: Vec<Existing> = world.living.iter().map(|&goid| {
-            Existing { goid, parent: world.parents[&goid], gopc: world.chains[&goid][0], startpc: 7 }
+            Existing { g: g_of(goid), goid, parent: world.parents[&goid], gopc: world.chains[&goid][0], startpc: 7 }
         }).collect();
         if !list.is_empty() {
             let at = order.index(list.len());
@@ -171,7 +176,7 @@ proptest! {
         for (at, list) in list.chunks(15).enumerate() {
             let time_ns = 10 * at as u64 + 2;
             tracker.begin_scan(PID, time_ns);
-            let existing = list.iter().map(|&(goid, parent, gopc)| Existing { goid, parent, gopc, startpc: 7 });
+            let existing = list.iter().map(|&(goid, parent, gopc)| Existing { g: g_of(goid), goid, parent, gopc, startpc: 7 });
             tracker.reconcile(PID, existing, time_ns + 5);
             let instance = tracker.instance(InstanceId(0)).unwrap();
             for (at, site) in instance.sites().iter().enumerate() {
@@ -188,7 +193,8 @@ fn created(goid: u64, parent: u64, gopc: u64) -> Event {
     Event {
         time_ns: goid,
         pid: PID,
-        what: What::Created { goid, parent, gopc, startpc: 7, stack: StackCode::NONE },
+        losses: 0,
+        what: What::Created { g: g_of(goid), goid, parent, gopc, startpc: 7, stack: StackCode::NONE },
     }
 }
 
@@ -224,7 +230,7 @@ fn a_forgotten_process_gives_its_budget_back() {
         for goid in 1..=2 {
             tracker.apply(&Event { time_ns: 100 * turn + goid, ..created(goid, goid - 1, goid) });
         }
-        tracker.apply(&Event { time_ns: 100 * turn + 50, pid: PID, what: What::ProcessExit });
+        tracker.apply(&Event { time_ns: 100 * turn + 50, pid: PID, losses: 0, what: What::ProcessExit });
     }
     assert!(tracker.instances().all(|instance| instance.lineages().cut() == 0));
 }

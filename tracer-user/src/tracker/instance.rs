@@ -6,8 +6,8 @@ use hashbrown::HashTable;
 
 use super::lineage::{Key, LineageId, Lineages, StackId};
 use super::living::Living;
-use super::scan::Scan;
-use super::table::{AT_ATTACH, BIRTH_UNKNOWN, Goroutine, PARENT_COUNTED, Table, mix};
+use super::scan::{Early, Fate, OfScan, Scan};
+use super::table::{BIRTH_UNKNOWN, Conflict, Goroutine, PARENT_COUNTED, Table, mix};
 use super::{Budget, InstanceId};
 use crate::sites::{Site, SiteId, Timeline};
 
@@ -48,8 +48,11 @@ pub struct Instance {
     pub(super) last_parent: (u64, Option<LineageId>),
     pub(super) untracked: u64,
     pub(super) scan: Option<Scan>,
-    /// What the last scan removed: an exit that comes late takes its goroutine back.
+    /// What the last scan removed, by g: an exit that comes late takes its goroutine back.
     pub(super) removed: HashMap<u64, Goroutine>,
+    /// Whom the last scan listed, and who seem to have ended before it was over, by goid: a creation that comes late shows
+    /// that it was another.
+    pub(super) early: HashMap<u64, Early>,
     pub(super) at_end: Option<Vec<Living>>,
     seed: u64,
 }
@@ -72,6 +75,9 @@ pub(super) struct Reused;
 #[derive(Clone, Copy)]
 pub(super) struct Birth {
     pub time_ns: u64,
+    /// Records lost before this one.
+    pub losses: u32,
+    pub g: u64,
     pub goid: u64,
     pub parent: u64,
     pub gopc: u64,
@@ -83,6 +89,15 @@ impl Birth {
     fn key(&self, parent: Option<LineageId>) -> Key {
         Key { parent, stack: self.stack, gopc: self.gopc, startpc: self.startpc }
     }
+}
+
+/// What is known of a goroutine at its end.
+#[derive(Clone, Copy)]
+pub(super) struct Exit {
+    pub time_ns: u64,
+    /// Records lost before this one.
+    pub losses: u32,
+    pub g: u64,
 }
 
 impl Instance {
@@ -110,6 +125,7 @@ impl Instance {
             untracked: 0,
             scan: None,
             removed: HashMap::new(),
+            early: HashMap::new(),
             at_end: None,
             seed,
         }
@@ -145,121 +161,150 @@ impl Instance {
 
     #[inline]
     pub(super) fn created(&mut self, birth: Birth, budget: &mut Budget) -> Result<(), Reused> {
+        let Birth { time_ns, losses, g, goid, .. } = birth;
         let parent = self.lineage_of(birth.parent);
-        let lineage = self.lineage_for(birth.key(parent), budget);
-        let parent = parent.map(|parent| self.lineages.site(parent));
-        let overtaken_until = self.scanned_ns.unwrap_or(0);
-        let node = self.lineages.get_mut(lineage);
-        let counts = &mut self.sites[node.site.0 as usize];
-        match self.table.entry(birth.goid) {
-            Err(place) if budget.take_goroutine() => {
-                let flags = if parent.is_some() { PARENT_COUNTED } else { 0 };
-                place.insert(Goroutine { goid: birth.goid, birth_ns: birth.time_ns, lineage, flags });
-                node.created += 1;
-                node.live += 1;
-                counts.add_live();
-                counts.saw_creation(birth.time_ns);
-                if let Some(parent) = parent {
-                    counts.parents.count(parent);
-                }
-                Ok(())
-            }
-            Err(_) => {
-                node.created += 1;
-                counts.saw_creation(birth.time_ns);
-                counts.untracked += 1;
-                self.untracked += 1;
-                Ok(())
-            }
-            // A scan overtook this record in the ring buffer.
-            Ok(known) if known.flags & BIRTH_UNKNOWN != 0 && birth.time_ns <= overtaken_until => {
-                let of_scan = *known;
-                let counted = parent.is_some() || known.flags & PARENT_COUNTED != 0;
-                known.flags = if counted { PARENT_COUNTED } else { 0 };
-                known.birth_ns = birth.time_ns;
-                self.scan_was_early(birth, of_scan, lineage, parent, budget);
-                Ok(())
-            }
-            Ok(_) => Err(Reused),
+        let mut lineage = self.lineage_for(birth.key(parent), budget);
+        let mut of_scan = None;
+        if !self.removed.is_empty() {
+            self.removed.remove(&g);
         }
-    }
-
-    #[cold]
-    fn scan_was_early(
-        &mut self,
-        birth: Birth,
-        of_scan: Goroutine,
-        mut lineage: LineageId,
-        parent: Option<SiteId>,
-        budget: &mut Budget,
-    ) {
-        let scanned = self.lineages.get_mut(of_scan.lineage);
-        scanned.live -= 1;
-        let counts = &mut self.sites[scanned.site.0 as usize];
-        counts.live -= 1;
-        if of_scan.flags & AT_ATTACH != 0 {
-            counts.at_attach -= 1;
-        } else {
-            scanned.created -= 1;
-            counts.created -= 1;
-            self.corrected -= 1;
+        if !self.early.is_empty() {
+            of_scan = self.take_back(goid);
         }
-        // The scan may have known its creator.
-        if let Some(creator) = scanned.parent.filter(|_| parent.is_none()) {
-            lineage = self.lineage_for(birth.key(Some(creator)), budget);
+        let flags = if parent.is_some() { PARENT_COUNTED } else { 0 };
+        let goroutine = Goroutine::new(g, goid, time_ns, losses, lineage, flags);
+        // At most two stand in the way: one with its g, and one with its id.
+        while let Err(conflict) = self.table.insert(goroutine) {
+            of_scan = self.make_way(conflict, time_ns, budget)?.or(of_scan);
+        }
+        let mut counted = false;
+        if let Some(of_scan) = of_scan {
+            counted = of_scan.parent_counted;
+            lineage = self.succeed(birth, parent, of_scan, budget);
         }
         let node = self.lineages.get_mut(lineage);
         node.created += 1;
-        node.live += 1;
         let counts = &mut self.sites[node.site.0 as usize];
-        counts.add_live();
-        counts.saw_creation(birth.time_ns);
-        if let Some(parent) = parent.filter(|_| of_scan.flags & PARENT_COUNTED == 0) {
-            counts.parents.count(parent);
+        counts.saw_creation(time_ns);
+        if budget.has_room_for_goroutine() {
+            budget.goroutines += 1;
+            node.live += 1;
+            counts.add_live();
+        } else {
+            self.table.remove(g);
+            counts.untracked += 1;
+            self.untracked += 1;
         }
-        if let Ok(known) = self.table.entry(birth.goid) {
+        if let Some(parent) = parent.filter(|_| !counted) {
+            counts.parents.count(self.lineages.site(parent));
+        }
+        Ok(())
+    }
+
+    /// A goroutine that is now in the table was found by a scan before its record came. Returns its lineage: the scan may
+    /// have known its creator.
+    #[cold]
+    fn succeed(
+        &mut self,
+        birth: Birth,
+        parent: Option<LineageId>,
+        of_scan: OfScan,
+        budget: &mut Budget,
+    ) -> LineageId {
+        let lineage = self.lineage_for(birth.key(parent.or(of_scan.creator)), budget);
+        if let Some(known) = self.table.get_mut(birth.goid) {
             known.lineage = lineage;
+            known.flags |= if of_scan.parent_counted { PARENT_COUNTED } else { 0 };
         }
         self.last_parent = (0, None);
+        lineage
+    }
+
+    /// Removes whom the table holds in the place of a new goroutine. Returns what is known of it where this was the same
+    /// one, found by a scan.
+    #[cold]
+    fn make_way(
+        &mut self,
+        conflict: Conflict,
+        time_ns: u64,
+        budget: &mut Budget,
+    ) -> Result<Option<OfScan>, Reused> {
+        let (Conflict::SameG(known) | Conflict::SameGoid(known)) = conflict;
+        let overtaken = known.flags & BIRTH_UNKNOWN != 0 && Some(time_ns) <= self.scanned_ns;
+        if matches!(conflict, Conflict::SameGoid(_)) && !overtaken {
+            return Err(Reused);
+        }
+        self.table.remove(known.g());
+        budget.goroutines -= 1;
+        let site = &mut self.sites[self.lineages.leave(known.lineage).0 as usize];
+        site.live -= 1;
+        match conflict {
+            // A scan overtook this record in the ring buffer.
+            Conflict::SameGoid(_) => Ok(Some(self.withdraw(known.lineage, known.flags))),
+            // Its exit was lost.
+            Conflict::SameG(_) => {
+                site.reconciled += 1;
+                self.corrected += 1;
+                if let Some(scan) = &mut self.scan {
+                    scan.remember_end(known.goid);
+                }
+                if overtaken {
+                    self.ended_early(known, Fate::Reconciled);
+                }
+                Ok(None)
+            }
+        }
     }
 
     #[inline]
-    pub(super) fn exited(&mut self, time_ns: u64, goid: u64, budget: &mut Budget) {
-        let found = self.table.remove(goid);
-        let how = match found {
-            Some(goroutine) => {
+    pub(super) fn exited(&mut self, exit: Exit, budget: &mut Budget) {
+        let overtaken_until = self.scanned_ns.unwrap_or(0);
+        let ended = match self.table.remove(exit.g) {
+            Some(goroutine) if goroutine.flags & BIRTH_UNKNOWN == 0 || exit.time_ns > overtaken_until => {
                 budget.goroutines -= 1;
-                let node = self.lineages.get_mut(goroutine.lineage);
-                node.live -= 1;
-                let site = &mut self.sites[node.site.0 as usize];
+                let site = &mut self.sites[self.lineages.leave(goroutine.lineage).0 as usize];
                 site.live -= 1;
-                end_of(site, goroutine, time_ns);
-                ExitOf::Known
+                end_of(site, goroutine, exit);
+                Ok(goroutine.goid)
             }
-            None => self.unknown_exit(time_ns, goid),
+            Some(listed) => self.ended_around_scan(listed, exit, budget),
+            None => self.unknown_exit(exit),
         };
         if let Some(scan) = &mut self.scan {
-            scan.remember(goid, time_ns, how);
+            match ended {
+                Ok(goid) => scan.remember_end(goid),
+                Err(how) => scan.remember_unknown(exit, how),
+            }
         }
     }
 
+    /// Returns the goroutine that ended, or as what its exit is counted.
     #[cold]
-    fn unknown_exit(&mut self, time_ns: u64, goid: u64) -> ExitOf {
-        if let Some(goroutine) = self.removed.remove(&goid) {
+    pub(super) fn unknown_exit(&mut self, exit: Exit) -> Result<u64, Unknown> {
+        if let Some(goroutine) = self.removed.remove(&exit.g) {
             let site = &mut self.sites[self.lineages.site(goroutine.lineage).0 as usize];
             site.reconciled -= 1;
             self.corrected -= 1;
-            end_of(site, goroutine, time_ns);
-            ExitOf::Known
-        } else if self.untracked > self.untracked_exits {
-            self.untracked_exits += 1;
-            ExitOf::Untracked
-        } else if self.existed && self.scanned_ns.is_none_or(|scanned| time_ns <= scanned) {
-            self.unattributed_exits += 1;
-            ExitOf::Unattributed
+            end_of(site, goroutine, exit);
+            return Ok(goroutine.goid);
+        }
+        let how = if self.untracked > self.untracked_exits {
+            Unknown::Untracked
+        } else if self.existed && self.scanned_ns.is_none_or(|scanned| exit.time_ns <= scanned) {
+            Unknown::Unattributed
         } else {
-            self.unmatched_exits += 1;
-            ExitOf::Unmatched
+            Unknown::Unmatched
+        };
+        *self.unknown(how) += 1;
+        Err(how)
+    }
+
+    /// The number of exits that were counted like this.
+    pub(super) fn unknown(&mut self, how: Unknown) -> &mut u64 {
+        match how {
+            Unknown::Untracked => &mut self.untracked_exits,
+            Unknown::Unattributed => &mut self.unattributed_exits,
+            Unknown::Unmatched => &mut self.unmatched_exits,
         }
     }
 
@@ -337,6 +382,7 @@ impl Instance {
         self.table = Table::new(self.seed);
         self.scan = None;
         self.removed = HashMap::new();
+        self.early = HashMap::new();
     }
 
     /// The samples of a site's live count that can be compared with each other, with the state of `now_ns` as the last.
@@ -351,18 +397,17 @@ impl Instance {
     }
 }
 
-fn end_of(site: &mut Site, goroutine: Goroutine, time_ns: u64) {
+pub(super) fn end_of(site: &mut Site, goroutine: Goroutine, exit: Exit) {
     site.exited += 1;
-    if goroutine.flags & BIRTH_UNKNOWN == 0 {
+    if goroutine.flags & BIRTH_UNKNOWN == 0 && goroutine.losses == exit.losses {
         // Records of two CPUs can be a little out of order.
-        site.lifetimes.record(time_ns.saturating_sub(goroutine.birth_ns));
+        site.lifetimes.record(exit.time_ns.saturating_sub(goroutine.birth_ns));
     }
 }
 
-/// What an exit was counted as.
+/// What the exit of a goroutine that is not in the table was counted as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ExitOf {
-    Known,
+pub(super) enum Unknown {
     Untracked,
     Unattributed,
     Unmatched,

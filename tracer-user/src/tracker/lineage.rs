@@ -94,6 +94,14 @@ impl Lineages {
         &mut self.nodes[id.0 as usize]
     }
 
+    /// A goroutine of this lineage does not live any more. Returns its site.
+    #[inline]
+    pub(super) fn leave(&mut self, id: LineageId) -> SiteId {
+        let node = self.get_mut(id);
+        node.live -= 1;
+        node.site
+    }
+
     #[inline]
     pub(super) fn site(&self, id: LineageId) -> SiteId {
         self.get(id).site

@@ -1,4 +1,5 @@
-//! The tracker against the truth: random histories, records applied in time order, lists applied anywhere.
+//! The tracker against the truth: random histories in which g's are used again, records applied in time order, lists
+//! applied anywhere.
 
 use std::collections::BTreeMap;
 
@@ -14,8 +15,7 @@ struct Truth {
     birth: u64,
     death: Option<u64>,
     site: u64,
-    /// When the scan reads it, as a fraction of the scan's time.
-    passed: f64,
+    g: u64,
     loses_creation: bool,
     loses_exit: bool,
 }
@@ -25,34 +25,57 @@ struct History {
     truths: Vec<Truth>,
     attach: u64,
     scan: (u64, u64),
+    /// When the scan reads each g, as a fraction of the scan's time.
+    passed: Vec<f64>,
     /// How many events are applied between the begin of the scan and its list.
     list_after: usize,
 }
 
+const MOST: usize = 60;
+
 fn histories(losses: bool) -> impl Strategy<Value = History> {
-    let truth = (
-        1u64..1_000,
-        prop_oneof![Just(None), (1u64..600).prop_map(Some)],
-        0u64..3,
-        0.0f64..1.0,
-        any::<[u8; 2]>(),
-    )
-        .prop_map(move |(birth, life, site, passed, luck)| Truth {
+    let truth = (1u64..1_000, prop_oneof![Just(None), (1u64..600).prop_map(Some)], 0u64..3, any::<[u8; 2]>())
+        .prop_map(move |(birth, life, site, luck)| Truth {
             birth,
             death: life.map(|life| birth + life),
             site,
-            passed,
+            g: 0,
             loses_creation: losses && luck[0] < 50,
             loses_exit: losses && luck[1] < 50,
         });
-    (proptest::collection::vec(truth, 0..60), 1u64..600, 0u64..200, 1u64..300, 0usize..150).prop_map(
-        |(truths, attach, wait, scan, list_after)| History {
+    let truths = proptest::collection::vec(truth, 0..MOST).prop_map(give_gs);
+    let passed = proptest::collection::vec(0.0f64..1.0, MOST);
+    (truths, passed, 1u64..600, 0u64..200, 1u64..300, 0usize..150).prop_map(
+        |(truths, passed, attach, wait, scan, list_after)| History {
             truths,
             attach,
             scan: (attach + wait, attach + wait + scan),
+            passed,
             list_after,
         },
     )
+}
+
+/// Gives each a g as Go does: the last one that became free, or a new one.
+fn give_gs(mut truths: Vec<Truth>) -> Vec<Truth> {
+    let mut order: Vec<usize> = (0..truths.len()).collect();
+    order.sort_by_key(|&index| truths[index].birth);
+    // When each g becomes free.
+    let mut gs: Vec<Option<u64>> = Vec::new();
+    for index in order {
+        let birth = truths[index].birth;
+        let free = gs.iter().enumerate().filter_map(|(g, free)| free.map(|free| (free, g)));
+        let g = match free.filter(|(free, _)| *free < birth).max() {
+            Some((_, g)) => g,
+            None => {
+                gs.push(None);
+                gs.len() - 1
+            }
+        };
+        gs[g] = truths[index].death;
+        truths[index].g = g as u64;
+    }
+    truths
 }
 
 /// Everything that must not depend on when a list is applied.
@@ -72,30 +95,54 @@ impl History {
     fn events(&self) -> Vec<Event> {
         let mut events = Vec::new();
         for (index, truth) in self.truths.iter().enumerate() {
-            let goid = Self::goid(index);
+            let (g, goid) = (truth.g, Self::goid(index));
             let creation =
-                What::Created { goid, parent: 0, gopc: truth.site, startpc: 1, stack: StackCode::NONE };
-            if truth.birth >= self.attach && !truth.loses_creation {
-                events.push(Event { time_ns: truth.birth, pid: PID, what: creation });
+                What::Created { g, goid, parent: 0, gopc: truth.site, startpc: 1, stack: StackCode::NONE };
+            if truth.birth >= self.attach {
+                events.push((truth.birth, creation, truth.loses_creation));
             }
-            if let Some(death) = truth.death.filter(|&death| death >= self.attach && !truth.loses_exit) {
-                events.push(Event { time_ns: death, pid: PID, what: What::Exited { goid } });
+            if let Some(death) = truth.death.filter(|&death| death >= self.attach) {
+                events.push((death, What::Exited { g }, truth.loses_exit));
             }
         }
-        events.sort_by_key(|event| (event.time_ns, matches!(event.what, What::Exited { .. })));
-        events
+        events.sort_by_key(|(time, what, _)| (*time, matches!(what, What::Exited { .. })));
+        let mut losses = 0;
+        let keep = |(time_ns, what, lost): (u64, What, bool)| {
+            losses += u32::from(lost);
+            (!lost).then_some(Event { time_ns, pid: PID, losses, what })
+        };
+        events.into_iter().filter_map(keep).collect()
     }
 
-    /// What a scan lists that passes each goroutine at some time while it runs.
+    /// What a scan lists that passes each g at some time while it runs.
     fn list(&self, scan: (u64, u64)) -> Vec<Existing> {
         let mut list = Vec::new();
         for (index, truth) in self.truths.iter().enumerate() {
-            let passed = scan.0 + (truth.passed * (scan.1 - scan.0) as f64) as u64;
+            let passed = scan.0 + (self.passed[truth.g as usize] * (scan.1 - scan.0) as f64) as u64;
             if truth.birth <= passed && truth.death.is_none_or(|death| death > passed) {
-                list.push(Existing { goid: Self::goid(index), parent: 0, gopc: truth.site, startpc: 1 });
+                let (g, goid) = (truth.g, Self::goid(index));
+                list.push(Existing { g, goid, parent: 0, gopc: truth.site, startpc: 1 });
             }
         }
         list
+    }
+
+    /// Those whose creation and exit were recorded, with no loss in between, by index.
+    fn measured(&self) -> Vec<usize> {
+        let events = self.events();
+        let losses = |wanted: &dyn Fn(&Event) -> bool| {
+            events.iter().find(|event| wanted(event)).map(|event| event.losses)
+        };
+        let measured = |(index, truth): (usize, &Truth)| {
+            let birth = losses(
+                &|event| matches!(event.what, What::Created { goid, .. } if goid == Self::goid(index)),
+            )?;
+            let death = losses(&|event| {
+                Some(event.time_ns) == truth.death && event.what == What::Exited { g: truth.g }
+            })?;
+            (birth == death && !truth.loses_exit).then_some(index)
+        };
+        self.truths.iter().enumerate().filter_map(measured).collect()
     }
 
     fn run(&self) -> Tracker {
@@ -160,17 +207,13 @@ proptest! {
     #[test]
     fn loss_never_makes_a_lifetime_and_a_scan_repairs_the_counts(history in histories(true)) {
         let mut tracker = history.run();
-        let (mut lifetimes, mut sum) = (0, 0);
-        for truth in history.truths.iter().filter(|truth| truth.birth >= history.attach) {
-            if let Some(death) = truth.death.filter(|_| !truth.loses_creation && !truth.loses_exit) {
-                lifetimes += 1;
-                sum += u128::from(death - truth.birth);
-            }
-        }
+        let measured = history.measured();
+        let life = |index: usize| u128::from(history.truths[index].death.unwrap() - history.truths[index].birth);
+        let sum: u128 = measured.iter().map(|&index| life(index)).sum();
         let instance = tracker.instance(InstanceId(0)).unwrap();
-        let seen: u64 = instance.sites().iter().map(|site| site.lifetimes.count()).sum();
+        let seen: usize = instance.sites().iter().map(|site| site.lifetimes.count() as usize).sum();
         let seen_sum: u128 = instance.sites().iter().map(|site| site.lifetimes.sum_ns()).sum();
-        prop_assert_eq!((seen, seen_sum), (lifetimes, sum));
+        prop_assert_eq!((seen, seen_sum), (measured.len(), sum));
 
         tracker.begin_scan(PID, 3_000);
         tracker.reconcile(PID, history.list((3_000, 3_000)).into_iter(), 3_001);
@@ -183,6 +226,49 @@ proptest! {
         prop_assert_eq!(tracker.live() as u64, (0..3).map(alive).sum::<u64>());
     }
 
+    /// Each goroutine has a site of its own, so whose lifetime is whose can be told. Scans come one after the other at any
+    /// time, and their lists are applied at any time after their begin.
+    #[test]
+    fn no_scan_makes_a_false_lifetime(
+        mut history in prop_oneof![histories(false), histories(true)],
+        scans in proptest::collection::vec((0u64..400, 0u64..200, 0usize..40, any::<bool>()), 0..6),
+    ) {
+        history.truths.iter_mut().enumerate().for_each(|(index, truth)| truth.site = index as u64);
+        let events = history.events();
+        let mut tracker = Tracker::new(Limits::default());
+        tracker.process_started(PID, 0, true, history.attach);
+        let (mut next, mut now) = (0, 0);
+        for (wait, long, after, adopts) in scans {
+            // One begins when the one before has ended and what happened until then was applied, or later.
+            let begin = events[..next].last().map_or(0, |event| event.time_ns).max(now) + wait;
+            let scan = (begin, begin + long);
+            now = scan.1;
+            let upto = events.iter().position(|event| event.time_ns >= begin).unwrap_or(events.len());
+            let upto = upto.max(next);
+            events[next..upto].iter().for_each(|event| tracker.apply(event));
+            next = upto;
+            tracker.begin_scan(PID, scan.0);
+            let list_at = (next + after).min(events.len());
+            events[next..list_at].iter().for_each(|event| tracker.apply(event));
+            next = list_at;
+            let list = history.list(scan).into_iter();
+            if adopts { tracker.adopt(PID, list, scan.1) } else { tracker.reconcile(PID, list, scan.1) }
+        }
+        events[next..].iter().for_each(|event| tracker.apply(event));
+        let measured = history.measured();
+        let whole = history.truths.iter().all(|truth| !truth.loses_creation && !truth.loses_exit);
+        let instance = tracker.instance(InstanceId(0)).unwrap();
+        for site in instance.sites() {
+            let truth = &history.truths[site.gopc as usize];
+            prop_assert_eq!(site.created + site.at_attach, site.exited + site.live + site.reconciled + site.untracked);
+            prop_assert!(!whole || site.created + site.at_attach <= 1, "{:?} counted twice", truth);
+            if let Some(seen) = site.lifetimes.max_ns() {
+                prop_assert_eq!((site.lifetimes.count(), Some(truth.birth + seen)), (1, truth.death));
+                prop_assert!(measured.contains(&(site.gopc as usize)));
+            }
+        }
+    }
+
     #[test]
     fn any_events_keep_the_balance(
         events in proptest::collection::vec((0u64..50, 1u32..4, 0u8..20, 1u64..12, 0u64..6), 0..300),
@@ -191,7 +277,7 @@ proptest! {
         let limits = Limits { max_sites: 4, max_goroutines, max_lineages: 6, max_gone: 3, max_remembered: 4 };
         let mut tracker = Tracker::new(limits);
         for (time_ns, pid, what, goid, gopc) in events {
-            let listing = || (1..goid).map(|goid| Existing { goid, parent: 0, gopc, startpc: 2 });
+            let listing = || (1..goid).map(|goid| Existing { g: goid % 5, goid, parent: gopc, gopc, startpc: 2 });
             let what = match what {
                 0 => What::Exec,
                 1 => What::Fork { child: goid as u32 },
@@ -200,10 +286,10 @@ proptest! {
                 4 => { tracker.adopt(pid, listing(), time_ns); continue }
                 5 => { tracker.reconcile(pid, listing(), time_ns); continue }
                 6 => { tracker.tick(time_ns); continue }
-                7..=13 => What::Created { goid, parent: gopc, gopc, startpc: 1, stack: StackCode::NONE },
-                _ => What::Exited { goid },
+                7..=13 => What::Created { g: goid % 7, goid, parent: gopc, gopc, startpc: 1, stack: StackCode::NONE },
+                _ => What::Exited { g: goid % 7 },
             };
-            tracker.apply(&Event { time_ns, pid, what });
+            tracker.apply(&Event { time_ns, pid, losses: gopc as u32 / 4, what });
             let mut live = 0;
             for instance in tracker.instances() {
                 for (at, site) in instance.sites().iter().enumerate() {

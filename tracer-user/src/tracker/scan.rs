@@ -1,23 +1,38 @@
 //! Comparing the table with the runtime's own list of goroutines, read from the process while it runs.
 //!
 //! A scan takes time, and records wait in the ring buffer meanwhile, so a list and the events around it may be applied
-//! in any order. goids are never reused, which makes the outcome independent of it:
+//! in any order. Two things make the outcome the same in all of them. Events come in the order in which they happened, as
+//! far as one leads to the other; above all, the creations and exits on one g alternate. And a goid on the list says for
+//! certain who held a g, some time between the scan's begin and its end.
 //!
-//! * listed and known: nothing to do; listed and seen to exit since the scan began: it stays gone;
-//! * listed and unknown: it is added with an unknown birth, and if its creation record turns up later, that one counts;
-//! * an unknown goroutine's exit counts as one from before tracing if its time is before the scan's end;
-//! * known, born before the scan began, and not listed: its exit was lost, or is still on its way.
+//! * Listed and known by its goid: nothing to do. Listed and seen to end since the scan began: it stays gone.
+//! * Listed, unknown, and its g has another holder: its creation is still on its way. (Or records were lost; then the
+//!   other is not on the list and goes, at the latest with the next scan.)
+//! * Listed, unknown, and an exit on its g that nobody was known to hold was seen since the scan began: it has ended, and
+//!   that exit is no longer one of an unknown goroutine.
+//! * Listed, unknown, its g free: it is added with an unknown birth.
+//! * Known, born before the scan began, and not listed: its exit was lost, or is still on its way; then it takes its
+//!   goroutine back.
+//!
+//! An exit from the time of the scan has only a time and a g, and the scan does not say when it passed that g: the exit may
+//! be of the one it listed, or of a holder before, while the listed one's creation is still on its way. It is taken for the
+//! listed one's. If a creation record with the listed goid does turn up, that was wrong, and is taken back ([`Early`]):
+//! the listed one begins with its record, as if there had been no scan, and the exit was one of an unknown goroutine.
+//!
+//! None of this makes a lifetime: whom a scan adds has an unknown birth, and for all others the count of losses decides.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::Budget;
-use super::instance::{ExitOf, Instance};
+use super::instance::{Exit, Instance, Unknown, end_of};
 use super::lineage::{Key, LineageId, StackId};
 use super::table::{AT_ATTACH, BIRTH_UNKNOWN, Goroutine, LISTED, PARENT_COUNTED, UNPLACED};
 
 /// A goroutine on the runtime's list (`runtime.allgs`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Existing {
+    /// Address of its `runtime.g`.
+    pub g: u64,
     /// Its id.
     pub goid: u64,
     /// Its creator's id; 0 where the runtime does not say.
@@ -37,21 +52,58 @@ impl Existing {
 /// What must be remembered from the moment a scan begins until its list is applied.
 pub(super) struct Scan {
     began_ns: u64,
-    exited: HashMap<u64, (u64, ExitOf)>,
+    /// The goids of those that ended.
+    ended: HashSet<u64>,
+    /// The last exit on each g that nobody was known to hold: its time, and as what it was counted.
+    unknown: HashMap<u64, (u64, Unknown)>,
     limit: usize,
 }
 
 impl Scan {
     /// Remembers at most `limit` exits; beyond, a goroutine may be taken for living until the next scan.
     pub fn new(began_ns: u64, limit: usize) -> Scan {
-        Scan { began_ns, exited: HashMap::new(), limit }
+        Scan { began_ns, ended: HashSet::new(), unknown: HashMap::new(), limit }
     }
 
-    pub fn remember(&mut self, goid: u64, time_ns: u64, how: ExitOf) {
-        if self.exited.len() < self.limit {
-            self.exited.insert(goid, (time_ns, how));
+    /// A goroutine ended.
+    pub fn remember_end(&mut self, goid: u64) {
+        if self.has_room() {
+            self.ended.insert(goid);
         }
     }
+
+    /// An exit on a g that nobody was known to hold.
+    pub fn remember_unknown(&mut self, exit: Exit, how: Unknown) {
+        if self.has_room() {
+            self.unknown.insert(exit.g, (exit.time_ns, how));
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.ended.len() + self.unknown.len() < self.limit
+    }
+}
+
+/// A goroutine that was listed, and whose end was concluded from an event from before the scan's end.
+pub(super) struct Early {
+    lineage: LineageId,
+    flags: u16,
+    fate: Fate,
+}
+
+/// What a scan knew of a goroutine whose creation record came after all.
+pub(super) struct OfScan {
+    pub parent_counted: bool,
+    /// The lineage of its creator.
+    pub creator: Option<LineageId>,
+}
+
+/// What was concluded.
+pub(super) enum Fate {
+    /// An exit was its own. Else it is one of an unknown goroutine, counted so.
+    Ended(Unknown),
+    /// Its exit was lost.
+    Reconciled,
 }
 
 /// What to do about known goroutines that are not on the list.
@@ -61,8 +113,8 @@ pub(super) enum Missing {
     Remove,
 }
 
-/// A late exit takes back at most this many removals.
-const MOST_REMOVED: usize = 1 << 16;
+/// Late records take back at most this many removals and this many ends.
+const MOST_TAKEN_BACK: usize = 1 << 16;
 
 impl Instance {
     /// Applies a list whose scan ended at `now_ns`.
@@ -75,97 +127,153 @@ impl Instance {
     ) {
         let mut scan = self.scan.take().unwrap_or_else(|| Scan::new(now_ns, 0));
         // The first list tells what existed at attach. A later one can only find what should have been seen.
-        let at_attach = self.has_unknown_goroutines();
-        let mut orphans = Vec::new();
-        let mut found = Vec::new();
+        let at_attach = if self.has_unknown_goroutines() { AT_ATTACH } else { 0 };
+        self.scanned_ns = Some(self.scanned_ns.unwrap_or(0).max(now_ns));
+        (self.removed, self.early) = (HashMap::new(), HashMap::new());
+        let (mut strangers, mut orphans) = (Vec::new(), Vec::new());
         for existing in list {
-            match scan.exited.remove(&existing.goid) {
-                Some((_, how)) => found.push((existing, how)),
-                None => self.listed(existing, now_ns, at_attach, budget, &mut orphans),
+            match self.table.get_mut(existing.goid) {
+                Some(known) => {
+                    known.flags |= LISTED;
+                    // It may have been created while its creators were not known yet.
+                    let unknown = at_attach != 0 || self.lineages.get(known.lineage).parent.is_none();
+                    if unknown && existing.parent != 0 && budget.has_room_for_lineage() {
+                        known.flags |= UNPLACED;
+                        orphans.push((existing.goid, existing.parent));
+                    }
+                }
+                None if scan.ended.contains(&existing.goid) => {}
+                None => strangers.push(existing),
             }
         }
-        for (existing, how) in found {
-            self.listed_but_gone(existing, how, at_attach, budget);
+        self.unlist(scan.began_ns, missing, budget);
+        strangers.retain(|&existing| match scan.unknown.remove(&existing.g) {
+            Some((time_ns, how)) => self.listed_but_gone(existing, time_ns, how, at_attach, budget),
+            None => self.listed(existing, now_ns, at_attach, budget),
+        });
+        for existing in strangers {
+            let Existing { goid, parent, .. } = existing;
+            match self.table.get_mut(goid) {
+                Some(listed) => {
+                    listed.flags |= UNPLACED;
+                    orphans.push((goid, parent));
+                }
+                None => self.count_parent_of_gone(existing, budget),
+            }
         }
-        if at_attach {
+        self.place_all(orphans, budget);
+        if at_attach != 0 {
             // Not on the first list, and ended after it was read: its creation was missed.
             let late =
-                scan.exited.values().filter(|(time, how)| *how == ExitOf::Unattributed && *time > now_ns);
+                scan.unknown.values().filter(|(time, how)| *how == Unknown::Unattributed && *time > now_ns);
             let late = (late.count() as u64).min(self.unattributed_exits);
             self.unattributed_exits -= late;
             self.unmatched_exits += late;
         }
-        self.place_all(orphans, budget);
-        self.scanned_ns = Some(self.scanned_ns.unwrap_or(0).max(now_ns));
-        self.removed.clear();
-        self.unlist(scan.began_ns, missing, budget);
     }
 
-    fn listed(
-        &mut self,
-        existing: Existing,
-        now_ns: u64,
-        at_attach: bool,
-        budget: &mut Budget,
-        orphans: &mut Vec<(u64, u64)>,
-    ) {
-        if let Ok(known) = self.table.entry(existing.goid) {
-            known.flags |= LISTED;
-            // It may have been created while its creators were not known yet.
-            let creator_missing = at_attach || self.lineages.get(known.lineage).parent.is_none();
-            if creator_missing && existing.parent != 0 && budget.has_room_for_lineage() {
-                known.flags |= UNPLACED;
-                orphans.push((existing.goid, existing.parent));
+    fn unlist(&mut self, began_ns: u64, missing: Missing, budget: &mut Budget) {
+        let (sites, removed, corrected) = (&mut self.sites, &mut self.removed, &mut self.corrected);
+        let lineages = &mut self.lineages;
+        self.table.retain(|goroutine| {
+            let listed = goroutine.flags & LISTED != 0;
+            goroutine.flags &= !LISTED;
+            if listed || missing == Missing::Keep || goroutine.birth_ns >= began_ns {
+                return true;
             }
-            return;
-        }
+            let site = &mut sites[lineages.leave(goroutine.lineage).0 as usize];
+            site.live -= 1;
+            site.reconciled += 1;
+            *corrected += 1;
+            budget.goroutines -= 1;
+            if removed.len() < MOST_TAKEN_BACK {
+                removed.insert(goroutine.g(), *goroutine);
+            }
+            false
+        });
+    }
+
+    /// It is added, unless another has its g. Returns whether it is counted.
+    fn listed(&mut self, existing: Existing, now_ns: u64, at_attach: u16, budget: &mut Budget) -> bool {
         let lineage = self.lineage_for(existing.key(None), budget);
+        let flags = BIRTH_UNKNOWN | at_attach;
+        let goroutine = Goroutine::new(existing.g, existing.goid, now_ns, 0, lineage, flags);
+        if self.table.insert(goroutine).is_err() {
+            return false;
+        }
+        self.count_listed(lineage, at_attach);
         let node = self.lineages.get_mut(lineage);
         let counts = &mut self.sites[node.site.0 as usize];
-        if at_attach {
-            counts.at_attach += 1;
+        if budget.has_room_for_goroutine() {
+            budget.goroutines += 1;
+            node.live += 1;
+            counts.add_live();
         } else {
-            node.created += 1;
-            counts.created += 1;
-            self.corrected += 1;
-        }
-        if !budget.take_goroutine() {
+            self.table.remove(existing.g);
             counts.untracked += 1;
             self.untracked += 1;
-            return;
         }
-        node.live += 1;
-        counts.add_live();
-        let flags = BIRTH_UNKNOWN | LISTED | UNPLACED | if at_attach { AT_ATTACH } else { 0 };
-        if let Err(place) = self.table.entry(existing.goid) {
-            place.insert(Goroutine { goid: existing.goid, birth_ns: now_ns, lineage, flags });
-        }
-        orphans.push((existing.goid, existing.parent));
+        true
     }
 
-    /// It lived when the scan passed it and has ended since. An exit that could not be attributed then can be now.
-    fn listed_but_gone(&mut self, existing: Existing, how: ExitOf, at_attach: bool, budget: &mut Budget) {
-        match how {
-            ExitOf::Known | ExitOf::Untracked => return,
-            ExitOf::Unattributed => self.unattributed_exits -= 1,
-            ExitOf::Unmatched => self.unmatched_exits -= 1,
+    /// It lived when the scan passed it and has ended since. An exit that could not be attributed then can be now. Returns
+    /// whether it is counted.
+    fn listed_but_gone(
+        &mut self,
+        existing: Existing,
+        time_ns: u64,
+        how: Unknown,
+        at_attach: u16,
+        budget: &mut Budget,
+    ) -> bool {
+        if how == Unknown::Untracked {
+            return false;
         }
-        let parent = self.lineage_of(existing.parent);
-        let lineage = self.lineage_for(existing.key(parent), budget);
-        let parent = parent.map(|parent| self.lineages.site(parent));
+        *self.unknown(how) -= 1;
+        let lineage = self.lineage_for(existing.key(None), budget);
+        self.count_listed(lineage, at_attach);
+        self.sites[self.lineages.site(lineage).0 as usize].exited += 1;
+        if Some(time_ns) <= self.scanned_ns {
+            let goroutine = Goroutine::new(existing.g, existing.goid, time_ns, 0, lineage, at_attach);
+            self.ended_early(goroutine, Fate::Ended(how));
+        }
+        true
+    }
+
+    fn count_listed(&mut self, lineage: LineageId, at_attach: u16) {
         let node = self.lineages.get_mut(lineage);
-        let counts = &mut self.sites[node.site.0 as usize];
-        counts.exited += 1;
-        if at_attach {
-            counts.at_attach += 1;
+        let site = &mut self.sites[node.site.0 as usize];
+        if at_attach != 0 {
+            site.at_attach += 1;
         } else {
             node.created += 1;
-            counts.created += 1;
+            site.created += 1;
             self.corrected += 1;
         }
-        if let Some(parent) = parent {
-            counts.parents.count(parent);
+    }
+
+    /// The reverse, for a goroutine whose creation record came after all.
+    pub(super) fn withdraw(&mut self, lineage: LineageId, flags: u16) -> OfScan {
+        let node = self.lineages.get_mut(lineage);
+        let site = &mut self.sites[node.site.0 as usize];
+        if flags & AT_ATTACH != 0 {
+            site.at_attach -= 1;
+        } else {
+            node.created -= 1;
+            site.created -= 1;
+            self.corrected -= 1;
         }
+        OfScan { parent_counted: flags & PARENT_COUNTED != 0, creator: node.parent }
+    }
+
+    fn count_parent_of_gone(&mut self, existing: Existing, budget: &mut Budget) {
+        let Some(parent) = self.table.get(existing.parent).map(|parent| parent.lineage) else { return };
+        if let Some(child) = self.early.get_mut(&existing.goid) {
+            child.flags |= PARENT_COUNTED;
+        }
+        let lineage = self.lineage_for(existing.key(None), budget);
+        let site = self.lineages.site(lineage);
+        self.sites[site.0 as usize].parents.count(self.lineages.site(parent));
     }
 
     /// Gives listed goroutines (with their creators) the lineages of their creators, as far as those live.
@@ -189,7 +297,7 @@ impl Instance {
     }
 
     fn take_unplaced(&mut self, goid: u64) -> bool {
-        let Ok(known) = self.table.entry(goid) else { return false };
+        let Some(known) = self.table.get_mut(goid) else { return false };
         let unplaced = known.flags & UNPLACED != 0;
         known.flags &= !UNPLACED;
         unplaced
@@ -214,32 +322,53 @@ impl Instance {
         let now = self.lineages.get_mut(lineage);
         now.live += 1;
         now.created += created;
-        if let Ok(child) = self.table.entry(goid) {
+        if let Some(child) = self.table.get_mut(goid) {
             child.flags |= PARENT_COUNTED;
             child.lineage = lineage;
         }
     }
 
-    fn unlist(&mut self, began_ns: u64, missing: Missing, budget: &mut Budget) {
-        let (sites, removed, corrected) = (&mut self.sites, &mut self.removed, &mut self.corrected);
-        let lineages = &mut self.lineages;
-        self.table.retain(|goroutine| {
-            let listed = goroutine.flags & LISTED != 0;
-            goroutine.flags &= !LISTED;
-            if listed || missing == Missing::Keep || goroutine.birth_ns >= began_ns {
-                return true;
+    /// An exit from before the end of the scan that listed this goroutine, which has just been taken out of the table.
+    #[cold]
+    pub(super) fn ended_around_scan(
+        &mut self,
+        listed: Goroutine,
+        exit: Exit,
+        budget: &mut Budget,
+    ) -> Result<u64, Unknown> {
+        if self.removed.contains_key(&exit.g) && self.table.insert(listed).is_ok() {
+            return self.unknown_exit(exit);
+        }
+        budget.goroutines -= 1;
+        let site = &mut self.sites[self.lineages.leave(listed.lineage).0 as usize];
+        site.live -= 1;
+        end_of(site, listed, exit);
+        let how = if self.existed { Unknown::Unattributed } else { Unknown::Unmatched };
+        self.ended_early(listed, Fate::Ended(how));
+        Ok(listed.goid)
+    }
+
+    pub(super) fn ended_early(&mut self, listed: Goroutine, fate: Fate) {
+        if self.early.len() < MOST_TAKEN_BACK {
+            self.early.insert(listed.goid, Early { lineage: listed.lineage, flags: listed.flags, fate });
+        }
+    }
+
+    /// A goroutine is created: if a scan listed it, what seemed to be its end was not.
+    #[cold]
+    pub(super) fn take_back(&mut self, goid: u64) -> Option<OfScan> {
+        let Early { lineage, flags, fate } = self.early.remove(&goid)?;
+        let counts = &mut self.sites[self.lineages.site(lineage).0 as usize];
+        match fate {
+            Fate::Ended(how) => {
+                counts.exited -= 1;
+                *self.unknown(how) += 1;
             }
-            let node = lineages.get_mut(goroutine.lineage);
-            node.live -= 1;
-            let site = &mut sites[node.site.0 as usize];
-            site.live -= 1;
-            site.reconciled += 1;
-            *corrected += 1;
-            budget.goroutines -= 1;
-            if removed.len() < MOST_REMOVED {
-                removed.insert(goroutine.goid, *goroutine);
+            Fate::Reconciled => {
+                counts.reconciled -= 1;
+                self.corrected -= 1;
             }
-            false
-        });
+        }
+        Some(self.withdraw(lineage, flags))
     }
 }

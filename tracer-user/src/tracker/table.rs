@@ -1,7 +1,8 @@
-//! The goroutines of one process: 24 bytes each and a byte of hash table, nothing else.
+//! The goroutines of one process: 32 bytes each, and two indices of some 5 to 11 bytes each. Records name a goroutine by
+//! its id when it is created, or creates another, and by the address of its `runtime.g` when it ends.
 
 use hashbrown::HashTable;
-use hashbrown::hash_table::{Entry, VacantEntry};
+use hashbrown::hash_table::Entry;
 
 use super::lineage::LineageId;
 
@@ -13,104 +14,225 @@ pub(super) struct Goroutine {
     pub goid: u64,
     /// Boot time of its creation in ns; of the scan that found it where [`BIRTH_UNKNOWN`] is set.
     pub birth_ns: u64,
+    g_low: u32,
+    g_high: u16,
+    /// The constants of this module.
+    pub flags: u16,
+    /// Records lost before its creation, modulo 2³².
+    pub losses: u32,
     /// Its site, and its creators' before it.
     pub lineage: LineageId,
-    /// The constants of this module.
-    pub flags: u32,
 }
 
-const _: () = assert!(size_of::<Goroutine>() == 24);
+const _: () = assert!(size_of::<Goroutine>() == 32);
 
 /// Found by a scan: its age is at least what `birth_ns` says, its lifetime will not be known.
-pub(super) const BIRTH_UNKNOWN: u32 = 1;
+pub(super) const BIRTH_UNKNOWN: u16 = 1;
 /// Counted as one that existed at attach, not as created.
-pub(super) const AT_ATTACH: u32 = 2;
+pub(super) const AT_ATTACH: u16 = 2;
 /// Its parent is counted already.
-pub(super) const PARENT_COUNTED: u32 = 4;
+pub(super) const PARENT_COUNTED: u16 = 4;
 /// On the list of the scan that is being applied.
-pub(super) const LISTED: u32 = 8;
+pub(super) const LISTED: u16 = 8;
 /// On that list with a creator whose lineage it has not got yet.
-pub(super) const UNPLACED: u32 = 16;
+pub(super) const UNPLACED: u16 = 16;
+/// It is gone; the next one on its g takes its place.
+const GONE: u16 = 1 << 15;
 
 /// Tables with fewer places than this do not shrink.
 const SMALL: usize = 1024;
 
-/// Goroutines by goid. Grows by doubling, shrinks to half when seven eighths of it are empty.
+impl Goroutine {
+    /// `g` is an address of user space: 48 bits.
+    #[inline]
+    pub fn new(g: u64, goid: u64, birth_ns: u64, losses: u32, lineage: LineageId, flags: u16) -> Goroutine {
+        Goroutine { goid, birth_ns, g_low: g as u32, g_high: (g >> 32) as u16, flags, losses, lineage }
+    }
+
+    /// Address of its `runtime.g`.
+    #[inline]
+    pub fn g(&self) -> u64 {
+        u64::from(self.g_low) | u64::from(self.g_high) << 32
+    }
+}
+
+/// What stands in the way of a new goroutine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Conflict {
+    /// Its g belongs to this goroutine.
+    SameG(Goroutine),
+    /// There is a goroutine of its id.
+    SameGoid(Goroutine),
+}
+
+/// Goroutines by goid and by g; no two that live have either in common.
+///
+/// A g keeps its place for the next goroutine on it, as it keeps its memory in the process: the young share few g's, so
+/// their places stay in the cache. Grows by a sixteenth, its indices by doubling; shrinks when seven eighths of the places
+/// are empty.
 pub(super) struct Table {
-    goroutines: HashTable<Goroutine>,
+    places: Vec<Goroutine>,
+    /// Where each g has its place.
+    by_g: HashTable<u32>,
+    /// Where those that live are.
+    by_goid: HashTable<u32>,
     seed: u64,
 }
 
 impl Table {
     /// `seed` makes collisions unpredictable for a hostile target.
     pub fn new(seed: u64) -> Table {
-        Table { goroutines: HashTable::new(), seed }
+        Table { places: Vec::new(), by_g: HashTable::new(), by_goid: HashTable::new(), seed }
     }
 
     pub fn len(&self) -> usize {
-        self.goroutines.len()
+        self.by_goid.len()
     }
 
+    /// The goroutine with this id.
     pub fn get(&self, goid: u64) -> Option<&Goroutine> {
-        self.goroutines.find(hash(goid, self.seed), |goroutine| goroutine.goid == goid)
+        let places = &self.places;
+        let at = self.by_goid.find(hash_goid(goid, self.seed), |&at| places[at as usize].goid == goid)?;
+        Some(&places[*at as usize])
     }
 
-    /// The goroutine with this id, or the place for it.
+    pub fn get_mut(&mut self, goid: u64) -> Option<&mut Goroutine> {
+        let places = &mut self.places;
+        let at = self.by_goid.find(hash_goid(goid, self.seed), |&at| places[at as usize].goid == goid)?;
+        Some(&mut places[*at as usize])
+    }
+
+    /// The goroutine whose g is at this address.
+    #[cfg(test)]
+    pub fn at(&self, g: u64) -> Option<&Goroutine> {
+        Some(&self.places[self.place_of(g)? as usize]).filter(|goroutine| goroutine.flags & GONE == 0)
+    }
+
     #[inline]
-    pub fn entry(&mut self, goid: u64) -> Result<&mut Goroutine, Place<'_>> {
-        let seed = self.seed;
-        let same = |goroutine: &Goroutine| goroutine.goid == goid;
-        match self.goroutines.entry(hash(goid, seed), same, |goroutine| hash(goroutine.goid, seed)) {
-            Entry::Occupied(known) => Ok(known.into_mut()),
-            Entry::Vacant(place) => Err(Place(place)),
+    fn place_of(&self, g: u64) -> Option<u32> {
+        let places = &self.places;
+        self.by_g.find(hash_g(g, self.seed), |&at| places[at as usize].g() == g).copied()
+    }
+
+    /// Adds a goroutine, or says which one is in its way.
+    #[inline]
+    pub fn insert(&mut self, goroutine: Goroutine) -> Result<(), Conflict> {
+        let (goid, seed) = (goroutine.goid, self.seed);
+        let of_its_g = self.place_of(goroutine.g());
+        let places = &self.places;
+        let place = |&at: &u32| &places[at as usize];
+        if let Some(known) = of_its_g.as_ref().map(place).filter(|known| known.flags & GONE == 0) {
+            let same = known.goid == goid;
+            return Err(if same { Conflict::SameGoid(*known) } else { Conflict::SameG(*known) });
         }
+        let entry = self.by_goid.entry(
+            hash_goid(goid, seed),
+            |at| place(at).goid == goid,
+            |at| hash_goid(place(at).goid, seed),
+        );
+        let entry = match entry {
+            Entry::Vacant(entry) => entry,
+            Entry::Occupied(known) => return Err(Conflict::SameGoid(*place(known.get()))),
+        };
+        match of_its_g {
+            Some(at) => {
+                entry.insert(at);
+                self.places[at as usize] = goroutine;
+            }
+            None => {
+                entry.insert(self.places.len() as u32);
+                self.add_place(goroutine);
+            }
+        }
+        Ok(())
     }
 
+    /// A sixteenth at a time: half-empty memory of a table this large would cost more than moving it.
+    #[cold]
+    fn add_place(&mut self, goroutine: Goroutine) {
+        let (places, seed) = (&mut self.places, self.seed);
+        if places.len() == places.capacity() {
+            places.reserve_exact((places.len() / 16).max(64));
+        }
+        let at = places.len() as u32;
+        places.push(goroutine);
+        let hash_of = |&at: &u32| hash_g(places[at as usize].g(), seed);
+        self.by_g.insert_unique(hash_of(&at), at, hash_of);
+    }
+
+    /// Removes the goroutine whose g is at this address.
     #[inline]
-    pub fn remove(&mut self, goid: u64) -> Option<Goroutine> {
-        let found = self.goroutines.find_entry(hash(goid, self.seed), |goroutine| goroutine.goid == goid);
-        let (goroutine, _) = found.ok()?.remove();
-        self.shrink();
+    pub fn remove(&mut self, g: u64) -> Option<Goroutine> {
+        let at = self.place_of(g)?;
+        let place = &mut self.places[at as usize];
+        let goroutine = *place;
+        if goroutine.flags & GONE != 0 {
+            return None;
+        }
+        place.flags = GONE;
+        let hash = hash_goid(goroutine.goid, self.seed);
+        if let Ok(entry) = self.by_goid.find_entry(hash, |&other| other == at) {
+            entry.remove();
+        }
+        if self.places.len() > SMALL && self.len() < self.places.len() / 8 {
+            self.shrink();
+        }
         Some(goroutine)
     }
 
     /// Removes all that `keep` refuses.
-    pub fn retain(&mut self, keep: impl FnMut(&mut Goroutine) -> bool) {
-        self.goroutines.retain(keep);
-        self.shrink();
+    pub fn retain(&mut self, mut keep: impl FnMut(&mut Goroutine) -> bool) {
+        let living = self.places.iter_mut().filter(|goroutine| goroutine.flags & GONE == 0);
+        let refused: Vec<u64> =
+            living.filter_map(|goroutine| (!keep(goroutine)).then(|| goroutine.g())).collect();
+        for g in refused {
+            self.remove(g);
+        }
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Goroutine> {
-        self.goroutines.iter()
+        self.places.iter().filter(|goroutine| goroutine.flags & GONE == 0)
     }
 
-    #[inline]
+    /// Gives up the places of those that are gone.
+    #[cold]
     fn shrink(&mut self) {
-        let capacity = self.goroutines.capacity();
-        if capacity > SMALL && self.goroutines.len() < capacity / 8 {
-            let seed = self.seed;
-            self.goroutines.shrink_to(capacity / 4, |goroutine| hash(goroutine.goid, seed));
+        let (places, seed) = (&mut self.places, self.seed);
+        places.retain(|goroutine| goroutine.flags & GONE == 0);
+        // Some room, so that it need not grow at once.
+        places.shrink_to(places.len() * 2);
+        self.by_g = HashTable::with_capacity(places.len());
+        self.by_goid = HashTable::with_capacity(places.len());
+        for (at, goroutine) in (0u32..).zip(places.iter()) {
+            let place = |&at: &u32| &places[at as usize];
+            self.by_g.insert_unique(hash_g(goroutine.g(), seed), at, |at| hash_g(place(at).g(), seed));
+            self.by_goid
+                .insert_unique(hash_goid(goroutine.goid, seed), at, |at| hash_goid(place(at).goid, seed));
         }
     }
 }
 
-/// Where a new goroutine goes.
-pub(super) struct Place<'table>(VacantEntry<'table, Goroutine>);
+/// How many neighbours stay together: goroutines that are young together stay in the cache together, however many old
+/// ones there are. Where the 64 lie is mixed with the seed.
+const NEIGHBOURS: u64 = 63;
 
-impl Place<'_> {
-    pub fn insert(self, goroutine: Goroutine) {
-        self.0.insert(goroutine);
-    }
+/// The hash of a goid: neighbours are those with goids close to each other.
+#[inline]
+fn hash_goid(goid: u64, seed: u64) -> u64 {
+    hash(goid >> NEIGHBOURS.count_ones(), goid, goid, seed)
 }
 
-/// Neighbours in goid are neighbours in the table, 64 at a time: goroutines that are young together stay in the cache
-/// together, however many old ones there are. Where the 64 lie is mixed with the seed.
+/// The hash of the address of a `runtime.g`: neighbours are those of the same 32 KiB. A g takes 384 to 512 bytes.
 #[inline]
-fn hash(goid: u64, seed: u64) -> u64 {
-    const NEIGHBOURS: u64 = 63;
-    let place = mix(goid >> NEIGHBOURS.count_ones(), seed);
-    // The table takes the place from the low bits, and tells neighbours apart by the highest seven.
-    (place & !NEIGHBOURS | goid & NEIGHBOURS) & (u64::MAX >> 7) | (goid ^ place) << 57
+fn hash_g(g: u64, seed: u64) -> u64 {
+    hash(g >> 15, g >> 9, g >> 5, !seed)
+}
+
+/// A table takes the place from the low bits, and tells those at one place apart by the highest seven.
+#[inline]
+fn hash(group: u64, neighbour: u64, tag: u64, seed: u64) -> u64 {
+    let place = mix(group, seed);
+    (place & !NEIGHBOURS | neighbour & NEIGHBOURS) & (u64::MAX >> 7) | (tag ^ place) << 57
 }
 
 /// Folds a 128-bit product: a few cycles, and unlike a plain product it lets no low bits through unmixed.
@@ -123,38 +245,93 @@ pub(super) fn mix(value: u64, seed: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+    use std::collections::HashMap;
+
+    fn goroutine(g: u64, goid: u64) -> Goroutine {
+        Goroutine::new(g, goid, goid, 3, LineageId(1), 0)
+    }
 
     #[test]
-    fn no_pattern_of_goids_makes_lookups_long() {
-        for stride in [1u64, 2, 16, 64, 65, 1 << 10, 1 << 20, 1 << 40, 0x9e37_79b9_7f4a_7c15] {
-            let mut places = std::collections::HashMap::<u64, u32>::new();
-            for at in 0..50_000u64 {
-                // The groups of 16 of a table of this many goroutines.
-                *places.entry((hash(at.wrapping_mul(stride), 77) & 0xffff) / 16).or_default() += 1;
+    fn no_pattern_of_keys_makes_lookups_long() {
+        type Hash = fn(u64, u64) -> u64;
+        for (hash, unit) in [(hash_goid as Hash, 1), (hash_g as Hash, 480)] {
+            for stride in [1u64, 2, 16, 64, 65, 1 << 10, 1 << 20, 1 << 40, 0x9e37_79b9_7f4a_7c15] {
+                let mut places = HashMap::<u64, u32>::new();
+                for at in 0..50_000u64 {
+                    let key = at.wrapping_mul(stride).wrapping_mul(unit);
+                    // The groups of 16 of a table of this many goroutines.
+                    *places.entry((hash(key, 77) & 0xffff) / 16).or_default() += 1;
+                }
+                let fullest = places.values().max().copied().unwrap_or(0);
+                assert!(
+                    fullest < 150 && places.len() > 700,
+                    "unit {unit}, stride {stride:#x}: {fullest} in one of {}",
+                    places.len()
+                );
             }
-            let fullest = places.values().max().copied().unwrap_or(0);
-            assert!(
-                fullest < 150 && places.len() > 700,
-                "stride {stride:#x}: {fullest} in one of {}",
-                places.len()
-            );
         }
     }
 
     #[test]
     fn a_table_that_empties_shrinks() {
         let mut table = Table::new(7);
+        let g = |goid: u64| 0xc000_0000_0000 + 480 * goid;
         for goid in 0..100_000 {
-            if let Err(place) = table.entry(goid) {
-                place.insert(Goroutine { goid, birth_ns: goid, lineage: LineageId(1), flags: 0 });
+            assert_eq!(table.insert(goroutine(g(goid), goid)), Ok(()));
+        }
+        let size = |table: &Table| {
+            32 * table.places.capacity() + table.by_g.allocation_size() + table.by_goid.allocation_size()
+        };
+        let full = size(&table);
+        for goid in 0..99_000 {
+            assert_eq!(table.remove(g(goid)).map(|goroutine| goroutine.birth_ns), Some(goid));
+        }
+        assert!(size(&table) < full / 8);
+        assert_eq!((table.len(), table.remove(g(5)), table.iter().count()), (1_000, None, 1_000));
+        assert!(table.get(99_999).is_some() && table.at(g(99_999)).is_some());
+    }
+
+    #[test]
+    fn an_address_survives() {
+        for g in [0, 0xffff_ffff_ffff, 0xc000_1234_5678] {
+            assert_eq!(goroutine(g, 1).g(), g);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_two_maps_in_one(steps in proptest::collection::vec((0u8..8, 0u64..40, 0u64..40), 0..400)) {
+            let mut table = Table::new(5);
+            let mut model = HashMap::<u64, u64>::new();
+            for (step, g, goid) in steps {
+                let holder = model.iter().find(|(_, known)| **known == goid).map(|(g, _)| *g);
+                match step {
+                    0..4 => {
+                        let outcome = table.insert(goroutine(g, goid));
+                        match (model.get(&g), holder) {
+                            (Some(&known), _) if known == goid => prop_assert_eq!(outcome, Err(Conflict::SameGoid(goroutine(g, goid)))),
+                            (Some(&known), _) => prop_assert_eq!(outcome, Err(Conflict::SameG(goroutine(g, known)))),
+                            (None, Some(other)) => prop_assert_eq!(outcome, Err(Conflict::SameGoid(goroutine(other, goid)))),
+                            (None, None) => {
+                                prop_assert_eq!(outcome, Ok(()));
+                                model.insert(g, goid);
+                            }
+                        }
+                    }
+                    4..7 => prop_assert_eq!(table.remove(g).map(|known| known.goid), model.remove(&g)),
+                    _ => {
+                        table.retain(|known| known.goid % 7 != goid % 7);
+                        model.retain(|_, known| *known % 7 != goid % 7);
+                    }
+                }
+                prop_assert_eq!(table.len(), model.len());
+                prop_assert_eq!(table.iter().count(), model.len());
+                for (&g, &goid) in &model {
+                    prop_assert_eq!(table.at(g).map(|known| known.goid), Some(goid));
+                    prop_assert_eq!(table.get(goid).map(|known| known.g()), Some(g));
+                }
             }
         }
-        let full = table.goroutines.allocation_size();
-        for goid in 0..99_000 {
-            assert_eq!(table.remove(goid).map(|goroutine| goroutine.birth_ns), Some(goid));
-        }
-        assert!(table.goroutines.allocation_size() < full / 8);
-        assert_eq!((table.len(), table.remove(5)), (1_000, None));
-        assert!(table.get(99_999).is_some());
     }
 }

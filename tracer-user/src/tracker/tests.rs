@@ -7,20 +7,32 @@ use crate::sites::SiteId;
 const GOPC: u64 = 0x1000;
 const START: u64 = 0x2000;
 
+/// Where the `runtime.g` of a goroutine is, unless a test says otherwise.
+fn g_of(goid: u64) -> u64 {
+    0xc000_0000_0000 + 480 * goid
+}
+
 fn created(time_ns: u64, goid: u64) -> Event {
-    Event {
+    created_on(g_of(goid), time_ns, goid)
+}
+
+fn created_on(g: u64, time_ns: u64, goid: u64) -> Event {
+    happened(
         time_ns,
-        pid: 7,
-        what: What::Created { goid, parent: 1, gopc: GOPC, startpc: START, stack: StackCode::NONE },
-    }
+        What::Created { g, goid, parent: 1, gopc: GOPC, startpc: START, stack: StackCode::NONE },
+    )
 }
 
 fn exited(time_ns: u64, goid: u64) -> Event {
-    Event { time_ns, pid: 7, what: What::Exited { goid } }
+    happened(time_ns, What::Exited { g: g_of(goid) })
 }
 
 fn happened(time_ns: u64, what: What) -> Event {
-    Event { time_ns, pid: 7, what }
+    Event { time_ns, pid: 7, losses: 0, what }
+}
+
+fn after_losses(losses: u32, event: Event) -> Event {
+    Event { losses, ..event }
 }
 
 fn tracker(events: &[Event]) -> Tracker {
@@ -30,7 +42,7 @@ fn tracker(events: &[Event]) -> Tracker {
 }
 
 fn listed(goid: u64) -> Existing {
-    Existing { goid, parent: 1, gopc: GOPC, startpc: START }
+    Existing { g: g_of(goid), goid, parent: 1, gopc: GOPC, startpc: START }
 }
 
 #[test]
@@ -51,6 +63,59 @@ fn a_lost_creation_makes_no_lifetime() {
     assert_eq!(instance.unmatched_exits, 1);
     assert_eq!(instance.sites()[0].lifetimes.max_ns(), Some(4_000));
     assert_eq!(instance.sites()[0].lifetimes.count(), 1);
+}
+
+#[test]
+fn a_g_that_is_used_again_gives_each_its_own_lifetime() {
+    let g = g_of(5);
+    let tracker = tracker(&[
+        created_on(g, 1_000, 5),
+        happened(4_000, What::Exited { g }),
+        created_on(g, 5_000, 9),
+        happened(5_100, What::Exited { g }),
+    ]);
+    let site = &tracker.instance(InstanceId(0)).unwrap().sites()[0];
+    assert_eq!((site.lifetimes.count(), site.lifetimes.sum_ns()), (2, 3_100));
+}
+
+#[test]
+fn a_g_that_is_used_again_shows_that_an_exit_was_lost() {
+    let g = g_of(5);
+    let tracker = tracker(&[
+        created_on(g, 1_000, 5),
+        after_losses(1, created_on(g, 5_000, 9)),
+        after_losses(1, happened(5_100, What::Exited { g })),
+    ]);
+    let instance = tracker.instance(InstanceId(0)).unwrap();
+    let site = &instance.sites()[0];
+    assert_eq!((site.created, site.exited, site.reconciled, site.live), (2, 1, 1, 0));
+    assert_eq!((instance.corrected, site.lifetimes.sum_ns(), tracker.live()), (1, 100, 0));
+}
+
+#[test]
+fn a_lost_exit_and_a_lost_creation_on_one_g_make_no_lifetime() {
+    let g = g_of(5);
+    let exit = after_losses(2, happened(9_000, What::Exited { g }));
+    let tracker = tracker(&[created_on(g, 1_000, 5), exit]);
+    let site = &tracker.instance(InstanceId(0)).unwrap().sites()[0];
+    assert_eq!((site.created, site.exited, site.live, site.lifetimes.count()), (1, 1, 0, 0));
+}
+
+#[test]
+fn an_exit_before_a_listed_goroutines_creation_is_of_another() {
+    let mut tracker = tracker(&[created(1_000, 50)]);
+    tracker.begin_scan(7, 1_500);
+    tracker.adopt(7, [listed(3)].into_iter(), 2_000);
+    // The ring is behind: the one on the list was born during the scan, on the g of one from before tracing.
+    tracker.apply(&exited(1_600, 3));
+    let site = |tracker: &Tracker| {
+        let instance = tracker.instance(InstanceId(0)).unwrap();
+        let site = &instance.sites()[0];
+        (site.created, site.at_attach, site.exited, site.live, instance.unattributed_exits)
+    };
+    assert_eq!(site(&tracker), (1, 1, 1, 1, 0), "it looks as if the listed one had ended");
+    tracker.apply(&created(1_700, 3));
+    assert_eq!(site(&tracker), (2, 0, 0, 2, 1));
 }
 
 #[test]
@@ -130,11 +195,12 @@ fn another_start_time_is_another_process() {
 fn a_record_of_how_a_process_began_does_not_end_it() {
     let mut tracker = Tracker::new(Limits::default());
     tracker.process_started(7, 1_000, false, 3_000);
-    tracker.apply(&Event { time_ns: 1_000, pid: 3, what: What::Fork { child: 7 } });
+    let forked = |time_ns| Event { pid: 3, ..happened(time_ns, What::Fork { child: 7 }) };
+    tracker.apply(&forked(1_000));
     tracker.apply(&happened(2_000, What::Exec));
     tracker.apply(&created(3_100, 1));
     assert_eq!(tracker.instances().count(), 1);
-    tracker.apply(&Event { time_ns: 9_000, pid: 3, what: What::Fork { child: 7 } });
+    tracker.apply(&forked(9_000));
     assert_eq!(tracker.instance(InstanceId(0)).unwrap().ended, Some((9_000, End::Replaced)));
 }
 
@@ -154,8 +220,14 @@ fn strangers_make_no_instance() {
 fn sites_beyond_the_limit_share_a_row() {
     let mut tracker = Tracker::new(Limits { max_sites: 3, ..Limits::default() });
     for site in 0..10 {
-        let what =
-            What::Created { goid: site + 1, parent: 0, gopc: site, startpc: START, stack: StackCode::NONE };
+        let what = What::Created {
+            g: g_of(site),
+            goid: site + 1,
+            parent: 0,
+            gopc: site,
+            startpc: START,
+            stack: StackCode::NONE,
+        };
         tracker.apply(&happened(site + 1, what));
     }
     let sites = tracker.instance(InstanceId(0)).unwrap().sites();
