@@ -6,6 +6,7 @@
 #[path = "replay/record.rs"]
 mod record;
 
+use golife::decode::StackCode;
 use golife::output::hist::{self, Hist};
 use golife::output::text::{self, Text};
 use golife::output::{human, json};
@@ -69,6 +70,26 @@ fn a_leak_in_a_dependency_is_blamed_on_the_program() {
         run.exit(now + 4 * MS, goid + 1);
     }
     golden("blame.txt", &text(&run.report(30 * S), true));
+}
+
+#[test]
+fn creation_stacks_name_the_call() {
+    let mut run = Recording::new(4242);
+    run.create(0, 1, 0, 0x1000);
+    for at in 0..200u64 {
+        run.from_stack(match at % 10 {
+            0 => StackCode::of(1),
+            1 => StackCode::LOST,
+            _ => StackCode::of(0),
+        });
+        run.create(140 * MS * at, 100 + at, 1, DIAL);
+    }
+    let report = run.report(30 * S);
+    golden("creation-stacks.txt", &text(&report, false));
+    let site = report.processes[0].sites.iter().find(|site| site.created == 200).expect("the site");
+    let stacks = site.creation_stacks.as_ref().expect("its stacks");
+    let counts: Vec<_> = stacks.iter().map(|stack| (stack.frames.len(), stack.created, stack.live)).collect();
+    assert_eq!(counts, [(3, 160, 160), (0, 20, 20), (2, 20, 20)]);
 }
 
 #[test]

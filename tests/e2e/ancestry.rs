@@ -160,3 +160,27 @@ fn the_dead_are_blamed_for_what_lives_oldest_go_stripped() {
 fn the_dead_are_blamed_for_what_lives_newest_go_pie() {
     dead_creators(Build { toolchain: Some(NEWEST), pie: true, ..Build::default() });
 }
+
+/// There is room for some 20,000 stacks, in buckets that may be taken: what finds none is counted, and nothing else suffers.
+#[test]
+fn stacks_without_room_are_counted() {
+    let (truth, reported, report) = trace_with("paths", Build::default(), &[], &["--creation-stacks"]);
+    assert_eq!(reported, truth);
+    check_exact(&report);
+    let lost = report["loss"]["without_stack"].as_u64().unwrap();
+    assert!((12_000..32_768).contains(&lost), "{lost} of 32,768 stacks were lost");
+    let site = &entered(only_process(&report)["sites"].as_array().unwrap(), "sync.(*WaitGroup).Done")[0];
+    let shown = stacks(site);
+    assert_eq!(shown.len(), 20);
+    assert_eq!(shown[0], (Vec::new(), lost, 0), "those that are not known are the most");
+    assert!(shown[1..].iter().all(|(frames, created, _)| *created == 1 && frames.len() == 18));
+}
+
+/// A few hundred find room, all of them.
+#[test]
+fn stacks_with_room_are_all_kept() {
+    let flags = ["--creation-stacks"];
+    let (truth, reported, report) = trace_with("paths", Build::default(), &["-levels", "8"], &flags);
+    assert_eq!(reported, truth);
+    assert_eq!(report["loss"]["without_stack"], 0, "{report:#}");
+}

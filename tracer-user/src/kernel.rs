@@ -176,7 +176,7 @@ impl Probes {
             .override_global(FORK_CHILD_OFFSET, &fork_child, true)
             .override_global(EXIT_SAYS_GROUP_DEAD, &group_dead, true)
             .load(&object)
-            .map_err(|error| classify(&error))?;
+            .map_err(|error| too_short_stacks().unwrap_or_else(|| classify(&error)))?;
         let multi = (running() >= MULTI_SINCE).then(Vec::new);
         let maps = ebpf.maps().filter_map(|(name, map)| {
             let fd = multi::map_fd(map)?.try_clone_to_owned();
@@ -426,6 +426,19 @@ pub fn tracefs() -> Result<&'static str, (&'static str, &'static str)> {
             true => ("permission denied", "run as root or grant CAP_DAC_READ_SEARCH"),
             false => ("not mounted", "mount it: mount -t tracefs tracefs /sys/kernel/tracing"),
         }
+    })
+}
+
+/// The kernel refuses the maps of stacks where it is told to walk fewer calls than they have room for
+/// (`stack_map_alloc` in <https://github.com/torvalds/linux/blob/v6.6/kernel/bpf/stackmap.c>).
+fn too_short_stacks() -> Option<Error> {
+    const USUAL: u32 = 127;
+    let most = fs::read_to_string("/proc/sys/kernel/perf_event_max_stack").ok()?;
+    (most.trim().parse::<u32>().ok()? < USUAL).then(|| {
+        let most = most.trim();
+        Error::Load(format!(
+            "kernel.perf_event_max_stack is {most}; set it back to {USUAL} (sysctl -w kernel.perf_event_max_stack={USUAL})"
+        ))
     })
 }
 
