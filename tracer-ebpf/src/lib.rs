@@ -233,10 +233,13 @@ pub const WAKE_BYTES: &str = "WAKE_BYTES";
 /// 320), and the whole of it within `g`.
 pub const SPAN: usize = 184;
 
-/// Where the facts of a new goroutine are: rides in the attach cookie of a creation probe, so that the kernel
-/// side knows no Go version. Offsets are in bytes, multiples of 8 below 2048.
+/// What happens at a probe, and where the facts of the goroutine are: rides in the attach cookie, so that the kernel
+/// side knows no Go version, and one program serves all probes of a binary. Offsets are in bytes, multiples of 8 below
+/// 2048.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cookie {
+    /// Whether a goroutine ends here; else one is created. Of the fields below, an exit needs the register alone.
+    pub ends: bool,
     /// Number of the register that holds the goroutine's `*g`, in the instruction set's own numbering
     /// (x86-64: 0 = rax, 1 = rcx, 2 = rdx, 3 = rbx, 4 = rsp, … 15 = r15; arm64: 0 = x0 …).
     pub register: u8,
@@ -267,12 +270,14 @@ impl Cookie {
             | byte(self.startpc, 4)
             | byte(self.m, 5)
             | byte(self.curg, 6)
+            | (self.ends as u64) << 63
     }
 
     /// The reverse of [`Cookie::pack`].
     #[inline(always)]
     pub const fn unpack(bits: u64) -> Cookie {
         Cookie {
+            ends: bits >> 63 != 0,
             register: bits as u8,
             goid: ((bits >> 8) as u8 as u16) * 8,
             parent: ((bits >> 16) as u8 as u16) * 8,
@@ -302,9 +307,19 @@ mod tests {
 
     #[test]
     fn a_cookie_survives_packing() {
-        let cookie =
-            Cookie { register: 15, goid: 160, parent: 280, gopc: 288, startpc: 304, m: 48, curg: 192 };
+        let cookie = Cookie {
+            ends: false,
+            register: 15,
+            goid: 160,
+            parent: 280,
+            gopc: 288,
+            startpc: 304,
+            m: 48,
+            curg: 192,
+        };
         assert_eq!(Cookie::unpack(cookie.pack()), cookie);
+        let end = Cookie { ends: true, ..cookie };
+        assert_eq!(Cookie::unpack(end.pack()), end);
         assert_eq!(Cookie::unpack(Cookie::default().pack()), Cookie::default());
     }
 

@@ -65,22 +65,35 @@ const FAULTS_TOLD: u64 = 4;
 /// choose; the lowest are 0 on some machines.
 const ASKS: u64 = 127 << 4;
 
-/// Creation: somewhere inside `runtime.newproc1`, where the cookie's register holds the finished `*g`.
+/// A goroutine is created, somewhere inside `runtime.newproc1`, where the cookie's register holds the finished `*g`; or
+/// it ends, at the call of `runtime.mcall` in `runtime.goexit1` or `runtime.coroexit`, where g is in its own register.
+/// One program for both, so that all probes of a binary are one link, put in place and taken off at once.
 #[uprobe]
-pub fn created(ctx: ProbeContext) -> u32 {
+pub fn goroutine(ctx: ProbeContext) -> u32 {
     // SAFETY: the context is the one this program was called with.
     let bits = unsafe { bpf_get_attach_cookie(ctx.regs.cast()) };
     let cookie = Cookie::unpack(bits);
     let g = register(ctx.regs, cookie.register);
+    if cookie.ends {
+        exited(g);
+    } else {
+        created(&ctx, bits, g);
+    }
+    0
+}
+
+#[inline(always)]
+fn created(ctx: &ProbeContext, bits: u64, g: u64) {
+    let cookie = Cookie::unpack(bits);
     let mut span = MaybeUninit::<[u64; SPAN / 8]>::uninit();
     // SAFETY: the helper fills all of `span`, or fails and it is not looked at.
     let failed =
         unsafe { read_user_raw(span.as_mut_ptr().cast(), SPAN as u32, (g + cookie.goid as u64) as *const _) };
     if failed != 0 {
         if count(Counter::ReadFault) <= FAULTS_TOLD {
-            warn!(&ctx, "cannot read the new goroutine at {:x}", g);
+            warn!(ctx, "cannot read the new goroutine at {:x}", g);
         }
-        return 0;
+        return;
     }
     // SAFETY: filled above.
     let span = unsafe { span.assume_init_ref() };
@@ -97,30 +110,24 @@ pub fn created(ctx: ProbeContext) -> u32 {
     };
     let Some(mut slot) = EVENTS.reserve::<Created>(0) else {
         count(Counter::DroppedCreated);
-        return 0;
+        return;
     };
     let head = head(Kind::Created);
     let (gopc, startpc) = (word(cookie.gopc), word(cookie.startpc));
     let facts = Facts { g, goid: span[0], parent, gopc, startpc, stack };
     slot.write(Created { head, facts: facts.pack() });
     slot.submit(wake_flags(&head));
-    0
 }
 
-/// Exit: at the call of `runtime.mcall` in `runtime.goexit1` or `runtime.coroexit`, where g is in its own register.
-#[uprobe]
-pub fn exited(ctx: ProbeContext) -> u32 {
-    // SAFETY: the context is the one this program was called with.
-    let cookie = Cookie::unpack(unsafe { bpf_get_attach_cookie(ctx.regs.cast()) });
-    let g = register(ctx.regs, cookie.register);
+#[inline(always)]
+fn exited(g: u64) {
     let Some(mut slot) = EVENTS.reserve::<Exited>(0) else {
         count(Counter::DroppedExited);
-        return 0;
+        return;
     };
     let head = head(Kind::Exited);
     slot.write(Exited { head, g });
     slot.submit(wake_flags(&head));
-    0
 }
 
 /// Nothing: what the trap alone costs. Benchmarks and the calibration of `overhead` measure against it.

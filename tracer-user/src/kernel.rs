@@ -80,27 +80,23 @@ pub enum Error {
 /// Which program runs at a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Program {
-    /// Sends a creation record.
-    Created,
-    /// Sends an exit record.
-    Exited,
+    /// Sends a record: a goroutine is created, or ends, as the cookie says.
+    Goroutine,
     /// Does nothing: what the trap alone costs (benchmarks, calibration).
     Floor,
 }
 
 impl Program {
+    /// Every program, in the order in which its probes are put in place.
+    const ALL: [Program; 2] = [Program::Goroutine, Program::Floor];
+
     fn name(self) -> &'static str {
         match self {
-            Program::Created => "created",
-            Program::Exited => "exited",
+            Program::Goroutine => "goroutine",
             Program::Floor => "floor",
         }
     }
 }
-
-/// In which order probes are put in place. Ends first: whatever is seen to be created is seen to end as well, however
-/// long the kernel takes between the two (13 ms were measured).
-const ORDER: [Program; 3] = [Program::Exited, Program::Created, Program::Floor];
 
 /// One probe to be placed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -241,9 +237,12 @@ impl Probes {
     ) -> Result<Attachment, Error> {
         // Another than ours may stand at the path by now; this leads to the file that was read.
         let target = format!("/proc/self/fd/{}", file.as_raw_fd());
+        // Ends first: whatever is seen to be created is seen to end as well, however long the kernel takes in between.
+        let mut probes = probes.to_vec();
+        probes.sort_by_key(|probe| !probe.cookie.ends);
         let links = match self.multi {
-            Some(_) => self.attach_multi(&target, probes, scope),
-            None => self.attach_each(&target, probes, scope),
+            Some(_) => self.attach_multi(&target, &probes, scope),
+            None => self.attach_each(&target, &probes, scope),
         };
         let links = links.map_err(|(probe, why)| Error::Attach { probe, path: path.to_path_buf(), why })?;
         Ok(Attachment { links })
@@ -262,7 +261,7 @@ impl Probes {
         };
         let attach = |probe: &Probe| {
             let name = probe.program.name();
-            let fail = |why: String| (format!("{name} at {:#x}", probe.file_offset), why);
+            let fail = |why: String| (format!("a probe at {:#x}", probe.file_offset), why);
             let program: &mut UProbe = self.program(name).map_err(|error| fail(error.to_string()))?;
             if program.fd().is_err() {
                 program.load().map_err(|error| fail(classify(&error).to_string()))?;
@@ -274,14 +273,10 @@ impl Probes {
             let link = program.attach(point, target, scope).and_then(|id| program.take_link(id));
             link.map(Link::Perf).map_err(|error| fail(describe(&error)))
         };
-        ORDER
-            .iter()
-            .flat_map(|kind| probes.iter().filter(|probe| probe.program == *kind))
-            .map(attach)
-            .collect()
+        probes.iter().map(attach).collect()
     }
 
-    /// One link for all probes of a program.
+    /// One link for all probes of a program, which the kernel places in their order.
     fn attach_multi(
         &mut self,
         target: &str,
@@ -293,14 +288,14 @@ impl Probes {
             Scope::Process(pid) => pid.get(),
         };
         let mut links = Vec::new();
-        for kind in ORDER {
+        for kind in Program::ALL {
             let chosen = || probes.iter().filter(|probe| probe.program == kind);
             let offsets: Vec<u64> = chosen().map(|probe| probe.file_offset).collect();
             let cookies: Vec<u64> = chosen().map(|probe| probe.cookie.pack()).collect();
             if offsets.is_empty() {
                 continue;
             }
-            let fail = |why: String| (format!("{} at {offsets:#x?}", kind.name()), why);
+            let fail = |why: String| (format!("probes at {offsets:#x?}"), why);
             let path = CString::new(target).map_err(|error| fail(error.to_string()))?;
             let program = self.multi_program(kind).map_err(|error| fail(error.to_string()))?;
             let link = program.attach(&path, &offsets, &cookies, pid);

@@ -159,6 +159,7 @@ impl Library {
 pub fn probe(binary: &Binary, site: &Site) -> Option<Probe> {
     let layout = binary.layout();
     let cookie = Cookie {
+        ends: site.purpose != Purpose::Creation,
         register: site.register,
         goid: layout.goid,
         parent: layout.parent.unwrap_or(0),
@@ -167,11 +168,11 @@ pub fn probe(binary: &Binary, site: &Site) -> Option<Probe> {
         m: layout.m,
         curg: layout.curg,
     };
-    let program = match site.purpose {
-        Purpose::Creation => Program::Created,
-        Purpose::Exit | Purpose::CoroutineExit => Program::Exited,
-    };
-    Some(Probe { program, file_offset: binary.vaddr_to_file_offset(site.address)?, cookie })
+    Some(Probe {
+        program: Program::Goroutine,
+        file_offset: binary.vaddr_to_file_offset(site.address)?,
+        cookie,
+    })
 }
 
 /// What the running kernel does with probes.

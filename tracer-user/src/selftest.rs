@@ -36,7 +36,8 @@ const GOPC: u64 = 0x40_1234;
 const STARTPC: u64 = 0x40_5678;
 
 /// Register 7 is rdi: the first argument of a C function on x86-64.
-const COOKIE: Cookie = Cookie { register: 7, goid: 152, parent: 280, gopc: 288, startpc: 304, m: 0, curg: 0 };
+const COOKIE: Cookie =
+    Cookie { ends: false, register: 7, goid: 152, parent: 280, gopc: 288, startpc: 304, m: 0, curg: 0 };
 
 #[cfg(target_arch = "x86_64")]
 core::arch::global_asm!(
@@ -109,11 +110,11 @@ pub fn run() -> Result<Outcome, Error> {
     let mut target = Target::start()?;
     let bare = target.best_of(ROUNDS, || {})?;
 
-    let place = |program, function: extern "C" fn(&[u64; 64])| -> io::Result<Probe> {
-        Ok(Probe { program, file_offset: file_offset(&exe, function as usize as u64)?, cookie: COOKIE })
+    let place = |ends, function: extern "C" fn(&[u64; 64])| -> io::Result<Probe> {
+        let file_offset = file_offset(&exe, function as usize as u64)?;
+        Ok(Probe { program: Program::Goroutine, file_offset, cookie: Cookie { ends, ..COOKIE } })
     };
-    let sites =
-        [place(Program::Created, golife_selftest_birth)?, place(Program::Exited, golife_selftest_death)?];
+    let sites = [place(false, golife_selftest_birth)?, place(true, golife_selftest_death)?];
     let attachment =
         probes.attach(&exe, Path::new("/proc/self/exe"), &sites, Scope::Process(target.pid()?))?;
     let (mut received, mut g) = (0, None);

@@ -8,6 +8,7 @@ mod fit;
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     fs::File,
+    io::ErrorKind,
     num::NonZeroU32,
     path::{Path, PathBuf},
     sync::Arc,
@@ -15,7 +16,7 @@ use std::{
 
 use crate::{
     creation_stacks::CreationStacks,
-    go::{self, Binary, ErrorKind, plan::PlanError},
+    go::{self, Binary, plan::PlanError},
     inspect::{self, Places, SiteWaits},
     kernel::{self, Attachment, Probes, Scope},
     library::{Library, Target},
@@ -92,7 +93,7 @@ impl Error {
     /// Whether this is simply not a Go program, which is nothing to report when searching all processes.
     pub fn is_not_go(&self) -> bool {
         match self {
-            Error::Go(error) => matches!(error.kind, ErrorKind::NotElf | ErrorKind::NotGo),
+            Error::Go(error) => matches!(error.kind, go::ErrorKind::NotElf | go::ErrorKind::NotGo),
             Error::Process(process::Error::NoExecutable(_) | process::Error::NoSuchProcess(_)) => true,
             _ => false,
         }
@@ -439,7 +440,17 @@ fn frame(frame: go::Frame) -> report::Frame {
 
 /// The file that a process executes, if the process is wanted and the file may be a Go program.
 pub fn is_wanted(targets: &Targets, pid: u32, session: &Session) -> Result<Option<FileId>, process::Error> {
-    let (process, file) = Process::open(pid)?;
-    let id = FileId::of(&file).map_err(|source| process::Error::Io { pid, source })?;
-    Ok((!session.is_no_go(id) && targets.match_process(&process, id)).then_some(id))
+    // What it executes comes first: most of a host's processes are threads of the kernel, which execute nothing, and of
+    // the others most are no Go programs. The rest of /proc costs more to look at.
+    let fail = |source: std::io::Error| match source.kind() {
+        ErrorKind::NotFound => process::Error::NoExecutable(pid),
+        ErrorKind::PermissionDenied => process::Error::Permission { pid },
+        _ => process::Error::Io { pid, source },
+    };
+    let file = File::open(format!("/proc/{pid}/exe")).map_err(fail)?;
+    let id = FileId::of(&file).map_err(fail)?;
+    if session.is_no_go(id) {
+        return Ok(None);
+    }
+    Ok(targets.match_process(&Process::look(pid)?, id).then_some(id))
 }
