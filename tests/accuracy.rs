@@ -1,6 +1,6 @@
-//! How often is golife right? Every program of `tests/fixtures/corpus` under `golife leaks`: each leak must be at least
-//! suspect, with the right cause, and neither a corrected twin nor a healthy program may be. What came out is compared
-//! with `tests/golden/accuracy.txt`. Needs root: `cargo xtask test`, or `sudo -E cargo test --test accuracy`.
+//! How often is golife right? Every program of `tests/fixtures/corpus`, and of `tests/fixtures/modules` with what needs
+//! other modules, under `golife leaks`: each leak must be at least suspect, with the right cause and blamed on the right
+//! line, and neither a corrected twin nor a healthy program may be. What came out is compared with `tests/golden/accuracy.txt`. Needs root: `cargo xtask test`, or `sudo -E cargo test --test accuracy`.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 #[allow(dead_code, reason = "shared with the e2e tests")]
@@ -29,7 +29,7 @@ struct Case {
     name: String,
     cause: String,
     level: String,
-    /// The function of the standard library that makes the goroutine, where it is not one of ours.
+    /// The function of a library that makes the goroutine, where it is not one of ours.
     within: Option<String>,
     /// One whose goroutines pile up in consequence.
     also: Option<String>,
@@ -55,33 +55,34 @@ impl Case {
     }
 }
 
-fn directory() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/corpus")
+/// The programs of which the corpus consists.
+const PROGRAMS: [&str; 2] = ["corpus", "modules"];
+
+fn directory(program: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures").join(program)
 }
 
-/// The corpus with its C code. `GOLIFE_ACCURACY_GO` names another toolchain.
-fn build() -> PathBuf {
-    let binary = Path::new(env!("CARGO_TARGET_TMPDIR")).join("corpus");
+/// A program of the corpus with its C code. `GOLIFE_ACCURACY_GO` names another toolchain.
+fn build(program: &str) -> PathBuf {
+    let binary = Path::new(env!("CARGO_TARGET_TMPDIR")).join(program);
     let mut go = Command::new("go");
-    go.args(["build", "-buildvcs=false", "-o"]).arg(&binary).arg(".").current_dir(directory());
+    go.args(["build", "-buildvcs=false", "-o"]).arg(&binary).arg(".").current_dir(directory(program));
     if let Some(toolchain) = std::env::var_os("GOLIFE_ACCURACY_GO") {
         go.env("GOTOOLCHAIN", toolchain);
     }
     let output = go.env("CGO_ENABLED", "1").output().expect("cannot run go: `cargo xtask test` installs it");
-    assert!(
-        output.status.success(),
-        "cannot compile the corpus: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "cannot compile {program}: {}", String::from_utf8_lossy(&output.stderr));
     binary
 }
 
 /// Where the corpus marks lines with `// KIND: NAME`: name → (file, line).
 fn marked(kind: &str) -> BTreeMap<String, Vec<(String, u64)>> {
     let mut found: BTreeMap<String, Vec<(String, u64)>> = BTreeMap::new();
-    for entry in fs::read_dir(directory()).unwrap() {
-        let path = entry.unwrap().path();
-        let file = format!("/corpus/{}", path.file_name().unwrap().to_string_lossy());
+    let entries = PROGRAMS.iter().flat_map(|program| {
+        fs::read_dir(directory(program)).unwrap().map(move |entry| (program, entry.unwrap().path()))
+    });
+    for (program, path) in entries.filter(|(_, path)| path.extension().is_some_and(|kind| kind == "go")) {
+        let file = format!("/{program}/{}", path.file_name().unwrap().to_string_lossy());
         for (at, line) in fs::read_to_string(&path).unwrap().lines().enumerate() {
             if let Some((_, name)) = line.split_once(&format!("// {kind}: ")) {
                 found.entry(name.trim().into()).or_default().push((file.clone(), at as u64 + 1));
@@ -95,7 +96,7 @@ fn marked(kind: &str) -> BTreeMap<String, Vec<(String, u64)>> {
 fn watch(binary: &Path, args: &[&str]) -> Vec<Site> {
     let mut corpus = ready(binary, args);
     let pid = corpus.pid().to_string();
-    let command = &["leaks", "--pid", &pid, "--for", WINDOW, "--format", "json"];
+    let command = &["leaks", "--creation-stacks", "--pid", &pid, "--for", WINDOW, "--format", "json"];
     let mut golife = Running::start(golife().args(command));
     golife.wait_for_error_line("tracing ");
     corpus.write("go");
@@ -117,6 +118,8 @@ struct Site {
     level: usize,
     cause: String,
     advice: String,
+    /// File and line of whom most of its goroutines go back to.
+    blame: Option<(String, u64)>,
 }
 
 impl Site {
@@ -131,6 +134,7 @@ impl Site {
             level: LEVELS.iter().position(|level| verdict["level"] == *level).unwrap(),
             cause: text(&verdict["cause"]),
             advice: text(&verdict["advice"]),
+            blame: site["blame"][0]["line"].as_u64().map(|line| (text(&site["blame"][0]["file"]), line)),
         }
     }
 
@@ -208,6 +212,15 @@ impl Outcome {
         if !is_found || !is_named {
             self.wrong.push(format!("{name} is {level} {cause}, expected {} {}", case.level, case.cause));
         }
+        let blamed = marked("blame");
+        for place in blamed.get(name).into_iter().flatten() {
+            for site in said {
+                let is_it = |(file, line): &(String, u64)| file.ends_with(&place.0) && *line == place.1;
+                if !site.blame.as_ref().is_some_and(is_it) {
+                    self.wrong.push(format!("{name} at {} is blamed on {:?}", site.place(), site.blame));
+                }
+            }
+        }
         let advice = said.first().map(|site| site.advice.as_str()).unwrap_or_default();
         writeln!(self.cases, "{name:<24} {level:<8} {cause:<13} {advice}").unwrap();
     }
@@ -248,34 +261,8 @@ impl Outcome {
 #[test]
 fn every_leak_is_found_and_named_and_nothing_else_is() {
     need_root();
-    let binary = build();
-    let list = Command::new(&binary).arg("-list").output().unwrap();
-    let cases: Vec<Case> = String::from_utf8(list.stdout).unwrap().lines().map(Case::parse).collect();
-    let together: Vec<&Case> = cases.iter().filter(|case| case.leaks() && !case.alone).collect();
-    let alone: Vec<&Case> = cases.iter().filter(|case| case.alone).collect();
-    let healthy = cases.iter().filter(|case| !case.leaks()).count();
-
     let mut outcome = Outcome::default();
-    thread::scope(|scope| {
-        let watch = |args: Vec<&str>| watch(&binary, &args);
-        let leaks = scope.spawn(move || watch(vec!["-case", "all"]));
-        let fixed = scope.spawn(move || watch(vec!["-case", "all", "-fixed"]));
-        let fine = scope.spawn(move || watch(vec!["-case", "healthy"]));
-        outcome.leaks(&together, &leaks.join().unwrap());
-        outcome.quiet("corrected twins", together.len(), &fixed.join().unwrap());
-        outcome.quiet("healthy programs", healthy, &fine.join().unwrap());
-    });
-    // One after the other: some of them use all the CPU time that they can get.
-    for case in alone {
-        thread::scope(|scope| {
-            let watch = |args: Vec<&str>| watch(&binary, &args);
-            let leak = scope.spawn(move || watch(vec!["-case", &case.name]));
-            let fixed = scope.spawn(move || watch(vec!["-case", &case.name, "-fixed"]));
-            outcome.leaks(&[case], &leak.join().unwrap());
-            outcome.quiet("corrected twins", 1, &fixed.join().unwrap());
-        });
-    }
-
+    PROGRAMS.iter().for_each(|program| judge(&build(program), &mut outcome));
     let got = outcome.text();
     println!("{got}");
     if std::env::var_os("GOLIFE_ACCURACY_GO").is_some() {
@@ -291,4 +278,33 @@ fn every_leak_is_found_and_named_and_nothing_else_is() {
         want == got,
         "\naccuracy.txt differs.\n--- want\n{want}\n--- got\n{got}\nif this is meant: GOLIFE_GOLDEN=update cargo test --test accuracy\n"
     );
+}
+
+/// Watches all cases of a program.
+fn judge(binary: &Path, outcome: &mut Outcome) {
+    let list = Command::new(binary).arg("-list").output().unwrap();
+    let cases: Vec<Case> = String::from_utf8(list.stdout).unwrap().lines().map(Case::parse).collect();
+    let together: Vec<&Case> = cases.iter().filter(|case| case.leaks() && !case.alone).collect();
+    let alone: Vec<&Case> = cases.iter().filter(|case| case.alone).collect();
+    let healthy = cases.iter().filter(|case| !case.leaks()).count();
+
+    thread::scope(|scope| {
+        let watch = |args: Vec<&str>| watch(binary, &args);
+        let leaks = scope.spawn(move || watch(vec!["-case", "all"]));
+        let fixed = scope.spawn(move || watch(vec!["-case", "all", "-fixed"]));
+        let fine = scope.spawn(move || watch(vec!["-case", "healthy"]));
+        outcome.leaks(&together, &leaks.join().unwrap());
+        outcome.quiet("corrected twins", together.len(), &fixed.join().unwrap());
+        outcome.quiet("healthy programs", healthy, &fine.join().unwrap());
+    });
+    // One after the other: some of them use all the CPU time that they can get.
+    for case in alone {
+        thread::scope(|scope| {
+            let watch = |args: Vec<&str>| watch(binary, &args);
+            let leak = scope.spawn(move || watch(vec!["-case", &case.name]));
+            let fixed = scope.spawn(move || watch(vec!["-case", &case.name, "-fixed"]));
+            outcome.leaks(&[case], &leak.join().unwrap());
+            outcome.quiet("corrected twins", 1, &fixed.join().unwrap());
+        });
+    }
 }

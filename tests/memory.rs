@@ -3,7 +3,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use golife::decode::{Event, What};
+use golife::decode::{Event, StackCode, What};
 use golife::lifetimes::{Durations, HIGHEST_NS};
 use golife::tracker::{Limits, Tracker};
 
@@ -54,7 +54,14 @@ fn g_of(goid: u64) -> u64 {
 }
 
 fn create(tracker: &mut Tracker, goid: u64) {
-    let what = What::Created { g: g_of(goid), goid, parent: 1, gopc: 0x1000 + goid % 50, startpc: 0x2000 };
+    let what = What::Created {
+        g: g_of(goid),
+        goid,
+        parent: 1,
+        gopc: 0x1000 + goid % 50,
+        startpc: 0x2000,
+        stack: StackCode::NONE,
+    };
     tracker.apply(&Event { time_ns: goid, pid: 7, losses: 0, what });
 }
 

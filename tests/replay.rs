@@ -6,6 +6,7 @@
 #[path = "replay/record.rs"]
 mod record;
 
+use golife::decode::StackCode;
 use golife::output::hist::{self, Hist};
 use golife::output::text::{self, Text};
 use golife::output::{human, json};
@@ -16,6 +17,8 @@ use record::{MS, Recording, S, g_of, golden, plain};
 const LEAK: u64 = 0x48_1010;
 const SERVE: u64 = 0x48_2020;
 const POOL: u64 = 0x48_3030;
+const DIAL: u64 = 0x48_4040;
+const READ: u64 = 0x48_5050;
 
 fn text(report: &Report, table: bool) -> String {
     plain(|out| text::write(report, &Text { width: 100, table }, out))
@@ -51,6 +54,42 @@ fn a_leaking_site_is_named() {
     golden("leak.json", &json(&report));
     let again = json::read(&json(&report)).expect("a report that was written can be read");
     assert_eq!(again, report);
+}
+
+#[test]
+fn a_leak_in_a_dependency_is_blamed_on_the_program() {
+    let mut run = Recording::new(4242);
+    run.create(0, 1, 0, 0x1000);
+    for at in 0..200u64 {
+        let (now, goid) = (140 * MS * at, 100 + 10 * at);
+        // One in four comes another way. All creators are dead by the time that the connection has its reader.
+        run.create(now, goid, 1, if at % 4 == 0 { POOL } else { SERVE });
+        run.create(now + MS, goid + 1, goid, DIAL);
+        run.exit(now + 2 * MS, goid);
+        run.create(now + 3 * MS, goid + 2, goid + 1, READ);
+        run.exit(now + 4 * MS, goid + 1);
+    }
+    golden("blame.txt", &text(&run.report(30 * S), true));
+}
+
+#[test]
+fn creation_stacks_name_the_call() {
+    let mut run = Recording::new(4242);
+    run.create(0, 1, 0, 0x1000);
+    for at in 0..200u64 {
+        run.from_stack(match at % 10 {
+            0 => StackCode::of(1),
+            1 => StackCode::LOST,
+            _ => StackCode::of(0),
+        });
+        run.create(140 * MS * at, 100 + at, 1, DIAL);
+    }
+    let report = run.report(30 * S);
+    golden("creation-stacks.txt", &text(&report, false));
+    let site = report.processes[0].sites.iter().find(|site| site.created == 200).expect("the site");
+    let stacks = site.creation_stacks.as_ref().expect("its stacks");
+    let counts: Vec<_> = stacks.iter().map(|stack| (stack.frames.len(), stack.created, stack.live)).collect();
+    assert_eq!(counts, [(3, 160, 160), (0, 20, 20), (2, 20, 20)]);
 }
 
 #[test]

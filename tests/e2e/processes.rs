@@ -278,13 +278,20 @@ fn records_that_do_not_fit_end_the_tracing_of_a_binary() {
     need_root();
     let binary = fixture("tiny", Build::default());
     let mut running = ready(&binary, &[]);
-    let (probes, _ring) = Probes::load(4096).unwrap();
+    let (probes, _ring) = Probes::load(4096, false).unwrap();
     let mut session = Session::new(Library::default(), probes);
     let target = session.target(std::fs::File::open(&binary).unwrap(), &binary).unwrap();
     session.attach(&target, Scope::Everyone).unwrap();
     assert!(patched_bytes(running.pid()) > 0);
     let mut tracker = Tracker::new(Limits::default());
-    let wrong = What::Created { g: 0xc000_0000_1000, goid: 7, parent: 1, gopc: 0x1234, startpc: 0xdead_beef };
+    let wrong = What::Created {
+        g: 0xc000_0000_1000,
+        goid: 7,
+        parent: 1,
+        gopc: 0x1234,
+        startpc: 0xdead_beef,
+        stack: golife::decode::StackCode::NONE,
+    };
     tracker.apply(&Event { time_ns: 1, pid: running.pid(), losses: 0, what: wrong });
     session.bind(&mut tracker);
     assert!(session.misfits(&tracker, false).is_empty(), "once may be an exec that is not heard of yet");

@@ -103,8 +103,13 @@ fn fixtures() -> PathBuf {
 
 /// The line of the `go` statement that is marked `// site: SITE` in a fixture's source.
 pub fn line_of(name: &str, site: &str) -> u64 {
+    line_marked(name, &format!("site: {site}"))
+}
+
+/// The line that ends with this comment in a fixture's source.
+pub fn line_marked(name: &str, mark: &str) -> u64 {
     let source = fs::read_to_string(fixtures().join(name).join("main.go")).unwrap();
-    let mark = format!("// site: {site}");
+    let mark = format!("// {mark}");
     let found = source.lines().position(|line| line.trim_end().ends_with(&mark));
     found.unwrap_or_else(|| panic!("{name} has no line marked `{mark}`")) as u64 + 1
 }
@@ -369,10 +374,17 @@ pub fn interrupt(golife: Running) -> Value {
 /// A fixture is traced by pid from before its work to after it: what both say, and the whole report.
 #[track_caller]
 pub fn trace(name: &str, build: Build, args: &[&str]) -> (Sites, Sites, Value) {
+    trace_with(name, build, args, &[])
+}
+
+/// The same with more flags for golife.
+#[track_caller]
+pub fn trace_with(name: &str, build: Build, args: &[&str], flags: &[&str]) -> (Sites, Sites, Value) {
     need_root();
     let mut fixture = ready(&fixture(name, build), args);
     let pid = fixture.pid().to_string();
-    let golife = attach(&["trace", "--format", "json", "--ring-bytes", ROOMY, "--pid", &pid]);
+    let golife =
+        attach(&[&["trace", "--format", "json", "--ring-bytes", ROOMY, "--pid", &pid], flags].concat());
     fixture.write("go");
     let truth = truth(name, &fixture.line());
     let report = interrupt(golife);

@@ -3,9 +3,9 @@
 use std::io::{self, Write};
 use std::time::{Duration, SystemTime};
 
-use golife::decode::{Event, What, decode, encode};
+use golife::decode::{Event, StackCode, What, decode, encode};
 use golife::report::{self, Frame, Go, Overhead, Process, Report, Run, Selection, Sources, Tool, Window};
-use golife::tracker::{Existing, Instance, Limits, Loss, Tracker};
+use golife::tracker::{Existing, Instance, Limits, Loss, StackId, Tracker};
 
 pub const MS: u64 = 1_000_000;
 pub const S: u64 = 1_000_000_000;
@@ -33,6 +33,7 @@ pub struct Recording {
     limits: Limits,
     steps: Vec<(u64, Step)>,
     losses: u32,
+    stack: StackCode,
     pub command: String,
 }
 
@@ -40,7 +41,15 @@ impl Recording {
     /// Of a process that starts while it is traced.
     pub fn new(pid: u32) -> Recording {
         let command = "api --port 80".into();
-        Recording { pid, existing: false, limits: Limits::default(), steps: Vec::new(), losses: 0, command }
+        Recording {
+            pid,
+            existing: false,
+            limits: Limits::default(),
+            steps: Vec::new(),
+            losses: 0,
+            stack: StackCode::NONE,
+            command,
+        }
     }
 
     /// Of a process that runs already.
@@ -59,7 +68,13 @@ impl Recording {
     }
 
     pub fn create(&mut self, at: u64, goid: u64, parent: u64, gopc: u64) {
-        self.event(at, What::Created { g: g_of(goid), goid, parent, gopc, startpc: gopc + 0x800 });
+        let (startpc, stack) = (gopc + 0x800, self.stack);
+        self.event(at, What::Created { g: g_of(goid), goid, parent, gopc, startpc, stack });
+    }
+
+    /// From here on, goroutines are created from these calls.
+    pub fn from_stack(&mut self, stack: StackCode) {
+        self.stack = stack;
     }
 
     pub fn exit(&mut self, at: u64, goid: u64) {
@@ -186,6 +201,8 @@ impl Sources for Recording {
             crate::LEAK => frame("example.com/api/hub.(*Hub).Subscribe", "hub/hub.go", 88),
             crate::SERVE => frame("main.serve", "main.go", 42),
             crate::POOL => frame("main.startPool", "pool.go", 17),
+            crate::DIAL => frame("github.com/x/rpc.(*Client).dial", "vendor/rpc/client.go", 70),
+            crate::READ => frame("github.com/x/rpc.newConn", "vendor/rpc/conn.go", 31),
             _ => None,
         }
     }
@@ -193,6 +210,28 @@ impl Sources for Recording {
     fn entry(&self, instance: &Instance, startpc: u64) -> Option<Frame> {
         let site = self.creation_site(instance, startpc - 0x800)?;
         Some(Frame { function: format!("{}.func1", site.function), ..site })
+    }
+
+    fn has_creation_stacks(&self) -> bool {
+        self.stack != StackCode::NONE
+    }
+
+    fn creation_stack(&self, instance: &Instance, gopc: u64, stack: StackId) -> Vec<Frame> {
+        let call = |function: &str, file: &str, line| Frame {
+            function: function.into(),
+            file: Some(format!("/src/api/{file}")),
+            line: Some(line),
+        };
+        let callers = match stack.0 {
+            1 => vec![call("main.(*Shop).prices", "shop.go", 61), call("main.serve.func1", "main.go", 44)],
+            2 => vec![call("main.warmUp", "pool.go", 23)],
+            _ => return Vec::new(),
+        };
+        self.creation_site(instance, gopc).into_iter().chain(callers).collect()
+    }
+
+    fn module(&self, _: &Instance) -> Option<&str> {
+        Some("example.com/api")
     }
 
     fn is_system(&self, _: &Instance, startpc: u64) -> bool {

@@ -67,7 +67,7 @@ impl Head {
     }
 }
 
-/// What a creation record says about the new goroutine. Each fits in 48 bits: addresses of user space do on every CPU
+/// What a creation record says about the new goroutine. All but the stack fit in 48 bits each: addresses of user space do on every CPU
 /// that Go 1.18 and its successors run on, and goids are counted up from 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
@@ -81,21 +81,23 @@ pub struct Facts {
     pub gopc: u64,
     /// `g.startpc`: the entry of the goroutine's function.
     pub startpc: u64,
+    /// The creator's stack, where it is wanted.
+    pub stack: StackCode,
 }
 
 /// The low 48 bits, all that records have room for.
 pub const LOW_48: u64 = (1 << 48) - 1;
 
 impl Facts {
-    /// Five facts in four words: goid, parent, gopc and startpc are the low 48 bits of one each; above the first
-    /// three stand the three 16-bit parts of g, the lowest first.
+    /// Six facts in four words: goid, parent, gopc and startpc are the low 48 bits of one each; above the first three stand
+    /// the three 16-bit parts of g, the lowest first, and above the last the stack.
     #[inline(always)]
     pub const fn pack(self) -> [u64; 4] {
         [
             self.goid & LOW_48 | self.g << 48,
             self.parent & LOW_48 | self.g >> 16 << 48,
             self.gopc & LOW_48 | self.g >> 32 << 48,
-            self.startpc & LOW_48,
+            self.startpc & LOW_48 | (self.stack.0 as u64) << 48,
         ]
     }
 
@@ -108,6 +110,7 @@ impl Facts {
             parent: parent & LOW_48,
             gopc: gopc & LOW_48,
             startpc: startpc & LOW_48,
+            stack: StackCode((startpc >> 48) as u16),
         }
     }
 }
@@ -178,6 +181,50 @@ pub const FORK_CHILD_OFFSET: &str = "FORK_CHILD_OFFSET";
 /// Name of the global that says whether the second argument of `sched_process_exit` is `group_dead` (not before
 /// Linux 6.16).
 pub const EXIT_SAYS_GROUP_DEAD: &str = "EXIT_SAYS_GROUP_DEAD";
+/// Name of the global that says whether the stacks of creators are wanted.
+pub const CREATION_STACKS: &str = "CREATION_STACKS";
+/// Name of the map of stacks, with [`STACK_BUCKETS`] entries where they are wanted.
+pub const STACKS: &str = "STACKS";
+/// Name of the map for stacks whose bucket in [`STACKS`] is taken by another, with [`MORE_STACK_BUCKETS`] entries.
+pub const MORE_STACKS: &str = "MORE_STACKS";
+/// Entries of [`STACKS`]. A stack has one bucket, by its hash, and keeps it: of 1,000 stacks about 30 find theirs taken.
+pub const STACK_BUCKETS: u32 = 1 << 14;
+/// Entries of [`MORE_STACKS`]. A stack has another hash there, so that of those 30 one has bad luck again in one run of
+/// ten.
+pub const MORE_STACK_BUCKETS: u32 = 1 << 12;
+
+/// Where the stack of a creator is kept: 16 bits in a creation record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct StackCode(pub u16);
+
+impl StackCode {
+    /// Nobody looked.
+    pub const NONE: StackCode = StackCode(0);
+    /// It could not be read, or both its buckets are taken.
+    pub const LOST: StackCode = StackCode(u16::MAX);
+
+    /// Of a bucket of [`STACKS`].
+    pub const fn of(bucket: u32) -> StackCode {
+        StackCode(1 + (bucket % STACK_BUCKETS) as u16)
+    }
+
+    /// Of a bucket of [`MORE_STACKS`].
+    pub const fn of_more(bucket: u32) -> StackCode {
+        StackCode((1 + STACK_BUCKETS + bucket % MORE_STACK_BUCKETS) as u16)
+    }
+
+    /// The bucket, and whether it is one of [`MORE_STACKS`]. `None` where there is none.
+    pub const fn bucket(self) -> Option<(u32, bool)> {
+        let at = self.0 as u32;
+        match at {
+            0 => None,
+            1..=STACK_BUCKETS => Some((at - 1, false)),
+            _ if at <= STACK_BUCKETS + MORE_STACK_BUCKETS => Some((at - 1 - STACK_BUCKETS, true)),
+            _ => None,
+        }
+    }
+}
+
 /// Name of the global with the fill level in bytes at which the reader is woken.
 pub const WAKE_BYTES: &str = "WAKE_BYTES";
 
@@ -277,6 +324,17 @@ mod tests {
     }
 
     #[test]
+    fn buckets_survive_coding() {
+        for bucket in [0, 1, MORE_STACK_BUCKETS - 1, STACK_BUCKETS - 1] {
+            assert_eq!(StackCode::of(bucket).bucket(), Some((bucket, false)));
+        }
+        for bucket in [0, 1, MORE_STACK_BUCKETS - 1] {
+            assert_eq!(StackCode::of_more(bucket).bucket(), Some((bucket, true)));
+        }
+        assert_eq!((StackCode::NONE.bucket(), StackCode::LOST.bucket()), (None, None));
+    }
+
+    #[test]
     fn facts_survive_packing() {
         let facts = Facts {
             g: 0xc000_1234_5678,
@@ -284,13 +342,15 @@ mod tests {
             parent: 7,
             gopc: 0x7fff_ffff_ffff,
             startpc: 0x5555_dead_beef,
+            stack: StackCode(0x1234),
         };
         assert_eq!(Facts::unpack(facts.pack()), facts);
-        let largest = Facts { g: LOW_48, goid: LOW_48, parent: LOW_48, gopc: LOW_48, startpc: LOW_48 };
+        let [g, goid, parent, gopc, startpc] = [LOW_48; 5];
+        let largest = Facts { g, goid, parent, gopc, startpc, stack: StackCode::LOST };
         assert_eq!(Facts::unpack(largest.pack()), largest);
         // What a hostile process says of one fact reaches no other.
-        let hostile = Facts { goid: u64::MAX, gopc: u64::MAX, ..facts };
-        assert_eq!(Facts::unpack(hostile.pack()), Facts { goid: LOW_48, gopc: LOW_48, ..facts });
+        let hostile = Facts { goid: u64::MAX, startpc: u64::MAX, ..facts };
+        assert_eq!(Facts::unpack(hostile.pack()), Facts { goid: LOW_48, startpc: LOW_48, ..facts });
     }
 
     #[test]

@@ -16,17 +16,17 @@ use core::{
 };
 
 use aya_ebpf::{
-    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, pt_regs},
+    bindings::{BPF_F_USER_STACK, BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, pt_regs},
     helpers::{
         bpf_get_attach_cookie, bpf_get_current_pid_tgid, bpf_ktime_get_boot_ns, bpf_probe_read_user,
-        generated::bpf_probe_read_user as read_user_raw,
+        generated::{bpf_get_stackid, bpf_probe_read_user as read_user_raw},
     },
     macros::{map, raw_tracepoint, tracepoint, uprobe},
-    maps::{PerCpuArray, RingBuf},
+    maps::{PerCpuArray, RingBuf, StackTrace},
     programs::{ProbeContext, RawTracePointContext, TracePointContext},
 };
 use aya_log_ebpf::warn;
-use tracer_ebpf::{Cookie, Counter, Created, Exited, Facts, Head, Kind, Process, SPAN};
+use tracer_ebpf::{Cookie, Counter, Created, Exited, Facts, Head, Kind, Process, SPAN, StackCode};
 
 /// All records of all CPUs, in the order of their reservation. User space sets the size.
 #[map]
@@ -34,6 +34,17 @@ static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 12, 0);
 
 #[map]
 static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::ALL.len() as u32, 0);
+
+/// Stacks of creators, each once, by hash. User space makes room where they are wanted.
+#[map]
+static STACKS: StackTrace = StackTrace::with_max_entries(1, 0);
+
+/// Those whose place in `STACKS` is taken by another.
+#[map]
+static MORE_STACKS: StackTrace = StackTrace::with_max_entries(1, 0);
+
+#[unsafe(no_mangle)]
+static CREATION_STACKS: u32 = 0;
 
 #[unsafe(no_mangle)]
 static FORK_CHILD_OFFSET: u32 = 44;
@@ -92,12 +103,18 @@ fn created(ctx: &ProbeContext, bits: u64, g: u64) {
         if index < SPAN / 8 - 1 { span[index] } else { 0 }
     };
     let parent = if cookie.parent != 0 { word(cookie.parent) } else { current_goid(ctx.regs, bits) };
+    // SAFETY: as for FORK_CHILD_OFFSET. The verifier knows the value and drops what is not wanted.
+    let stack = match unsafe { core::ptr::read_volatile(&CREATION_STACKS) } {
+        0 => StackCode::NONE,
+        _ => creation_stack(ctx.regs),
+    };
     let Some(mut slot) = EVENTS.reserve::<Created>(0) else {
         count(Counter::DroppedCreated);
         return;
     };
     let head = head(Kind::Created);
-    let facts = Facts { g, goid: span[0], parent, gopc: word(cookie.gopc), startpc: word(cookie.startpc) };
+    let (gopc, startpc) = (word(cookie.gopc), word(cookie.startpc));
+    let facts = Facts { g, goid: span[0], parent, gopc, startpc, stack };
     slot.write(Created { head, facts: facts.pack() });
     slot.submit(wake_flags(&head));
 }
@@ -196,6 +213,24 @@ fn count(counter: Counter) -> u64 {
         *value += 1;
         *value
     }
+}
+
+/// Keeps the stack of the running goroutine, and says where. The kernel walks the frame pointers, from the system stack
+/// that newproc1 runs on over to the goroutine's own.
+#[inline(always)]
+fn creation_stack(regs: *const pt_regs) -> StackCode {
+    let keep = |map: *const StackTrace, flags: u64| {
+        // SAFETY: the context of this program, and a map of the kind that the helper wants.
+        unsafe { bpf_get_stackid(regs as *mut _, map as *mut _, flags) }
+    };
+    let user = BPF_F_USER_STACK as u64;
+    let bucket = keep(&raw const STACKS, user);
+    if bucket >= 0 {
+        return StackCode::of(bucket as u32);
+    }
+    // Without the innermost frame, which says nothing, it has another hash.
+    let bucket = keep(&raw const MORE_STACKS, user | 1);
+    if bucket >= 0 { StackCode::of_more(bucket as u32) } else { StackCode::LOST }
 }
 
 /// Before Go 1.21 a new g does not name its parent: newproc1 runs on g0, whose m knows the goroutine it serves.

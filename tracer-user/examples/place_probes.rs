@@ -2,7 +2,7 @@
 //! instructions they sit, is a matter of choice here. Prints `live`, drains the ring until standard input ends, then
 //! prints how many records came.
 //!
-//! `place_probes BINARY floor|records cheapest|single-stepped`
+//! `place_probes BINARY floor|records|stacks cheapest|single-stepped`
 
 use std::{
     fs::File,
@@ -29,7 +29,7 @@ use golife::{
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [path, program, placement] = &arguments[..] else {
-        bail!("usage: place_probes BINARY floor|records cheapest|single-stepped");
+        bail!("usage: place_probes BINARY floor|records|stacks cheapest|single-stepped");
     };
     let placement = match placement.as_str() {
         "cheapest" => Placement::Cheapest,
@@ -55,7 +55,7 @@ fn main() -> anyhow::Result<()> {
         })
         .collect();
     anyhow::ensure!(sites.iter().any(|site| site.purpose == Purpose::Creation), "no creation site");
-    let (mut kernel, mut ring) = Probes::load(16 << 20)?;
+    let (mut kernel, mut ring) = Probes::load(16 << 20, program == "stacks")?;
     let attachment = kernel.attach(&file, path, &probes, Scope::Everyone)?;
     println!("live");
 

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use golife::decode::{Event, What, decode, encode};
+use golife::decode::{Event, StackCode, What, decode, encode};
 use golife::tracker::{Limits, Tracker};
 
 /// Where the `runtime.g` of a goroutine is: 17 in each 8 KiB.
@@ -17,7 +17,14 @@ fn main() {
             time_ns: 1_000 * goid,
             pid: 7,
             losses: 0,
-            what: What::Created { g, goid, parent: 1, gopc: 0x1000 + goid % 7, startpc: 0x2000 },
+            what: What::Created {
+                g,
+                goid,
+                parent: 1,
+                gopc: 0x1000 + goid % 7,
+                startpc: 0x2000,
+                stack: StackCode::NONE,
+            },
         };
         (1..=live + 1).for_each(|goid| tracker.apply(&created(g_of(goid), goid)));
         let pairs = 5_000_000;

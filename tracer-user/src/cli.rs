@@ -277,6 +277,10 @@ pub struct View {
 /// What golife may spend.
 #[derive(Clone, Debug, Args)]
 pub struct Limits {
+    /// Read the creator's stack at each go statement: which calls led there. Costs the target more at each creation, and 21
+    /// MB of kernel memory
+    #[arg(long)]
+    pub creation_stacks: bool,
     /// Creation sites kept apart; the rest share a row named other
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_sites: u32,

@@ -1,5 +1,6 @@
 //! Bytes from the ring buffer become [`Event`]s. The only place that knows the wire layout in user space.
 
+pub use tracer_ebpf::StackCode;
 use tracer_ebpf::{Created, Exited, Facts, Head, Kind, LOW_48, Process};
 
 /// Something that happened in a traced process.
@@ -30,6 +31,8 @@ pub enum What {
         gopc: u64,
         /// Entry of its function, as loaded in the process.
         startpc: u64,
+        /// Its creator's stack, where those are wanted.
+        stack: StackCode,
     },
     /// A goroutine ended.
     Exited {
@@ -79,9 +82,9 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
     let word = |offset| field(bytes, offset).map(u64::from_ne_bytes);
     let what = match kind {
         Kind::Created => {
-            let Facts { g, goid, parent, gopc, startpc } =
+            let Facts { g, goid, parent, gopc, startpc, stack } =
                 Facts::unpack([word(16)?, word(24)?, word(32)?, word(40)?]);
-            What::Created { g, goid, parent, gopc, startpc }
+            What::Created { g, goid, parent, gopc, startpc, stack }
         }
         Kind::Exited => What::Exited { g: word(16)? & LOW_48 },
         Kind::Exec => What::Exec,
@@ -106,8 +109,8 @@ const _: () = assert!(std::mem::offset_of!(Process, other) == 16);
 /// The reverse of [`decode`], for recorded runs and tests. A fact that a record has no room for is cut.
 pub fn encode(event: &Event) -> Vec<u8> {
     let (kind, words): (Kind, Vec<u64>) = match event.what {
-        What::Created { g, goid, parent, gopc, startpc } => {
-            (Kind::Created, Facts { g, goid, parent, gopc, startpc }.pack().into())
+        What::Created { g, goid, parent, gopc, startpc, stack } => {
+            (Kind::Created, Facts { g, goid, parent, gopc, startpc, stack }.pack().into())
         }
         What::Exited { g } => (Kind::Exited, vec![g]),
         What::Exec => (Kind::Exec, vec![0]),
@@ -130,9 +133,10 @@ mod tests {
 
     fn any_event() -> impl Strategy<Value = Event> {
         let what = prop_oneof![
-            any::<[u64; 5]>().prop_map(|facts| {
+            any::<([u64; 5], u16)>().prop_map(|(facts, stack)| {
+                let stack = StackCode(stack);
                 let [g, goid, parent, gopc, startpc] = facts.map(|fact| fact & LOW_48);
-                What::Created { g, goid, parent, gopc, startpc }
+                What::Created { g, goid, parent, gopc, startpc, stack }
             }),
             any::<u64>().prop_map(|g| What::Exited { g: g & LOW_48 }),
             Just(What::Exec),

@@ -19,7 +19,7 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{MapData, PerCpuArray, RingBuf},
+    maps::{MapData, PerCpuArray, RingBuf, StackTraceMap},
     programs::{
         ProgramError, RawTracePoint, TracePoint, UProbe,
         uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
@@ -28,7 +28,8 @@ use aya::{
 use log::ProbeLog;
 use multi::MultiProgram;
 use tracer_ebpf::{
-    COUNTERS, Cookie, Counter, EVENTS, EXIT_SAYS_GROUP_DEAD, FORK_CHILD_OFFSET, OBJECT, WAKE_BYTES,
+    COUNTERS, CREATION_STACKS, Cookie, Counter, EVENTS, EXIT_SAYS_GROUP_DEAD, FORK_CHILD_OFFSET,
+    MORE_STACK_BUCKETS, MORE_STACKS, OBJECT, STACK_BUCKETS, STACKS, StackCode, WAKE_BYTES,
 };
 
 /// Size of the ring unless the user says otherwise: 16 MiB hold 190,000 goroutine lives.
@@ -134,6 +135,9 @@ pub struct Counters {
 pub struct Probes {
     ebpf: Ebpf,
     counters: PerCpuArray<MapData, u64>,
+    /// Those of creators, in their first and their second place.
+    stacks: [StackTraceMap<MapData>; 2],
+    keep_stacks: bool,
     log: ProbeLog,
     object: Cow<'static, [u8]>,
     /// The maps once more, for programs that are loaded later.
@@ -146,8 +150,9 @@ pub struct Probes {
 pub const MULTI_SINCE: (u32, u32) = (6, 10);
 
 impl Probes {
-    /// Loads the embedded object with a ring of `ring_bytes` (rounded up to a power of two of at least a page).
-    pub fn load(ring_bytes: u32) -> Result<(Probes, RingBuf<MapData>), Error> {
+    /// Loads the embedded object with a ring of `ring_bytes` (rounded up to a power of two of at least a page). With
+    /// `creation_stacks`, each creation also keeps its creator's stack: see [`Probes::stack`].
+    pub fn load(ring_bytes: u32, creation_stacks: bool) -> Result<(Probes, RingBuf<MapData>), Error> {
         if running() < MULTI_SINCE && !Path::new(UPROBES).exists() {
             return Err(Error::Unsupported { release: release(), what: "uprobes (CONFIG_UPROBE_EVENTS)" });
         }
@@ -156,14 +161,18 @@ impl Probes {
         let wake = u64::from(ring_bytes) / 4;
         let fork_child = field_offset("sched_process_fork", "child_pid").unwrap_or(44);
         let group_dead = u32::from(field_offset("sched_process_exit", "group_dead").is_some());
+        let buckets = |wanted| if creation_stacks { wanted } else { 1 };
         let mut ebpf = EbpfLoader::new()
             .btf(None)
             .map_max_entries(EVENTS, ring_bytes)
+            .map_max_entries(STACKS, buckets(STACK_BUCKETS))
+            .map_max_entries(MORE_STACKS, buckets(MORE_STACK_BUCKETS))
+            .override_global(CREATION_STACKS, &u32::from(creation_stacks), true)
             .override_global(WAKE_BYTES, &wake, true)
             .override_global(FORK_CHILD_OFFSET, &fork_child, true)
             .override_global(EXIT_SAYS_GROUP_DEAD, &group_dead, true)
             .load(&object)
-            .map_err(|error| classify(&error))?;
+            .map_err(|error| too_short_stacks().unwrap_or_else(|| classify(&error)))?;
         let multi = (running() >= MULTI_SINCE).then(Vec::new);
         let maps = ebpf.maps().filter_map(|(name, map)| {
             let fd = multi::map_fd(map)?.try_clone_to_owned();
@@ -175,8 +184,11 @@ impl Probes {
         };
         let ring = RingBuf::try_from(take(&mut ebpf, EVENTS)?).map_err(|error| classify(&error))?;
         let counters = PerCpuArray::try_from(take(&mut ebpf, COUNTERS)?).map_err(|error| classify(&error))?;
+        let mut stacks =
+            |name| StackTraceMap::try_from(take(&mut ebpf, name)?).map_err(|error| classify(&error));
+        let stacks = [stacks(STACKS)?, stacks(MORE_STACKS)?];
         let log = ProbeLog::new(&mut ebpf)?;
-        Ok((Probes { ebpf, counters, log, object, maps, multi }, ring))
+        Ok((Probes { ebpf, counters, stacks, keep_stacks: creation_stacks, log, object, maps, multi }, ring))
     }
 
     /// Reports exec and exit of every process through the ring from now on, and fork as well if `forks`.
@@ -311,6 +323,19 @@ impl Probes {
         self.log.take()
     }
 
+    /// Whether the stacks of creators are kept.
+    pub fn keep_stacks(&self) -> bool {
+        self.keep_stacks
+    }
+
+    /// A creator's stack, as loaded in its process, innermost first: return addresses, but for the first of all. `None`
+    /// where there is none.
+    pub fn stack(&self, code: StackCode) -> Option<Vec<u64>> {
+        let (bucket, is_second) = code.bucket()?;
+        let stack = self.stacks[usize::from(is_second)].get(&bucket, 0).ok()?;
+        Some(stack.frames().iter().map(|frame| frame.ip).collect())
+    }
+
     /// Reads the counters.
     pub fn counters(&self) -> Counters {
         let sum = |counter: Counter| {
@@ -396,6 +421,19 @@ pub fn tracefs() -> Result<&'static str, (&'static str, &'static str)> {
             true => ("permission denied", "run as root or grant CAP_DAC_READ_SEARCH"),
             false => ("not mounted", "mount it: mount -t tracefs tracefs /sys/kernel/tracing"),
         }
+    })
+}
+
+/// The kernel refuses the maps of stacks where it is told to walk fewer calls than they have room for
+/// (`stack_map_alloc` in <https://github.com/torvalds/linux/blob/v6.6/kernel/bpf/stackmap.c>).
+fn too_short_stacks() -> Option<Error> {
+    const USUAL: u32 = 127;
+    let most = fs::read_to_string("/proc/sys/kernel/perf_event_max_stack").ok()?;
+    (most.trim().parse::<u32>().ok()? < USUAL).then(|| {
+        let most = most.trim();
+        Error::Load(format!(
+            "kernel.perf_event_max_stack is {most}; set it back to {USUAL} (sysctl -w kernel.perf_event_max_stack={USUAL})"
+        ))
     })
 }
 

@@ -9,6 +9,7 @@
 pub mod cli;
 pub mod commands;
 pub mod container;
+pub mod creation_stacks;
 pub mod decode;
 pub mod doctor;
 pub mod dump;

@@ -121,8 +121,8 @@ pub fn trace(source: &Source, settings: &Settings, tick: &mut dyn FnMut(&Report)
         .map_err(system("start the runtime"))?;
     runtime.block_on(async {
         // Loading into the kernel and reading a large binary take about as long as each other.
-        let ring_bytes = settings.limits.ring_bytes;
-        let loading = std::thread::spawn(move || Probes::load(ring_bytes));
+        let cli::Limits { ring_bytes, creation_stacks, .. } = *settings.limits;
+        let loading = std::thread::spawn(move || Probes::load(ring_bytes, creation_stacks));
         let mut library = Library::default();
         match source {
             Source::Selectors(selectors) => library.read_ahead(selectors),

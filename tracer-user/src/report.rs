@@ -3,7 +3,9 @@
 //! Durations are integers in nanoseconds with `_ns` in the name, times are RFC 3339 in UTC, counts are exact, and what is
 //! not known is `null`, never 0. Fields may be added; another change of meaning raises the number in [`SCHEMA`].
 
+mod blame;
 mod build;
+mod creation_stacks;
 mod select;
 
 use serde::{Deserialize, Serialize};
@@ -77,6 +79,12 @@ pub struct Loss {
     /// Additive: goroutines that were counted but not followed, for want of memory budget.
     #[serde(default)]
     pub untracked: u64,
+    /// Additive: goroutines whose creators were not kept, for want of memory budget: `blame` leaves them out.
+    #[serde(default)]
+    pub without_creators: u64,
+    /// Additive: creations whose stack could not be read or kept, where those were asked for.
+    #[serde(default)]
+    pub without_stack: u64,
     /// Additive: ended processes that are not in the report any more, for want of room.
     #[serde(default)]
     pub forgotten_processes: u64,
@@ -319,10 +327,12 @@ pub struct Site {
     pub stack_bytes: Option<u64>,
     /// Creation sites of the creators, most first.
     pub parents: Vec<CountedFrame>,
-    /// Frames of the main module that led here, of the living, most first; `null` where nothing looked.
+    /// Frames of the main module that led here through any number of creators, dead or alive, counted over the living,
+    /// most first, at most 20: calls of their creation stacks where those are known, else `go` statements. Empty where
+    /// none is known; `null` for a site of the main module itself, for a row of many sites, and where nothing looked.
     pub blame: Option<Vec<CountedFrame>>,
-    /// Additive: the creators' stacks at the `go` statement, most living goroutines first; `null` without
-    /// `--creation-stacks`.
+    /// Additive: the creators' stacks at the `go` statement, most living goroutines first, at most 20; `null` without
+    /// `--creation-stacks`. Only goroutines whose creation was seen are counted.
     #[serde(default)]
     pub creation_stacks: Option<Vec<CreationStack>>,
     /// What the living wait for; `null` where nothing looked.

@@ -16,7 +16,7 @@ use std::{
 use tracer_ebpf::Cookie;
 
 use crate::{
-    decode::{What, decode},
+    decode::{StackCode, What, decode},
     kernel::{self, Probe, Probes, Program, Scope},
     process::{self, FileId},
 };
@@ -106,7 +106,7 @@ pub fn run_target() -> io::Result<()> {
 /// Traces the target and checks every record. Takes about a tenth of a second.
 pub fn run() -> Result<Outcome, Error> {
     let exe = File::open("/proc/self/exe")?;
-    let (mut probes, mut ring) = Probes::load(1 << 20)?;
+    let (mut probes, mut ring) = Probes::load(1 << 20, false)?;
     let mut target = Target::start()?;
     let bare = target.best_of(ROUNDS, || {})?;
 
@@ -135,7 +135,7 @@ pub fn run() -> Result<Outcome, Error> {
 /// Whether a record says what it should. The address of the target's only g is known from the first one on.
 fn is_expected(record: &[u8], of_g: &mut Option<u64>) -> bool {
     match decode(record).map(|event| event.what) {
-        Ok(What::Created { g, goid, parent, gopc, startpc }) => {
+        Ok(What::Created { g, goid, parent, gopc, startpc, stack: StackCode::NONE }) => {
             *of_g.get_or_insert(g) == g
                 && (1..=LIVES).contains(&goid)
                 && (parent, gopc, startpc) == (PARENT, GOPC, STARTPC)

@@ -8,13 +8,15 @@ mod fit;
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     fs::File,
+    io::ErrorKind,
     num::NonZeroU32,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use crate::{
-    go::{self, Binary, ErrorKind, plan::PlanError},
+    creation_stacks::CreationStacks,
+    go::{self, Binary, plan::PlanError},
     inspect::{self, Places, SiteWaits},
     kernel::{self, Attachment, Probes, Scope},
     library::{Library, Target},
@@ -23,7 +25,7 @@ use crate::{
     report,
     subject::{Subject, load_bias},
     targets::Targets,
-    tracker::{Instance, InstanceId, Tracker},
+    tracker::{Instance, InstanceId, StackId, Tracker},
     usage::Usage,
     verdict::Wait,
 };
@@ -91,7 +93,7 @@ impl Error {
     /// Whether this is simply not a Go program, which is nothing to report when searching all processes.
     pub fn is_not_go(&self) -> bool {
         match self {
-            Error::Go(error) => matches!(error.kind, ErrorKind::NotElf | ErrorKind::NotGo),
+            Error::Go(error) => matches!(error.kind, go::ErrorKind::NotElf | go::ErrorKind::NotGo),
             Error::Process(process::Error::NoExecutable(_) | process::Error::NoSuchProcess(_)) => true,
             _ => false,
         }
@@ -108,6 +110,7 @@ pub struct Traced {
 /// All that is traced, and the means to trace more.
 pub struct Session {
     probes: Probes,
+    creation_stacks: CreationStacks,
     library: Library,
     attachments: BTreeMap<(FileId, Option<NonZeroU32>), Attachment>,
     /// The current process of each pid.
@@ -130,6 +133,7 @@ impl Session {
     pub fn new(library: Library, probes: Probes) -> Session {
         Session {
             probes,
+            creation_stacks: CreationStacks::default(),
             library,
             attachments: BTreeMap::new(),
             current: HashMap::new(),
@@ -398,6 +402,17 @@ impl report::Sources for Session {
         site.map(|site| look.judged(site, traced.binary())).unwrap_or_default()
     }
 
+    fn has_creation_stacks(&self) -> bool {
+        self.probes.keep_stacks()
+    }
+
+    fn creation_stack(&self, instance: &Instance, gopc: u64, stack: StackId) -> Vec<report::Frame> {
+        let traced = self.instances.get(&instance.id);
+        let frames =
+            |traced: &Arc<Traced>| self.creation_stacks.frames(&self.probes, &traced.subject, gopc, stack);
+        traced.map(frames).unwrap_or_default()
+    }
+
     fn module(&self, instance: &Instance) -> Option<&str> {
         self.instances.get(&instance.id)?.binary().build_info().module.as_deref()
     }
@@ -425,7 +440,17 @@ fn frame(frame: go::Frame) -> report::Frame {
 
 /// The file that a process executes, if the process is wanted and the file may be a Go program.
 pub fn is_wanted(targets: &Targets, pid: u32, session: &Session) -> Result<Option<FileId>, process::Error> {
-    let (process, file) = Process::open(pid)?;
-    let id = FileId::of(&file).map_err(|source| process::Error::Io { pid, source })?;
-    Ok((!session.is_no_go(id) && targets.match_process(&process, id)).then_some(id))
+    // What it executes comes first: most of a host's processes are threads of the kernel, which execute nothing, and of
+    // the others most are no Go programs. The rest of /proc costs more to look at.
+    let fail = |source: std::io::Error| match source.kind() {
+        ErrorKind::NotFound => process::Error::NoExecutable(pid),
+        ErrorKind::PermissionDenied => process::Error::Permission { pid },
+        _ => process::Error::Io { pid, source },
+    };
+    let file = File::open(format!("/proc/{pid}/exe")).map_err(fail)?;
+    let id = FileId::of(&file).map_err(fail)?;
+    if session.is_no_go(id) {
+        return Ok(None);
+    }
+    Ok(targets.match_process(&Process::look(pid)?, id).then_some(id))
 }

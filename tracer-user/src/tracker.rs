@@ -10,10 +10,13 @@
 //! the exit is counted without a lifetime: loss leaves a gap in the counts, never a wrong lifetime.
 
 mod instance;
+mod lineage;
 mod living;
 mod scan;
 mod table;
 
+#[cfg(test)]
+mod ancestry;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
@@ -23,6 +26,7 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 
 pub use instance::{End, Instance};
+pub use lineage::{Lineage, LineageId, Lineages, StackId};
 pub use living::{Living, Oldest};
 pub use scan::Existing;
 
@@ -42,6 +46,8 @@ pub struct Limits {
     pub max_sites: usize,
     /// Living goroutines of all processes; beyond, new ones are counted, not followed.
     pub max_goroutines: usize,
+    /// Lineages of all processes; beyond, goroutines are known by their site, not by their creators.
+    pub max_lineages: usize,
     /// Ended instances that are kept for the report; beyond, the oldest are forgotten.
     pub max_gone: usize,
     /// Exits remembered from the begin of a scan until its list is applied.
@@ -50,7 +56,13 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { max_sites: 10_000, max_goroutines: 16 << 20, max_gone: 256, max_remembered: 4 << 20 }
+        Limits {
+            max_sites: 10_000,
+            max_goroutines: 16 << 20,
+            max_lineages: 1 << 18,
+            max_gone: 256,
+            max_remembered: 4 << 20,
+        }
     }
 }
 
@@ -72,6 +84,7 @@ pub(crate) struct Budget {
     limits: Limits,
     sites: usize,
     goroutines: usize,
+    lineages: usize,
 }
 
 impl Budget {
@@ -82,6 +95,16 @@ impl Budget {
     fn take_site(&mut self) -> bool {
         let room = self.has_room_for_site();
         self.sites += usize::from(room);
+        room
+    }
+
+    fn has_room_for_lineage(&self) -> bool {
+        self.lineages < self.limits.max_lineages
+    }
+
+    fn take_lineage(&mut self) -> bool {
+        let room = self.has_room_for_lineage();
+        self.lineages += usize::from(room);
         room
     }
 
@@ -122,7 +145,7 @@ impl Tracker {
     /// A tracker that knows no process yet.
     pub fn new(limits: Limits) -> Tracker {
         Tracker {
-            budget: Budget { limits, sites: 0, goroutines: 0 },
+            budget: Budget { limits, sites: 0, goroutines: 0, lineages: 0 },
             instances: Vec::new(),
             pids: HashMap::new(),
             last: None,
@@ -142,8 +165,9 @@ impl Tracker {
     pub fn apply(&mut self, event: &Event) {
         let Event { time_ns, pid, losses, .. } = *event;
         match event.what {
-            What::Created { g, goid, parent, gopc, startpc } => {
-                self.created(pid, Birth { time_ns, losses, g, goid, parent, gopc, startpc });
+            What::Created { g, goid, parent, gopc, startpc, stack } => {
+                let stack = StackId(stack.0.into());
+                self.created(pid, Birth { time_ns, losses, g, goid, parent, gopc, startpc, stack });
             }
             What::Exited { g } => {
                 if let Some(instance) = self.instance_at(pid, time_ns, false) {
@@ -376,6 +400,7 @@ impl Tracker {
         let Some(id) = self.gone.pop_front() else { return };
         let Some(instance) = self.instances[id.0 as usize].take() else { return };
         self.forgotten += 1;
+        self.budget.lineages -= instance.lineages.taken;
         self.budget.sites -= instance.sites.iter().filter(|site| !site.overflow).count();
         if self.pids.get(&instance.pid).is_some_and(|known| known.current.is_none()) {
             self.pids.remove(&instance.pid);

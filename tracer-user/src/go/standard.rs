@@ -25,6 +25,21 @@ pub(super) fn is_standard(frame: &Frame, root: &str, module: Option<&str>) -> bo
     !path.split('/').next().unwrap_or_default().contains('.')
 }
 
+/// Whether a function is of the program's own module, or of its package `main`. Its dependencies are not, vendored ones
+/// included. Functions that cgo has generated count: they are where the program calls C.
+pub fn is_of_program(function: &str, module: Option<&str>) -> bool {
+    let path = package_path(function);
+    if path == "main" {
+        return true;
+    }
+    // The standard library's own module is called `std`.
+    module.filter(|module| *module != "std").is_some_and(|module| {
+        // Tests outside of a package have one of their own beside it.
+        let path = path.strip_suffix("_test").unwrap_or(path);
+        is_within(path, module) || path.contains("%2e") && path.replace("%2e", ".") == module
+    })
+}
+
 fn is_within(path: &str, module: &str) -> bool {
     path.strip_prefix(module).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
@@ -58,6 +73,16 @@ mod tests {
         assert!(!standard("shop/cart.(*T).run", "shop/cart/t.go", ""));
         assert!(!standard("shop.f[...]", "/src/shop/t.go", root));
         assert!(!standard("gopkg.in/yaml%2ev3.parse", "/go/pkg/mod/gopkg.in/yaml.v3/parse.go", root));
+    }
+
+    #[test]
+    fn the_program_is_told_from_its_dependencies() {
+        let own = |function: &str| is_of_program(function, Some("example.com/api.v2"));
+        assert!(own("main.main.func1") && own("example.com/api.v2/users.(*Store).Get"));
+        assert!(own("example.com/api%2ev2.Serve") && own("example.com/api%2ev2_test.TestServe"));
+        assert!(!own("example.com/api.v2x/users.Get") && !own("net/http.(*conn).serve"));
+        assert!(!own("github.com/x/y.F") && !own("mainframe.F"));
+        assert!(!is_of_program("std/x.F", Some("std")));
     }
 
     #[test]

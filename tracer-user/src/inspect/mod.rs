@@ -18,6 +18,7 @@ pub use goroutines::{Goroutine, Goroutines, Limits, WalkError, walk};
 pub use memory::{MemoryError, Place, ProcessMemory};
 pub use scan::{Depth, scan};
 pub use stacks::{StackId, Stacks};
+pub use traceback::is_shown;
 pub use verify::{InspectError, Mismatch, verify, verify_creation, walk_verified};
 pub use waits::{Group, Places, SiteKey, SiteWaits, by_site};
 

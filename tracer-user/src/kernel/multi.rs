@@ -150,7 +150,7 @@ fn bpf<T>(command: libc::c_long, attributes: &T) -> io::Result<OwnedFd> {
 /// The file descriptor of a map, whatever its kind here.
 pub fn map_fd(map: &Map) -> Option<BorrowedFd<'_>> {
     let data = match map {
-        Map::Array(data) | Map::PerCpuArray(data) | Map::RingBuf(data) => data,
+        Map::Array(data) | Map::PerCpuArray(data) | Map::RingBuf(data) | Map::StackTraceMap(data) => data,
         _ => return None,
     };
     Some(std::os::fd::AsFd::as_fd(data.fd()))

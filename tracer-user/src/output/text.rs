@@ -21,6 +21,10 @@ pub struct Text {
 const INDENT: usize = 9;
 /// Places at which the goroutines of a site wait that are shown each.
 const WAITS: usize = 3;
+/// Lines of the program that are blamed for a site.
+const BLAMED: usize = 3;
+/// Calls of a creation stack that are shown.
+const CALLS: usize = 8;
 /// Sites under watch that are shown each; the others are counted.
 const WATCHED: usize = 5;
 
@@ -125,10 +129,19 @@ impl Page<'_> {
         let rest: u64 = site.waiting.iter().flatten().skip(WAITS).map(|waiting| waiting.count).sum();
         let rest = (rest > 0).then(|| format!("other places ({})", count(rest)));
         self.list(out, "waits for", waiting.take(WAITS).chain(rest))?;
-        let parents = site.parents.iter().take(1).filter(|parent| parent.frame != site.site);
+        // What the blame says, it says better.
+        let blames = |frame: &Frame| site.blame.iter().flatten().any(|blamed| blamed.frame == *frame);
+        let parents = site.parents.iter().take(1);
+        let parents = parents.filter(|parent| parent.frame != site.site && !blames(&parent.frame));
         let parents =
             parents.map(|parent| format!("goroutines that were created at {}", located(&parent.frame)));
         self.list(out, "by", parents)?;
+        let blame = site.blame.iter().flatten().take(BLAMED).map(|blamed| {
+            let (frame, n) = (&blamed.frame, count(blamed.count));
+            format!("{} at {} ({n} of {})", function(frame), place(frame), count(site.live))
+        });
+        self.list(out, "blame", blame)?;
+        self.list(out, "created", creation_stack(site))?;
         self.list(out, "because", site.verdict.evidence.iter().map(|evidence| clean(&evidence.text)))?;
         self.list(out, "do", site.verdict.advice.iter().map(|advice| clean(advice)))
     }
@@ -277,6 +290,11 @@ impl Page<'_> {
             "exits of goroutines from before tracing, created at sites that are not known",
         );
         gap(loss.untracked, "goroutines counted but not followed: memory budget, see --max-goroutines");
+        gap(
+            loss.without_creators,
+            "goroutines whose creators were not kept: memory budget; blame leaves them out",
+        );
+        gap(loss.without_stack, "creations whose stack could not be read or kept");
         gap(loss.forgotten_processes, "ended processes left out: only the latest are kept");
         let other = self.sites().filter(|(_, site)| site.other).count() as u64;
         gap(other, "row(s) for sites beyond the limit: see --max-sites");
@@ -293,6 +311,20 @@ impl Page<'_> {
         }
         Ok(())
     }
+}
+
+/// The calls that most of a site's living goroutines come from, and how many there are of them.
+fn creation_stack(site: &Site) -> impl Iterator<Item = String> {
+    let top = site.creation_stacks.iter().flatten().find(|stack| stack.live > 0 && !stack.frames.is_empty());
+    top.into_iter().flat_map(|stack| {
+        let left_out = stack.frames.len().saturating_sub(CALLS);
+        let calls = stack.frames.iter().take(CALLS).enumerate().map(|(at, frame)| {
+            let share = format!("   ({} of {})", count(stack.live), count(site.live));
+            let share = if at == 0 { share } else { String::new() };
+            format!("{} at {}{share}", function(frame), place(frame))
+        });
+        calls.chain((left_out > 0).then(|| format!("and {} more calls", count(left_out as u64))))
+    })
 }
 
 /// A line of the table.

@@ -2,15 +2,17 @@
 
 use std::time::{Duration, SystemTime};
 
+use super::blame::Blame;
 use super::{
     CountedFrame, Frame, Goroutines, Lifetime, Loss, Mode, Oldest, Overhead, Process, Report, SCHEMA,
-    Selection, Site, Summary, SurvivalPoint, Tool, Waiting, WindowOf,
+    Selection, Site, Summary, SurvivalPoint, Tool, Waiting, WindowOf, creation_stacks,
 };
+use crate::go::standard::is_of_program;
 use crate::lifetimes::Durations;
 use crate::sites;
 use crate::sites::SiteId;
 use crate::survival::Survival;
-use crate::tracker::{Instance, Living, Tracker};
+use crate::tracker::{Instance, Living, StackId, Tracker};
 use crate::verdict::{self, Facts, Trend, Wait};
 
 /// Where a report learns what the tracker does not know: names and files behind pids and addresses.
@@ -22,6 +24,15 @@ pub trait Sources {
     fn creation_site(&self, instance: &Instance, gopc: u64) -> Option<Frame>;
     /// The function that begins at this address.
     fn entry(&self, instance: &Instance, startpc: u64) -> Option<Frame>;
+    /// Whether the stacks of creators are looked at.
+    fn has_creation_stacks(&self) -> bool {
+        false
+    }
+    /// The calls of a creation stack, innermost first, from the `go` statement on that returns to `gopc`; empty where it
+    /// is not known.
+    fn creation_stack(&self, _instance: &Instance, _gopc: u64, _stack: StackId) -> Vec<Frame> {
+        Vec::new()
+    }
     /// What the living goroutines of a site wait for, and the size of their stacks in bytes, as of the last scan; `None`
     /// where nothing looked.
     fn waiting(&self, _instance: &Instance, _gopc: u64, _startpc: u64) -> Option<(Vec<Waiting>, u64)> {
@@ -96,6 +107,8 @@ pub fn build(tracker: &Tracker, sources: &dyn Sources, run: &Run, selection: &Se
         loss.unattributed_exits += instance.unattributed_exits;
         loss.reconciled += instance.corrected;
         loss.untracked += instance.untracked();
+        loss.without_creators += instance.lineages().cut();
+        loss.without_stack += instance.lineages().without_stack();
         let process = process(tracker, instance, sources, window, selection);
         process.sites.iter().for_each(|site| summary.add(site));
         processes.push(process);
@@ -162,6 +175,8 @@ fn process(
     let now_ns = instance.ended.map_or(window.end_ns, |(time, _)| time);
     let living = instance.living(now_ns);
     let none = Living::default();
+    let blame = Blame::of(instance, sources);
+    let mut stacks = sources.has_creation_stacks().then(|| creation_stacks::by_site(instance, sources));
     let mut totals = Goroutines { at_attach: Some(0), ..Goroutines::default() };
     for (at, counts) in instance.sites().iter().enumerate().filter(|(_, counts)| counts.is_used()) {
         let is_system = !counts.overflow && sources.is_system(instance, counts.startpc);
@@ -176,8 +191,9 @@ fn process(
         if !is_system || selection.include_system {
             let living = living.get(at).unwrap_or(&none);
             let id = SiteId(at as u32);
-            let observed = Observed { tracker, instance, id, counts, living, now_ns, window };
-            process.sites.push(Site { system: is_system, ..observed.site(sources) });
+            let observed = Observed { tracker, instance, id, counts, living, blame: &blame, now_ns, window };
+            let creation_stacks = stacks.as_mut().map(|stacks| stacks.remove(&id).unwrap_or_default());
+            process.sites.push(Site { system: is_system, creation_stacks, ..observed.site(sources) });
         }
     }
     totals.at_attach = totals.at_attach.filter(|_| !instance.has_unknown_goroutines());
@@ -192,6 +208,7 @@ struct Observed<'tracker> {
     id: SiteId,
     counts: &'tracker sites::Site,
     living: &'tracker Living,
+    blame: &'tracker Blame,
     now_ns: u64,
     window: &'tracker Window,
 }
@@ -213,10 +230,14 @@ impl Observed<'_> {
             true => sources.waits(self.instance, counts.gopc, counts.startpc),
             false => Vec::new(),
         };
+        let site = self.creation_site(sources, counts);
+        let module = sources.module(self.instance);
+        let is_own = counts.overflow || is_of_program(&site.function, module);
         Site {
             waiting,
             stack_bytes,
-            site: self.creation_site(sources, counts),
+            site,
+            blame: (!is_own).then(|| self.blame.counted(self.id)),
             entry: match counts.overflow {
                 true => other_sites(),
                 false => {
@@ -234,7 +255,7 @@ impl Observed<'_> {
             lifetime: Lifetime::of(&counts.lifetimes),
             survival: survival.points().into_iter().map(SurvivalPoint::from).collect(),
             parents: parents.collect(),
-            verdict: self.judge(&survival, window_ns, &waits, sources.module(self.instance)),
+            verdict: self.judge(&survival, window_ns, &waits, module),
             peak_live: counts.peak,
             created_per_s: (window_ns > 0).then(|| rounded(counts.created as f64 * 1e9 / window_ns as f64)),
             first_created: counts.first_created_ns.map(|time| window.calendar(time)),
@@ -282,6 +303,7 @@ impl Observed<'_> {
             living: self.living,
             waits,
             module,
+            blamed: self.blame.most(self.id),
         })
     }
 }

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 
 use hashbrown::HashTable;
 
+use super::lineage::{Key, LineageId, Lineages, StackId};
 use super::living::Living;
-use super::scan::{Early, Fate, Scan};
-use super::table::{BIRTH_UNKNOWN, Conflict, Goroutine, Table, mix};
+use super::scan::{Early, Fate, OfScan, Scan};
+use super::table::{BIRTH_UNKNOWN, Conflict, Goroutine, PARENT_COUNTED, Table, mix};
 use super::{Budget, InstanceId};
 use crate::sites::{Site, SiteId, Timeline};
 
@@ -40,10 +41,11 @@ pub struct Instance {
     pub corrected: u64,
     pub(super) table: Table,
     pub(super) sites: Vec<Site>,
+    pub(super) lineages: Lineages,
     by_pcs: HashTable<u32>,
     overflow: Option<SiteId>,
-    /// The parent of the last creation and its site: a spawner spawns many.
-    last_parent: (u64, Option<SiteId>),
+    /// The parent of the last creation and its lineage: a spawner spawns many.
+    pub(super) last_parent: (u64, Option<LineageId>),
     pub(super) untracked: u64,
     pub(super) scan: Option<Scan>,
     /// What the last scan removed, by g: an exit that comes late takes its goroutine back.
@@ -80,6 +82,13 @@ pub(super) struct Birth {
     pub parent: u64,
     pub gopc: u64,
     pub startpc: u64,
+    pub stack: StackId,
+}
+
+impl Birth {
+    fn key(&self, parent: Option<LineageId>) -> Key {
+        Key { parent, stack: self.stack, gopc: self.gopc, startpc: self.startpc }
+    }
 }
 
 /// What is known of a goroutine at its end.
@@ -109,6 +118,7 @@ impl Instance {
             corrected: 0,
             table: Table::new(seed),
             sites: Vec::new(),
+            lineages: Lineages::new(seed),
             by_pcs: HashTable::new(),
             overflow: None,
             last_parent: (0, None),
@@ -126,6 +136,11 @@ impl Instance {
         &self.sites
     }
 
+    /// The ancestry of its goroutines.
+    pub fn lineages(&self) -> &Lineages {
+        &self.lineages
+    }
+
     /// Whether goroutines from before tracing may exist that nothing is known of.
     pub fn has_unknown_goroutines(&self) -> bool {
         self.existed && self.scanned_ns.is_none()
@@ -140,48 +155,80 @@ impl Instance {
     pub fn living(&self, now_ns: u64) -> Vec<Living> {
         match &self.at_end {
             Some(at_end) => at_end.clone(),
-            None => super::living::by_site(&self.table, self.sites.len(), now_ns),
+            None => super::living::by_site(&self.table, &self.lineages, self.sites.len(), now_ns),
         }
     }
 
     #[inline]
     pub(super) fn created(&mut self, birth: Birth, budget: &mut Budget) -> Result<(), Reused> {
-        let Birth { time_ns, losses, g, goid, parent, .. } = birth;
-        let site = self.site_for(birth.gopc, birth.startpc, budget);
-        let mut parent = self.site_of(parent);
+        let Birth { time_ns, losses, g, goid, .. } = birth;
+        let parent = self.lineage_of(birth.parent);
+        let mut lineage = self.lineage_for(birth.key(parent), budget);
+        let mut of_scan = None;
         if !self.removed.is_empty() {
             self.removed.remove(&g);
         }
-        if !self.early.is_empty() && self.take_back(goid) {
-            parent = None;
+        if !self.early.is_empty() {
+            of_scan = self.take_back(goid);
         }
-        let goroutine = Goroutine::new(g, goid, time_ns, losses, site, 0);
+        let flags = if parent.is_some() { PARENT_COUNTED } else { 0 };
+        let goroutine = Goroutine::new(g, goid, time_ns, losses, lineage, flags);
         // At most two stand in the way: one with its g, and one with its id.
         while let Err(conflict) = self.table.insert(goroutine) {
-            if self.make_way(conflict, time_ns, budget)? {
-                parent = None;
-            }
+            of_scan = self.make_way(conflict, time_ns, budget)?.or(of_scan);
         }
-        let counts = &mut self.sites[site.0 as usize];
+        let mut counted = false;
+        if let Some(of_scan) = of_scan {
+            counted = of_scan.parent_counted;
+            lineage = self.succeed(birth, parent, of_scan, budget);
+        }
+        let node = self.lineages.get_mut(lineage);
+        node.created += 1;
+        let counts = &mut self.sites[node.site.0 as usize];
         counts.saw_creation(time_ns);
-        if let Some(parent) = parent {
-            counts.parents.count(parent);
-        }
         if budget.has_room_for_goroutine() {
             budget.goroutines += 1;
+            node.live += 1;
             counts.add_live();
         } else {
             self.table.remove(g);
             counts.untracked += 1;
             self.untracked += 1;
         }
+        if let Some(parent) = parent.filter(|_| !counted) {
+            counts.parents.count(self.lineages.site(parent));
+        }
         Ok(())
     }
 
-    /// Removes whom the table holds in the place of a new goroutine. Returns whether this was the same one, found by a
-    /// scan, with its parent counted.
+    /// A goroutine that is now in the table was found by a scan before its record came. Returns its lineage: the scan may
+    /// have known its creator.
     #[cold]
-    fn make_way(&mut self, conflict: Conflict, time_ns: u64, budget: &mut Budget) -> Result<bool, Reused> {
+    fn succeed(
+        &mut self,
+        birth: Birth,
+        parent: Option<LineageId>,
+        of_scan: OfScan,
+        budget: &mut Budget,
+    ) -> LineageId {
+        let lineage = self.lineage_for(birth.key(parent.or(of_scan.creator)), budget);
+        if let Some(known) = self.table.get_mut(birth.goid) {
+            known.lineage = lineage;
+            known.flags |= if of_scan.parent_counted { PARENT_COUNTED } else { 0 };
+        }
+        self.last_parent = (0, None);
+        lineage
+    }
+
+    /// Removes whom the table holds in the place of a new goroutine. Returns what is known of it where this was the same
+    /// one, found by a scan.
+    #[cold]
+    fn make_way(
+        &mut self,
+        conflict: Conflict,
+        time_ns: u64,
+        budget: &mut Budget,
+    ) -> Result<Option<OfScan>, Reused> {
         let (Conflict::SameG(known) | Conflict::SameGoid(known)) = conflict;
         let overtaken = known.flags & BIRTH_UNKNOWN != 0 && Some(time_ns) <= self.scanned_ns;
         if matches!(conflict, Conflict::SameGoid(_)) && !overtaken {
@@ -189,11 +236,11 @@ impl Instance {
         }
         self.table.remove(known.g());
         budget.goroutines -= 1;
-        let site = &mut self.sites[known.site.0 as usize];
+        let site = &mut self.sites[self.lineages.leave(known.lineage).0 as usize];
         site.live -= 1;
         match conflict {
             // A scan overtook this record in the ring buffer.
-            Conflict::SameGoid(_) => Ok(self.withdraw(known.site, known.flags)),
+            Conflict::SameGoid(_) => Ok(Some(self.withdraw(known.lineage, known.flags))),
             // Its exit was lost.
             Conflict::SameG(_) => {
                 site.reconciled += 1;
@@ -204,7 +251,7 @@ impl Instance {
                 if overtaken {
                     self.ended_early(known, Fate::Reconciled);
                 }
-                Ok(false)
+                Ok(None)
             }
         }
     }
@@ -215,7 +262,7 @@ impl Instance {
         let ended = match self.table.remove(exit.g) {
             Some(goroutine) if goroutine.flags & BIRTH_UNKNOWN == 0 || exit.time_ns > overtaken_until => {
                 budget.goroutines -= 1;
-                let site = &mut self.sites[goroutine.site.0 as usize];
+                let site = &mut self.sites[self.lineages.leave(goroutine.lineage).0 as usize];
                 site.live -= 1;
                 end_of(site, goroutine, exit);
                 Ok(goroutine.goid)
@@ -235,7 +282,7 @@ impl Instance {
     #[cold]
     pub(super) fn unknown_exit(&mut self, exit: Exit) -> Result<u64, Unknown> {
         if let Some(goroutine) = self.removed.remove(&exit.g) {
-            let site = &mut self.sites[goroutine.site.0 as usize];
+            let site = &mut self.sites[self.lineages.site(goroutine.lineage).0 as usize];
             site.reconciled -= 1;
             self.corrected -= 1;
             end_of(site, goroutine, exit);
@@ -262,7 +309,7 @@ impl Instance {
     }
 
     /// The site of these two addresses, or the overflow row where there is no room for another.
-    pub(super) fn site_for(&mut self, gopc: u64, startpc: u64, budget: &mut Budget) -> SiteId {
+    fn site_for(&mut self, gopc: u64, startpc: u64, budget: &mut Budget) -> SiteId {
         let seed = self.seed;
         let hash_of = |gopc: u64, startpc: u64| mix(gopc.rotate_left(32) ^ startpc, seed);
         let sites = &self.sites;
@@ -291,11 +338,28 @@ impl Instance {
         id
     }
 
-    /// The site that created this goroutine, if it lives.
+    /// The lineage of goroutines of a site whose creator has this one.
     #[inline]
-    pub(super) fn site_of(&mut self, goid: u64) -> Option<SiteId> {
+    pub(super) fn lineage_for(&mut self, key: Key, budget: &mut Budget) -> LineageId {
+        match self.lineages.find(&key) {
+            Some(lineage) => lineage,
+            None => self.new_lineage(key, budget),
+        }
+    }
+
+    #[cold]
+    fn new_lineage(&mut self, key: Key, budget: &mut Budget) -> LineageId {
+        let id = self.site_for(key.gopc, key.startpc, budget);
+        // Those of an overflow row are not this goroutine's own.
+        let Site { gopc, startpc, .. } = self.sites[id.0 as usize];
+        self.lineages.intern(&Key { gopc, startpc, ..key }, id, budget)
+    }
+
+    /// The lineage of this goroutine, if it lives.
+    #[inline]
+    pub(super) fn lineage_of(&mut self, goid: u64) -> Option<LineageId> {
         if goid != self.last_parent.0 || self.last_parent.1.is_none() {
-            self.last_parent = (goid, self.table.get(goid).map(|parent| parent.site));
+            self.last_parent = (goid, self.table.get(goid).map(|parent| parent.lineage));
         }
         self.last_parent.1
     }

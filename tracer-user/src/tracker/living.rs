@@ -1,6 +1,7 @@
 //! How old the living are, per site: one pass over the table when a report is made.
 
-use super::table::{BIRTH_UNKNOWN, Table};
+use super::lineage::Lineages;
+use super::table::{BIRTH_UNKNOWN, Goroutine, Table};
 use crate::lifetimes::Durations;
 
 /// The living goroutines of one site.
@@ -31,12 +32,14 @@ impl Living {
 }
 
 /// Groups the ages of a whole table by site. Between the passes an age takes 4 bytes: an `f32` is good to 10⁻⁷.
-pub(super) fn by_site(table: &Table, sites: usize, now_ns: u64) -> Vec<Living> {
-    let group = |site: u32, flags: u16| 2 * site as usize + usize::from(flags & BIRTH_UNKNOWN != 0);
+pub(super) fn by_site(table: &Table, lineages: &Lineages, sites: usize, now_ns: u64) -> Vec<Living> {
+    let group = |goroutine: &Goroutine| {
+        2 * lineages.site(goroutine.lineage).0 as usize + usize::from(goroutine.flags & BIRTH_UNKNOWN != 0)
+    };
     let mut ends = vec![0usize; 2 * sites];
     let mut eldest = vec![u64::MAX; 2 * sites];
     for goroutine in table.iter() {
-        let group = group(goroutine.site.0, goroutine.flags);
+        let group = group(goroutine);
         ends[group] += 1;
         eldest[group] = eldest[group].min(goroutine.birth_ns);
     }
@@ -46,7 +49,7 @@ pub(super) fn by_site(table: &Table, sites: usize, now_ns: u64) -> Vec<Living> {
     }
     let mut ages = vec![0f32; total];
     for goroutine in table.iter() {
-        let next = &mut ends[group(goroutine.site.0, goroutine.flags)];
+        let next = &mut ends[group(goroutine)];
         ages[*next] = now_ns.saturating_sub(goroutine.birth_ns) as f32;
         *next += 1;
     }

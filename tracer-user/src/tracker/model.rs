@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::decode::StackCode;
 use proptest::prelude::*;
 
 const PID: u32 = 9;
@@ -95,7 +96,8 @@ impl History {
         let mut events = Vec::new();
         for (index, truth) in self.truths.iter().enumerate() {
             let (g, goid) = (truth.g, Self::goid(index));
-            let creation = What::Created { g, goid, parent: 0, gopc: truth.site, startpc: 1 };
+            let creation =
+                What::Created { g, goid, parent: 0, gopc: truth.site, startpc: 1, stack: StackCode::NONE };
             if truth.birth >= self.attach {
                 events.push((truth.birth, creation, truth.loses_creation));
             }
@@ -272,9 +274,10 @@ proptest! {
         events in proptest::collection::vec((0u64..50, 1u32..4, 0u8..20, 1u64..12, 0u64..6), 0..300),
         max_goroutines in 0usize..10,
     ) {
-        let mut tracker = Tracker::new(Limits { max_sites: 4, max_goroutines, max_gone: 3, max_remembered: 4 });
+        let limits = Limits { max_sites: 4, max_goroutines, max_lineages: 6, max_gone: 3, max_remembered: 4 };
+        let mut tracker = Tracker::new(limits);
         for (time_ns, pid, what, goid, gopc) in events {
-            let listing = || (1..goid).map(|goid| Existing { g: goid % 5, goid, parent: 0, gopc, startpc: 2 });
+            let listing = || (1..goid).map(|goid| Existing { g: goid % 5, goid, parent: gopc, gopc, startpc: 2 });
             let what = match what {
                 0 => What::Exec,
                 1 => What::Fork { child: goid as u32 },
@@ -283,14 +286,17 @@ proptest! {
                 4 => { tracker.adopt(pid, listing(), time_ns); continue }
                 5 => { tracker.reconcile(pid, listing(), time_ns); continue }
                 6 => { tracker.tick(time_ns); continue }
-                7..=13 => What::Created { g: goid % 7, goid, parent: gopc, gopc, startpc: 1 },
+                7..=13 => What::Created { g: goid % 7, goid, parent: gopc, gopc, startpc: 1, stack: StackCode::NONE },
                 _ => What::Exited { g: goid % 7 },
             };
             tracker.apply(&Event { time_ns, pid, losses: gopc as u32 / 4, what });
             let mut live = 0;
             for instance in tracker.instances() {
-                for site in instance.sites() {
+                for (at, site) in instance.sites().iter().enumerate() {
                     prop_assert_eq!(site.created + site.at_attach, site.exited + site.live + site.reconciled + site.untracked);
+                    let of_site = || instance.lineages().all().iter().filter(|one| one.site.0 as usize == at);
+                    prop_assert_eq!(of_site().map(|lineage| lineage.live).sum::<u64>(), site.live);
+                    prop_assert_eq!(of_site().map(|lineage| lineage.created).sum::<u64>(), site.created);
                     live += if instance.ended.is_some() { 0 } else { site.live };
                 }
             }

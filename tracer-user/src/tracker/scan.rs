@@ -25,8 +25,8 @@ use std::collections::{HashMap, HashSet};
 
 use super::Budget;
 use super::instance::{Exit, Instance, Unknown, end_of};
-use super::table::{AT_ATTACH, BIRTH_UNKNOWN, Goroutine, LISTED, PARENT_COUNTED};
-use crate::sites::SiteId;
+use super::lineage::{Key, LineageId, StackId};
+use super::table::{AT_ATTACH, BIRTH_UNKNOWN, Goroutine, LISTED, PARENT_COUNTED, UNPLACED};
 
 /// A goroutine on the runtime's list (`runtime.allgs`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +41,12 @@ pub struct Existing {
     pub gopc: u64,
     /// Entry of its function.
     pub startpc: u64,
+}
+
+impl Existing {
+    fn key(&self, parent: Option<LineageId>) -> Key {
+        Key { parent, stack: StackId::NONE, gopc: self.gopc, startpc: self.startpc }
+    }
 }
 
 /// What must be remembered from the moment a scan begins until its list is applied.
@@ -80,9 +86,16 @@ impl Scan {
 
 /// A goroutine that was listed, and whose end was concluded from an event from before the scan's end.
 pub(super) struct Early {
-    site: SiteId,
+    lineage: LineageId,
     flags: u16,
     fate: Fate,
+}
+
+/// What a scan knew of a goroutine whose creation record came after all.
+pub(super) struct OfScan {
+    pub parent_counted: bool,
+    /// The lineage of its creator.
+    pub creator: Option<LineageId>,
 }
 
 /// What was concluded.
@@ -117,10 +130,18 @@ impl Instance {
         let at_attach = if self.has_unknown_goroutines() { AT_ATTACH } else { 0 };
         self.scanned_ns = Some(self.scanned_ns.unwrap_or(0).max(now_ns));
         (self.removed, self.early) = (HashMap::new(), HashMap::new());
-        let mut strangers = Vec::new();
+        let (mut strangers, mut orphans) = (Vec::new(), Vec::new());
         for existing in list {
             match self.table.get_mut(existing.goid) {
-                Some(known) => known.flags |= LISTED,
+                Some(known) => {
+                    known.flags |= LISTED;
+                    // It may have been created while its creators were not known yet.
+                    let unknown = at_attach != 0 || self.lineages.get(known.lineage).parent.is_none();
+                    if unknown && existing.parent != 0 && budget.has_room_for_lineage() {
+                        known.flags |= UNPLACED;
+                        orphans.push((existing.goid, existing.parent));
+                    }
+                }
                 None if scan.ended.contains(&existing.goid) => {}
                 None => strangers.push(existing),
             }
@@ -131,8 +152,16 @@ impl Instance {
             None => self.listed(existing, now_ns, at_attach, budget),
         });
         for existing in strangers {
-            self.count_parent(existing, budget);
+            let Existing { goid, parent, .. } = existing;
+            match self.table.get_mut(goid) {
+                Some(listed) => {
+                    listed.flags |= UNPLACED;
+                    orphans.push((goid, parent));
+                }
+                None => self.count_parent_of_gone(existing, budget),
+            }
         }
+        self.place_all(orphans, budget);
         if at_attach != 0 {
             // Not on the first list, and ended after it was read: its creation was missed.
             let late =
@@ -145,13 +174,14 @@ impl Instance {
 
     fn unlist(&mut self, began_ns: u64, missing: Missing, budget: &mut Budget) {
         let (sites, removed, corrected) = (&mut self.sites, &mut self.removed, &mut self.corrected);
+        let lineages = &mut self.lineages;
         self.table.retain(|goroutine| {
             let listed = goroutine.flags & LISTED != 0;
             goroutine.flags &= !LISTED;
             if listed || missing == Missing::Keep || goroutine.birth_ns >= began_ns {
                 return true;
             }
-            let site = &mut sites[goroutine.site.0 as usize];
+            let site = &mut sites[lineages.leave(goroutine.lineage).0 as usize];
             site.live -= 1;
             site.reconciled += 1;
             *corrected += 1;
@@ -165,16 +195,18 @@ impl Instance {
 
     /// It is added, unless another has its g. Returns whether it is counted.
     fn listed(&mut self, existing: Existing, now_ns: u64, at_attach: u16, budget: &mut Budget) -> bool {
-        let site = self.site_for(existing.gopc, existing.startpc, budget);
+        let lineage = self.lineage_for(existing.key(None), budget);
         let flags = BIRTH_UNKNOWN | at_attach;
-        let goroutine = Goroutine::new(existing.g, existing.goid, now_ns, 0, site, flags);
+        let goroutine = Goroutine::new(existing.g, existing.goid, now_ns, 0, lineage, flags);
         if self.table.insert(goroutine).is_err() {
             return false;
         }
-        self.count_listed(site, at_attach);
-        let counts = &mut self.sites[site.0 as usize];
+        self.count_listed(lineage, at_attach);
+        let node = self.lineages.get_mut(lineage);
+        let counts = &mut self.sites[node.site.0 as usize];
         if budget.has_room_for_goroutine() {
             budget.goroutines += 1;
+            node.live += 1;
             counts.add_live();
         } else {
             self.table.remove(existing.g);
@@ -198,47 +230,102 @@ impl Instance {
             return false;
         }
         *self.unknown(how) -= 1;
-        let site = self.site_for(existing.gopc, existing.startpc, budget);
-        self.count_listed(site, at_attach);
-        self.sites[site.0 as usize].exited += 1;
+        let lineage = self.lineage_for(existing.key(None), budget);
+        self.count_listed(lineage, at_attach);
+        self.sites[self.lineages.site(lineage).0 as usize].exited += 1;
         if Some(time_ns) <= self.scanned_ns {
-            let goroutine = Goroutine::new(existing.g, existing.goid, time_ns, 0, site, at_attach);
+            let goroutine = Goroutine::new(existing.g, existing.goid, time_ns, 0, lineage, at_attach);
             self.ended_early(goroutine, Fate::Ended(how));
         }
         true
     }
 
-    fn count_listed(&mut self, site: SiteId, at_attach: u16) {
-        let site = &mut self.sites[site.0 as usize];
+    fn count_listed(&mut self, lineage: LineageId, at_attach: u16) {
+        let node = self.lineages.get_mut(lineage);
+        let site = &mut self.sites[node.site.0 as usize];
         if at_attach != 0 {
             site.at_attach += 1;
         } else {
+            node.created += 1;
             site.created += 1;
             self.corrected += 1;
         }
     }
 
-    /// The reverse, for a goroutine whose creation record came after all. Returns whether its parent is counted.
-    pub(super) fn withdraw(&mut self, site: SiteId, flags: u16) -> bool {
-        let site = &mut self.sites[site.0 as usize];
+    /// The reverse, for a goroutine whose creation record came after all.
+    pub(super) fn withdraw(&mut self, lineage: LineageId, flags: u16) -> OfScan {
+        let node = self.lineages.get_mut(lineage);
+        let site = &mut self.sites[node.site.0 as usize];
         if flags & AT_ATTACH != 0 {
             site.at_attach -= 1;
         } else {
+            node.created -= 1;
             site.created -= 1;
             self.corrected -= 1;
         }
-        flags & PARENT_COUNTED != 0
+        OfScan { parent_counted: flags & PARENT_COUNTED != 0, creator: node.parent }
     }
 
-    fn count_parent(&mut self, existing: Existing, budget: &mut Budget) {
-        let Some(parent) = self.table.get(existing.parent).map(|parent| parent.site) else { return };
-        if let Some(child) = self.table.get_mut(existing.goid) {
-            child.flags |= PARENT_COUNTED;
-        } else if let Some(child) = self.early.get_mut(&existing.goid) {
+    fn count_parent_of_gone(&mut self, existing: Existing, budget: &mut Budget) {
+        let Some(parent) = self.table.get(existing.parent).map(|parent| parent.lineage) else { return };
+        if let Some(child) = self.early.get_mut(&existing.goid) {
             child.flags |= PARENT_COUNTED;
         }
-        let site = self.site_for(existing.gopc, existing.startpc, budget);
-        self.sites[site.0 as usize].parents.count(parent);
+        let lineage = self.lineage_for(existing.key(None), budget);
+        let site = self.lineages.site(lineage);
+        self.sites[site.0 as usize].parents.count(self.lineages.site(parent));
+    }
+
+    /// Gives listed goroutines (with their creators) the lineages of their creators, as far as those live.
+    fn place_all(&mut self, mut listed: Vec<(u64, u64)>, budget: &mut Budget) {
+        listed.sort_unstable();
+        let mut path = Vec::new();
+        for &goroutine in &listed {
+            path.push(goroutine);
+            // Creators first; a list that names a goroutine as its own ancestor is a lie, and ends here as well.
+            while let Some(&(_, creator)) = path.last()
+                && self.take_unplaced(creator)
+                && let Ok(at) = listed.binary_search_by_key(&creator, |&(goid, _)| goid)
+            {
+                path.push(listed[at]);
+            }
+            while let Some((goid, creator)) = path.pop() {
+                self.place(goid, creator, budget);
+            }
+        }
+        self.last_parent = (0, None);
+    }
+
+    fn take_unplaced(&mut self, goid: u64) -> bool {
+        let Some(known) = self.table.get_mut(goid) else { return false };
+        let unplaced = known.flags & UNPLACED != 0;
+        known.flags &= !UNPLACED;
+        unplaced
+    }
+
+    fn place(&mut self, goid: u64, creator: u64, budget: &mut Budget) {
+        self.take_unplaced(goid);
+        let Some(creator) = self.table.get(creator).map(|creator| creator.lineage) else { return };
+        let Some(&child) = self.table.get(goid) else { return };
+        let node = *self.lineages.get(child.lineage);
+        let counts = &mut self.sites[node.site.0 as usize];
+        if child.flags & PARENT_COUNTED == 0 {
+            counts.parents.count(self.lineages.site(creator));
+        }
+        let (gopc, startpc) = (counts.gopc, counts.startpc);
+        let key = Key { parent: Some(creator), stack: node.stack, gopc, startpc };
+        let lineage = self.lineages.intern(&key, node.site, budget);
+        let created = u64::from(child.flags & AT_ATTACH == 0);
+        let before = self.lineages.get_mut(child.lineage);
+        before.live -= 1;
+        before.created -= created;
+        let now = self.lineages.get_mut(lineage);
+        now.live += 1;
+        now.created += created;
+        if let Some(child) = self.table.get_mut(goid) {
+            child.flags |= PARENT_COUNTED;
+            child.lineage = lineage;
+        }
     }
 
     /// An exit from before the end of the scan that listed this goroutine, which has just been taken out of the table.
@@ -253,7 +340,7 @@ impl Instance {
             return self.unknown_exit(exit);
         }
         budget.goroutines -= 1;
-        let site = &mut self.sites[listed.site.0 as usize];
+        let site = &mut self.sites[self.lineages.leave(listed.lineage).0 as usize];
         site.live -= 1;
         end_of(site, listed, exit);
         let how = if self.existed { Unknown::Unattributed } else { Unknown::Unmatched };
@@ -263,16 +350,15 @@ impl Instance {
 
     pub(super) fn ended_early(&mut self, listed: Goroutine, fate: Fate) {
         if self.early.len() < MOST_TAKEN_BACK {
-            self.early.insert(listed.goid, Early { site: listed.site, flags: listed.flags, fate });
+            self.early.insert(listed.goid, Early { lineage: listed.lineage, flags: listed.flags, fate });
         }
     }
 
-    /// A goroutine is created: if a scan listed it, what seemed to be its end was not. Returns whether its parent is
-    /// counted.
+    /// A goroutine is created: if a scan listed it, what seemed to be its end was not.
     #[cold]
-    pub(super) fn take_back(&mut self, goid: u64) -> bool {
-        let Some(Early { site, flags, fate }) = self.early.remove(&goid) else { return false };
-        let counts = &mut self.sites[site.0 as usize];
+    pub(super) fn take_back(&mut self, goid: u64) -> Option<OfScan> {
+        let Early { lineage, flags, fate } = self.early.remove(&goid)?;
+        let counts = &mut self.sites[self.lineages.site(lineage).0 as usize];
         match fate {
             Fate::Ended(how) => {
                 counts.exited -= 1;
@@ -283,6 +369,6 @@ impl Instance {
                 self.corrected -= 1;
             }
         }
-        self.withdraw(site, flags)
+        Some(self.withdraw(lineage, flags))
     }
 }

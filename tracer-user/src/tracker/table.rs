@@ -4,7 +4,7 @@
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
-use crate::sites::SiteId;
+use super::lineage::LineageId;
 
 /// One goroutine that lives, as far as known.
 #[repr(C)]
@@ -20,7 +20,8 @@ pub(super) struct Goroutine {
     pub flags: u16,
     /// Records lost before its creation, modulo 2³².
     pub losses: u32,
-    pub site: SiteId,
+    /// Its site, and its creators' before it.
+    pub lineage: LineageId,
 }
 
 const _: () = assert!(size_of::<Goroutine>() == 32);
@@ -33,6 +34,8 @@ pub(super) const AT_ATTACH: u16 = 2;
 pub(super) const PARENT_COUNTED: u16 = 4;
 /// On the list of the scan that is being applied.
 pub(super) const LISTED: u16 = 8;
+/// On that list with a creator whose lineage it has not got yet.
+pub(super) const UNPLACED: u16 = 16;
 /// It is gone; the next one on its g takes its place.
 const GONE: u16 = 1 << 15;
 
@@ -42,8 +45,8 @@ const SMALL: usize = 1024;
 impl Goroutine {
     /// `g` is an address of user space: 48 bits.
     #[inline]
-    pub fn new(g: u64, goid: u64, birth_ns: u64, losses: u32, site: SiteId, flags: u16) -> Goroutine {
-        Goroutine { goid, birth_ns, g_low: g as u32, g_high: (g >> 32) as u16, flags, losses, site }
+    pub fn new(g: u64, goid: u64, birth_ns: u64, losses: u32, lineage: LineageId, flags: u16) -> Goroutine {
+        Goroutine { goid, birth_ns, g_low: g as u32, g_high: (g >> 32) as u16, flags, losses, lineage }
     }
 
     /// Address of its `runtime.g`.
@@ -246,7 +249,7 @@ mod tests {
     use std::collections::HashMap;
 
     fn goroutine(g: u64, goid: u64) -> Goroutine {
-        Goroutine::new(g, goid, goid, 3, SiteId(1), 0)
+        Goroutine::new(g, goid, goid, 3, LineageId(1), 0)
     }
 
     #[test]

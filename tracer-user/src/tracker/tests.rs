@@ -1,6 +1,7 @@
 //! The tracker against a naive model that knows everything: random interleavings, losses and scans.
 
 use super::*;
+use crate::decode::StackCode;
 use crate::sites::SiteId;
 
 const GOPC: u64 = 0x1000;
@@ -16,7 +17,10 @@ fn created(time_ns: u64, goid: u64) -> Event {
 }
 
 fn created_on(g: u64, time_ns: u64, goid: u64) -> Event {
-    happened(time_ns, What::Created { g, goid, parent: 1, gopc: GOPC, startpc: START })
+    happened(
+        time_ns,
+        What::Created { g, goid, parent: 1, gopc: GOPC, startpc: START, stack: StackCode::NONE },
+    )
 }
 
 fn exited(time_ns: u64, goid: u64) -> Event {
@@ -216,7 +220,14 @@ fn strangers_make_no_instance() {
 fn sites_beyond_the_limit_share_a_row() {
     let mut tracker = Tracker::new(Limits { max_sites: 3, ..Limits::default() });
     for site in 0..10 {
-        let what = What::Created { g: g_of(site), goid: site + 1, parent: 0, gopc: site, startpc: START };
+        let what = What::Created {
+            g: g_of(site),
+            goid: site + 1,
+            parent: 0,
+            gopc: site,
+            startpc: START,
+            stack: StackCode::NONE,
+        };
         tracker.apply(&happened(site + 1, what));
     }
     let sites = tracker.instance(InstanceId(0)).unwrap().sites();

@@ -135,6 +135,8 @@ pub struct Facts<'report> {
     pub waits: &'report [Wait],
     /// Path of the program's main module.
     pub module: Option<&'report str>,
+    /// The line of the main module that most of the living go back to, where their site is not of it.
+    pub blamed: Option<&'report cause::Blamed>,
 }
 
 impl Facts<'_> {
@@ -180,7 +182,7 @@ pub fn judge(facts: &Facts) -> Verdict {
     };
     if verdict.level >= Level::Watch {
         verdict.evidence.extend(not_moved(facts));
-        if let Some((cause, advice)) = cause::of(facts.waits, facts.module) {
+        if let Some((cause, advice)) = cause::of(facts.waits, facts.module, facts.blamed) {
             verdict.cause = Some(cause.name().into());
             verdict.advice = Some(advice);
         }

@@ -65,6 +65,7 @@ impl Case {
             survival: &survival,
             living: &Living { ages, least_ages: Vec::new(), oldest },
             waits: &self.waits,
+            blamed: None,
             module: None,
         })
     }

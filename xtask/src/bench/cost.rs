@@ -12,9 +12,11 @@ use crate::machine::say;
 const SECONDS: f64 = 2.0;
 
 /// A way to watch, by the name it has in the table.
-const WAYS: [&str; 5] = ["no probes", FLOOR, GOLIFE, "golife's records, single-stepped sites", BPFTRACE];
+const WAYS: [&str; 6] =
+    ["no probes", FLOOR, GOLIFE, STACKS, "golife's records, single-stepped sites", BPFTRACE];
 const FLOOR: &str = "floor: empty programs at golife's sites";
 const GOLIFE: &str = "golife trace";
+const STACKS: &str = "golife trace --creation-stacks";
 const BPFTRACE: &str = "bpftrace on the functions' entries";
 
 /// Measures all ways in turn, so that each has its share of the machine's moods, and takes the best of each.
@@ -56,8 +58,8 @@ pub fn measure(tools: &Tools, rounds: u32) -> Result<String> {
     writeln!(
         table,
         "\ngolife adds {:.0} × less than bpftrace with one P, {:.0} × less with two.",
-        added(4, 0) / added(2, 0),
-        added(4, 1) / added(2, 1)
+        added(5, 0) / added(2, 0),
+        added(5, 1) / added(2, 1)
     )?;
     Ok(table)
 }
@@ -73,8 +75,10 @@ fn with(tools: &Tools, name: &str, binary: &Path, body: impl FnOnce() -> Result<
             beside.stop()?;
             ns
         }
-        (GOLIFE, _) => {
-            let golife = Golife::start(tools, &["trace", "--exe", &path])?;
+        (GOLIFE | STACKS, _) => {
+            let flag = (name == STACKS).then_some("--creation-stacks");
+            let arguments: Vec<&str> = ["trace", "--exe", &path].into_iter().chain(flag).collect();
+            let golife = Golife::start(tools, &arguments)?;
             // The calibration at start shares no CPU with the target, but let it end.
             std::thread::sleep(std::time::Duration::from_millis(700));
             let ns = body();

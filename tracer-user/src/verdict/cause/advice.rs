@@ -1,18 +1,23 @@
 //! The sentence that a reviewer would write under the line.
 
-use super::{Cause, patterns, place};
+use super::{Blamed, Cause, Owner, owner, patterns, place};
 use crate::output::human::{clean, count, file_name};
 use crate::report::Frame;
 use crate::verdict::waits::Wait;
 
-/// What to do about goroutines that wait like this.
-pub(super) fn of(cause: Cause, wait: &Wait, module: Option<&str>) -> String {
-    let at = place(wait, module).map_or_else(|| "a place that is not known".into(), position);
+/// What to do about goroutines that wait like this, and that go back to `blamed` where their site is not the program's.
+pub(super) fn of(cause: Cause, wait: &Wait, module: Option<&str>, blamed: Option<&Blamed>) -> String {
+    let place = place(wait, module);
+    let mut at = place.map_or_else(|| "a place that is not known".into(), position);
+    let is_own = place.is_some_and(|frame| owner(&frame.function, module) == Owner::Program);
+    if let Some(blamed) = blamed.filter(|_| !is_own) {
+        at = format!("{at} (started from {})", position(&blamed.frame));
+    }
     if cause != Cause::Cycle
         && let Some(pattern) = patterns::find(wait, module)
         && !pattern.advice.is_empty()
     {
-        return pattern.advice.replace("{at}", &at);
+        return fill_in(pattern.advice, &at, blamed);
     }
     let channel = wait.channels.first();
     match cause {
@@ -82,6 +87,28 @@ pub(super) fn of(cause: Cause, wait: &Wait, module: Option<&str>) -> String {
         Cause::Running => format!("the loop at {at} has no end: bound it, or check ctx.Err() in it"),
         Cause::Other => format!("nothing ends the wait at {at}"),
     }
+}
+
+/// Fills the gaps of a sentence: `{at}` is a place, any other a verb of which it is to be said where that happens, as far
+/// as it is known.
+pub(super) fn fill_in(sentence: &str, at: &str, blamed: Option<&Blamed>) -> String {
+    let mut text = String::new();
+    let mut rest = sentence;
+    while let Some((before, (verb, after))) =
+        rest.split_once('{').and_then(|(before, gap)| Some((before, gap.split_once('}')?)))
+    {
+        text += before;
+        match blamed {
+            _ if verb == "at" => text += at,
+            Some(Blamed { frame, is_call: true }) => text += &format!(" {verb} at {}", position(frame)),
+            Some(Blamed { frame, .. }) => {
+                text += &format!(" {verb} by goroutines from {}", position(frame));
+            }
+            None => {}
+        }
+        rest = after;
+    }
+    text + rest
 }
 
 /// `hub.go:88`, or as much as is known of it.

@@ -11,6 +11,7 @@ mod tests;
 use serde::{Deserialize, Serialize};
 
 use super::waits::Wait;
+use crate::go::standard::is_of_program;
 use crate::report::Frame;
 
 /// What keeps goroutines from ending. In a report by [`Cause::name`].
@@ -88,9 +89,19 @@ impl Cause {
     }
 }
 
+/// A line of the main module that goroutines of another module go back to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Blamed {
+    /// Where.
+    pub frame: Frame,
+    /// A call that led there; else only the `go` statement is known whose goroutine made it.
+    pub is_call: bool,
+}
+
 /// The cause that most of a site's living goroutines share, and what to do about it. `None` where nothing is known of
-/// them. `module` is the path of the main module: its code is where the advice points to.
-pub fn of(waits: &[Wait], module: Option<&str>) -> Option<(Cause, String)> {
+/// them. `module` is the path of the main module: its code is where the advice points to, by way of `blamed` where the
+/// goroutines themselves are in other code.
+pub fn of(waits: &[Wait], module: Option<&str>, blamed: Option<&Blamed>) -> Option<(Cause, String)> {
     let mut causes: Vec<(Cause, u64, &Wait)> = Vec::new();
     for wait in waits.iter().filter(|wait| wait.count > 0) {
         let cause = of_wait(wait, module);
@@ -114,7 +125,7 @@ pub fn of(waits: &[Wait], module: Option<&str>) -> Option<(Cause, String)> {
     }
     let &(cause, _, wait) =
         causes.iter().max_by_key(|&&(cause, count, _)| (count, std::cmp::Reverse(cause)))?;
-    Some((cause, advice::of(cause, wait, module)))
+    Some((cause, advice::of(cause, wait, module, blamed)))
 }
 
 /// The cause of one wait.
@@ -164,11 +175,10 @@ enum Owner {
 }
 
 fn owner(function: &str, module: Option<&str>) -> Owner {
-    let within =
-        |module: &str| function.strip_prefix(module).is_some_and(|rest| rest.starts_with(['.', '/', '_']));
-    if within("main") || module.is_some_and(|module| module != "std" && within(module)) {
+    if is_of_program(function, module) {
         return Owner::Program;
     }
+    let within = |path: &str| function.strip_prefix(path).is_some_and(|rest| rest.starts_with(['.', '/']));
     if within("runtime") || within("internal/runtime") || within("reflect") {
         return Owner::Runtime;
     }

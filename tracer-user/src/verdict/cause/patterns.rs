@@ -16,7 +16,8 @@ pub(super) struct Pattern {
     function: &'static str,
     /// What it means.
     pub cause: Cause,
-    /// What to do; `{at}` is the place in the program's code. Empty: what holds for the cause in general.
+    /// What to do; `{at}` is the place in the program's code, `{made}` or another verb says where it made what it forgot.
+    /// Empty: what holds for the cause in general.
     pub advice: &'static str,
 }
 
@@ -24,31 +25,29 @@ const fn row(reason: &'static str, function: &'static str, cause: Cause, advice:
     Pattern { reason, reader: "", function, cause, advice }
 }
 
-const BODY: &str = "a response's body is neither read to its end nor closed: defer response.Body.Close() after every successful request";
-const IDLE_CLIENT: &str = "connections stay open after their requests: share one http.Transport instead of making one a request, or set its IdleConnTimeout";
-const IDLE_SERVER: &str =
-    "clients keep connections open: set ReadTimeout, WriteTimeout and IdleTimeout of the http.Server";
+const BODY: &str = "a request{made} got a response whose body is neither read to its end nor closed: defer response.Body.Close() after every successful request";
+const IDLE_CLIENT: &str = "connections{opened} stay open after their requests: share one http.Transport instead of making one a request, or set its IdleConnTimeout";
+const IDLE_SERVER: &str = "clients keep their connections open: set ReadTimeout, WriteTimeout and IdleTimeout of the http.Server{started}";
 const PIPE_READ: &str = "nobody writes to or closes the other end of the io.Pipe read at {at}: close the writer (CloseWithError) on every path";
 const PIPE_WRITE: &str =
     "nobody reads the other end of the io.Pipe written at {at}: read it to its end, or close the reader";
-const ROWS: &str =
-    "the rows of a query are not closed: defer rows.Close() right after the query, and check rows.Err()";
+const ROWS: &str = "a query{made} has rows that are not closed: defer rows.Close() right after the query, and check rows.Err()";
 const TRANSACTION: &str =
-    "a transaction is neither committed nor rolled back: defer tx.Rollback() right after BeginTx";
-const DATABASE: &str = "a sql.DB is opened again and again and not closed: open one and share it";
-const COMMAND: &str =
-    "a command is started and not waited for: call Wait after Start, and cancel its context";
+    "a transaction{begun} is neither committed nor rolled back: defer tx.Rollback() right after BeginTx";
+const DATABASE: &str = "a sql.DB{opened} is not closed, one after the other: open one and share it";
+const POOL: &str = "all connections of the sql.DB wanted at {at} are taken and not given back: close the rows of every query, and end every transaction";
+const TEST_SERVER: &str = "an httptest.Server{started} is not closed: defer its Close right after NewServer";
+const COMMAND: &str = "a command{started} is not waited for: call Wait after Start, and cancel its context";
 const CHILD: &str =
     "the child process waited for at {at} does not end: start it with exec.CommandContext and a deadline";
 const ONCE: &str = "sync.Once.Do at {at} waits for itself or for a function that never returns: do not call Do within its own function";
 const STREAM: &str =
-    "a gRPC stream is neither drained nor cancelled: cancel its context, or receive until an error";
-const CHANNEL: &str = "a gRPC client connection is not closed: share one, or defer conn.Close()";
+    "a gRPC stream{opened} is neither drained nor cancelled: cancel its context, or receive until an error";
+const CHANNEL: &str = "a gRPC client connection{opened} is not closed: share one, or defer conn.Close()";
 const GROUP: &str =
     "a function of the errgroup waited for at {at} does not return: let each end with the group's context";
-const PULL: &str =
-    "an iterator's goroutine was not told to stop: defer the stop function that iter.Pull returns";
-const FOREIGN: &str = "a context derived from one of another type is never cancelled: defer its cancel function where it is made";
+const PULL: &str = "an iterator{pulled} was not told to stop: defer the stop function that iter.Pull returns";
+const FOREIGN: &str = "a context{made} derives from one of another type and is never cancelled: defer its cancel function where it is made";
 
 const TABLE: &[Pattern] = &[
     // net/http: the two goroutines of a client's connection, and those of a server's.
@@ -58,6 +57,7 @@ const TABLE: &[Pattern] = &[
     row("", "net/http.(*persistConn).writeLoop", Cause::HttpBody, BODY),
     row("", "net/http.(*http2ClientConn).*", Cause::HttpBody, BODY),
     row("", "net/http.(*body).*", Cause::Io, ""),
+    row("IO wait", "net/http/httptest.(*Server).*", Cause::Io, TEST_SERVER),
     row("IO wait", "net/http.(*conn).serve", Cause::Io, IDLE_SERVER),
     row("IO wait", "net/http.(*connReader).backgroundRead", Cause::Io, IDLE_SERVER),
     // database/sql
@@ -65,7 +65,7 @@ const TABLE: &[Pattern] = &[
     row("", "database/sql.(*Tx).*", Cause::SqlRows, TRANSACTION),
     row("", "database/sql.(*DB).connectionOpener", Cause::SqlRows, DATABASE),
     row("", "database/sql.(*DB).connectionCleaner", Cause::SqlRows, DATABASE),
-    row("", "database/sql.(*DB).conn", Cause::SqlRows, ROWS),
+    row("", "database/sql.(*DB).conn", Cause::SqlRows, POOL),
     // os/exec
     row("", "os/exec.(*Cmd).Wait", Cause::Process, CHILD),
     row("", "os.(*Process).Wait", Cause::Process, CHILD),
@@ -103,6 +103,12 @@ impl Pattern {
             None => function == self.function,
         }
     }
+}
+
+/// The whole table.
+#[cfg(test)]
+pub(super) fn all() -> &'static [Pattern] {
+    TABLE
 }
 
 /// The row for a wait, if there is one.

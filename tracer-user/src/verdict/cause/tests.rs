@@ -14,7 +14,7 @@ fn wait(reason: &'static str, functions: &[&str]) -> Wait {
 }
 
 fn named(wait: Wait) -> (Cause, String) {
-    of(&[wait], Some("example.com/api")).unwrap()
+    of(&[wait], Some("example.com/api"), None).unwrap()
 }
 
 fn cause(reason: &'static str, functions: &[&str]) -> Cause {
@@ -168,9 +168,9 @@ fn most_goroutines_decide_and_moving_ones_do_not_count() {
         Wait { count: 15, ..wait("chan send", &["main.g"]) },
         Wait { count: 30, ..wait("select", &["main.f"]) },
     ];
-    assert_eq!(of(&waits, None).unwrap().0, Cause::ChanSend);
-    assert_eq!(of(&waits[..1], None).unwrap().0, Cause::Running);
-    assert_eq!(of(&[], None), None);
+    assert_eq!(of(&waits, None, None).unwrap().0, Cause::ChanSend);
+    assert_eq!(of(&waits[..1], None, None).unwrap().0, Cause::Running);
+    assert_eq!(of(&[], None, None), None);
 }
 
 #[test]
@@ -182,6 +182,38 @@ fn a_cycle_names_all_places() {
         advice,
         "goroutines blocked at f0.go:10 and at g.go:7 wait for each other: take locks in the same order everywhere"
     );
+}
+
+#[test]
+fn whom_to_blame_stands_in_the_advice() {
+    let frame = Frame { function: "main.fetch".into(), file: Some("/src/fetch.go".into()), line: Some(12) };
+    let call = Blamed { frame, is_call: true };
+    let started = Blamed { is_call: false, ..call.clone() };
+    let advice = |functions: &[&str], blamed| {
+        of(&[wait("select", functions)], Some("example.com/api"), Some(blamed)).unwrap().1
+    };
+    let body = &["net/http.(*persistConn).readLoop"];
+    assert!(advice(body, &call).starts_with("a request made at fetch.go:12 got a response whose body"));
+    assert!(
+        advice(body, &started).starts_with("a request made by goroutines from fetch.go:12 got a response")
+    );
+    let pool = &["github.com/x/pool.(*Pool).run"];
+    assert_eq!(
+        advice(pool, &started),
+        "no case of the select at f0.go:10 (started from fetch.go:12) can proceed: \
+         close one of its channels when the work ends, or add a case for ctx.Done()"
+    );
+    let own = &["example.com/api.wait", "github.com/x/pool.(*Pool).run"];
+    assert!(!advice(own, &call).contains("fetch.go"), "its own place says it");
+}
+
+#[test]
+fn no_gap_is_left_in_any_sentence() {
+    for pattern in patterns::all() {
+        let text = advice::fill_in(pattern.advice, "f.go:1", None);
+        assert!(!text.contains(['{', '}']) && !text.contains("  "), "{text}");
+        assert!(!pattern.advice.contains("{at}") || text.contains("f.go:1"), "{text}");
+    }
 }
 
 #[test]

@@ -1,0 +1,186 @@
+//! Where goroutines come from: creators that are gone, and whom the program's author has to ask.
+
+use crate::support::*;
+use serde_json::Value;
+
+/// Traces the fixture, which checks its own counts, and returns the sites.
+#[track_caller]
+fn sites(build: Build, flags: &[&str]) -> Vec<Value> {
+    let (truth, reported, report) = trace_with("ancestry", build, &[], flags);
+    assert_eq!(reported, truth, "{build:?}");
+    check_exact(&report);
+    only_process(&report)["sites"].as_array().unwrap().clone()
+}
+
+/// The sites whose goroutines run this function.
+fn entered<'a>(sites: &'a [Value], function: &str) -> Vec<&'a Value> {
+    sites.iter().filter(|site| site["entry"]["function"] == function).collect()
+}
+
+/// A frame of the fixture, and how many goroutines.
+fn counted(function: &str, mark: &str, count: u64) -> (String, u64, u64) {
+    (function.into(), line_marked("ancestry", mark), count)
+}
+
+fn blame(site: &Value) -> Vec<(String, u64, u64)> {
+    let frames = site["blame"].as_array().unwrap_or_else(|| panic!("no blame in {site:#}"));
+    let each = |frame: &Value| {
+        let text = frame["function"].as_str().unwrap().to_owned();
+        (text, frame["line"].as_u64().unwrap(), frame["count"].as_u64().unwrap())
+    };
+    frames.iter().map(each).collect()
+}
+
+/// A connection has a reader and a writer. Both were created by a goroutine that dialled, created by one that fetched,
+/// created by one that crawled: all three are dead.
+#[track_caller]
+fn dead_creators(build: Build) {
+    let sites = sites(build, &[]);
+    for entry in ["net/http.(*persistConn).readLoop", "net/http.(*persistConn).writeLoop"] {
+        let found = entered(&sites, entry);
+        assert_eq!(found.len(), 1, "{sites:#?}");
+        assert_eq!((&found[0]["live"], &found[0]["exited"]), (&20.into(), &0.into()), "{:#}", found[0]);
+        assert_eq!(blame(found[0]), [counted("main.crawl", "site: page", 20)], "{build:?}");
+        assert_eq!(found[0]["creation_stacks"], Value::Null);
+    }
+    let own = entered(&sites, "main.stay");
+    assert_eq!(own[0]["blame"], Value::Null, "its own place says it");
+}
+
+/// The functions, lines and counts of a site's creation stacks.
+fn stacks(site: &Value) -> Vec<(Vec<(String, u64)>, u64, u64)> {
+    let stacks = site["creation_stacks"].as_array().unwrap_or_else(|| panic!("no stacks in {site:#}"));
+    let frame = |frame: &Value| {
+        (frame["function"].as_str().unwrap().to_owned(), frame["line"].as_u64().unwrap_or_default())
+    };
+    let each = |stack: &Value| {
+        let frames = stack["frames"].as_array().unwrap().iter().map(frame).collect();
+        (frames, stack["created"].as_u64().unwrap(), stack["live"].as_u64().unwrap())
+    };
+    stacks.iter().map(each).collect()
+}
+
+/// One statement that is reached in three ways, and a call that is to blame for what three generations later leaks.
+#[track_caller]
+fn creation_stacks(build: Build) {
+    let sites = sites(build, &["--creation-stacks"]);
+    let frames = |calls: &[(&str, &str)]| -> Vec<(String, u64)> {
+        let frame =
+            |&(function, mark): &(&str, &str)| (format!("main.{function}"), line_marked("ancestry", mark));
+        calls.iter().map(frame).collect()
+    };
+    let [deep, start] = [("deep", "call: deep"), ("spawn", "site: stay")];
+    let expected = [
+        (
+            frames(&[start, ("inlined", "call: inlined"), ("right", "call: right"), ("main", "call: five")]),
+            5,
+            5,
+        ),
+        (frames(&[start, ("left", "call: left"), ("main", "call: three")]), 3, 3),
+        (
+            frames(&[
+                start,
+                ("left", "call: left"),
+                ("deep", "call: bottom"),
+                deep,
+                deep,
+                deep,
+                deep,
+                ("main", "call: four"),
+            ]),
+            2,
+            2,
+        ),
+    ];
+    let own = entered(&sites, "main.stay");
+    assert_eq!(own.len(), 1);
+    assert_eq!(stacks(own[0]), expected, "{build:?}");
+
+    for entry in ["net/http.(*persistConn).readLoop", "net/http.(*persistConn).writeLoop"] {
+        let found = entered(&sites, entry);
+        assert_eq!(blame(found[0]), [counted("main.fetch", "call: get", 20)], "{build:?}");
+        // Connections that were dialled for one request may serve another.
+        let dialled: u64 = stacks(found[0]).iter().map(|(_, created, _)| created).sum();
+        assert_eq!(dialled, 20, "{:#}", found[0]);
+        assert!(stacks(found[0]).iter().all(|(frames, ..)| frames[0].0 == "net/http.(*Transport).dialConn"));
+    }
+}
+
+#[test]
+fn creation_stacks_of_today() {
+    creation_stacks(Build::default());
+}
+
+#[test]
+fn creation_stacks_stripped() {
+    creation_stacks(Build { stripped: true, ..Build::default() });
+}
+
+#[test]
+fn creation_stacks_pie() {
+    creation_stacks(Build { pie: true, stripped: true, ..Build::default() });
+}
+
+#[test]
+fn creation_stacks_unoptimised() {
+    creation_stacks(Build { unoptimised: true, ..Build::default() });
+}
+
+#[test]
+fn creation_stacks_oldest_go() {
+    creation_stacks(Build { toolchain: Some(OLDEST), ..Build::default() });
+}
+
+#[test]
+fn creation_stacks_oldest_go_stripped_and_pie() {
+    creation_stacks(Build { toolchain: Some(OLDEST), pie: true, stripped: true, ..Build::default() });
+}
+
+#[test]
+fn creation_stacks_of_go_1_21() {
+    creation_stacks(Build { toolchain: Some("go1.21.13"), ..Build::default() });
+}
+
+#[test]
+fn creation_stacks_newest_go_stripped() {
+    creation_stacks(Build { toolchain: Some(NEWEST), stripped: true, ..Build::default() });
+}
+
+#[test]
+fn the_dead_are_blamed_for_what_lives() {
+    dead_creators(Build::default());
+}
+
+#[test]
+fn the_dead_are_blamed_for_what_lives_oldest_go_stripped() {
+    dead_creators(Build { toolchain: Some(OLDEST), stripped: true, ..Build::default() });
+}
+
+#[test]
+fn the_dead_are_blamed_for_what_lives_newest_go_pie() {
+    dead_creators(Build { toolchain: Some(NEWEST), pie: true, ..Build::default() });
+}
+
+/// There is room for some 20,000 stacks, in buckets that may be taken: what finds none is counted, and nothing else suffers.
+#[test]
+fn stacks_without_room_are_counted() {
+    let (truth, reported, report) = trace_with("paths", Build::default(), &[], &["--creation-stacks"]);
+    assert_eq!(reported, truth);
+    check_exact(&report);
+    let lost = report["loss"]["without_stack"].as_u64().unwrap();
+    assert!((12_000..32_768).contains(&lost), "{lost} of 32,768 stacks were lost");
+    let site = &entered(only_process(&report)["sites"].as_array().unwrap(), "sync.(*WaitGroup).Done")[0];
+    let shown = stacks(site);
+    assert_eq!(shown.len(), 20);
+    assert_eq!(shown[0], (Vec::new(), lost, 0), "those that are not known are the most");
+    assert!(shown[1..].iter().all(|(frames, created, _)| *created == 1 && frames.len() == 18));
+}
+
+/// A few hundred find room, all of them.
+#[test]
+fn stacks_with_room_are_all_kept() {
+    let flags = ["--creation-stacks"];
+    let (truth, reported, report) = trace_with("paths", Build::default(), &["-levels", "8"], &flags);
+    assert_eq!(reported, truth);
+    assert_eq!(report["loss"]["without_stack"], 0, "{report:#}");
+}

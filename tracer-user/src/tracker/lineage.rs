@@ -1,0 +1,163 @@
+//! Where goroutines come from: the creation sites of their creators and of theirs, beyond the creators' death.
+//!
+//! An interned tree for each process instance. A goroutine holds a number of four bytes that stands for its whole
+//! ancestry, so the ancestors themselves need not be kept. Recursion does not make the tree grow: a site that occurs
+//! among its own creators takes the place that it had there, so a chain is never longer than there are sites. What
+//! remains is bounded by [`super::Limits::max_lineages`]; beyond, goroutines are known by their site alone.
+
+use hashbrown::HashTable;
+
+use super::Budget;
+use super::table::mix;
+use crate::sites::SiteId;
+
+/// A lineage within its process instance: an index, never reused while the instance lasts. Creators' are smaller than
+/// those of what they created.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LineageId(pub u32);
+
+/// A creation stack, by the number that the probes gave it. The same stack has the same number as long as they run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StackId(pub u32);
+
+impl StackId {
+    /// Nobody looked: creation stacks were not asked for, or the creation was not seen.
+    pub const NONE: StackId = StackId(0);
+    /// It could not be read, or there was no room for it.
+    pub const LOST: StackId = StackId(u16::MAX as u32);
+}
+
+/// Goroutines of one site whose creators have one lineage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lineage {
+    /// Where they are created.
+    pub site: SiteId,
+    /// From which calls.
+    pub stack: StackId,
+    /// The lineage of their creators; `None` where the runtime itself created them, or it is not known who did.
+    pub parent: Option<LineageId>,
+    /// Creations since tracing began.
+    pub created: u64,
+    /// Goroutines that live.
+    pub live: u64,
+}
+
+/// What a lineage is found by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Key {
+    /// The creator's.
+    pub parent: Option<LineageId>,
+    pub stack: StackId,
+    /// Of the site; both 0 for the overflow row.
+    pub gopc: u64,
+    pub startpc: u64,
+}
+
+/// All lineages of a process instance.
+pub struct Lineages {
+    nodes: Vec<Lineage>,
+    /// Which lineage a creator's goroutines have: a new one, or with recursion one of its own ancestors'.
+    edges: HashTable<(Key, LineageId)>,
+    seed: u64,
+    /// Edges that count against the budget.
+    pub(super) taken: usize,
+    cut: u64,
+}
+
+impl Lineages {
+    pub(super) fn new(seed: u64) -> Lineages {
+        Lineages { nodes: Vec::new(), edges: HashTable::new(), seed, taken: 0, cut: 0 }
+    }
+
+    /// All of them; the index is the [`LineageId`].
+    pub fn all(&self) -> &[Lineage] {
+        &self.nodes
+    }
+
+    /// Goroutines whose creators could not be kept, for want of memory budget: their lineage has no parent.
+    pub fn cut(&self) -> u64 {
+        self.cut
+    }
+
+    /// Creations whose stack was looked at in vain.
+    pub fn without_stack(&self) -> u64 {
+        self.nodes.iter().filter(|node| node.stack == StackId::LOST).map(|node| node.created).sum()
+    }
+
+    #[inline]
+    pub(super) fn get(&self, id: LineageId) -> &Lineage {
+        &self.nodes[id.0 as usize]
+    }
+
+    #[inline]
+    pub(super) fn get_mut(&mut self, id: LineageId) -> &mut Lineage {
+        &mut self.nodes[id.0 as usize]
+    }
+
+    /// A goroutine of this lineage does not live any more. Returns its site.
+    #[inline]
+    pub(super) fn leave(&mut self, id: LineageId) -> SiteId {
+        let node = self.get_mut(id);
+        node.live -= 1;
+        node.site
+    }
+
+    #[inline]
+    pub(super) fn site(&self, id: LineageId) -> SiteId {
+        self.get(id).site
+    }
+
+    /// The lineage of this key, if there ever was one.
+    #[inline]
+    pub(super) fn find(&self, key: &Key) -> Option<LineageId> {
+        let found = self.edges.find(hash(key, self.seed), |(known, _)| known == key);
+        found.map(|&(_, lineage)| lineage)
+    }
+
+    /// The same for a key of this site, which gets one. Without budget, the creators are left out, and counted as cut.
+    #[cold]
+    pub(super) fn intern(&mut self, key: &Key, site: SiteId, budget: &mut Budget) -> LineageId {
+        if let Some(known) = self.find(key) {
+            return known;
+        }
+        let origin = Key { parent: None, stack: StackId::NONE, ..*key };
+        if budget.take_lineage() {
+            self.taken += 1;
+            let earlier = self.ancestor(key.parent, site, key.stack);
+            let lineage = earlier.unwrap_or_else(|| self.push(key, site));
+            self.insert(*key, lineage);
+            return lineage;
+        }
+        self.cut += 1;
+        // There are no more of these than sites.
+        self.find(&origin).unwrap_or_else(|| {
+            let lineage = self.push(&origin, site);
+            self.insert(origin, lineage);
+            lineage
+        })
+    }
+
+    /// The same site among the creators: recursion.
+    fn ancestor(&self, from: Option<LineageId>, site: SiteId, stack: StackId) -> Option<LineageId> {
+        let creators = std::iter::successors(from, |&id| self.get(id).parent);
+        creators.into_iter().find(|&id| (self.get(id).site, self.get(id).stack) == (site, stack))
+    }
+
+    fn push(&mut self, key: &Key, site: SiteId) -> LineageId {
+        let id = LineageId(self.nodes.len() as u32);
+        self.nodes.push(Lineage { site, stack: key.stack, parent: key.parent, created: 0, live: 0 });
+        id
+    }
+
+    fn insert(&mut self, key: Key, lineage: LineageId) {
+        let seed = self.seed;
+        self.edges.insert_unique(hash(&key, seed), (key, lineage), |(key, _)| hash(key, seed));
+    }
+}
+
+#[inline]
+fn hash(key: &Key, seed: u64) -> u64 {
+    let parent = key.parent.map_or(u32::MAX, |parent| parent.0);
+    let creator = u64::from(parent) << 32 | u64::from(key.stack.0);
+    mix(mix(key.gopc.rotate_left(32) ^ key.startpc, seed) ^ creator, seed)
+}
