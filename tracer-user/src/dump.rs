@@ -48,7 +48,7 @@ impl<'a> Dump<'a> {
                 })
             }),
         };
-        let goroutines = snapshot.goroutines.iter().filter(|goroutine| {
+        let goroutines = snapshot.by_goid().filter(|goroutine| {
             (filter.include_system || !goroutine.is_system)
                 && (filter.states.is_empty() || filter.states.iter().any(|state| is_in(goroutine, state)))
                 && filter

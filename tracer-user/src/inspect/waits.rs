@@ -24,7 +24,7 @@ impl Places {
     /// Of all goroutines.
     pub fn of(snapshot: &Snapshot) -> Places {
         let hashes = hashes(&snapshot.stacks);
-        let goroutines = snapshot.goroutines.iter();
+        let goroutines = snapshot.by_goid();
         Places(goroutines.map(|goroutine| (goroutine.goid, place(goroutine, &hashes))).collect())
     }
 
@@ -97,7 +97,7 @@ pub fn by_site(
     let hashes = if earlier.is_some() { hashes(&snapshot.stacks) } else { Vec::new() };
     let mut groups: HashMap<(SiteKey, &'static str, Option<u32>), Group> = HashMap::new();
     let mut sites: HashMap<SiteKey, SiteWaits> = HashMap::new();
-    for goroutine in &snapshot.goroutines {
+    for goroutine in snapshot.by_goid() {
         let key = (goroutine.gopc, goroutine.startpc);
         let site = sites.entry(key).or_default();
         site.live += 1;
