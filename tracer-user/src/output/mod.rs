@@ -10,3 +10,4 @@ pub mod json;
 mod style;
 pub mod sweep;
 pub mod text;
+mod waited_on;
