@@ -122,6 +122,8 @@ pub struct Snapshot {
     pub(super) labels: Vec<Labels>,
     /// (index of a goroutine, address of an object), ordered: [`Snapshot::mentions`].
     pub(super) mentions: Vec<(u32, u64)>,
+    /// When it was begun, in ns of the runtime's clock (`CLOCK_MONOTONIC`).
+    pub taken_ns: u64,
     /// How many the runtime lists, dead ones included.
     pub listed: u64,
     /// Listed ones that could not be read, or whose status is not one.

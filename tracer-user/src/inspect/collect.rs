@@ -26,7 +26,6 @@ pub(super) struct Collector<'a> {
     /// Whether a `startpc` is the runtime's.
     system: Remembered<bool>,
     pub(super) labels: LabelSets,
-    now_ns: u64,
     pub(super) waits: Vec<Wait>,
     pub(super) snapshot: Snapshot,
 }
@@ -40,9 +39,8 @@ impl<'a> Collector<'a> {
             reasons: std::array::from_fn(|number| wait_reason::text(binary.version(), number as u8)),
             system: Remembered::default(),
             labels: LabelSets::default(),
-            now_ns: monotonic_ns(),
             waits: Vec::new(),
-            snapshot: Snapshot::default(),
+            snapshot: Snapshot { taken_ns: monotonic_ns(), ..Snapshot::default() },
         }
     }
 
@@ -72,7 +70,7 @@ impl<'a> Collector<'a> {
             reason,
             waits_at_least_ns: since
                 .filter(|_| waits || status == Status::Syscall)
-                .and_then(|since| self.now_ns.checked_sub(since)),
+                .and_then(|since| self.snapshot.taken_ns.checked_sub(since)),
             stack,
             stack_is_old,
             stack_bytes: goroutine.stack.1.saturating_sub(goroutine.stack.0),
