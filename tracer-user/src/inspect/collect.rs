@@ -45,6 +45,7 @@ impl<'a> Collector<'a> {
     }
 
     /// Takes a goroutine. `pcs`: the calls that it is in, from link-time addresses; empty where not known.
+    #[inline]
     pub(super) fn push(&mut self, stopped: &Stopped, pcs: &[u64], stack_is_old: bool) {
         let Stopped { goroutine, waiting, locked, labels, .. } = *stopped;
         let status = goroutine.status;
@@ -93,6 +94,7 @@ pub(super) struct Remembered<T> {
 
 impl<T: Copy> Remembered<T> {
     /// What is known of an address; finds it out where nothing is.
+    #[inline]
     pub(super) fn get(&mut self, address: u64, find: impl FnOnce() -> T) -> T {
         match self.last {
             Some((last, known)) if last == address => known,

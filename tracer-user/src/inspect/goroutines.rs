@@ -54,6 +54,7 @@ impl Goroutine {
 
     /// Reads the fields from the start of a `runtime.g`. None where the bytes end too early or the status is one
     /// that no version of Go has.
+    #[inline]
     pub(super) fn parse(address: u64, bytes: &[u8], layout: &Layout) -> Option<Goroutine> {
         let word = |offset: u16| image::u64_at(bytes, offset.into());
         Some(Goroutine {
@@ -184,7 +185,8 @@ impl List {
         self.addresses.clear();
         let words = self.bytes.as_chunks::<8>().0.iter();
         self.addresses.extend(words.map(|word| u64::from_le_bytes(*word)));
-        self.addresses.sort_unstable();
+        // Mostly ordered already, which this way of sorting makes use of.
+        self.addresses.sort();
         self.addresses.dedup();
         Ok(Some(&self.addresses))
     }

@@ -19,6 +19,7 @@ pub(super) struct Stopped {
 
 impl Stopped {
     /// Reads the fields from the start of a `runtime.g`, as [`Goroutine::parse`].
+    #[inline]
     pub(super) fn parse(address: u64, bytes: &[u8], layout: &Layout) -> Option<Stopped> {
         let word = |offset: u16| image::u64_at(bytes, offset.into());
         let goroutine = Goroutine::parse(address, bytes, layout)?;
