@@ -40,7 +40,8 @@ fn exact_run(name: &str, build: Build, args: &[&str]) -> Value {
     report
 }
 
-const PLAIN: Build = Build { toolchain: None, stripped: false, pie: false, unoptimised: false };
+const PLAIN: Build =
+    Build { toolchain: None, stripped: false, pie: false, unoptimised: false, experiment: "" };
 const STRIPPED_PIE: Build = Build { stripped: true, pie: true, ..PLAIN };
 
 #[test]

@@ -39,6 +39,8 @@ fn a_report_says_where_goroutines_wait() {
         assert_eq!((&waiting["count"], &waiting["unmoved"]), (&live.into(), &live.into()), "{site:#}");
         assert_eq!(waiting["at"][0]["line"], line + 1);
         assert_eq!(waiting["goids"].as_array().unwrap().len(), 10);
+        let [on] = waiting["on"].as_array().unwrap().as_slice() else { panic!("{site:#}") };
+        assert_eq!((&on["kind"], &on["count"], &on["cap"]), (&"chan".into(), &live.into(), &0.into()));
         // Go's smallest stack.
         assert!(site["stack_bytes"].as_u64().unwrap() >= live * 2048, "{site:#}");
         assert_eq!((&process["scan"]["torn"], &process["scan"]["cut_short"]), (&0.into(), &false.into()));
@@ -180,4 +182,123 @@ fn a_stopped_process_is_read_all_the_same() {
     let live: u64 = truth.values().map(|counts| counts.live).sum();
     assert!(by_state.contains(&format!("{live}  chan receive")), "{by_state}");
     fixture.signal(Signal::SIGCONT);
+}
+
+#[test]
+fn a_report_names_channels_and_locks() {
+    need_root();
+    for toolchain in [OLDEST, "go1.25.5", NEWEST] {
+        let build = Build { toolchain: Some(toolchain), ..Build::default() };
+        let mut fixture = ready(&fixture("queues", build), &[]);
+        fixture.write("go");
+        let addresses: Value = serde_json::from_str(&fixture.line()).unwrap();
+        fixture.line();
+        let pid = fixture.pid().to_string();
+        let report = run(&["trace", "--format", "json", "--for", "300ms", "--pid", &pid]).report();
+        let sites = only_process(&report)["sites"].as_array().unwrap();
+        let on = |site: &str, kind: &str| {
+            let line = line_of("queues", site);
+            let site = sites.iter().find(|site| site["site"]["line"] == line).unwrap();
+            let all = site["waiting"][0]["on"].as_array().unwrap();
+            let found = all.iter().find(|on| on["address"] == addresses[kind]);
+            let found = found.unwrap_or_else(|| panic!("{toolchain} {kind} {addresses} {site:#}")).clone();
+            assert_eq!(found["kind"], kind, "{toolchain}");
+            found
+        };
+        let numbers = |on: &Value| (on["count"].as_u64().unwrap(), on["waiters"].as_u64().unwrap());
+        let channel = on("hold", "chan");
+        assert_eq!(numbers(&channel), (1, 4), "{toolchain}: {channel:#}");
+        assert_eq!(
+            (&channel["others"][0]["doing"], &channel["others"][0]["count"]),
+            (&"select".into(), &3.into())
+        );
+        assert_eq!(channel["element"], "int");
+        let mutex = on("lock", "mutex");
+        assert_eq!(numbers(&mutex), (3, 3), "{toolchain}: {mutex:#}");
+        // Who holds it has it on its stack, for the deferred Unlock.
+        assert_eq!(mutex["known_to"][0]["doing"], "chan receive", "{toolchain}: {mutex:#}");
+        assert_eq!(numbers(&on("read", "rwmutex")), (3, 4), "{toolchain}");
+        assert_eq!(numbers(&on("write", "rwmutex")), (1, 4), "{toolchain}");
+        assert_eq!(numbers(&on("wait", "waitgroup")), (3, 3), "{toolchain}");
+    }
+}
+
+#[test]
+fn a_dump_has_labels() {
+    need_root();
+    for toolchain in [OLDEST, "go1.22.12", "go1.23.12", "go1.24.13", "go1.26.8", NEWEST] {
+        let mut fixture =
+            ready(&fixture("labels", Build { toolchain: Some(toolchain), ..Build::default() }), &[]);
+        fixture.write("go");
+        fixture.line();
+        let pid = fixture.pid().to_string();
+        let site = format!("labels/main.go:{}$", line_of("labels", "labelled"));
+        let dump = run(&["dump", "--format", "json", "--site", &site, "--pid", &pid]).stdout;
+        let document: Value = serde_json::from_str(&dump).unwrap();
+        let labels: Vec<BTreeMap<String, String>> = (document["goroutines"].as_array().unwrap().iter())
+            .map(|goroutine| {
+                let labels = goroutine["labels"].as_array().unwrap().iter();
+                let text = |value: &Value| value.as_str().unwrap().to_owned();
+                labels.map(|label| (text(&label["key"]), text(&label["value"]))).collect()
+            })
+            .collect();
+        let map = |pairs: &[(&str, &str)]| {
+            pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+        };
+        let odd = "two\nlines ] and \"quotes\", ünïcode";
+        let many: BTreeMap<String, String> =
+            (0..40).map(|n| (format!("key{n:02}"), format!("value{n:02}"))).collect();
+        let expected =
+            [map(&[("tenant", "acme"), ("odd key", odd)]), map(&[("empty", "")]), many, BTreeMap::new()];
+        assert_eq!(labels, expected, "{toolchain}");
+
+        let text = run(&["dump", "--site", &site, "--pid", &pid]).stdout;
+        let header = text.lines().next().unwrap();
+        let quoted = r#""odd key": "two\nlines \x5d and \"quotes\", \u00fcn\u00efcode""#;
+        let end = match toolchain {
+            NEWEST => format!("[chan receive] {{{quoted}, tenant: acme}}:"),
+            _ => format!("[chan receive labels:{{{quoted}, \"tenant\": \"acme\"}}]:"),
+        };
+        assert!(header.ends_with(&end), "{toolchain}: {header}");
+        assert!(text.contains(" [chan receive]:\n"), "{toolchain}: {text}");
+    }
+}
+
+#[test]
+fn what_the_garbage_collector_has_marked_is_proven() {
+    need_root();
+    let experiment = "goroutineleakprofile";
+    let build = Build { toolchain: Some("go1.26.8"), experiment, ..Build::default() };
+    let mut fixture = ready(&fixture("leaked", build), &[]);
+    fixture.write("go");
+    fixture.line();
+    let pid = fixture.pid().to_string();
+    let report = run(&["leaks", "--format", "json", "--for", "300ms", "--pid", &pid]).report();
+    let sites = only_process(&report)["sites"].as_array().unwrap();
+    let at = |site: &str| sites.iter().find(|found| found["site"]["line"] == line_of("leaked", site));
+    let leak = at("leak").unwrap_or_else(|| panic!("{report:#}"));
+    assert_eq!(leak["verdict"]["level"], "proven", "{leak:#}");
+    assert_eq!(
+        (&leak["waiting"][0]["leaked"], &leak["waiting"][0]["reason"]),
+        (&true.into(), &"chan send".into())
+    );
+    assert!(at("held").is_none_or(|held| held["verdict"]["level"] != "proven"), "{report:#}");
+    let dump = run(&["dump", "--pid", &pid]).stdout;
+    assert!(dump.contains(" [chan send (leaked)]:\n"), "{dump}");
+}
+
+#[test]
+fn what_began_after_the_first_look_and_does_not_move_is_said() {
+    need_root();
+    let program = fixture("leaky", Build::default());
+    let mut fixture = ready(&program, &["-rate", "20", "-for", "5s"]);
+    let pid = fixture.pid().to_string();
+    let golife = attach(&["trace", "--format", "json", "--for", "3s", "--pid", &pid]);
+    fixture.write("go");
+    let report = golife.wait().report();
+    let site = site_at(only_process(&report), line_of("leaky", "leak"));
+    let waiting = &site["waiting"][0];
+    let (count, unmoved) = (waiting["count"].as_u64().unwrap(), waiting["unmoved"].as_u64().unwrap());
+    // The look between the first and the last was after a third of the time.
+    assert!(unmoved > 3 && unmoved < count && site["at_attach"] == 0, "{site:#}");
 }

@@ -54,15 +54,17 @@ pub struct Build {
     pub pie: bool,
     /// Without optimisation and inlining.
     pub unoptimised: bool,
+    /// `GOEXPERIMENT`; none if empty.
+    pub experiment: &'static str,
 }
 
 /// Path of a fixture's binary; compiled once for each way.
 pub fn fixture(name: &str, build: Build) -> PathBuf {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let Build { toolchain, stripped, pie, unoptimised } = build;
+    let Build { toolchain, stripped, pie, unoptimised, experiment } = build;
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("fixtures").join(format!(
-        "{}{}{}{}",
+        "{}{}{}{}{experiment}",
         toolchain.unwrap_or("local"),
         if stripped { "-stripped" } else { "" },
         if pie { "-pie" } else { "" },
@@ -88,7 +90,8 @@ pub fn fixture(name: &str, build: Build) -> PathBuf {
     go.arg(format!("./{name}"))
         .current_dir(fixtures())
         .env("GOFLAGS", "-buildvcs=false")
-        .env("CGO_ENABLED", "0");
+        .env("CGO_ENABLED", "0")
+        .env("GOEXPERIMENT", experiment);
     if let Some(toolchain) = toolchain {
         go.env("GOTOOLCHAIN", toolchain);
     }

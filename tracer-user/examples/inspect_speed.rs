@@ -1,6 +1,6 @@
 //! How long inspection takes beside the floor, a bare `process_vm_readv` of the same memory, in one run:
-//! `cargo run --release --example inspect_speed -- PID`, with the fixture `million` running as PID. Ratios count; the
-//! times are the machine's.
+//! `cargo run --release --example inspect_speed -- PID`, with the fixture `crowd` running as PID; `cargo xtask bench look`
+//! runs it. A line for each: what, seconds, ratio to the floor. Ratios count; the times are the machine's.
 
 use std::error::Error;
 use std::io::IoSliceMut;
@@ -58,10 +58,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
 
-    println!("{count} goroutines of {size} bytes, {} ranges when merged", merged.len());
-    // Warm: the target's pages are there, the buffer's are, too. The best of three each, taken in turns.
+    // Warm: the target's pages are there, the buffer's are, too. The best of five each, taken in turns.
     let mut best = [f64::MAX; 6];
-    for _ in 0..3 {
+    for _ in 0..5 {
         let mut take = |index: usize, seconds: f64| best[index] = best[index].min(seconds);
         take(0, floor(pid, &merged)?);
         take(1, floor(pid, &single)?);
@@ -74,15 +73,18 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     let [merged, single, stacks, states, with_stacks, with_objects] = best;
-    println!("floor, every g, merged ranges     {merged:.3} s");
-    println!("floor, every g, one by one        {single:.3} s");
-    println!("floor, {STACK_BYTES} bytes of each stack     {stacks:.3} s");
-    println!("states                            {states:.3} s   {:.2} × the floor", states / merged);
-    println!(
-        "states and stacks                 {with_stacks:.3} s   {:.2} × the floor",
-        with_stacks / (merged + stacks)
+    let line =
+        |what: &str, seconds: f64, floor: f64| println!("{what}\t{seconds:.4}\t{:.2}", seconds / floor);
+    line("floor: every g, neighbours read as one", merged, merged);
+    line("floor: every g, one by one", single, merged);
+    line(
+        &format!("floor: every g as one, and {STACK_BYTES} bytes of each stack"),
+        merged + stacks,
+        merged + stacks,
     );
-    println!("states, stacks and wait objects   {with_objects:.3} s");
+    line("golife's walk: states", states, merged);
+    line("golife's walk: states and stacks", with_stacks, merged + stacks);
+    line("golife's walk: states, stacks and what they wait on", with_objects, merged + stacks);
     Ok(())
 }
 

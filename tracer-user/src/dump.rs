@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use crate::inspect::{Blocked, Direction, Snapshot, WaitObject};
+use crate::go::Status;
+use crate::inspect::{Blocked, Direction, Label, Queues, Snapshot, WaitObject};
 use crate::report::{Frame, Goroutines, Mode, Process, Scan};
 use crate::subject::Subject;
 
@@ -48,7 +49,7 @@ impl<'a> Dump<'a> {
                 })
             }),
         };
-        let goroutines = snapshot.goroutines.iter().filter(|goroutine| {
+        let goroutines = snapshot.by_goid().filter(|goroutine| {
             (filter.include_system || !goroutine.is_system)
                 && (filter.states.is_empty() || filter.states.iter().any(|state| is_in(goroutine, state)))
                 && filter
@@ -67,6 +68,7 @@ impl<'a> Dump<'a> {
 
     /// As a document.
     pub fn document(&self) -> Document {
+        let queues = Queues::of(self.snapshot);
         Document {
             schema: SCHEMA,
             process: Process {
@@ -75,7 +77,7 @@ impl<'a> Dump<'a> {
                 goroutines: self.totals(),
                 ..self.subject.describe()
             },
-            goroutines: self.goroutines.iter().map(|goroutine| self.goroutine(goroutine)).collect(),
+            goroutines: self.goroutines.iter().map(|goroutine| self.goroutine(goroutine, &queues)).collect(),
         }
     }
 
@@ -85,7 +87,8 @@ impl<'a> Dump<'a> {
         Goroutines { live: live as u64, system: system as u64, ..Goroutines::default() }
     }
 
-    fn goroutine(&self, goroutine: &Blocked) -> Goroutine {
+    fn goroutine(&self, goroutine: &Blocked, queues: &Queues) -> Goroutine {
+        let objects = self.snapshot.objects(goroutine);
         let stacks = &self.snapshot.stacks;
         let shown = goroutine.stack.map(|stack| stacks.shown(stack)).unwrap_or_default();
         Goroutine {
@@ -94,12 +97,14 @@ impl<'a> Dump<'a> {
             waits_at_least_ns: goroutine.waits_at_least_ns,
             locked_to_thread: goroutine.locked_to_thread,
             system: goroutine.is_system,
+            labels: self.snapshot.labels(goroutine).to_vec(),
+            leaked: goroutine.status == Status::Leaked,
             parent: goroutine.parent.filter(|parent| *parent > 0),
             created_by: self.created_by(goroutine),
             stack_bytes: goroutine.stack_bytes,
             stack_is_old: goroutine.stack_is_old,
             frames: shown.into_iter().map(|(frame, _)| Frame::from(frame)).collect(),
-            waits_on: self.snapshot.objects(goroutine).iter().map(Object::from).collect(),
+            waits_on: objects.iter().map(|object| Object::new(object, queues)).collect(),
         }
     }
 }
@@ -133,6 +138,10 @@ pub struct Goroutine {
     pub locked_to_thread: bool,
     /// One of the runtime's own.
     pub system: bool,
+    /// Additive: profiler labels, by key.
+    pub labels: Vec<Label>,
+    /// Additive: the garbage collector of Go 1.26 and newer has found that nothing can end its wait.
+    pub leaked: bool,
     /// The goroutine that created it; `null` before Go 1.21.
     pub parent: Option<u64>,
     /// Its `go` statement.
@@ -163,16 +172,21 @@ pub enum Object {
         closed: bool,
         /// `receive` or `send`; `null` where it is not clear.
         direction: Option<&'static str>,
+        /// Additive: how many goroutines of the process wait on it.
+        waiters: u64,
     },
     /// A lock, a wait group or a condition variable.
     Semaphore {
         /// In hexadecimal, of the word in it that is waited on.
         address: String,
+        /// Additive: as of a channel.
+        waiters: u64,
     },
 }
 
-impl From<&WaitObject> for Object {
-    fn from(object: &WaitObject) -> Object {
+impl Object {
+    fn new(object: &WaitObject, queues: &Queues) -> Object {
+        let waiters = queues.waiters(object.address());
         let address = format!("{:#x}", object.address());
         match object {
             WaitObject::Channel(channel) => Object::Channel {
@@ -184,8 +198,9 @@ impl From<&WaitObject> for Object {
                     Direction::Receive => "receive",
                     Direction::Send => "send",
                 }),
+                waiters,
             },
-            WaitObject::Semaphore { .. } => Object::Semaphore { address },
+            WaitObject::Semaphore { .. } => Object::Semaphore { address, waiters },
         }
     }
 }

@@ -46,7 +46,7 @@ impl Look {
         let limits = Limits { time, ..Limits::default() };
         let snapshot = subject.scan(limits, Depth::Objects)?;
         let waits = inspect::by_site(&snapshot, &subject.binary, earlier);
-        let places = Arc::new(Places::of(&snapshot));
+        let places = Arc::new(Places::of(&snapshot, earlier));
         let survey = Survey::of(&snapshot);
         Ok(Look { snapshot, waits, survey, places, took: start.elapsed() })
     }
@@ -88,6 +88,8 @@ impl Look {
             at: group.stack.map(|stack| stacks.at_and_callers(stack, binary)).unwrap_or_default(),
             goids: group.goids.clone(),
             unmoved: group.unmoved,
+            leaked: group.leaked,
+            on: self.survey.queues().named(group, &self.snapshot, binary),
         };
         site.groups.iter().map(group).collect()
     }

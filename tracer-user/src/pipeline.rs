@@ -21,7 +21,7 @@ use std::{
 
 use accounts::cpu_time;
 pub use accounts::tool;
-use looks::{AFTER_LOSS, BETWEEN_LOOKS, Scan};
+use looks::{Rhythm, Scan};
 use nix::sys::{
     resource::{UsageWho, getrusage},
     signal::{SigHandler, Signal, kill, signal},
@@ -156,6 +156,7 @@ pub fn trace(source: &Source, settings: &Settings, tick: &mut dyn FnMut(&Report)
             calibration: None,
             ns_per_hit: None,
             looking: 0,
+            looks_took: Duration::ZERO,
             lifecycle: Vec::new(),
         };
         let outcome = pipeline.run(source, settings, scanned, tick).await;
@@ -184,6 +185,8 @@ struct Pipeline {
     ns_per_hit: Option<f64>,
     /// Processes that are being looked at, or wait for it.
     looking: usize,
+    /// How long the last round of looks took.
+    looks_took: Duration,
     /// Process events of the current batch: looked after when the ring is empty.
     lifecycle: Vec<Event>,
 }
@@ -226,8 +229,7 @@ impl Pipeline {
         let end = settings.duration.map(|duration| Instant::now() + duration);
         let mut ticks = interval_at(Instant::now() + settings.interval, settings.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        let mut looks = interval_at(Instant::now() + BETWEEN_LOOKS, BETWEEN_LOOKS);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut looks = Rhythm::new(settings.duration);
         let mut status = None;
         let mut more = false;
         let mut hurried = false;
@@ -238,8 +240,7 @@ impl Pipeline {
                     self.drain();
                     self.tracker.tick(now_ns());
                     if self.count_losses() && !hurried {
-                        // What the lost records would have said is in the process's memory.
-                        looks.reset_after(AFTER_LOSS);
+                        looks.hurry();
                         hurried = true;
                     }
                     self.session.raise_alarms(&self.tracker);
@@ -253,9 +254,11 @@ impl Pipeline {
                         break;
                     }
                 }
-                _ = looks.tick(), if self.looking == 0 => {
-                    hurried = false;
-                    self.look_at_all();
+                () = sleep_until(looks.next), if self.looking == 0 => {
+                    if looks.is_due(self.looks_took) {
+                        hurried = false;
+                        self.look_at_all();
+                    }
                 }
                 () = async { match end { Some(end) => sleep_until(end).await, None => std::future::pending().await } } => break,
                 Some(scan) = scanned.recv() => self.take_scan(scan),

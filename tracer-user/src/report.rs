@@ -423,7 +423,50 @@ pub struct Waiting {
     pub at: Vec<Frame>,
     /// At most 10 examples.
     pub goids: Vec<u64>,
-    /// Additive: how many of them were blocked at the same place in the first scan; `null` where there was none.
+    /// Additive: how many of them were blocked at the same place in an earlier scan; `null` where there was none.
     #[serde(default)]
     pub unmoved: Option<u64>,
+    /// Additive: the garbage collector of Go 1.26 and newer has found that nothing can end their waits.
+    #[serde(default)]
+    pub leaked: bool,
+    /// Additive: the channels and locks that the examples wait on, at most 3, that with most waiters first.
+    #[serde(default)]
+    pub on: Vec<WaitedOn>,
+}
+
+/// A channel or a lock that somebody waits on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitedOn {
+    /// `chan`, `mutex`, `rwmutex`, `waitgroup` or `semaphore`.
+    pub kind: String,
+    /// Where it is in the process, in hexadecimal, as `%p` prints it.
+    pub address: String,
+    /// Elements in a channel's buffer.
+    pub len: Option<u64>,
+    /// Places in a channel's buffer.
+    pub cap: Option<u64>,
+    /// Whether a channel is closed.
+    pub closed: Option<bool>,
+    /// Type of a channel's elements.
+    pub element: Option<String>,
+    /// How many of these goroutines wait on it.
+    pub count: u64,
+    /// How many goroutines of the process do.
+    pub waiters: u64,
+    /// What the others are doing that wait on it, at most 3.
+    pub others: Vec<Others>,
+    /// What those do that wait on something else and have a pointer to it on their stacks, at most 3: one of them may be the
+    /// one to end this wait.
+    pub known_to: Vec<Others>,
+}
+
+/// Goroutines that do the same at the same place.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Others {
+    /// Wait reason, as Go prints it.
+    pub doing: String,
+    /// How many.
+    pub count: u64,
+    /// Where; `null` where not known.
+    pub at: Option<Frame>,
 }

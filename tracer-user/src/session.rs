@@ -116,8 +116,8 @@ pub struct Session {
     /// The current process of each pid.
     current: HashMap<u32, Arc<Traced>>,
     instances: HashMap<InstanceId, Arc<Traced>>,
-    /// The first look at each, and the last.
-    looks: HashMap<InstanceId, (Arc<Places>, Option<Look>)>,
+    /// The last look at each.
+    looks: HashMap<InstanceId, Look>,
     untraced: BTreeMap<u32, report::Process>,
     trust: fit::Trust,
     /// Binaries that are not traced any more, because what their probes sent cannot be right.
@@ -269,20 +269,20 @@ impl Session {
         self.usage.used_ns()
     }
 
-    /// The goroutines of an instance were looked at. The look before is forgotten, but for where they were at first.
+    /// The goroutines of an instance were looked at. The look before is forgotten; since when each goroutine has been where it
+    /// is, is known to the new one.
     pub fn looked(&mut self, id: InstanceId, look: Look) {
-        let (_, last) = self.looks.entry(id).or_insert_with(|| (look.places.clone(), None));
-        *last = Some(look);
+        self.looks.insert(id, look);
     }
 
-    /// Where the goroutines of an instance were when they were first looked at.
-    pub fn first_places(&self, id: InstanceId) -> Option<Arc<Places>> {
-        self.looks.get(&id).map(|(first, _)| first.clone())
+    /// Where the goroutines of an instance were when they were last looked at.
+    pub fn last_places(&self, id: InstanceId) -> Option<Arc<Places>> {
+        self.looks.get(&id).map(|look| look.places.clone())
     }
 
     /// The last look at an instance.
     pub fn last_look(&self, id: InstanceId) -> Option<&Look> {
-        self.looks.get(&id)?.1.as_ref()
+        self.looks.get(&id)
     }
 
     /// Remembers for the report that a process is not traced, and why.

@@ -4,6 +4,7 @@
 mod cost;
 mod flood;
 mod footprint;
+mod look;
 mod start;
 mod tools;
 
@@ -38,6 +39,8 @@ enum Part {
     Footprint,
     /// From start to live probes, and off again.
     Start,
+    /// Looking at all goroutines, beside other ways.
+    Look,
 }
 
 /// Measures, prints, and keeps the tables in the target directory.
@@ -57,6 +60,9 @@ pub fn run(args: Args) -> Result<()> {
     }
     if wanted(Part::Start) {
         writeln!(tables, "{}", start::measure(&tools, args.rounds)?)?;
+    }
+    if wanted(Part::Look) {
+        writeln!(tables, "{}", look::measure(&tools)?)?;
     }
     let file = machine::target_dir().join("bench.md");
     fs::write(&file, &tables).with_context(|| format!("cannot write {}", file.display()))?;

@@ -1,6 +1,9 @@
 //! What one goroutine does at the moment of a scan: the form in which inspection hands it to whoever judges, groups or
 //! prints it. The module `scan` reads it.
 
+use std::sync::OnceLock;
+
+use super::labels::{Label, Labels, LabelsId};
 use super::stacks::{StackId, Stacks};
 use crate::go::Status;
 
@@ -8,7 +11,7 @@ use crate::go::Status;
 /// binary, addresses of data are the process's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Blocked {
-    /// Address of its `runtime.g`.
+    /// Of its `runtime.g` in the process.
     pub address: u64,
     /// Its id.
     pub goid: u64,
@@ -38,6 +41,7 @@ pub struct Blocked {
     /// It waits, and the runtime keeps no list of what for: a sleep, or a `select` all of whose channels are nil.
     pub waits_on_nothing: bool,
     pub(super) objects: Objects,
+    pub(super) labels: LabelsId,
     /// The part of its stack that is in use: from its stack pointer to its end.
     pub(super) used_stack: (u64, u64),
 }
@@ -108,13 +112,18 @@ pub enum Direction {
 /// All goroutines of a process, as one scan found them: of a span of time, not of an instant.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
-    /// Those that are not dead, in the order of their ids.
+    /// Those that are not dead, in no order: [`Snapshot::by_goid`] has one.
     pub goroutines: Vec<Blocked>,
+    /// Indices of `goroutines` in the order of their ids, once somebody asked for it.
+    pub(super) order: OnceLock<Vec<u32>>,
     /// Their stacks, each kept once.
     pub stacks: Stacks,
     pub(super) objects: Vec<WaitObject>,
+    pub(super) labels: Vec<Labels>,
     /// (index of a goroutine, address of an object), ordered: [`Snapshot::mentions`].
     pub(super) mentions: Vec<(u32, u64)>,
+    /// When it was begun, in ns of the runtime's clock (`CLOCK_MONOTONIC`).
+    pub taken_ns: u64,
     /// How many the runtime lists, dead ones included.
     pub listed: u64,
     /// Listed ones that could not be read, or whose status is not one.
@@ -148,7 +157,34 @@ impl Snapshot {
 
     /// Where in `goroutines` one is.
     pub fn index_of(&self, goid: u64) -> Option<usize> {
-        self.goroutines.binary_search_by_key(&goid, |goroutine| goroutine.goid).ok()
+        let order = self.order();
+        let found = order.binary_search_by_key(&goid, |&index| self.goroutines[index as usize].goid).ok()?;
+        Some(order[found] as usize)
+    }
+
+    /// The goroutines in the order of their ids.
+    pub fn by_goid(&self) -> impl Iterator<Item = &Blocked> {
+        self.order().iter().map(|&index| &self.goroutines[index as usize])
+    }
+
+    fn order(&self) -> &[u32] {
+        self.order.get_or_init(|| {
+            let of = |(goroutine, index): (&Blocked, u32)| (goroutine.goid, index);
+            let mut order: Vec<(u64, u32)> = self.goroutines.iter().zip(0..).map(of).collect();
+            order.sort_unstable();
+            order.into_iter().map(|(_, index)| index).collect()
+        })
+    }
+
+    /// The labels that a goroutine's code has given it with `pprof.Do` or `pprof.SetGoroutineLabels`, by key; empty where it
+    /// has none.
+    pub fn labels(&self, goroutine: &Blocked) -> &[Label] {
+        goroutine
+            .labels
+            .0
+            .checked_sub(1)
+            .and_then(|at| self.labels.get(at as usize))
+            .map_or(&[], |labels| labels)
     }
 }
 

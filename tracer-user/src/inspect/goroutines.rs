@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::blocked::Cut;
-use super::memory::{MemoryError, Place, ProcessMemory};
+use super::memory::{MemoryError, Place, ProcessMemory, Reader};
 use crate::go::{Binary, Layout, Status, image};
 
 /// How far a walk goes. What a process says about itself is not to be trusted: a length can be anything.
@@ -54,6 +54,7 @@ impl Goroutine {
 
     /// Reads the fields from the start of a `runtime.g`. None where the bytes end too early or the status is one
     /// that no version of Go has.
+    #[inline]
     pub(super) fn parse(address: u64, bytes: &[u8], layout: &Layout) -> Option<Goroutine> {
         let word = |offset: u16| image::u64_at(bytes, offset.into());
         Some(Goroutine {
@@ -98,9 +99,10 @@ pub enum WalkError {
 }
 
 /// How many goroutines are read between two looks at the clock.
-pub(super) const BATCH: usize = 1024;
-/// How many entries of the list are read at once.
-const LIST_BATCH: usize = 8192;
+pub(super) const BATCH: usize = 4096;
+/// How many entries of the list are read at once: enough for neighbours in memory to come together, few enough for a
+/// processor's cache.
+const LIST_BATCH: usize = 32 << 10;
 
 /// Lists the goroutines of a process that runs `binary`, loaded `bias` above its link-time addresses.
 ///
@@ -113,69 +115,81 @@ pub fn walk(
     limits: Limits,
 ) -> Result<Goroutines, WalkError> {
     let start = Instant::now();
-    let list = list(memory, binary, bias, limits, start)?;
+    let mut list = List::open(memory, binary, bias, limits)?;
     let layout = binary.layout();
     let size = bytes_needed(layout);
-    let mut goroutines =
-        Goroutines { listed: list.listed, cut_short: list.cut.is_some(), ..Goroutines::default() };
-    for batch in list.addresses.chunks(BATCH) {
-        let places: Vec<Place> = batch.iter().map(|address| Place { address: *address, size }).collect();
-        memory.read_many(&places, |index, bytes| {
-            match bytes.and_then(|bytes| Goroutine::parse(places[index].address, bytes, layout)) {
-                Some(goroutine) if goroutine.is_born() => goroutines.live.push(goroutine),
-                Some(_) => {}
-                None => goroutines.unreadable += 1,
+    let mut goroutines = Goroutines { listed: list.listed, ..Goroutines::default() };
+    let mut reader = Reader::new(*memory);
+    'list: while let Some(addresses) = list.next()? {
+        for batch in addresses.chunks(BATCH) {
+            let places: Vec<Place> = batch.iter().map(|address| Place { address: *address, size }).collect();
+            reader.read_many(&places, |index, bytes| {
+                match bytes.and_then(|bytes| Goroutine::parse(places[index].address, bytes, layout)) {
+                    Some(goroutine) if goroutine.is_born() => goroutines.live.push(goroutine),
+                    Some(_) => {}
+                    None => goroutines.unreadable += 1,
+                }
+            })?;
+            if start.elapsed() > limits.time {
+                list.cut = Some(Cut::Time);
+                break 'list;
             }
-        })?;
-        if start.elapsed() > limits.time {
-            goroutines.cut_short = true;
-            break;
         }
     }
+    goroutines.cut_short = list.cut.is_some();
     Ok(goroutines)
 }
 
-/// Where the goroutines are that the runtime lists.
+/// Where the goroutines are that the runtime lists, read a piece at a time.
 pub(super) struct List {
-    /// Of each `runtime.g`, in ascending order, each once.
-    pub(super) addresses: Vec<u64>,
+    memory: ProcessMemory,
+    array: u64,
+    /// Entries that are still to come.
+    left: u64,
+    bytes: Vec<u8>,
+    addresses: Vec<u64>,
     /// How many the runtime lists.
     pub(super) listed: u64,
     /// Why these are not all.
     pub(super) cut: Option<Cut>,
 }
 
-/// Reads the runtime's list.
-pub(super) fn list(
-    memory: &ProcessMemory,
-    binary: &Binary,
-    bias: u64,
-    limits: Limits,
-    start: Instant,
-) -> Result<List, WalkError> {
-    let globals = binary.globals()?;
-    // The length first: the array is replaced by longer ones only, so it has as many at least.
-    let listed = memory.read_u64(globals.allglen.wrapping_add(bias))?;
-    let array = memory.read_u64(globals.allgptr.wrapping_add(bias))?;
-    let wanted = listed.min(limits.listed);
-    let mut cut = (wanted < listed).then_some(Cut::Listed);
-    let mut addresses = Vec::new();
-    let mut chunk = vec![0; 8 * LIST_BATCH];
-    while (addresses.len() as u64) < wanted {
-        let left = wanted - addresses.len() as u64;
-        let count = usize::try_from(left).map_or(LIST_BATCH, |left| left.min(LIST_BATCH));
-        let at = array.wrapping_add(8 * addresses.len() as u64);
-        let bytes = &mut chunk[..8 * count];
-        memory.read(at, bytes)?;
-        addresses.extend(bytes.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word)));
-        if start.elapsed() > limits.time {
-            cut = Some(Cut::Time);
-            break;
-        }
+impl List {
+    /// Finds the runtime's list.
+    pub(super) fn open(
+        memory: &ProcessMemory,
+        binary: &Binary,
+        bias: u64,
+        limits: Limits,
+    ) -> Result<List, WalkError> {
+        let globals = binary.globals()?;
+        // The length first: the array is replaced by longer ones only, so it has as many at least.
+        let listed = memory.read_u64(globals.allglen.wrapping_add(bias))?;
+        let array = memory.read_u64(globals.allgptr.wrapping_add(bias))?;
+        let left = listed.min(limits.listed);
+        let cut = (left < listed).then_some(Cut::Listed);
+        Ok(List { memory: *memory, array, left, bytes: Vec::new(), addresses: Vec::new(), listed, cut })
     }
-    addresses.sort_unstable();
-    addresses.dedup();
-    Ok(List { addresses, listed, cut })
+
+    /// The addresses of the next `runtime.g`s, in ascending order, each once; none at the end. Neighbours on the list are
+    /// mostly neighbours in memory, so that nothing is gained from ordering all of it.
+    pub(super) fn next(&mut self) -> Result<Option<&[u64]>, WalkError> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        let count = usize::try_from(self.left).map_or(LIST_BATCH, |left| left.min(LIST_BATCH));
+        self.bytes.resize(8 * count, 0);
+        self.memory.read(self.array, &mut self.bytes)?;
+        self.array = self.array.wrapping_add(8 * count as u64);
+        self.left -= count as u64;
+        self.addresses.clear();
+        let words = self.bytes.as_chunks::<8>().0.iter();
+        self.addresses.extend(words.map(|word| u64::from_le_bytes(*word)));
+        // Mostly ordered already, which this way of sorting makes use of.
+        self.addresses.sort();
+        self.addresses.dedup();
+        Ok(Some(&self.addresses))
+    }
 }
 
 /// Up to the end of the last field that [`Goroutine::parse`] reads.

@@ -26,6 +26,7 @@ pub struct Place {
 }
 
 /// Places that are read as one range.
+#[derive(Debug)]
 struct Run {
     address: u64,
     size: usize,
@@ -133,62 +134,16 @@ impl ProcessMemory {
         Ok(u64::from_le_bytes(word))
     }
 
-    /// Reads many places with few system calls, and hands each to `found` with its index, or none where it is not all
-    /// mapped. Places that lie close behind each other in memory and in the list are read as one. Not in the order of
-    /// the list.
+    /// [`Reader::read_many`], once.
     ///
     /// # Errors
-    /// [`MemoryError::Permission`], [`MemoryError::Gone`] and [`MemoryError::Other`] end the walk.
+    /// As there.
     pub fn read_many(
         &self,
         places: &[Place],
-        mut found: impl FnMut(usize, Option<&[u8]>),
+        found: impl FnMut(usize, Option<&[u8]>),
     ) -> Result<(), MemoryError> {
-        let mut buffer = Vec::new();
-        let mut runs: Vec<Run> = Vec::new();
-        let mut first = 0;
-        while first < places.len() {
-            let next = Run::gather(&places[first..], first, &mut runs);
-            self.read_runs(&runs, places, &mut buffer, &mut found)?;
-            first += next;
-        }
-        Ok(())
-    }
-
-    fn read_runs(
-        &self,
-        runs: &[Run],
-        places: &[Place],
-        buffer: &mut Vec<u8>,
-        found: &mut impl FnMut(usize, Option<&[u8]>),
-    ) -> Result<(), MemoryError> {
-        let total: usize = runs.iter().map(|run| run.size).sum();
-        if buffer.len() < total {
-            buffer.resize(total, 0);
-        }
-        let ranges: Vec<_> =
-            runs.iter().map(|run| RemoteIoVec { base: run.address as usize, len: run.size }).collect();
-        let mut done = 0;
-        while done < runs.len() {
-            let read = self.read_ranges(&ranges[done..], buffer)?;
-            let mut read = buffer.get(..read).unwrap_or_default();
-            // The kernel stops at the first range that it cannot read; whole ranges before it are good.
-            while let Some(run) = runs.get(done) {
-                let Some((bytes, after)) = read.split_at_checked(run.size) else { break };
-                for index in run.places.clone() {
-                    let place = places[index];
-                    let from = place.address.wrapping_sub(run.address) as usize;
-                    found(index, bytes.get(from..from + place.size));
-                }
-                read = after;
-                done += 1;
-            }
-            if let Some(broken) = runs.get(done) {
-                self.read_one_by_one(broken, places, found)?;
-                done += 1;
-            }
-        }
-        Ok(())
+        Reader::new(*self).read_many(places, found)
     }
 
     fn read_one_by_one(
@@ -222,6 +177,78 @@ impl ProcessMemory {
             Err(Errno::ESRCH) => Err(MemoryError::Gone(self.pid)),
             Err(errno) => Err(MemoryError::Other { pid: self.pid, errno }),
         }
+    }
+}
+
+/// Reads many places of a process, again and again: it keeps its buffers, since memory that is touched for the first time
+/// costs more than what is copied there.
+#[derive(Debug)]
+pub struct Reader {
+    memory: ProcessMemory,
+    runs: Vec<Run>,
+    ranges: Vec<RemoteIoVec>,
+    buffer: Vec<u8>,
+}
+
+impl Reader {
+    /// Of this process.
+    pub fn new(memory: ProcessMemory) -> Reader {
+        Reader { memory, runs: Vec::new(), ranges: Vec::new(), buffer: Vec::new() }
+    }
+
+    /// Reads many places with few system calls, and hands each to `found` with its index, or none where it is not all
+    /// mapped. Places that lie close behind each other in memory and in the list are read as one. Not in the order of
+    /// the list.
+    ///
+    /// # Errors
+    /// [`MemoryError::Permission`], [`MemoryError::Gone`] and [`MemoryError::Other`] end the walk.
+    pub fn read_many(
+        &mut self,
+        places: &[Place],
+        mut found: impl FnMut(usize, Option<&[u8]>),
+    ) -> Result<(), MemoryError> {
+        let mut first = 0;
+        while first < places.len() {
+            let next = Run::gather(&places[first..], first, &mut self.runs);
+            self.read_runs(places, &mut found)?;
+            first += next;
+        }
+        Ok(())
+    }
+
+    fn read_runs(
+        &mut self,
+        places: &[Place],
+        found: &mut impl FnMut(usize, Option<&[u8]>),
+    ) -> Result<(), MemoryError> {
+        let Reader { memory, runs, ranges, buffer } = self;
+        ranges.clear();
+        ranges.extend(runs.iter().map(|run| RemoteIoVec { base: run.address as usize, len: run.size }));
+        let total: usize = runs.iter().map(|run| run.size).sum();
+        if buffer.len() < total {
+            buffer.resize(total, 0);
+        }
+        let mut done = 0;
+        while done < runs.len() {
+            let read = memory.read_ranges(&ranges[done..], buffer)?;
+            let mut read = buffer.get(..read).unwrap_or_default();
+            // The kernel stops at the first range that it cannot read; whole ranges before it are good.
+            while let Some(run) = runs.get(done) {
+                let Some((bytes, after)) = read.split_at_checked(run.size) else { break };
+                for index in run.places.clone() {
+                    let place = places[index];
+                    let from = place.address.wrapping_sub(run.address) as usize;
+                    found(index, bytes.get(from..from + place.size));
+                }
+                read = after;
+                done += 1;
+            }
+            if let Some(broken) = runs.get(done) {
+                memory.read_one_by_one(broken, places, found)?;
+                done += 1;
+            }
+        }
+        Ok(())
     }
 }
 

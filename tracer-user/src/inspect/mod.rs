@@ -1,12 +1,16 @@
 //! Looking into a live process from outside: its memory, the goroutines in it, and whether what was read can be right.
 
 pub mod blocked;
+mod collect;
 pub mod goroutines;
+pub mod labels;
 pub mod memory;
 mod mentions;
 mod objects;
+pub mod queues;
 pub mod scan;
 pub mod stacks;
+mod stopped;
 mod sudogs;
 pub mod traceback;
 mod unwind;
@@ -15,7 +19,9 @@ pub mod waits;
 
 pub use blocked::{Blocked, Channel, Cut, Direction, Snapshot, WaitObject};
 pub use goroutines::{Goroutine, Goroutines, Limits, WalkError, walk};
+pub use labels::Label;
 pub use memory::{MemoryError, Place, ProcessMemory};
+pub use queues::Queues;
 pub use scan::{Depth, scan};
 pub use stacks::{StackId, Stacks};
 pub use traceback::is_shown;

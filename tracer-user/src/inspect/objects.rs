@@ -7,9 +7,9 @@ use std::collections::HashMap;
 use std::time::Instant;
 
 use super::blocked::{Channel, Cut, Direction, Objects, Snapshot, WaitObject};
+use super::collect::Wait;
 use super::goroutines::{Limits, WalkError};
 use super::memory::{Place, ProcessMemory};
-use super::scan::Wait;
 use crate::go::{Binary, Layout, image};
 
 /// Cases of one `select` that are followed.

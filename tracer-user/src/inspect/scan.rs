@@ -3,15 +3,16 @@
 //! A goroutine that waits holds still, but it may be woken at any moment, its stack be moved, its `g` be used for another
 //! one. So each `g` is read before its stack and once more after it: what is not the same both times is read again.
 
-use std::collections::HashMap;
 use std::time::Instant;
 
-use super::blocked::{Blocked, Cut, Objects, Snapshot};
-use super::goroutines::{self, BATCH, Goroutine, Limits, WalkError, bytes_needed};
-use super::memory::{Place, ProcessMemory};
+use super::blocked::{Cut, Snapshot};
+use super::collect::Collector;
+use super::goroutines::{BATCH, Limits, List, WalkError};
+use super::memory::{Place, ProcessMemory, Reader};
+use super::stopped::{Identity, Stopped};
 use super::unwind::{Unwinder, Unwound};
 use super::{mentions, objects, sudogs};
-use crate::go::{Binary, Layout, Status, image, wait_reason};
+use crate::go::Binary;
 
 /// How much of a scan is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,27 +45,23 @@ pub fn scan(
     depth: Depth,
 ) -> Result<Snapshot, WalkError> {
     let start = Instant::now();
-    let list = goroutines::list(memory, binary, bias, limits, start)?;
+    let mut list = List::open(memory, binary, bias, limits)?;
     let mut scan = Scan {
-        memory,
-        binary,
-        bias,
+        reader: Reader::new(*memory),
+        places: Vec::new(),
         depth,
         unwinder: Unwinder::new(binary, bias),
-        reasons: std::array::from_fn(|number| wait_reason::text(binary.version(), number as u8)),
-        is_system: HashMap::new(),
-        last_start: (0, false),
-        now_ns: monotonic_ns(),
-        waits: Vec::new(),
-        snapshot: Snapshot { listed: list.listed, cut_short: list.cut, ..Snapshot::default() },
+        found: Collector::new(binary, bias, depth),
     };
+    let mut cut = list.cut;
     let mut again = Vec::new();
-    for batch in list.addresses.chunks(BATCH) {
-        let mut torn = scan.batch(batch, false)?;
-        again.append(&mut torn);
-        if start.elapsed() > limits.time {
-            scan.snapshot.cut_short = Some(Cut::Time);
-            break;
+    'list: while let Some(addresses) = list.next()? {
+        for batch in addresses.chunks(BATCH) {
+            again.append(&mut scan.batch(batch, false)?);
+            if start.elapsed() > limits.time {
+                cut = Some(Cut::Time);
+                break 'list;
+            }
         }
     }
     for tried in 1..=TRIES {
@@ -75,141 +72,48 @@ pub fn scan(
             again.append(&mut scan.batch(batch, last)?);
         }
     }
+    let Collector { mut snapshot, mut waits, labels, .. } = scan.found;
+    (snapshot.listed, snapshot.cut_short) = (list.listed, cut);
+    snapshot.labels = labels.read(memory, binary)?;
     if depth >= Depth::Objects {
-        sudogs::find(memory, binary.layout(), &scan.snapshot, &mut scan.waits)?;
-        objects::read(memory, binary, bias, &mut scan.snapshot, &scan.waits, start, limits)?;
-    }
-    let mut snapshot = scan.snapshot;
-    sort(&mut snapshot.goroutines);
-    if depth >= Depth::Objects {
+        sudogs::find(memory, binary.layout(), &snapshot, &mut waits)?;
+        objects::read(memory, binary, bias, &mut snapshot, &waits, start, limits)?;
         mentions::read(memory, &mut snapshot, start, limits)?;
     }
     snapshot.stacks.name(binary);
     Ok(snapshot)
 }
 
-/// By goid. A goroutine is moved once, which for a million of them is faster than sorting them in place.
-fn sort(goroutines: &mut Vec<Blocked>) {
-    let mut order: Vec<(u64, u32)> =
-        goroutines.iter().zip(0u32..).map(|(goroutine, index)| (goroutine.goid, index)).collect();
-    order.sort_unstable();
-    *goroutines = order.iter().map(|(_, index)| goroutines[*index as usize]).collect();
-}
-
-/// A goroutine, and what is needed to look further.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stopped {
-    goroutine: Goroutine,
-    /// Where it goes on, and its stack pointer then.
-    pc: u64,
-    sp: u64,
-    waiting: u64,
-    locked: bool,
-}
-
-impl Stopped {
-    fn parse(address: u64, bytes: &[u8], layout: &Layout) -> Option<Stopped> {
-        let word = |offset: u16| image::u64_at(bytes, offset.into());
-        let goroutine = Goroutine::parse(address, bytes, layout)?;
-        let (sp, pc) = registers(bytes, layout)?;
-        let waiting = word(layout.waiting)?;
-        Some(Stopped { goroutine, pc, sp, waiting, locked: word(layout.lockedm)? != 0 })
-    }
-
-    /// Its stack may change under the reader, and where its stack pointer is nobody knows.
-    fn is_moving(&self) -> bool {
-        matches!(self.goroutine.status, Status::Running | Status::CopyStack)
-    }
-
-    /// Its stack holds still until its status changes.
-    fn holds_still(&self) -> bool {
-        !self.is_moving() && self.goroutine.stack.0 <= self.sp && self.sp < self.goroutine.stack.1
-    }
-
-    /// What must be the same before and after its stack was read.
-    fn identity(&self) -> Identity {
-        Identity { goid: self.goroutine.goid, status: self.goroutine.status, sp: self.sp, pc: self.pc }
-    }
-}
-
-/// What must be the same before and after a stack was read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Identity {
-    goid: u64,
-    status: Status,
-    sp: u64,
-    pc: u64,
-}
-
-impl Identity {
-    fn parse(bytes: &[u8], layout: &Layout) -> Option<Identity> {
-        let status = Status::from_raw(image::u32_at(bytes, layout.atomicstatus.into())?)?;
-        let (sp, pc) = registers(bytes, layout)?;
-        Some(Identity { goid: image::u64_at(bytes, layout.goid.into())?, status, sp, pc })
-    }
-}
-
-/// Stack pointer and program counter of a `g` that does not run. In a system call they are saved elsewhere: Go's unwinder
-/// looks in the same order.
-fn registers(bytes: &[u8], layout: &Layout) -> Option<(u64, u64)> {
-    let word = |offset: u16| image::u64_at(bytes, offset.into());
-    match word(layout.syscallsp)? {
-        0 => Some((word(layout.sched_sp)?, word(layout.sched_pc)?)),
-        sp => Some((sp, word(layout.syscallpc)?)),
-    }
-}
-
-/// A goroutine that waits on something: where it is in the snapshot, its `g`, and the first `sudog`.
-pub(super) struct Wait {
-    pub(super) index: usize,
-    pub(super) g: u64,
-    pub(super) sudog: u64,
-}
-
 struct Scan<'a> {
-    memory: &'a ProcessMemory,
-    binary: &'a Binary,
-    bias: u64,
+    reader: Reader,
+    places: Vec<Place>,
     depth: Depth,
     unwinder: Unwinder<'a>,
-    /// By number.
-    reasons: [Option<&'static str>; 256],
-    is_system: HashMap<u64, bool>,
-    /// The last `startpc` and whether it is the runtime's: neighbours are often alike.
-    last_start: (u64, bool),
-    now_ns: u64,
-    waits: Vec<Wait>,
-    snapshot: Snapshot,
+    found: Collector<'a>,
 }
 
 impl Scan<'_> {
     /// Reads some goroutines. Returns those that changed meanwhile; `last`: there will be no further try.
     fn batch(&mut self, addresses: &[u64], last: bool) -> Result<Vec<u64>, WalkError> {
-        let layout = self.binary.layout();
-        let size = [layout.waiting, layout.lockedm, layout.syscallpc, layout.sched_sp, layout.sched_pc];
-        let size = bytes_needed(layout)
-            .max(size.map(|offset| usize::from(offset) + 8).into_iter().max().unwrap_or(0));
-        let places: Vec<Place> = addresses.iter().map(|address| Place { address: *address, size }).collect();
-        let mut found = Vec::with_capacity(places.len());
-        let unreadable = &mut self.snapshot.unreadable;
-        self.memory.read_many(&places, |index, bytes| {
-            match bytes.and_then(|bytes| Stopped::parse(places[index].address, bytes, layout)) {
-                Some(stopped) if stopped.goroutine.status.is_live() => found.push(stopped),
-                Some(_) => {}
-                None => *unreadable += 1,
+        let layout = self.found.binary.layout();
+        let size = Stopped::bytes_needed(layout);
+        let mut stopped = Vec::new();
+        let Scan { reader, places, found, depth, .. } = self;
+        places.clear();
+        places.extend(addresses.iter().map(|address| Place { address: *address, size }));
+        reader.read_many(places, |index, bytes| {
+            match bytes.and_then(|bytes| Stopped::parse(addresses[index], bytes, layout)) {
+                Some(one) if !one.goroutine.status.is_live() => {}
+                Some(one) if *depth == Depth::States => found.push(&one, &[], false),
+                Some(one) => stopped.push(one),
+                None => found.snapshot.unreadable += 1,
             }
         })?;
-        if self.depth == Depth::States {
-            for stopped in &found {
-                self.push(stopped, &[], false);
-            }
-            return Ok(Vec::new());
-        }
 
-        let stacks = self.stacks(&found)?;
-        let after = self.reread(&found)?;
+        let stacks = self.stacks(&stopped)?;
+        let after = self.reread(&stopped)?;
         let mut torn = Vec::new();
-        for (index, (before, after)) in found.iter().zip(after).enumerate() {
+        for (index, (before, after)) in stopped.iter().zip(after).enumerate() {
             let stack = &stacks.places[index];
             // A stack pointer from before it stopped, a status from after it did: as torn as anything.
             let unchanged = before.is_moving()
@@ -219,18 +123,18 @@ impl Scan<'_> {
             match (whole, last) {
                 (true, _) => {
                     let old = before.is_moving();
-                    let only = [before.pc.wrapping_sub(self.bias)];
-                    let in_code = self.binary.text_range().contains(&only[0]);
+                    let only = [before.pc.wrapping_sub(self.found.bias)];
+                    let in_code = self.found.binary.text_range().contains(&only[0]);
                     match stacks.pcs.get(stack.clone()) {
-                        Some(pcs) if !pcs.is_empty() => self.push(before, pcs, old),
-                        _ if in_code => self.push(before, &only, old),
-                        _ => self.push(before, &[], old),
+                        Some(pcs) if !pcs.is_empty() => self.found.push(before, pcs, old),
+                        _ if in_code => self.found.push(before, &only, old),
+                        _ => self.found.push(before, &[], old),
                     }
                 }
                 (false, false) => torn.push(before.goroutine.address),
                 (false, true) => {
-                    self.snapshot.torn += 1;
-                    self.push(before, &[], true);
+                    self.found.snapshot.torn += 1;
+                    self.found.push(before, &[], true);
                 }
             }
         }
@@ -238,16 +142,16 @@ impl Scan<'_> {
     }
 
     /// What must not have changed, read once more; none where it cannot be read.
-    fn reread(&self, found: &[Stopped]) -> Result<Vec<Option<Identity>>, WalkError> {
-        let layout = self.binary.layout();
+    fn reread(&mut self, found: &[Stopped]) -> Result<Vec<Option<Identity>>, WalkError> {
+        let layout = self.found.binary.layout();
         // All of these are near the start of a g.
         let last = [layout.goid, layout.atomicstatus, layout.syscallpc, layout.syscallsp, layout.sched_pc];
         let size = last.into_iter().max().unwrap_or(0).max(layout.sched_sp);
         let size = usize::from(size) + 8;
-        let places: Vec<Place> =
-            found.iter().map(|stopped| Place { address: stopped.goroutine.address, size }).collect();
-        let mut after = vec![None; places.len()];
-        self.memory.read_many(&places, |index, bytes| {
+        self.places.clear();
+        self.places.extend(found.iter().map(|stopped| Place { address: stopped.goroutine.address, size }));
+        let mut after = vec![None; found.len()];
+        self.reader.read_many(&self.places, |index, bytes| {
             after[index] = bytes.and_then(|bytes| Identity::parse(bytes, layout));
         })?;
         Ok(after)
@@ -261,17 +165,16 @@ impl Scan<'_> {
         let mut most = FIRST_BYTES;
         while !wanted.is_empty() && most <= MOST_BYTES {
             wanted.sort_unstable_by_key(|index| found[*index].sp);
-            let places: Vec<Place> = wanted
-                .iter()
-                .map(|index| {
-                    let Stopped { sp, goroutine, .. } = &found[*index];
-                    Place { address: *sp, size: (goroutine.stack.1 - sp).min(most) as usize }
-                })
-                .collect();
+            let place = |index: &usize| {
+                let Stopped { sp, goroutine, .. } = &found[*index];
+                Place { address: *sp, size: (goroutine.stack.1 - sp).min(most) as usize }
+            };
+            self.places.clear();
+            self.places.extend(wanted.iter().map(place));
             let mut more = Vec::new();
             let unwinder = &mut self.unwinder;
             let StacksRead { pcs, places: ends, broken } = &mut stacks;
-            self.memory.read_many(&places, |at, bytes| {
+            self.reader.read_many(&self.places, |at, bytes| {
                 let index = wanted[at];
                 let Some(bytes) = bytes else { return };
                 let first = pcs.len();
@@ -290,46 +193,6 @@ impl Scan<'_> {
         }
         Ok(stacks)
     }
-
-    fn push(&mut self, stopped: &Stopped, pcs: &[u64], stack_is_old: bool) {
-        let Stopped { goroutine, waiting, locked, .. } = *stopped;
-        let status = goroutine.status;
-        let waits = matches!(status, Status::Waiting | Status::Leaked);
-        let since = u64::try_from(goroutine.wait_since).ok().filter(|since| *since > 0);
-        let code = |address: u64| if address == 0 { 0 } else { address.wrapping_sub(self.bias) };
-        let (binary, startpc) = (self.binary, code(goroutine.startpc));
-        if self.last_start.0 != startpc {
-            let is_system = *self.is_system.entry(startpc).or_insert_with(|| binary.is_system(startpc));
-            self.last_start = (startpc, is_system);
-        }
-        let stack = if pcs.is_empty() { None } else { self.snapshot.stacks.intern(pcs) };
-        let reason = self.reasons[usize::from(goroutine.wait_reason)].filter(|_| waits);
-        let on_object = waiting != 0 || reason.is_some_and(sudogs::is_semaphore);
-        if waits && on_object && self.depth >= Depth::Objects {
-            let index = self.snapshot.goroutines.len();
-            self.waits.push(Wait { index, g: goroutine.address, sudog: waiting });
-        }
-        self.snapshot.goroutines.push(Blocked {
-            address: goroutine.address,
-            goid: goroutine.goid,
-            parent: goroutine.parent,
-            gopc: code(goroutine.gopc),
-            startpc,
-            status,
-            reason,
-            waits_at_least_ns: since
-                .filter(|_| waits || status == Status::Syscall)
-                .and_then(|since| self.now_ns.checked_sub(since)),
-            stack,
-            stack_is_old,
-            stack_bytes: goroutine.stack.1.saturating_sub(goroutine.stack.0),
-            is_system: startpc != 0 && self.last_start.1,
-            locked_to_thread: locked,
-            waits_on_nothing: waits && waiting == 0,
-            objects: Objects::default(),
-            used_stack: (stopped.sp, goroutine.stack.1),
-        });
-    }
 }
 
 /// The stacks of a batch: addresses of all, and which of them are whose.
@@ -338,10 +201,4 @@ struct StacksRead {
     places: Vec<std::ops::Range<usize>>,
     /// Which of them do not end as a stack does.
     broken: Vec<bool>,
-}
-
-/// The runtime's clock (`runtime.nanotime`) in ns.
-fn monotonic_ns() -> u64 {
-    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
-    now.map(std::time::Duration::from).unwrap_or_default().as_nanos() as u64
 }

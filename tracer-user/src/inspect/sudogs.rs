@@ -3,9 +3,9 @@
 //! goroutine: <https://cs.opensource.google/go/go/+/refs/tags/go1.25.0:src/runtime/sema.go>.
 
 use super::blocked::Snapshot;
+use super::collect::Wait;
 use super::goroutines::WalkError;
 use super::memory::{Place, ProcessMemory};
-use super::scan::Wait;
 use crate::go::{Layout, image};
 
 /// Goroutines that are looked at.

@@ -16,21 +16,36 @@ const MOST_GROUPS: usize = 10;
 /// Goroutines that are named of each group.
 const EXAMPLES: usize = 10;
 
-/// Which goroutines a scan found, and where each of them was blocked: 16 bytes each, for a comparison with a later scan.
+/// Which goroutines a scan found, where each of them was blocked, and since when it was seen there: 24 bytes each, for a
+/// comparison with a later scan.
 #[derive(Clone, Debug, Default)]
-pub struct Places(Vec<(u64, u64)>);
+pub struct Places(Vec<Seen>);
+
+/// A goroutine at a place.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    goid: u64,
+    place: u64,
+    /// `CLOCK_MONOTONIC` in ns.
+    since_ns: u64,
+}
 
 impl Places {
-    /// Of all goroutines.
-    pub fn of(snapshot: &Snapshot) -> Places {
+    /// Of all goroutines of a scan. Those that an earlier one has seen at the same place have been there since then.
+    pub fn of(snapshot: &Snapshot, earlier: Option<&Places>) -> Places {
         let hashes = hashes(&snapshot.stacks);
-        let goroutines = snapshot.goroutines.iter();
-        Places(goroutines.map(|goroutine| (goroutine.goid, place(goroutine, &hashes))).collect())
+        let seen = snapshot.by_goid().map(|goroutine| {
+            let (goid, place) = (goroutine.goid, place(goroutine, &hashes));
+            let before = earlier.and_then(|earlier| earlier.of_goroutine(goid));
+            let since_ns = before.filter(|before| before.place == place).map(|before| before.since_ns);
+            Seen { goid, place, since_ns: since_ns.unwrap_or(snapshot.taken_ns) }
+        });
+        Places(seen.collect())
     }
 
-    fn of_goroutine(&self, goid: u64) -> Option<u64> {
-        let found = self.0.binary_search_by_key(&goid, |(goid, _)| *goid).ok()?;
-        Some(self.0[found].1)
+    fn of_goroutine(&self, goid: u64) -> Option<Seen> {
+        let found = self.0.binary_search_by_key(&goid, |seen| seen.goid).ok()?;
+        Some(self.0[found])
     }
 }
 
@@ -60,12 +75,16 @@ fn hashes(stacks: &Stacks) -> Vec<u64> {
 pub struct Group {
     /// [`Blocked::state`].
     pub state: &'static str,
+    /// The garbage collector of Go 1.26 and newer has found that nothing can end their waits.
+    pub leaked: bool,
     /// The stack of one of them; the others' may differ in calls that are not shown.
     pub stack: Option<StackId>,
     /// How many.
     pub count: u64,
-    /// How many of them were blocked at the same place in the earlier scan; none without one.
+    /// How many of them were blocked at the same place in an earlier scan; none without one.
     pub unmoved: Option<u64>,
+    /// For how long at least all of these have been there, in ns; none where there is none.
+    pub unmoved_ns: Option<u64>,
     /// The first of them.
     pub goids: Vec<u64>,
 }
@@ -95,9 +114,9 @@ pub fn by_site(
 ) -> HashMap<SiteKey, SiteWaits> {
     let places = places(snapshot, binary);
     let hashes = if earlier.is_some() { hashes(&snapshot.stacks) } else { Vec::new() };
-    let mut groups: HashMap<(SiteKey, &'static str, Option<u32>), Group> = HashMap::new();
+    let mut groups: HashMap<(SiteKey, &'static str, bool, Option<u32>), Group> = HashMap::new();
     let mut sites: HashMap<SiteKey, SiteWaits> = HashMap::new();
-    for goroutine in &snapshot.goroutines {
+    for goroutine in snapshot.by_goid() {
         let key = (goroutine.gopc, goroutine.startpc);
         let site = sites.entry(key).or_default();
         site.live += 1;
@@ -107,30 +126,37 @@ pub fn by_site(
         let before = earlier.map(|earlier| earlier.of_goroutine(goroutine.goid));
         let unmoved = before.map(|before| {
             let now = place(goroutine, &hashes);
-            u64::from(now != NOWHERE && before == Some(now))
+            before.filter(|before| now != NOWHERE && before.place == now)
         });
         if let Some(before) = before {
             *site.new.get_or_insert(0) += u64::from(before.is_none());
         }
         if let Some(unmoved) = unmoved {
-            *site.unmoved.get_or_insert(0) += unmoved;
+            *site.unmoved.get_or_insert(0) += u64::from(unmoved.is_some());
         }
-        let group = groups.entry((key, goroutine.state(), at)).or_insert_with(|| Group {
+        let leaked = goroutine.status == Status::Leaked;
+        let group = groups.entry((key, goroutine.state(), leaked, at)).or_insert_with(|| Group {
+            leaked,
             state: goroutine.state(),
             stack: goroutine.stack,
             count: 0,
             unmoved: earlier.map(|_| 0),
+            unmoved_ns: None,
             goids: Vec::new(),
         });
         group.count += 1;
         if let (Some(sum), Some(unmoved)) = (&mut group.unmoved, unmoved) {
-            *sum += unmoved;
+            *sum += u64::from(unmoved.is_some());
+        }
+        if let Some(before) = unmoved.flatten() {
+            let ns = snapshot.taken_ns.saturating_sub(before.since_ns);
+            group.unmoved_ns = Some(group.unmoved_ns.map_or(ns, |least| least.min(ns)));
         }
         if group.goids.len() < EXAMPLES {
             group.goids.push(goroutine.goid);
         }
     }
-    for ((key, _, _), group) in groups {
+    for ((key, ..), group) in groups {
         sites.entry(key).or_default().groups.push(group);
     }
     for site in sites.values_mut() {

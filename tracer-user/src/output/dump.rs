@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use super::human::{clean, count, duration};
 use super::text::{located, place};
 use crate::dump::Dump;
-use crate::go::Frame;
+use crate::go::{Frame, Status};
 use crate::inspect::{Blocked, StackId};
 use crate::report;
 
@@ -30,7 +30,7 @@ pub fn traceback(dump: &Dump, out: &mut dyn Write) -> io::Result<()> {
     let mut stacks: HashMap<StackId, String> = HashMap::new();
     let mut creations: HashMap<u64, Option<(String, String)>> = HashMap::new();
     for goroutine in &dump.goroutines {
-        writeln!(out, "goroutine {} [{}]:", goroutine.goid, header(goroutine))?;
+        writeln!(out, "{}:", header(dump, goroutine))?;
         match goroutine.stack {
             Some(stack) if !goroutine.stack_is_old => {
                 let text = stacks.entry(stack).or_insert_with(|| frames(&dump.snapshot.stacks.shown(stack)));
@@ -54,10 +54,14 @@ pub fn traceback(dump: &Dump, out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-/// `chan receive, 5 minutes, locked to thread`
-fn header(goroutine: &Blocked) -> String {
+/// `goroutine 17 [chan receive, 5 minutes, locked to thread]`, and the labels where its Go version has them:
+/// `goroutineheader` in <https://cs.opensource.google/go/go/+/master:src/runtime/traceback.go>.
+fn header(dump: &Dump, goroutine: &Blocked) -> String {
     const MINUTE: u64 = 60_000_000_000;
-    let mut header = goroutine.state().to_owned();
+    let mut header = format!("goroutine {} [{}", goroutine.goid, goroutine.state());
+    if goroutine.status == Status::Leaked {
+        header.push_str(" (leaked)");
+    }
     if let Some(minutes) = goroutine.waits_at_least_ns.map(|ns| ns / MINUTE).filter(|minutes| *minutes > 0) {
         // No String is too long to write to.
         let _ = write!(header, ", {minutes} minutes");
@@ -65,7 +69,44 @@ fn header(goroutine: &Blocked) -> String {
     if goroutine.locked_to_thread {
         header.push_str(", locked to thread");
     }
+    let labels = dump.snapshot.labels(goroutine);
+    // Go 1.27 prints them behind the state; Go 1.26, where asked to, within, which older readers of tracebacks bear.
+    let behind = dump.subject.binary.version().minor >= 27;
+    let quote = if behind { quoted_if_needed } else { quoted };
+    let labels: Vec<String> =
+        labels.iter().map(|label| format!("{}: {}", quote(&label.key), quote(&label.value))).collect();
+    let labels = labels.join(", ");
+    let _ = match (labels.is_empty(), behind) {
+        (true, _) => write!(header, "]"),
+        (false, true) => write!(header, "] {{{labels}}}"),
+        (false, false) => write!(header, " labels:{{{labels}}}]"),
+    };
     header
+}
+
+/// As Go's `print` does it, and `]` as well, at which readers of tracebacks may take the state to end.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from('"');
+    for char in text.chars() {
+        let _ = match char {
+            '\n' => write!(quoted, "\\n"),
+            '\r' => write!(quoted, "\\r"),
+            '\t' => write!(quoted, "\\t"),
+            '\\' | '"' => write!(quoted, "\\{char}"),
+            ']' => write!(quoted, "\\x5d"),
+            ' '..='~' => write!(quoted, "{char}"),
+            '\0'..='\x7e' => write!(quoted, "\\x{:02x}", u32::from(char)),
+            '\x7f'..='\u{ffff}' => write!(quoted, "\\u{:04x}", u32::from(char)),
+            _ => write!(quoted, "\\U{:08x}", u32::from(char)),
+        };
+    }
+    quoted.push('"');
+    quoted
+}
+
+fn quoted_if_needed(text: &str) -> String {
+    let plain = |char: char| char.is_ascii_alphanumeric() || matches!(char, '.' | '/' | '_');
+    if text.chars().all(plain) { text.to_owned() } else { quoted(text) }
 }
 
 fn frames(frames: &[(&Frame, Option<u64>)]) -> String {

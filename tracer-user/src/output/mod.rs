@@ -15,3 +15,4 @@ pub mod profile;
 mod style;
 pub mod sweep;
 pub mod text;
+mod waited_on;

@@ -6,6 +6,7 @@ use super::human::{
     bytes, clean, count, duration, file_name, fill, rate, short_function, shorten, width, wrap,
 };
 use super::style::{BOLD, DIM, of_level, paint};
+use super::waited_on;
 use crate::report::{Container, Frame, Level, Mode, Process, Report, Site};
 
 /// How a report is written as text.
@@ -129,6 +130,7 @@ impl Page<'_> {
         let rest: u64 = site.waiting.iter().flatten().skip(WAITS).map(|waiting| waiting.count).sum();
         let rest = (rest > 0).then(|| format!("other places ({})", count(rest)));
         self.list(out, "waits for", waiting.take(WAITS).chain(rest))?;
+        self.list(out, "on", waited_on::lines(site))?;
         // What the blame says, it says better.
         let blames = |frame: &Frame| site.blame.iter().flatten().any(|blamed| blamed.frame == *frame);
         let parents = site.parents.iter().take(1);

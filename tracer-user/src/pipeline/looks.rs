@@ -3,11 +3,64 @@
 
 use super::*;
 
-/// How often the runtime's own list is compared with what the probes have seen.
-pub(super) const BETWEEN_LOOKS: Duration = Duration::from_secs(60);
+/// How soon after records were lost the runtime's own list is compared with what the probes have seen.
+const AFTER_LOSS: Duration = Duration::from_secs(3);
 
-/// How soon after records were lost.
-pub(super) const AFTER_LOSS: Duration = Duration::from_secs(3);
+/// A window that is not longer has one look between the first and the last.
+const SHORT: Duration = Duration::from_secs(60);
+/// Looks take at most this part of the time.
+const BUDGET: u32 = 100;
+
+/// When the runtime's own list is compared with what the probes have seen. Soon after the start, too: what has not moved
+/// between two looks is evidence, and a leak may begin after the first.
+pub(super) struct Rhythm {
+    window: Option<Duration>,
+    done: u32,
+    last: Instant,
+    urgent: bool,
+    /// When to look next.
+    pub(super) next: Instant,
+}
+
+impl Rhythm {
+    /// For a window that begins now.
+    pub(super) fn new(window: Option<Duration>) -> Rhythm {
+        let now = Instant::now();
+        let mut rhythm = Rhythm { window, done: 0, last: now, urgent: false, next: now };
+        rhythm.next += rhythm.gap();
+        rhythm
+    }
+
+    fn gap(&self) -> Duration {
+        match (self.done, self.window) {
+            (0, Some(window)) if window <= SHORT => window / 3,
+            (0, _) => Duration::from_secs(5),
+            (1, window) if window.is_none_or(|window| window > SHORT) => Duration::from_secs(10),
+            _ => Duration::from_secs(60),
+        }
+    }
+
+    /// Whether to look now that it is time, where the last round took so long. If not, that is put off.
+    pub(super) fn is_due(&mut self, took: Duration) -> bool {
+        let now = Instant::now();
+        let affordable = self.last + took * BUDGET;
+        if now < affordable && !self.urgent {
+            self.next = affordable;
+            return false;
+        }
+        self.urgent = false;
+        self.done += 1;
+        self.last = now;
+        self.next = now + self.gap();
+        true
+    }
+
+    /// Records were lost: what they would have said is in the process's memory, whatever it costs to look.
+    pub(super) fn hurry(&mut self) {
+        self.urgent = true;
+        self.next = Instant::now() + AFTER_LOSS;
+    }
+}
 
 /// The goroutines that a process had when somebody looked.
 pub(super) struct Scan {
@@ -36,6 +89,7 @@ impl Pipeline {
         match scan.found {
             Ok(look) => {
                 self.drain_all();
+                self.looks_took += look.took;
                 let bias = scan.traced.subject.bias;
                 let code = |address: u64| if address == 0 { 0 } else { address.wrapping_add(bias) };
                 let snapshot = &look.snapshot;
@@ -84,15 +138,16 @@ impl Pipeline {
         for traced in processes {
             let pid = traced.subject.process.pid;
             self.tracker.begin_scan(pid, now_ns());
-            let first = self.tracker.current_instance(pid).and_then(|id| self.session.first_places(id));
-            jobs.push((traced, first));
+            let before = self.tracker.current_instance(pid).and_then(|id| self.session.last_places(id));
+            jobs.push((traced, before));
         }
         self.looking += jobs.len();
+        self.looks_took = Duration::ZERO;
         let scans = self.scans.clone();
         tokio::task::spawn_blocking(move || {
             let deadline = std::time::Instant::now() + MOST_TIME;
-            for (traced, first) in jobs {
-                let found = Look::settled(&traced.subject, first.as_deref(), deadline);
+            for (traced, before) in jobs {
+                let found = Look::settled(&traced.subject, before.as_deref(), deadline);
                 if scans.send(Scan { traced, purpose: Purpose::Reconcile, found }).is_err() {
                     break;
                 }

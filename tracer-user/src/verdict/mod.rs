@@ -196,12 +196,14 @@ pub fn judge(facts: &Facts) -> Verdict {
     verdict
 }
 
-/// How many were at the same place in the first scan and now: this supports a suspicion, but workers without work do the
+/// How many were at the same place in an earlier scan and now: this supports a suspicion, but workers without work do the
 /// same.
 fn not_moved(facts: &Facts) -> Option<Evidence> {
     let unmoved: u64 = facts.waits.iter().filter_map(|wait| wait.unmoved).sum();
-    let (n, of, window) = (count(unmoved), count(facts.live.max(unmoved)), duration(facts.window_ns));
-    let text = format!("{n} of {of} have been blocked at the same place for {window} or more");
+    let least = facts.waits.iter().filter_map(|wait| wait.unmoved_ns).min().unwrap_or(facts.window_ns);
+    let (n, of, least) =
+        (count(unmoved), count(facts.live.max(unmoved)), duration(least.min(facts.window_ns)));
+    let text = format!("{n} of {of} have been blocked at the same place for {least} or more");
     (unmoved > 1).then(|| Evidence::new("unmoved", text))
 }
 

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use super::cycle::{self, Waiter};
 use super::waits::{Channel, Wait};
-use crate::go::{Binary, Status};
-use crate::inspect::{Blocked, Direction, Group, SiteWaits, Snapshot, StackId, WaitObject};
+use crate::go::Binary;
+use crate::inspect::{Blocked, Direction, Group, Queues, SiteWaits, Snapshot, StackId, WaitObject};
 use crate::report::Frame;
 
 /// What a whole scan tells about its goroutines; made once for each scan.
@@ -13,8 +13,8 @@ use crate::report::Frame;
 pub struct Survey {
     /// By index of a goroutine that waits in a cycle, the others of it.
     cycles: HashMap<usize, Vec<usize>>,
-    /// By address of what is waited on, how many wait.
-    waiters: HashMap<u64, u64>,
+    /// Who waits on what.
+    queues: Queues,
     /// What most readers of HTTP clients' connections do.
     http_reader: &'static str,
 }
@@ -22,13 +22,12 @@ pub struct Survey {
 impl Survey {
     /// Looks for who waits for whom.
     pub fn of(snapshot: &Snapshot) -> Survey {
-        let mut waiters = HashMap::new();
-        for goroutine in &snapshot.goroutines {
-            for object in snapshot.objects(goroutine) {
-                *waiters.entry(object.address()).or_default() += 1;
-            }
-        }
-        Survey { cycles: cycles(snapshot), waiters, http_reader: http_reader(snapshot) }
+        Survey { cycles: cycles(snapshot), queues: Queues::of(snapshot), http_reader: http_reader(snapshot) }
+    }
+
+    /// Who waits on what.
+    pub fn queues(&self) -> &Queues {
+        &self.queues
     }
 
     /// What the goroutines of a site do, in the order of its groups.
@@ -50,7 +49,7 @@ impl Survey {
         let blocked_at = |&other: &usize| place(snapshot, binary, snapshot.goroutines.get(other)?);
         Wait {
             reason: group.state,
-            leaked: first.is_some_and(|goroutine| goroutine.status == Status::Leaked),
+            leaked: group.leaked,
             count: group.count,
             frames: first.map(|of| frames(snapshot, of)).unwrap_or_default(),
             reader: self.http_reader,
@@ -58,6 +57,7 @@ impl Survey {
             on_nothing: first.is_some_and(|goroutine| goroutine.waits_on_nothing),
             asked_done: first.is_some_and(|goroutine| asked_done(snapshot, binary, goroutine)),
             unmoved: group.unmoved,
+            unmoved_ns: group.unmoved_ns,
             cycle: others.map(|others| others.iter().filter_map(blocked_at).collect()),
         }
     }
@@ -70,7 +70,7 @@ impl Survey {
                 length: channel.length,
                 sends: channel.direction == Some(Direction::Send),
                 element: binary.type_name(channel.element),
-                waiters: self.waiters.get(&channel.address).copied().unwrap_or(1),
+                waiters: self.queues.waiters(channel.address).max(1),
             }),
             WaitObject::Semaphore { .. } => None,
         };

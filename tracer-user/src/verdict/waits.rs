@@ -22,8 +22,10 @@ pub struct Wait {
     pub on_nothing: bool,
     /// What they wait for came from a call of `Done` on a context, right before.
     pub asked_done: bool,
-    /// How many of them were at this very place in the first scan already; `None` without an earlier one.
+    /// How many of them were at this very place in an earlier scan already; `None` without one.
     pub unmoved: Option<u64>,
+    /// For how long at least all of these have been there, in ns.
+    pub unmoved_ns: Option<u64>,
     /// What most goroutines do that read from the connections of this process's HTTP clients; empty where there is none.
     pub reader: &'static str,
     /// They and others wait for each other; where the others are blocked.

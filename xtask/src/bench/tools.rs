@@ -18,6 +18,8 @@ pub struct Tools {
     pub golife: PathBuf,
     /// Bare probes (`tracer-user/examples/place_probes.rs`).
     pub place_probes: PathBuf,
+    /// golife's walk beside its floor (`tracer-user/examples/inspect_speed.rs`).
+    pub inspect_speed: PathBuf,
     /// bpftrace, if it can be had.
     pub bpftrace: Option<PathBuf>,
     /// Go itself.
@@ -50,6 +52,7 @@ impl Tools {
         Ok(Tools {
             golife: release.join("golife"),
             place_probes: release.join("examples/place_probes"),
+            inspect_speed: release.join("examples/inspect_speed"),
             bpftrace,
             go: machine::go()?,
             directory,

@@ -1,0 +1,48 @@
+//! The channel or lock that goroutines of a site wait on, as a line for people.
+
+use super::human::{clean, count};
+use super::text::place;
+use crate::report::{Others, Site, WaitedOn};
+use crate::verdict::Level;
+
+/// One line, of what most goroutines of a suspicious site wait on; none where nothing is known of it.
+pub(super) fn lines(site: &Site) -> impl Iterator<Item = String> {
+    let suspicious = site.verdict.level >= Level::Suspect;
+    let on = site.waiting.iter().flatten().next().and_then(|waiting| waiting.on.first());
+    on.filter(|_| suspicious).map(line).into_iter()
+}
+
+/// `channel 0xc000012345 (cap 0): 40 wait on it, 3 others in select at hub.go:9; known to 1 in sync.Mutex.Lock at hub.go:20`
+fn line(on: &WaitedOn) -> String {
+    let kind = match on.kind.as_str() {
+        "chan" => "channel",
+        other => other,
+    };
+    let mut line = format!("{} {}", clean(kind), clean(&on.address));
+    if let (Some(len), Some(cap)) = (on.len, on.cap) {
+        let full = if cap > 0 {
+            format!("{} of {} places taken", count(len), count(cap))
+        } else {
+            "unbuffered".into()
+        };
+        line += &format!(" ({full})");
+    }
+    let others = on.waiters.saturating_sub(on.count);
+    line += &match others {
+        0 => format!(": {} on it, no other goroutine", count(on.count)),
+        _ => format!(": {} on it, {}", count(on.count), list("others", &on.others)),
+    };
+    if !on.known_to.is_empty() {
+        line += &format!("; known to {}", list("", &on.known_to));
+    }
+    line
+}
+
+fn list(what: &str, others: &[Others]) -> String {
+    let what = if what.is_empty() { String::new() } else { format!(" {what}") };
+    let one = |other: &Others| {
+        let at = other.at.as_ref().map(|frame| format!(" at {}", place(frame))).unwrap_or_default();
+        format!("{}{what} in {}{at}", count(other.count), clean(&other.doing))
+    };
+    others.iter().map(one).collect::<Vec<_>>().join(", ")
+}
