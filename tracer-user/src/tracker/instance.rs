@@ -157,21 +157,27 @@ impl Instance {
         }
         let goroutine = Goroutine::new(g, goid, time_ns, losses, site, 0);
         // At most two stand in the way: one with its g, and one with its id.
-        while let Err(conflict) = self.table.insert(goroutine) {
-            if self.make_way(conflict, time_ns, budget)? {
-                parent = None;
+        let has_room = loop {
+            let has_room = budget.has_room_for_goroutine();
+            let outcome = if has_room { self.table.insert(goroutine) } else { self.table.check(&goroutine) };
+            match outcome {
+                Ok(()) => break has_room,
+                Err(conflict) => {
+                    if self.make_way(conflict, time_ns, budget)? {
+                        parent = None;
+                    }
+                }
             }
-        }
+        };
         let counts = &mut self.sites[site.0 as usize];
         counts.saw_creation(time_ns);
         if let Some(parent) = parent {
             counts.parents.count(parent);
         }
-        if budget.has_room_for_goroutine() {
+        if has_room {
             budget.goroutines += 1;
             counts.add_live();
         } else {
-            self.table.remove(g);
             counts.untracked += 1;
             self.untracked += 1;
         }
