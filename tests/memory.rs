@@ -95,6 +95,41 @@ fn a_million_goroutines_take_at_most_64_bytes_each() {
 }
 
 #[test]
+fn the_ancestry_of_a_process_takes_at_most_12_megabytes() {
+    let mut tracker = Tracker::new(Limits::default());
+    let mut apply = |goid: u64, parent: u64, gopc: u64, ends: bool| {
+        let (g, startpc, stack) = (480 * goid, 7, StackCode::NONE);
+        let what = What::Created { g, goid, parent, gopc, startpc, stack };
+        tracker.apply(&Event { time_ns: goid, pid: 7, losses: 0, what });
+        if ends {
+            tracker.apply(&Event { time_ns: goid, pid: 7, losses: 0, what: What::Exited { g } });
+        }
+    };
+    // Each of 300 sites is there once, so that what they create at the same 300 sites is all that is new.
+    (1..=300).for_each(|site| apply(site, 0, site, true));
+    let (before, _) = held();
+    let mut goid = 1_000;
+    for first in 1..=300 {
+        goid += 1;
+        apply(goid, 0, first, false);
+        let parent = goid;
+        for second in 1..=300 {
+            goid += 1;
+            apply(goid, parent, second, true);
+        }
+    }
+    let (after, most) = held();
+    println!(
+        "{:.1} MB for the ancestry, {:.1} MB at most",
+        (after - before) as f64 / 1e6,
+        (most - before) as f64 / 1e6
+    );
+    assert!(most - before <= 12_000_000, "{} bytes", most - before);
+    let cut: u64 = tracker.instances().map(|instance| instance.lineages().cut()).sum();
+    assert!(cut > 20_000, "{cut} of 90,000 pairs are too many");
+}
+
+#[test]
 fn ten_thousand_sites_with_all_lifetimes_take_at_most_128_megabytes() {
     let (before, _) = held();
     let mut sites = vec![Durations::default(); 10_000];

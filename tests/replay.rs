@@ -77,7 +77,7 @@ fn creation_stacks_name_the_call() {
     let mut run = Recording::new(4242);
     run.create(0, 1, 0, 0x1000);
     for at in 0..200u64 {
-        run.from_stack(match at % 10 {
+        run.called_from(match at % 10 {
             0 => StackCode::of(1),
             1 => StackCode::LOST,
             _ => StackCode::of(0),

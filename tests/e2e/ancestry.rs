@@ -47,8 +47,11 @@ fn dead_creators(build: Build) {
     assert_eq!(own[0]["blame"], Value::Null, "its own place says it");
 }
 
-/// The functions, lines and counts of a site's creation stacks.
-fn stacks(site: &Value) -> Vec<(Vec<(String, u64)>, u64, u64)> {
+/// Functions with lines, then how many were created and live.
+type Stack = (Vec<(String, u64)>, u64, u64);
+
+/// A site's creation stacks.
+fn stacks(site: &Value) -> Vec<Stack> {
     let stacks = site["creation_stacks"].as_array().unwrap_or_else(|| panic!("no stacks in {site:#}"));
     let frame = |frame: &Value| {
         (frame["function"].as_str().unwrap().to_owned(), frame["line"].as_u64().unwrap_or_default())

@@ -73,7 +73,7 @@ impl Recording {
     }
 
     /// From here on, goroutines are created from these calls.
-    pub fn from_stack(&mut self, stack: StackCode) {
+    pub fn called_from(&mut self, stack: StackCode) {
         self.stack = stack;
     }
 

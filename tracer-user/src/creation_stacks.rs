@@ -22,12 +22,14 @@ const MOST_NAMED: usize = 1 << 16;
 /// What a stack means: its number and the `go` statement, in a binary at a load bias.
 type Key = (StackId, u64, *const Binary, u64);
 
+/// With its binary, so that the address in the key stays its own.
+type Named = (Arc<Binary>, Rc<[Frame]>);
+
 /// The stacks that were asked for.
 #[derive(Default)]
 pub struct CreationStacks {
     raw: RefCell<HashMap<StackId, Rc<[u64]>>>,
-    /// With the binary, so that its address stays its own.
-    named: RefCell<HashMap<Key, (Arc<Binary>, Rc<[Frame]>)>>,
+    named: RefCell<HashMap<Key, Named>>,
 }
 
 impl CreationStacks {

@@ -102,12 +102,6 @@ impl Budget {
         self.lineages < self.limits.max_lineages
     }
 
-    fn take_lineage(&mut self) -> bool {
-        let room = self.has_room_for_lineage();
-        self.lineages += usize::from(room);
-        room
-    }
-
     #[inline]
     fn has_room_for_goroutine(&self) -> bool {
         self.goroutines < self.limits.max_goroutines

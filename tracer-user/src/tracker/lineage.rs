@@ -3,13 +3,17 @@
 //! An interned tree for each process instance. A goroutine holds a number of four bytes that stands for its whole
 //! ancestry, so the ancestors themselves need not be kept. Recursion does not make the tree grow: a site that occurs
 //! among its own creators takes the place that it had there, so a chain is never longer than there are sites. What
-//! remains is bounded by [`super::Limits::max_lineages`]; beyond, goroutines are known by their site alone.
+//! remains is bounded, for each process and by [`super::Limits::max_lineages`] for all; beyond, goroutines are known by
+//! their site alone.
 
 use hashbrown::HashTable;
 
 use super::Budget;
 use super::table::mix;
 use crate::sites::SiteId;
+
+/// Edges that one process may have, so that none can use up what there is for all.
+const MOST_OF_ONE: usize = 1 << 16;
 
 /// A lineage within its process instance: an index, never reused while the instance lasts. Creators' are smaller than
 /// those of what they created.
@@ -121,7 +125,8 @@ impl Lineages {
             return known;
         }
         let origin = Key { parent: None, stack: StackId::NONE, ..*key };
-        if budget.take_lineage() {
+        if self.has_room(budget) {
+            budget.lineages += 1;
             self.taken += 1;
             let earlier = self.ancestor(key.parent, site, key.stack);
             let lineage = earlier.unwrap_or_else(|| self.push(key, site));
@@ -135,6 +140,11 @@ impl Lineages {
             self.insert(origin, lineage);
             lineage
         })
+    }
+
+    /// Whether another creator's goroutines can be told from others.
+    pub(super) fn has_room(&self, budget: &Budget) -> bool {
+        self.taken < MOST_OF_ONE && budget.has_room_for_lineage()
     }
 
     /// The same site among the creators: recursion.

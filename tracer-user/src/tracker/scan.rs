@@ -137,7 +137,7 @@ impl Instance {
                     known.flags |= LISTED;
                     // It may have been created while its creators were not known yet.
                     let unknown = at_attach != 0 || self.lineages.get(known.lineage).parent.is_none();
-                    if unknown && existing.parent != 0 && budget.has_room_for_lineage() {
+                    if unknown && existing.parent != 0 && self.lineages.has_room(budget) {
                         known.flags |= UNPLACED;
                         orphans.push((existing.goid, existing.parent));
                     }
