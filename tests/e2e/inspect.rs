@@ -302,3 +302,49 @@ fn what_began_after_the_first_look_and_does_not_move_is_said() {
     // The look between the first and the last was after a third of the time.
     assert!(unmoved > 3 && unmoved < count && site["at_attach"] == 0, "{site:#}");
 }
+
+#[test]
+fn a_process_that_executes_something_else_while_it_is_read() {
+    need_root();
+    let program = fixture("reexec", Build::default());
+    for round in 0..6 {
+        let mut fixture = ready(&program, &["-n", "50000"]);
+        fixture.write("go");
+        fixture.line();
+        let pid = fixture.pid().to_string();
+        let dump = Running::start(golife().args(["dump", "--group", "state", "--pid", &pid]));
+        // Before it is read, while it is, and when it has been.
+        std::thread::sleep(std::time::Duration::from_millis(20 * round));
+        fixture.write("go");
+        let ended = dump.wait();
+        assert!(matches!(ended.status.code(), Some(0 | 1 | 4)), "{ended:?}");
+        assert!(!ended.stderr.contains("panicked"), "{ended:?}");
+        if ended.status.code() != Some(0) {
+            assert!(ended.stderr.contains(&pid), "says which process and what: {ended:?}");
+        }
+        assert_eq!(fixture.line(), "ready");
+        let second = run(&["dump", "--group", "state", "--pid", &pid]);
+        assert_eq!(second.status.code(), Some(0), "{second:?}");
+        assert!(!second.stdout.contains("50,000"), "{second:?}");
+    }
+}
+
+#[test]
+fn a_process_that_ends_while_it_is_read() {
+    need_root();
+    let program = fixture("crowd", Build::default());
+    for round in 0..4 {
+        let mut fixture = Running::start(std::process::Command::new(&program).args(["-n", "50000"]));
+        fixture.line();
+        let pid = fixture.pid().to_string();
+        let dump = Running::start(golife().args(["dump", "--group", "state", "--pid", &pid]));
+        std::thread::sleep(std::time::Duration::from_millis(40 * round));
+        fixture.signal(Signal::SIGKILL);
+        let ended = dump.wait();
+        assert!(matches!(ended.status.code(), Some(0 | 1 | 4)), "{ended:?}");
+        assert!(!ended.stderr.contains("panicked"), "{ended:?}");
+        if ended.status.code() != Some(0) {
+            assert!(ended.stderr.contains(&pid), "says which process and what: {ended:?}");
+        }
+    }
+}

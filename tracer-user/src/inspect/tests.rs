@@ -215,6 +215,58 @@ fn a_list_of_anything_is_walked_within_bounds() {
 }
 
 #[test]
+fn a_list_that_lists_itself_ends() {
+    let program = Program::build(TOOLCHAINS[3], STRIPPED_PIE);
+    let mut liar = Liar::new(&program);
+    // The same goroutine a million times, then a list whose entries are the list.
+    let stack = vec![0u64; 64];
+    let g = liar.goroutine(1, &stack, 0, 0);
+    liar.list = vec![g.as_ptr() as u64; 1 << 20];
+    liar.length = 1 << 20;
+    let start = Instant::now();
+    let snapshot = liar.scan().unwrap();
+    assert!((1..32).contains(&snapshot.goroutines.len()), "{}", snapshot.goroutines.len());
+    assert_eq!(snapshot.goroutine(1).map(|goroutine| goroutine.address), Some(g.as_ptr() as u64));
+    let own = liar.list.as_ptr() as u64;
+    liar.list.fill(own);
+    assert!(liar.scan().unwrap().goroutines.len() < 32);
+    assert!(start.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn labels_of_anything_are_read_within_bounds() {
+    // A map, then a slice.
+    for toolchain in [TOOLCHAINS[0], TOOLCHAINS[3]] {
+        let program = Program::build(toolchain, STRIPPED_PIE);
+        let mut liar = Liar::new(&program);
+        let at = usize::from(liar.binary.layout().labels);
+        // As a slice longer than anything, of strings that are; as a map with sixteen buckets, each of which goes on in the
+        // first.
+        let mut labels = vec![0u64; 1024];
+        let own = labels.as_ptr() as u64;
+        labels.fill(own);
+        labels[1] = 1 << 63 | 4 << 8;
+        let stack = vec![0u64; 64];
+        let mut gs = Vec::new();
+        for (goid, pointer) in [own, own, 8, u64::MAX - 4, own + 4096].into_iter().enumerate() {
+            let mut g = liar.goroutine(goid as u64 + 1, &stack, 0, 0);
+            g[at..at + 8].copy_from_slice(&pointer.to_le_bytes());
+            gs.push(g);
+        }
+        liar.list = gs.iter().map(|g| g.as_ptr() as u64).collect();
+        liar.length = gs.len() as u64;
+        let snapshot = liar.scan().unwrap();
+        let of = |goid| snapshot.labels(snapshot.goroutine(goid).unwrap());
+        assert!((1..=64).contains(&of(1).len()), "{toolchain}: {}", of(1).len());
+        assert_eq!((of(1), of(3).len(), of(4).len()), (of(2), 0, 0));
+        assert!(snapshot.goroutines.iter().all(|goroutine| snapshot.labels(goroutine).len() <= 64));
+        let longest = of(1).iter().map(|label| label.key.len().max(label.value.len())).max();
+        // Each byte may have become a replacement character of three.
+        assert!(longest <= Some(3 * 1024), "{toolchain}: {longest:?}");
+    }
+}
+
+#[test]
 fn cycles_and_endless_stacks_end() {
     let program = Program::build(TOOLCHAINS[3], STRIPPED_PIE);
     let mut liar = Liar::new(&program);
