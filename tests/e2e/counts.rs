@@ -104,6 +104,39 @@ fn from_the_first_instruction_on_newest_go_stripped_pie() {
     exact_run("counts", Build { toolchain: Some(NEWEST), ..STRIPPED_PIE }, &[]);
 }
 
+/// The ways of older kernels, which this one still has: no attach cookies, a perf event for each probe.
+#[track_caller]
+fn exact_as_on(release: &str, build: Build) {
+    need_root();
+    let mut fixture = ready(&fixture("counts", build), &[]);
+    let mut golife = Running::start(golife().env("GOLIFE_KERNEL", release).args([
+        "trace",
+        "--format",
+        "json",
+        "--ring-bytes",
+        ROOMY,
+        "--pid",
+        &fixture.pid().to_string(),
+    ]));
+    golife.wait_for_error_line("tracing ");
+    fixture.write("go");
+    let truth = truth("counts", &fixture.line());
+    let report = interrupt(golife);
+    assert_eq!(reported("counts", only_process(&report)), truth, "as on Linux {release}: {build:?}");
+    check_exact(&report);
+}
+
+#[test]
+fn as_on_linux_5_10() {
+    exact_as_on("5.10.0-46", PLAIN);
+    exact_as_on("5.10.0-46", Build { toolchain: Some(OLDEST), ..STRIPPED_PIE });
+}
+
+#[test]
+fn as_on_linux_6_1() {
+    exact_as_on("6.1.0-56", PLAIN);
+}
+
 #[test]
 fn burst_of_200_000() {
     exact("burst", PLAIN, &[]);

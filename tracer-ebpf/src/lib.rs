@@ -172,6 +172,11 @@ impl Counter {
         [Counter::DroppedCreated, Counter::DroppedExited, Counter::DroppedProcess, Counter::ReadFault];
 }
 
+/// Different cookies at a time on kernels without attach cookies (before Linux 5.15): so many programs `goroutine_0`,
+/// `goroutine_1`… there are, each of which finds its cookie in the entry of [`COOKIES`] with its number.
+pub const SLOTS: usize = 16;
+/// Name of the array of [`SLOTS`] packed cookies.
+pub const COOKIES: &str = "COOKIES";
 /// Name of the ring buffer map.
 pub const EVENTS: &str = "EVENTS";
 /// Name of the per-CPU array of [`Counter`]s.

@@ -22,11 +22,11 @@ use aya_ebpf::{
         generated::{bpf_get_stackid, bpf_probe_read_user as read_user_raw},
     },
     macros::{map, raw_tracepoint, tracepoint, uprobe},
-    maps::{PerCpuArray, RingBuf, StackTrace},
+    maps::{Array, PerCpuArray, RingBuf, StackTrace},
     programs::{ProbeContext, RawTracePointContext, TracePointContext},
 };
 use aya_log_ebpf::warn;
-use tracer_ebpf::{Cookie, Counter, Created, Exited, Facts, Head, Kind, Process, SPAN, StackCode};
+use tracer_ebpf::{Cookie, Counter, Created, Exited, Facts, Head, Kind, Process, SLOTS, SPAN, StackCode};
 
 /// All records of all CPUs, in the order of their reservation. User space sets the size.
 #[map]
@@ -34,6 +34,10 @@ static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 12, 0);
 
 #[map]
 static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::ALL.len() as u32, 0);
+
+/// What the attach cookie says, by slot, on kernels without attach cookies.
+#[map]
+static COOKIES: Array<u64> = Array::with_max_entries(SLOTS as u32, 0);
 
 /// Stacks of creators, each once, by hash. User space makes room where they are wanted.
 #[map]
@@ -72,14 +76,60 @@ const ASKS: u64 = 127 << 4;
 pub fn goroutine(ctx: ProbeContext) -> u32 {
     // SAFETY: the context is the one this program was called with.
     let bits = unsafe { bpf_get_attach_cookie(ctx.regs.cast()) };
+    born_or_ended(&ctx, bits);
+    0
+}
+
+/// For kernels without attach cookies: one program for each cookie that is in use.
+macro_rules! by_slot {
+    ($($name:ident = $slot:literal),*) => {
+        $(
+            #[uprobe]
+            pub fn $name(ctx: ProbeContext) -> u32 {
+                slot(ctx.regs, $slot);
+                0
+            }
+        )*
+    };
+}
+
+by_slot!(
+    goroutine_0 = 0,
+    goroutine_1 = 1,
+    goroutine_2 = 2,
+    goroutine_3 = 3,
+    goroutine_4 = 4,
+    goroutine_5 = 5,
+    goroutine_6 = 6,
+    goroutine_7 = 7,
+    goroutine_8 = 8,
+    goroutine_9 = 9,
+    goroutine_10 = 10,
+    goroutine_11 = 11,
+    goroutine_12 = 12,
+    goroutine_13 = 13,
+    goroutine_14 = 14,
+    goroutine_15 = 15
+);
+
+/// All of them share this, so that the object stays small.
+#[inline(never)]
+fn slot(regs: *mut pt_regs, slot: u32) -> u32 {
+    if let Some(bits) = COOKIES.get(slot) {
+        born_or_ended(&ProbeContext::new(regs.cast()), *bits);
+    }
+    0
+}
+
+#[inline(always)]
+fn born_or_ended(ctx: &ProbeContext, bits: u64) {
     let cookie = Cookie::unpack(bits);
     let g = register(ctx.regs, cookie.register);
     if cookie.ends {
         exited(g);
     } else {
-        created(&ctx, bits, g);
+        created(ctx, bits, g);
     }
-    0
 }
 
 #[inline(always)]

@@ -77,12 +77,14 @@ fn kernel_version() -> Check {
     let found = format!("Linux {release}");
     if version < OLDEST_KERNEL {
         Check::bad(NAME, found, "golife needs Linux 5.10 or newer")
-    } else if version < (5, 15) {
-        Check::bad(
+    } else if version < kernel::COOKIES_SINCE {
+        let kinds = tracer_ebpf::SLOTS;
+        Check::good(
             NAME,
-            format!("{found}: no attach cookies"),
-            "this golife needs Linux 5.15 or newer to tell probes apart",
+            format!("{found}: no attach cookies (5.15): {kinds} kinds of Go binaries at a time"),
         )
+    } else if version < kernel::MULTI_SINCE {
+        Check::good(NAME, format!("{found}: no usable uprobe-multi links (6.10): probes come off one by one"))
     } else if version < (6, 18) {
         Check::good(NAME, format!("{found}: every probe is a trap"))
     } else {

@@ -5,6 +5,7 @@
 
 mod log;
 mod multi;
+mod slots;
 
 use std::{
     borrow::Cow,
@@ -27,8 +28,11 @@ use aya::{
 };
 use log::ProbeLog;
 use multi::MultiProgram;
+use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+pub use slots::COOKIES_SINCE;
+use slots::Slots;
 use tracer_ebpf::{
-    COUNTERS, CREATION_STACKS, Cookie, Counter, EVENTS, EXIT_SAYS_GROUP_DEAD, FORK_CHILD_OFFSET,
+    COOKIES, COUNTERS, CREATION_STACKS, Cookie, Counter, EVENTS, EXIT_SAYS_GROUP_DEAD, FORK_CHILD_OFFSET,
     MORE_STACK_BUCKETS, MORE_STACKS, OBJECT, STACK_BUCKETS, STACKS, StackCode, WAKE_BYTES,
 };
 
@@ -144,15 +148,24 @@ pub struct Probes {
     maps: Vec<(String, OwnedFd)>,
     /// The programs that were loaded for uprobe-multi links; `None` on kernels without such links.
     multi: Option<Vec<(Program, MultiProgram)>>,
+    /// What stands for attach cookies; `None` where the kernel has them.
+    slots: Option<Slots>,
 }
 
 /// Linux 6.6 has uprobe-multi links, but before 6.10 their pid filter lets only one thread of the process through.
 pub const MULTI_SINCE: (u32, u32) = (6, 10);
 
+/// Before, maps and programs count as locked memory, of which a process may have little.
+const UNLIMITED_SINCE: (u32, u32) = (5, 11);
+
 impl Probes {
     /// Loads the embedded object with a ring of `ring_bytes` (rounded up to a power of two of at least a page). With
     /// `creation_stacks`, each creation also keeps its creator's stack: see [`Probes::stack`].
     pub fn load(ring_bytes: u32, creation_stacks: bool) -> Result<(Probes, RingBuf<MapData>), Error> {
+        if running() < UNLIMITED_SINCE {
+            // Best effort: where it is not allowed, loading says what is missing.
+            let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
+        }
         if running() < MULTI_SINCE && !Path::new(UPROBES).exists() {
             return Err(Error::Unsupported { release: release(), what: "uprobes (CONFIG_UPROBE_EVENTS)" });
         }
@@ -187,8 +200,14 @@ impl Probes {
         let mut stacks =
             |name| StackTraceMap::try_from(take(&mut ebpf, name)?).map_err(|error| classify(&error));
         let stacks = [stacks(STACKS)?, stacks(MORE_STACKS)?];
+        let slots = (running() < COOKIES_SINCE)
+            .then(|| Slots::new(take(&mut ebpf, COOKIES)?).map_err(|error| classify(&error)));
+        let slots = slots.transpose()?;
         let log = ProbeLog::new(&mut ebpf)?;
-        Ok((Probes { ebpf, counters, stacks, keep_stacks: creation_stacks, log, object, maps, multi }, ring))
+        Ok((
+            Probes { slots, ebpf, counters, stacks, keep_stacks: creation_stacks, log, object, maps, multi },
+            ring,
+        ))
     }
 
     /// Reports exec and exit of every process through the ring from now on, and fork as well if `forks`.
@@ -260,15 +279,19 @@ impl Probes {
             Scope::Process(pid) => UProbeScope::OneProcess(pid),
         };
         let attach = |probe: &Probe| {
-            let name = probe.program.name();
             let fail = |why: String| (format!("a probe at {:#x}", probe.file_offset), why);
-            let program: &mut UProbe = self.program(name).map_err(|error| fail(error.to_string()))?;
+            let name = match (&mut self.slots, probe.program) {
+                (Some(slots), Program::Goroutine) => Cow::Owned(slots.program(probe.cookie).map_err(fail)?),
+                (_, program) => Cow::Borrowed(program.name()),
+            };
+            let cookie = self.slots.is_none().then(|| probe.cookie.pack());
+            let program: &mut UProbe = self.program(&name).map_err(|error| fail(error.to_string()))?;
             if program.fd().is_err() {
                 program.load().map_err(|error| fail(classify(&error).to_string()))?;
             }
             let point = UProbeAttachPoint {
                 location: UProbeAttachLocation::AbsoluteOffset(probe.file_offset),
-                cookie: Some(probe.cookie.pack()),
+                cookie,
             };
             let link = program.attach(point, target, scope).and_then(|id| program.take_link(id));
             link.map(Link::Perf).map_err(|error| fail(describe(&error)))
@@ -390,9 +413,11 @@ pub const UPROBES: &str = "/sys/bus/event_source/devices/uprobe/type";
 /// Where tracefs is mounted, on all distributions.
 const TRACEFS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
 
-/// Version of the running kernel: `(6, 18)`.
+/// Version of the running kernel: `(6, 18)`. Whoever tests the ways of an older one can set GOLIFE_KERNEL to its release.
 pub fn running() -> (u32, u32) {
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let pretended = std::env::var("GOLIFE_KERNEL").ok();
+    let release =
+        pretended.unwrap_or_else(|| fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default());
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }

@@ -158,15 +158,21 @@ impl Library {
 /// How the kernel is to place the probe of a planned site; `None` where the site is not in the file.
 pub fn probe(binary: &Binary, site: &Site) -> Option<Probe> {
     let layout = binary.layout();
-    let cookie = Cookie {
-        ends: site.purpose != Purpose::Creation,
-        register: site.register,
-        goid: layout.goid,
-        parent: layout.parent.unwrap_or(0),
-        gopc: layout.gopc,
-        startpc: layout.startpc,
-        m: layout.m,
-        curg: layout.curg,
+    let cookie = match site.purpose {
+        Purpose::Creation => Cookie {
+            ends: false,
+            register: site.register,
+            goid: layout.goid,
+            parent: layout.parent.unwrap_or(0),
+            gopc: layout.gopc,
+            startpc: layout.startpc,
+            m: layout.m,
+            curg: layout.curg,
+        },
+        // Equal for all binaries: kernels without attach cookies have room for few different ones.
+        Purpose::Exit | Purpose::CoroutineExit => {
+            Cookie { ends: true, register: site.register, ..Cookie::default() }
+        }
     };
     Some(Probe {
         program: Program::Goroutine,
