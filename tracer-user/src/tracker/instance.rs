@@ -174,9 +174,14 @@ impl Instance {
         let flags = if parent.is_some() { PARENT_COUNTED } else { 0 };
         let goroutine = Goroutine::new(g, goid, time_ns, losses, lineage, flags);
         // At most two stand in the way: one with its g, and one with its id.
-        while let Err(conflict) = self.table.insert(goroutine) {
-            of_scan = self.make_way(conflict, time_ns, budget)?.or(of_scan);
-        }
+        let has_room = loop {
+            let has_room = budget.has_room_for_goroutine();
+            let outcome = if has_room { self.table.insert(goroutine) } else { self.table.check(&goroutine) };
+            match outcome {
+                Ok(()) => break has_room,
+                Err(conflict) => of_scan = self.make_way(conflict, time_ns, budget)?.or(of_scan),
+            }
+        };
         let mut counted = false;
         if let Some(of_scan) = of_scan {
             counted = of_scan.parent_counted;
@@ -186,12 +191,11 @@ impl Instance {
         node.created += 1;
         let counts = &mut self.sites[node.site.0 as usize];
         counts.saw_creation(time_ns);
-        if budget.has_room_for_goroutine() {
+        if has_room {
             budget.goroutines += 1;
             node.live += 1;
             counts.add_live();
         } else {
-            self.table.remove(g);
             counts.untracked += 1;
             self.untracked += 1;
         }

@@ -198,18 +198,19 @@ impl Instance {
         let lineage = self.lineage_for(existing.key(None), budget);
         let flags = BIRTH_UNKNOWN | at_attach;
         let goroutine = Goroutine::new(existing.g, existing.goid, now_ns, 0, lineage, flags);
-        if self.table.insert(goroutine).is_err() {
+        let has_room = budget.has_room_for_goroutine();
+        let outcome = if has_room { self.table.insert(goroutine) } else { self.table.check(&goroutine) };
+        if outcome.is_err() {
             return false;
         }
         self.count_listed(lineage, at_attach);
         let node = self.lineages.get_mut(lineage);
         let counts = &mut self.sites[node.site.0 as usize];
-        if budget.has_room_for_goroutine() {
+        if has_room {
             budget.goroutines += 1;
             node.live += 1;
             counts.add_live();
         } else {
-            self.table.remove(existing.g);
             counts.untracked += 1;
             self.untracked += 1;
         }

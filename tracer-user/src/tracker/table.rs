@@ -69,7 +69,7 @@ pub(super) enum Conflict {
 ///
 /// A g keeps its place for the next goroutine on it, as it keeps its memory in the process: the young share few g's, so
 /// their places stay in the cache. Grows by a sixteenth, its indices by doubling; shrinks when seven eighths of the places
-/// are empty.
+/// are empty. Whatever a process does, there are hardly more than twice as many places as ever lived at the same time.
 pub(super) struct Table {
     places: Vec<Goroutine>,
     /// Where each g has its place.
@@ -114,9 +114,22 @@ impl Table {
         self.by_g.find(hash_g(g, self.seed), |&at| places[at as usize].g() == g).copied()
     }
 
+    /// Which goroutine would be in the way of this one.
+    #[cold]
+    pub fn check(&self, goroutine: &Goroutine) -> Result<(), Conflict> {
+        let of_its_g = self.place_of(goroutine.g()).map(|at| &self.places[at as usize]);
+        match of_its_g.filter(|known| known.flags & GONE == 0) {
+            Some(known) if known.goid != goroutine.goid => Err(Conflict::SameG(*known)),
+            _ => self.get(goroutine.goid).map_or(Ok(()), |known| Err(Conflict::SameGoid(*known))),
+        }
+    }
+
     /// Adds a goroutine, or says which one is in its way.
     #[inline]
     pub fn insert(&mut self, goroutine: Goroutine) -> Result<(), Conflict> {
+        if self.places.len() == self.places.capacity() {
+            self.make_room();
+        }
         let (goid, seed) = (goroutine.goid, self.seed);
         let of_its_g = self.place_of(goroutine.g());
         let places = &self.places;
@@ -140,24 +153,26 @@ impl Table {
                 self.places[at as usize] = goroutine;
             }
             None => {
-                entry.insert(self.places.len() as u32);
-                self.add_place(goroutine);
+                let at = self.places.len() as u32;
+                entry.insert(at);
+                self.places.push(goroutine);
+                let places = &self.places;
+                let hash_of = |&at: &u32| hash_g(places[at as usize].g(), seed);
+                self.by_g.insert_unique(hash_of(&at), at, hash_of);
             }
         }
         Ok(())
     }
 
-    /// A sixteenth at a time: half-empty memory of a table this large would cost more than moving it.
+    /// A sixteenth at a time: half-empty memory of a table this large would cost more than moving it. Where half of the
+    /// places are those of goroutines that are gone, there is room enough: Go would have used their g's again.
     #[cold]
-    fn add_place(&mut self, goroutine: Goroutine) {
-        let (places, seed) = (&mut self.places, self.seed);
-        if places.len() == places.capacity() {
-            places.reserve_exact((places.len() / 16).max(64));
+    fn make_room(&mut self) {
+        if self.len() < self.places.len() / 2 {
+            self.shrink();
+        } else {
+            self.places.reserve_exact((self.places.len() / 16).max(64));
         }
-        let at = places.len() as u32;
-        places.push(goroutine);
-        let hash_of = |&at: &u32| hash_g(places[at as usize].g(), seed);
-        self.by_g.insert_unique(hash_of(&at), at, hash_of);
     }
 
     /// Removes the goroutine whose g is at this address.
@@ -201,6 +216,7 @@ impl Table {
         places.retain(|goroutine| goroutine.flags & GONE == 0);
         // Some room, so that it need not grow at once.
         places.shrink_to(places.len() * 2);
+        places.reserve_exact(64);
         self.by_g = HashTable::with_capacity(places.len());
         self.by_goid = HashTable::with_capacity(places.len());
         for (at, goroutine) in (0u32..).zip(places.iter()) {
@@ -293,6 +309,19 @@ mod tests {
     }
 
     #[test]
+    fn a_process_that_never_uses_a_g_again_fills_no_memory() {
+        let mut table = Table::new(7);
+        for goid in 0..1_000_000u64 {
+            assert_eq!(table.insert(goroutine(480 * goid, goid)), Ok(()));
+            if goid >= 10_000 {
+                assert!(table.remove(480 * (goid - 10_000)).is_some());
+            }
+            assert!(table.places.capacity() < 25_000);
+        }
+        assert!(table.by_g.capacity() < 50_000 && table.by_goid.capacity() < 50_000);
+    }
+
+    #[test]
     fn an_address_survives() {
         for g in [0, 0xffff_ffff_ffff, 0xc000_1234_5678] {
             assert_eq!(goroutine(g, 1).g(), g);
@@ -308,7 +337,9 @@ mod tests {
                 let holder = model.iter().find(|(_, known)| **known == goid).map(|(g, _)| *g);
                 match step {
                     0..4 => {
+                        let checked = table.check(&goroutine(g, goid));
                         let outcome = table.insert(goroutine(g, goid));
+                        prop_assert_eq!(checked, outcome);
                         match (model.get(&g), holder) {
                             (Some(&known), _) if known == goid => prop_assert_eq!(outcome, Err(Conflict::SameGoid(goroutine(g, goid)))),
                             (Some(&known), _) => prop_assert_eq!(outcome, Err(Conflict::SameG(goroutine(g, known)))),
