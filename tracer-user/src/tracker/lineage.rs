@@ -169,5 +169,6 @@ impl Lineages {
 fn hash(key: &Key, seed: u64) -> u64 {
     let parent = key.parent.map_or(u32::MAX, |parent| parent.0);
     let creator = u64::from(parent) << 32 | u64::from(key.stack.0);
-    mix(mix(key.gopc.rotate_left(32) ^ key.startpc, seed) ^ creator, seed)
+    // Neither waits for the other.
+    mix(key.gopc.rotate_left(32) ^ key.startpc, seed) ^ mix(creator, !seed)
 }
