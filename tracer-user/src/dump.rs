@@ -1,9 +1,11 @@
 //! All goroutines of a process at one moment: which of them are asked for, and as what document.
 
-use serde::Serialize;
+use std::collections::HashMap;
+
+use serde::{Serialize, Serializer};
 
 use crate::go::Status;
-use crate::inspect::{Blocked, Direction, Label, Queues, Snapshot, WaitObject};
+use crate::inspect::{Blocked, Direction, Label, Queues, Snapshot, StackId, WaitObject};
 use crate::report::{Frame, Goroutines, Mode, Process, Scan};
 use crate::subject::Subject;
 
@@ -38,7 +40,7 @@ pub struct Dump<'a> {
 impl<'a> Dump<'a> {
     /// Chooses those that are wanted.
     pub fn new(subject: &'a Subject, snapshot: &'a Snapshot, scan: Scan, filter: &Filter) -> Dump<'a> {
-        let mut sites = std::collections::HashMap::new();
+        let mut sites = HashMap::new();
         let mut at_site = |gopc: u64| match &filter.site {
             None => true,
             Some(pattern) => *sites.entry(gopc).or_insert_with(|| {
@@ -67,8 +69,7 @@ impl<'a> Dump<'a> {
     }
 
     /// As a document.
-    pub fn document(&self) -> Document {
-        let queues = Queues::of(self.snapshot);
+    pub fn document(&self) -> Document<'_> {
         Document {
             schema: SCHEMA,
             process: Process {
@@ -77,8 +78,22 @@ impl<'a> Dump<'a> {
                 goroutines: self.totals(),
                 ..self.subject.describe()
             },
-            goroutines: self.goroutines.iter().map(|goroutine| self.goroutine(goroutine, &queues)).collect(),
+            goroutines: self,
         }
+    }
+
+    /// One after the other: a million of them with their frames would fill gigabytes. Names are found once each.
+    fn serialize_goroutines<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut names = Names { queues: Queues::of(self.snapshot), ..Names::default() };
+        for goroutine in &self.goroutines {
+            names.sites.entry(goroutine.gopc).or_insert_with(|| self.created_by(goroutine));
+            if let Some(stack) = goroutine.stack {
+                let shown = || self.snapshot.stacks.shown(stack).into_iter();
+                let frames = || shown().map(|(frame, _)| Frame::from(frame)).collect();
+                names.frames.entry(stack).or_insert_with(frames);
+            }
+        }
+        serializer.collect_seq(self.goroutines.iter().map(|goroutine| self.goroutine(goroutine, &names)))
     }
 
     fn totals(&self) -> Goroutines {
@@ -87,26 +102,32 @@ impl<'a> Dump<'a> {
         Goroutines { live: live as u64, system: system as u64, ..Goroutines::default() }
     }
 
-    fn goroutine(&self, goroutine: &Blocked, queues: &Queues) -> Goroutine {
+    fn goroutine<'b>(&'b self, goroutine: &Blocked, names: &'b Names) -> Goroutine<'b> {
         let objects = self.snapshot.objects(goroutine);
-        let stacks = &self.snapshot.stacks;
-        let shown = goroutine.stack.map(|stack| stacks.shown(stack)).unwrap_or_default();
         Goroutine {
             goid: goroutine.goid,
             state: goroutine.state(),
             waits_at_least_ns: goroutine.waits_at_least_ns,
             locked_to_thread: goroutine.locked_to_thread,
             system: goroutine.is_system,
-            labels: self.snapshot.labels(goroutine).to_vec(),
+            labels: self.snapshot.labels(goroutine),
             leaked: goroutine.status == Status::Leaked,
             parent: goroutine.parent.filter(|parent| *parent > 0),
-            created_by: self.created_by(goroutine),
+            created_by: names.sites.get(&goroutine.gopc).and_then(Option::as_ref),
             stack_bytes: goroutine.stack_bytes,
             stack_is_old: goroutine.stack_is_old,
-            frames: shown.into_iter().map(|(frame, _)| Frame::from(frame)).collect(),
-            waits_on: objects.iter().map(|object| Object::new(object, queues)).collect(),
+            frames: goroutine.stack.and_then(|stack| names.frames.get(&stack)).map_or(&[], |frames| frames),
+            waits_on: objects.iter().map(|object| Object::new(object, &names.queues)).collect(),
         }
     }
+}
+
+/// What many goroutines of a dump have in common.
+#[derive(Default)]
+struct Names {
+    sites: HashMap<u64, Option<Frame>>,
+    frames: HashMap<StackId, Vec<Frame>>,
+    queues: Queues,
 }
 
 fn is_in(goroutine: &Blocked, state: &str) -> bool {
@@ -115,19 +136,20 @@ fn is_in(goroutine: &Blocked, state: &str) -> bool {
 }
 
 /// What `golife dump --format json` prints.
-#[derive(Debug, Serialize)]
-pub struct Document {
+#[derive(Serialize)]
+pub struct Document<'a> {
     /// [`SCHEMA`].
     pub schema: &'static str,
     /// The process.
     pub process: Process,
-    /// Those that were asked for.
-    pub goroutines: Vec<Goroutine>,
+    /// Those that were asked for, as a list of [`Goroutine`]s.
+    #[serde(serialize_with = "Dump::serialize_goroutines")]
+    pub goroutines: &'a Dump<'a>,
 }
 
 /// One goroutine of a [`Document`].
 #[derive(Debug, Serialize)]
-pub struct Goroutine {
+pub struct Goroutine<'a> {
     /// Its id.
     pub goid: u64,
     /// Wait reason or status, as Go's traceback has it in brackets.
@@ -139,19 +161,19 @@ pub struct Goroutine {
     /// One of the runtime's own.
     pub system: bool,
     /// Additive: profiler labels, by key.
-    pub labels: Vec<Label>,
+    pub labels: &'a [Label],
     /// Additive: the garbage collector of Go 1.26 and newer has found that nothing can end its wait.
     pub leaked: bool,
     /// The goroutine that created it; `null` before Go 1.21.
     pub parent: Option<u64>,
     /// Its `go` statement.
-    pub created_by: Option<Frame>,
+    pub created_by: Option<&'a Frame>,
     /// Size of its stack.
     pub stack_bytes: u64,
     /// It runs: `frames` are from when it last stopped.
     pub stack_is_old: bool,
     /// Innermost first.
-    pub frames: Vec<Frame>,
+    pub frames: &'a [Frame],
     /// What it waits on; one for each case of a `select`.
     pub waits_on: Vec<Object>,
 }
