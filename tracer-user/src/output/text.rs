@@ -282,7 +282,7 @@ impl Page<'_> {
                 gaps.push(format!("{} {text}", count(n)));
             }
         };
-        gap(loss.dropped, "events lost: counts are too low by them, lifetimes are exact all the same");
+        gap(loss.dropped, "events lost: counts are too low by them, lifetimes that span a loss are left out");
         gap(loss.unmatched_exits, "exits without a creation: a creation was missed");
         gap(loss.read_faults, "hits whose memory could not be read");
         gap(loss.reconciled, "corrections by a scan of the runtime's own list");
