@@ -143,8 +143,10 @@ pub fn walk(
 /// Where the goroutines are that the runtime lists, read a piece at a time.
 pub(super) struct List {
     memory: ProcessMemory,
-    array: u64,
-    /// Entries that are still to come.
+    /// Where the address of the array is.
+    allgptr: u64,
+    /// The next entry, and how many are still to come.
+    at: u64,
     left: u64,
     bytes: Vec<u8>,
     addresses: Vec<u64>,
@@ -165,10 +167,11 @@ impl List {
         let globals = binary.globals()?;
         // The length first: the array is replaced by longer ones only, so it has as many at least.
         let listed = memory.read_u64(globals.allglen.wrapping_add(bias))?;
-        let array = memory.read_u64(globals.allgptr.wrapping_add(bias))?;
+        let allgptr = globals.allgptr.wrapping_add(bias);
         let left = listed.min(limits.listed);
         let cut = (left < listed).then_some(Cut::Listed);
-        Ok(List { memory: *memory, array, left, bytes: Vec::new(), addresses: Vec::new(), listed, cut })
+        let (bytes, addresses) = (Vec::new(), Vec::new());
+        Ok(List { memory: *memory, allgptr, at: 0, left, bytes, addresses, listed, cut })
     }
 
     /// The addresses of the next `runtime.g`s, in ascending order, each once; none at the end. Neighbours on the list are
@@ -179,8 +182,10 @@ impl List {
         }
         let count = usize::try_from(self.left).map_or(LIST_BATCH, |left| left.min(LIST_BATCH));
         self.bytes.resize(8 * count, 0);
-        self.memory.read(self.array, &mut self.bytes)?;
-        self.array = self.array.wrapping_add(8 * count as u64);
+        // Entries stay where they are, the array does not: what was the array a second ago may be other data by now.
+        let array = self.memory.read_u64(self.allgptr)?;
+        self.memory.read(array.wrapping_add(8 * self.at), &mut self.bytes)?;
+        self.at += count as u64;
         self.left -= count as u64;
         self.addresses.clear();
         let words = self.bytes.as_chunks::<8>().0.iter();

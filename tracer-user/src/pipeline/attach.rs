@@ -93,6 +93,7 @@ impl Pipeline {
         self.session.bind(&mut self.tracker);
         if existed {
             self.tracker.begin_scan(pid, now_ns());
+            self.looking += 1;
             let (scans, traced) = (self.scans.clone(), traced.clone());
             tokio::task::spawn_blocking(move || {
                 let found = Look::at(&traced.subject, None, std::time::Instant::now() + MOST_TIME);

@@ -81,7 +81,7 @@ pub(super) enum Purpose {
 impl Pipeline {
     pub(super) fn take_scan(&mut self, scan: Scan) {
         let pid = scan.traced.subject.process.pid;
-        self.looking -= usize::from(scan.purpose == Purpose::Reconcile);
+        self.looking -= 1;
         if self.session.current(pid).is_none_or(|current| !Arc::ptr_eq(current, &scan.traced)) {
             // Another image or another process by now.
             return;
@@ -155,9 +155,15 @@ impl Pipeline {
         });
     }
 
-    /// The last look, at the end of the window; the ring is read meanwhile.
+    /// The last look, at the end of the window; the ring is read meanwhile. Looks at the same process do not overlap.
     pub(super) async fn last_look(&mut self, scanned: &mut mpsc::UnboundedReceiver<Scan>) {
+        self.end_looks(scanned).await;
         self.look_at_all();
+        self.end_looks(scanned).await;
+    }
+
+    /// Waits for those that are under way.
+    async fn end_looks(&mut self, scanned: &mut mpsc::UnboundedReceiver<Scan>) {
         let deadline = Instant::now() + 2 * MOST_TIME;
         while self.looking > 0 {
             tokio::select! {
