@@ -63,7 +63,8 @@ fn the_cost_is_compared_with_what_the_target_used() {
     assert!((20_000_000..240_000_000_000).contains(&used), "{used} ns");
     let binary = crate::support::fixture("burst", Build::default());
     let ended = run(&["run", "--format", "json", "--", binary.to_str().unwrap(), "-now", "-n", "50000"]);
-    let report: Value = serde_json::from_str(&ended.stderr[ended.stderr.find('{').unwrap()..]).unwrap();
+    let begin = ended.stderr.find('{').unwrap_or_else(|| panic!("no report: {ended:?}"));
+    let report: Value = serde_json::from_str(&ended.stderr[begin..]).unwrap();
     let used = report["overhead"]["targets_used_cpu_ns"].as_u64().unwrap();
     assert!((20_000_000..240_000_000_000).contains(&used), "{used} ns of a program that has ended");
 }
