@@ -78,7 +78,7 @@ fn with(tools: &Tools, name: &str, binary: &Path, body: impl FnOnce() -> Result<
         (GOLIFE | STACKS, _) => {
             let flag = (name == STACKS).then_some("--creation-stacks");
             let arguments: Vec<&str> = ["trace", "--exe", &path].into_iter().chain(flag).collect();
-            let golife = Golife::start(tools, &arguments)?;
+            let golife = Golife::beside(tools, &arguments)?;
             // The calibration at start shares no CPU with the target, but let it end.
             std::thread::sleep(std::time::Duration::from_millis(700));
             let ns = body();

@@ -19,7 +19,7 @@ pub fn measure(tools: &Tools, seconds: u32) -> Result<String> {
     );
     for ring_bytes in ["16777216", "16384"] {
         say(format!("flood: {seconds} s with a ring of {ring_bytes} bytes"));
-        let golife = Golife::start(tools, &["trace", "--exe", &path, "--ring-bytes", ring_bytes])?;
+        let golife = Golife::beside(tools, &["trace", "--exe", &path, "--ring-bytes", ring_bytes])?;
         std::thread::sleep(std::time::Duration::from_millis(700));
         let (lives, _) = churn(&binary, 1, f64::from(seconds))?;
         let (report, _) = golife.stop()?;

@@ -52,7 +52,7 @@ fn resident(tools: &Tools, binary: &Path, goroutines: u64) -> Result<(u64, u64)>
     let mut next =
         || lines.next().context("the fixture ended early")?.context("cannot read from the fixture");
     next()?;
-    let golife = Golife::start(tools, &["trace", "--pid", &target.id().to_string(), "--interval", "100ms"])?;
+    let golife = Golife::beside(tools, &["trace", "--pid", &target.id().to_string(), "--interval", "100ms"])?;
     target.stdin.as_mut().context("no pipe")?.write_all(b"\n")?;
     next()?;
     std::thread::sleep(std::time::Duration::from_secs(2));

@@ -30,7 +30,7 @@ pub fn measure(tools: &Tools, rounds: u32) -> Result<String> {
             // golife's own pages are not the question here.
             machine::output(Command::new(&tools.golife).arg("--version"))?;
             for times in [&mut cold, &mut warm] {
-                let golife = Golife::start(tools, &["trace", "--exe", &path])?;
+                let golife = Golife::alone(tools, &["trace", "--exe", &path])?;
                 times.push(golife.until_live);
                 std::thread::sleep(Duration::from_secs(2));
                 end.push(golife.stop()?.1);

@@ -130,9 +130,17 @@ pub struct Golife {
 }
 
 impl Golife {
-    /// Starts it, pinned to the second CPU, and waits until it traces.
-    pub fn start(tools: &Tools, arguments: &[&str]) -> Result<Golife> {
-        let mut command = pinned(1, &tools.golife);
+    /// Starts it on the second CPU, beside a target that has the first, and waits until it traces.
+    pub fn beside(tools: &Tools, arguments: &[&str]) -> Result<Golife> {
+        Golife::wait(pinned(1, &tools.golife), arguments)
+    }
+
+    /// Starts it with the whole machine to itself, and waits until it traces.
+    pub fn alone(tools: &Tools, arguments: &[&str]) -> Result<Golife> {
+        Golife::wait(Command::new(&tools.golife), arguments)
+    }
+
+    fn wait(mut command: Command, arguments: &[&str]) -> Result<Golife> {
         command.args(arguments).args(["--format", "json"]).stdout(Stdio::piped()).stderr(Stdio::piped());
         let start = Instant::now();
         let mut child = command.spawn().context("cannot run golife")?;
