@@ -302,7 +302,7 @@ fn boot(kernel: &Kernel, image: &Path, initramfs: &Path, directory: &Path) -> Re
     let log = directory.join(format!("{}.log", kernel.release));
     say(format!("booting Linux {} in emulation (log: {})", kernel.release, log.display()));
     let mut qemu = Command::new("qemu-system-x86_64");
-    qemu.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "3072"])
+    qemu.args(["-accel", "tcg,thread=multi", "-smp", "2", "-m", "3072"])
         .args([
             "-nographic",
             "-no-reboot",
