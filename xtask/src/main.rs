@@ -4,6 +4,7 @@
 mod bench;
 mod build_ebpf;
 mod demo;
+mod go_facts;
 mod kernels;
 mod machine;
 mod test;
@@ -27,6 +28,8 @@ enum Command {
     Test(test::Args),
     /// Measure what golife costs and what it bears, as tables of ratios.
     Bench(bench::Args),
+    /// Read the layouts and wait reasons of all supported Go versions from their toolchains.
+    GoFacts(go_facts::Args),
     /// Run the e2e tests on other kernels, in emulation.
     Kernels(kernels::Args),
     /// Let golife find three leaks in a small web service.
@@ -40,6 +43,7 @@ fn main() -> anyhow::Result<()> {
         Command::BuildEbpf(args) => build_ebpf::run(args),
         Command::Test(args) => test::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::GoFacts(args) => go_facts::run(args),
         Command::Kernels(args) => kernels::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Tidy => tidy::run(),

@@ -22,6 +22,7 @@ pub mod symbols;
 pub mod system;
 mod types;
 pub mod wait_reason;
+mod wait_reason_table;
 mod wrapper;
 
 #[cfg(test)]

@@ -1,0 +1,183 @@
+//! `cargo xtask go-facts`: what golife must know of each version of Go, read from the toolchains themselves: offsets from
+//! the debug information of a program that each builds, and wait reasons from each one's own source of the runtime.
+
+use std::{
+    collections::HashMap,
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::machine::{self, output, say};
+
+/// One release of each minor version that golife supports, oldest first.
+const VERSIONS: [&str; 10] = [
+    "1.18.10", "1.19.13", "1.20.14", "1.21.13", "1.22.12", "1.23.12", "1.24.13", "1.25.5", "1.26.8", "1.27.3",
+];
+
+/// What `go-facts` can be told.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Write nothing; fail where the committed tables are not what the toolchains say.
+    #[arg(long)]
+    check: bool,
+}
+
+/// Builds, reads, and writes or compares.
+pub fn run(args: Args) -> Result<()> {
+    let go = machine::go()?;
+    machine::run(machine::cargo().args([
+        "build",
+        "--quiet",
+        "--package",
+        "tracer-user",
+        "--example",
+        "go_facts",
+    ]))?;
+    let reader = machine::target_dir().join("debug/examples/go_facts");
+    let mut layouts = Vec::new();
+    let mut reasons = Vec::new();
+    for version in VERSIONS {
+        say(format!("go{version}"));
+        let toolchain = Toolchain { go: &go, version };
+        layouts.push((minor(version)?, toolchain.layout(&reader)?));
+        reasons.push((minor(version)?, toolchain.wait_reasons()?));
+    }
+    let directory = machine::root().join("tracer-user/src/go");
+    let tables = [
+        (directory.join("layout_table.rs"), layout_table(&layouts)?),
+        (directory.join("wait_reason_table.rs"), wait_reason_table(&reasons)?),
+    ];
+    for (path, fresh) in tables {
+        let fresh = formatted(&fresh)?;
+        let shown = path.display();
+        if !args.check {
+            fs::write(&path, &fresh).with_context(|| format!("cannot write {shown}"))?;
+            say(format!("wrote {shown}"));
+        } else if fs::read_to_string(&path).with_context(|| format!("cannot read {shown}"))? != fresh {
+            bail!(
+                "{shown} is not what the toolchains say: run `cargo xtask go-facts` and look at what changed"
+            );
+        } else {
+            say(format!("{shown} is what the toolchains say"));
+        }
+    }
+    Ok(())
+}
+
+fn minor(version: &str) -> Result<u16> {
+    let minor = version.strip_prefix("1.").and_then(|rest| rest.split('.').next()?.parse().ok());
+    minor.with_context(|| format!("{version} is no version of Go 1"))
+}
+
+/// A toolchain, which Go fetches by itself.
+struct Toolchain<'a> {
+    go: &'a Path,
+    version: &'static str,
+}
+
+impl Toolchain<'_> {
+    fn command(&self) -> Command {
+        let mut command = Command::new(self.go);
+        command
+            .current_dir(machine::root().join("tests/fixtures"))
+            .env("GOTOOLCHAIN", format!("go{}", self.version))
+            .env("GOFLAGS", "-buildvcs=false")
+            .env("CGO_ENABLED", "0");
+        if self.version.starts_with("1.19.") {
+            // Its module index does not find the standard library of a toolchain that was fetched as a module.
+            command.env("GODEBUG", "goindex=0");
+        }
+        command
+    }
+
+    /// `Layout { … }`, as Rust source.
+    fn layout(&self, reader: &Path) -> Result<String> {
+        let directory = machine::target_dir().join("go-facts");
+        fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
+        let binary = directory.join(self.version);
+        machine::run(self.command().args(["build", "-o"]).arg(&binary).arg("./tiny"))?;
+        output(Command::new(reader).arg(&binary))
+    }
+
+    /// The texts of `waitReasonStrings`, in the order of the constants that index it.
+    fn wait_reasons(&self) -> Result<Vec<String>> {
+        let root = PathBuf::from(output(self.command().args(["env", "GOROOT"]))?);
+        let path = root.join("src/runtime/runtime2.go");
+        let source = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let block = |from: &str, to: &str| {
+            let found = source.split_once(from).and_then(|(_, rest)| Some(rest.split_once(to)?.0));
+            found.with_context(|| format!("go{} has no `{from}`: its runtime was rewritten", self.version))
+        };
+        let texts: HashMap<&str, &str> = block("var waitReasonStrings = [...]string{", "\n}")?
+            .lines()
+            .filter_map(|line| {
+                let (name, text) = line.trim().split_once(':')?;
+                Some((name, text.trim().strip_prefix('"')?.strip_suffix("\",")?))
+            })
+            .collect();
+        let names = block("type waitReason uint8\n\nconst (", "\n)")?
+            .lines()
+            .filter_map(|line| line.split_whitespace().next().filter(|name| name.starts_with("waitReason")));
+        let reasons: Vec<String> = names
+            .map(|name| {
+                texts.get(name).map(|text| (*text).to_owned()).with_context(|| format!("{name} has no text"))
+            })
+            .collect::<Result<_>>()?;
+        ensure!(reasons.len() > 20 && reasons[0].is_empty(), "go{}: no wait reasons found", self.version);
+        Ok(reasons)
+    }
+}
+
+fn layout_table(layouts: &[(u16, String)]) -> Result<String> {
+    let mut source = format!(
+        "//! Offsets of the runtime's structs per Go version; written by `cargo xtask go-facts`, do not edit.\n\
+         //!\n\
+         //! From the debug information of programs that these toolchains built for linux/amd64:\n\
+         //! {}.\n\
+         //! For linux/arm64, and in the first patch releases of 1.21, 1.23, 1.24, 1.25 and 1.26, they were found to be the\n\
+         //! same. The structs: <https://cs.opensource.google/go/go/+/master:src/runtime/runtime2.go> and\n\
+         //! <https://cs.opensource.google/go/go/+/master:src/runtime/chan.go> (hchan).\n\n\
+         use super::layout::Layout;\n\n\
+         /// The minor version of Go 1, and its layout; in order.\n\
+         pub(crate) const TABLE: [(u16, Layout); {}] = [\n",
+        VERSIONS.join(", "),
+        layouts.len()
+    );
+    for (minor, layout) in layouts {
+        writeln!(source, "({minor}, {layout}),")?;
+    }
+    source.push_str("];\n");
+    Ok(source)
+}
+
+fn wait_reason_table(versions: &[(u16, Vec<String>)]) -> Result<String> {
+    let mut source = format!(
+        "//! The texts of `g.waitreason` per Go version; written by `cargo xtask go-facts`, do not edit.\n\
+         //!\n\
+         //! `waitReasonStrings` in src/runtime/runtime2.go of these toolchains:\n\
+         //! {}.\n\n\
+         /// The minor version of Go 1, and its texts by number; in order.\n\
+         pub(crate) const TABLE: [(u16, &[&str]); {}] = [\n",
+        VERSIONS.join(", "),
+        versions.len()
+    );
+    for (minor, texts) in versions {
+        writeln!(source, "({minor}, &{texts:?}),")?;
+    }
+    source.push_str("];\n");
+    Ok(source)
+}
+
+fn formatted(source: &str) -> Result<String> {
+    let path = machine::target_dir().join("go-facts/table.rs");
+    fs::write(&path, source).with_context(|| format!("cannot write {}", path.display()))?;
+    let config = machine::root().join("rustfmt.toml");
+    machine::run(
+        Command::new("rustfmt").args(["--edition", "2024", "--config-path"]).arg(config).arg(&path),
+    )?;
+    fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+}
