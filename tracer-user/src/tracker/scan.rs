@@ -8,7 +8,7 @@
 //! * Listed and known by its goid: nothing to do. Listed and seen to end since the scan began: it stays gone.
 //! * Listed, unknown, and its g has another holder: its creation is still on its way. (Or records were lost; then the
 //!   other is not on the list and goes, at the latest with the next scan.)
-//! * Listed, unknown, and an exit on its g that nobody was known to hold was seen since the scan began: it has ended, and
+//! * Listed, unknown, and an exit on its g that nobody was known to hold happened since the scan began: it has ended, and
 //!   that exit is no longer one of an unknown goroutine.
 //! * Listed, unknown, its g free: it is added with an unknown birth.
 //! * Known, born before the scan began, and not listed: its exit was lost, or is still on its way; then it takes its
@@ -72,9 +72,11 @@ impl Scan {
         }
     }
 
-    /// An exit on a g that nobody was known to hold.
+    /// An exit on a g that nobody was known to hold. One from before the scan, which only comes now, is of nobody on its
+    /// list: probes of exits are in place before those of creations, and the g may have a new holder whose creation nobody
+    /// saw.
     pub fn remember_unknown(&mut self, exit: Exit, how: Unknown) {
-        if self.has_room() {
+        if exit.time_ns >= self.began_ns && self.has_room() {
             self.unknown.insert(exit.g, (exit.time_ns, how));
         }
     }

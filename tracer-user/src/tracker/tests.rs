@@ -118,6 +118,22 @@ fn an_exit_before_a_listed_goroutines_creation_is_of_another() {
     assert_eq!(site(&tracker), (2, 0, 0, 2, 1));
 }
 
+/// The kernel puts probes of exits in place first, and takes its time for those of creations. Meanwhile goroutine 5 ended,
+/// and 6 was created on its g.
+#[test]
+fn an_exit_from_before_the_scan_is_not_of_who_is_listed_on_its_g() {
+    let mut tracker = Tracker::new(Limits::default());
+    tracker.process_started(7, 10, true, 900);
+    tracker.begin_scan(7, 1_000);
+    tracker.apply(&exited(800, 5));
+    tracker.adopt(7, [Existing { g: g_of(5), ..listed(6) }].into_iter(), 1_100);
+    let instance = tracker.instance(InstanceId(0)).unwrap();
+    assert_eq!(
+        (instance.sites()[0].live, instance.sites()[0].exited, instance.unattributed_exits),
+        (1, 0, 1)
+    );
+}
+
 #[test]
 fn exits_without_creations_raise_an_alarm() {
     let misses = |tracker: &Tracker| tracker.misses_creations(tracker.instance(InstanceId(0)).unwrap());
