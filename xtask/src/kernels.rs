@@ -51,6 +51,9 @@ const PATIENCE: Duration = Duration::from_secs(20 * 60);
 /// What loads position-independent programs.
 const LOADER: &str = "/lib64/ld-linux-x86-64.so.2";
 
+/// The emulator itself brings newer kernels down now and then, while they patch their own code at boot.
+const BOOTS: u32 = 4;
+
 /// What the guest prints last.
 const VERDICT: &str = "golife-kernel-test: ";
 
@@ -75,7 +78,15 @@ pub fn run(args: Args) -> Result<()> {
     let mut failed = Vec::new();
     for (kernel, image) in kernels.into_iter().zip(images) {
         let initramfs = with_modules(kernel, &initramfs, &directory)?;
-        match boot(kernel, &image, &initramfs, &directory)? {
+        let mut outcome = boot(kernel, &image, &initramfs, &directory)?;
+        for _ in 1..BOOTS {
+            if outcome.tests_began {
+                break;
+            }
+            say("it did not get as far as the tests: once more");
+            outcome = boot(kernel, &image, &initramfs, &directory)?;
+        }
+        match outcome.verdict {
             Ok(said) => say(format!("Linux {}: {said}", kernel.release)),
             Err(why) => {
                 say(format!("Linux {}: FAILED: {why}", kernel.release));
@@ -297,8 +308,15 @@ fn quoted(path: &Path) -> String {
     format!("'{}'", path.display())
 }
 
-/// Boots a kernel; what the tests said at their end, or why they did not get there.
-fn boot(kernel: &Kernel, image: &Path, initramfs: &Path, directory: &Path) -> Result<Result<String, String>> {
+/// How far a guest came.
+struct Outcome {
+    tests_began: bool,
+    /// What the tests said at their end, or why they did not get there.
+    verdict: Result<String, String>,
+}
+
+/// Boots a kernel and waits for its tests.
+fn boot(kernel: &Kernel, image: &Path, initramfs: &Path, directory: &Path) -> Result<Outcome> {
     let log = directory.join(format!("{}.log", kernel.release));
     say(format!("booting Linux {} in emulation (log: {})", kernel.release, log.display()));
     let mut qemu = Command::new("qemu-system-x86_64");
@@ -329,25 +347,27 @@ fn boot(kernel: &Kernel, image: &Path, initramfs: &Path, directory: &Path) -> Re
     let deadline = Instant::now() + PATIENCE;
     let fail = || format!("cannot write {}", log.display());
     let mut written = fs::File::create(&log).with_context(fail)?;
-    let mut result = String::new();
-    loop {
+    let (mut result, mut tests_began) = (String::new(), false);
+    let verdict = loop {
         match said.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(line) => {
                 writeln!(written, "{line}").with_context(fail)?;
+                tests_began |= line.starts_with("running ");
                 if line.starts_with("test result: ") {
                     result = line;
                 } else if let Some(code) = line.strip_prefix(VERDICT) {
-                    return Ok(if code == "0" { Ok(result) } else { Err(result) });
+                    break if code == "0" { Ok(result) } else { Err(result) };
                 }
             }
             Err(RecvTimeoutError::Timeout) => {
-                return Ok(Err(format!("no end after {} s", PATIENCE.as_secs())));
+                break Err(format!("no end after {} s", PATIENCE.as_secs()));
             }
             Err(RecvTimeoutError::Disconnected) => {
-                return Ok(Err("the guest ended without a verdict".into()));
+                break Err("the guest ended without a verdict".into());
             }
         }
-    }
+    };
+    Ok(Outcome { tests_began, verdict })
 }
 
 /// A guest that does not outlive its test.
