@@ -244,8 +244,14 @@ fn rebuilt(name: &str, build: Build, from: &[u8], to: &[u8]) -> (tempfile::TempD
     (directory, path)
 }
 
-const OLD: Build =
-    Build { toolchain: Some(OLDEST), stripped: false, pie: false, unoptimised: false, experiment: "" };
+const OLD: Build = Build {
+    toolchain: Some(OLDEST),
+    stripped: false,
+    pie: false,
+    unoptimised: false,
+    experiment: "",
+    way: Way::Usual,
+};
 
 #[test]
 fn built_with_a_go_that_is_too_old() {

@@ -6,6 +6,7 @@ mod build_ebpf;
 mod demo;
 mod kernels;
 mod machine;
+mod matrix;
 mod test;
 mod tidy;
 
@@ -29,6 +30,8 @@ enum Command {
     Bench(bench::Args),
     /// Run the e2e tests on other kernels, in emulation.
     Kernels(kernels::Args),
+    /// Trace what every Go version makes in every way of building, and write the README's table of it.
+    Matrix,
     /// Let golife find three leaks in a small web service.
     Demo(demo::Args),
     /// Check what no compiler checks: headers, file sizes, leftovers, commands in the README.
@@ -41,6 +44,7 @@ fn main() -> anyhow::Result<()> {
         Command::Test(args) => test::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Kernels(args) => kernels::run(args),
+        Command::Matrix => matrix::run(),
         Command::Demo(args) => demo::run(args),
         Command::Tidy => tidy::run(),
     }
