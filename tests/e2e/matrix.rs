@@ -58,6 +58,12 @@ const COLUMNS: [Column; 9] = [
     Column { heading: "PGO", build: Build { way: Way::Profiled, ..USUAL }, since: 21 },
 ];
 
+/// The numbers are exact, but each creation costs the target ten times as much.
+const SINGLE_STEPPED: &str = "single-stepped";
+
+/// Where that is known: the new g is in no register where an instruction would be cheap (`golden/plan-amd64.txt`).
+const KNOWN_SINGLE_STEPPED: [(&str, &str); 2] = [("go1.22.12", "`-N -l`"), ("go1.23.12", "`-N -l`")];
+
 /// What is not as it should be: in a word, and all of it.
 type Fault = (&'static str, String);
 
@@ -96,7 +102,10 @@ fn faults(build: Build) -> Vec<Fault> {
         assert_eq!(reported("counts", only_process(&report)), truth);
         check_exact(&report);
     });
-    check("probes", &mut || assert!(!said.contains("no cheap instruction"), "{said}"));
+    check(SINGLE_STEPPED, &mut || {
+        let warning = said.lines().find_map(|line| line.split_once(": no cheap instruction"));
+        assert!(warning.is_none(), "no cheap instruction{}", warning.map_or("", |(_, rest)| rest));
+    });
     check("waits", &mut || waits_are_right(&report));
     check("stacks", &mut || stacks_are_right(&report));
     faults
@@ -169,7 +178,7 @@ fn every_go_in_every_way() {
     let output = std::env::var_os("GOLIFE_MATRIX").expect("GOLIFE_MATRIX names the file to write");
     let headings = COLUMNS.map(|column| column.heading).join(" | ");
     let mut table = format!("| Go | {headings} |\n|---|{}\n", "---|".repeat(COLUMNS.len()));
-    let (mut notes, mut count) = (String::new(), 0);
+    let (mut notes, mut unknown) = (Vec::<String>::new(), Vec::new());
     for version in VERSIONS {
         let minor: u32 = version.split('.').nth(1).unwrap().parse().unwrap();
         write!(table, "| {} ", version.trim_start_matches("go")).unwrap();
@@ -179,25 +188,31 @@ fn every_go_in_every_way() {
                 continue;
             }
             let faults = faults(Build { toolchain: Some(version), ..*build });
-            eprintln!("{version} {heading}: {}", if faults.is_empty() { "exact" } else { "NOT EXACT" });
-            let mut cell = Vec::new();
+            eprintln!("{version} {heading}: {}", if faults.is_empty() { "exact" } else { "NOT ALL WELL" });
+            let is_exact = faults.iter().all(|(what, _)| *what == SINGLE_STEPPED);
+            let mut cell = Vec::from_iter(is_exact.then(|| "exact".to_owned()));
             for (what, why) in &faults {
-                count += 1;
-                eprintln!("{what}: {why}");
-                let line: String = why.lines().next().unwrap_or_default().chars().take(300).collect();
-                writeln!(notes, "[^matrix-{count}]: {line}").unwrap();
-                cell.push(format!("{what}[^matrix-{count}]"));
+                let first = why.lines().next().unwrap_or_default().replace(env!("CARGO_TARGET_TMPDIR"), "…");
+                let note: String = first.chars().take(300).collect();
+                let index = notes.iter().position(|known| *known == note).unwrap_or_else(|| {
+                    notes.push(note);
+                    notes.len() - 1
+                });
+                cell.push(format!("{what}[^matrix-{}]", index + 1));
+                if *what != SINGLE_STEPPED || !KNOWN_SINGLE_STEPPED.contains(&(version, heading)) {
+                    unknown.push(format!("{version} {heading}: {what}: {why}"));
+                }
             }
-            write!(table, "| {} ", if cell.is_empty() { "exact".into() } else { cell.join(", ") }).unwrap();
+            write!(table, "| {} ", cell.join(", ")).unwrap();
         }
         table += "|\n";
     }
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     let kernel = kernel.split('.').take(2).collect::<Vec<_>>().join(".");
     write!(table, "\nMeasured on Linux {kernel}, x86-64.\n").unwrap();
-    if count > 0 {
-        write!(table, "\n{notes}").unwrap();
+    for (index, note) in notes.iter().enumerate() {
+        write!(table, "\n[^matrix-{}]: {note}\n", index + 1).unwrap();
     }
     fs::write(&output, table).unwrap();
-    assert_eq!(count, 0, "not everything is exact:\n{notes}");
+    assert!(unknown.is_empty(), "not everything is exact:\n{}", unknown.join("\n"));
 }
