@@ -14,6 +14,8 @@ mod counts;
 mod errors;
 #[path = "e2e/inspect.rs"]
 mod inspect;
+#[path = "e2e/matrix.rs"]
+mod matrix;
 #[path = "e2e/processes.rs"]
 mod processes;
 #[path = "e2e/profiles.rs"]

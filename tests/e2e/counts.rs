@@ -40,8 +40,14 @@ fn exact_run(name: &str, build: Build, args: &[&str]) -> Value {
     report
 }
 
-const PLAIN: Build =
-    Build { toolchain: None, stripped: false, pie: false, unoptimised: false, experiment: "" };
+const PLAIN: Build = Build {
+    toolchain: None,
+    stripped: false,
+    pie: false,
+    unoptimised: false,
+    experiment: "",
+    way: Way::Usual,
+};
 const STRIPPED_PIE: Build = Build { stripped: true, pie: true, ..PLAIN };
 
 #[test]

@@ -244,8 +244,14 @@ fn rebuilt(name: &str, build: Build, from: &[u8], to: &[u8]) -> (tempfile::TempD
     (directory, path)
 }
 
-const OLD: Build =
-    Build { toolchain: Some(OLDEST), stripped: false, pie: false, unoptimised: false, experiment: "" };
+const OLD: Build = Build {
+    toolchain: Some(OLDEST),
+    stripped: false,
+    pie: false,
+    unoptimised: false,
+    experiment: "",
+    way: Way::Usual,
+};
 
 #[test]
 fn built_with_a_go_that_is_too_old() {
@@ -278,6 +284,73 @@ fn a_layout_that_does_not_fit_is_refused() {
     let fixture = ready(&path, &[]);
     let pid = fixture.pid().to_string();
     run(&["trace", "--pid", &pid, "--for", "1s"]).expect_error(NOTHING, &["layout does not match"]);
+}
+
+/// A program of a Go that nobody knows yet: what is in memory decides whether the newest layout is its own.
+#[test]
+fn newer_than_golife_knows() {
+    need_root();
+    let stripped = Build { toolchain: Some(NEWEST), stripped: true, ..Build::default() };
+    let (_directory, path) = rebuilt("newer", stripped, b"go1.27.3", b"go1.99.0");
+    let mut fixture = ready(&path, &[]);
+    let pid = fixture.pid().to_string();
+    let golife = attach(&["trace", "--format", "json", "--pid", &pid]);
+    fixture.write("go");
+    let truth = truth("tiny", &fixture.line());
+    let ended = stop(golife);
+    assert!(ended.stderr.contains("go1.99.0 is newer than this golife knows"), "{ended:?}");
+    assert_eq!(reported("tiny", only_process(&ended.report())), truth);
+    // Nothing has the newest layout but the newest Go.
+    let stripped = Build { toolchain: Some(OLDEST), stripped: true, ..Build::default() };
+    let (_directory, path) = rebuilt("stranger", stripped, b"go1.18.10", b"go1.99.10");
+    let fixture = ready(&path, &[]);
+    let pid = fixture.pid().to_string();
+    run(&["trace", "--pid", &pid, "--for", "1s"]).expect_error(NOTHING, &["layout"]);
+}
+
+/// What UPX leaves: a loader of two segments, its mark after their headers, no section, and packed bytes.
+#[test]
+fn packed_by_upx() {
+    need_root();
+    let (_directory, path) = broken("packed", |file| {
+        let mut bytes = vec![0u8; 64 * 1024];
+        bytes[..64].copy_from_slice(&fs::read("/proc/self/exe").unwrap()[..64]);
+        bytes[16] = 2; // ET_EXEC
+        bytes[24..32].copy_from_slice(&0x40_1000u64.to_le_bytes()); // e_entry
+        bytes[32..40].copy_from_slice(&64u64.to_le_bytes()); // e_phoff
+        bytes[40..48].fill(0); // e_shoff
+        bytes[56..64].copy_from_slice(&[2, 0, 64, 0, 0, 0, 0, 0]); // e_phnum; no sections
+        for (at, flags, address) in [(64, 5u32, 0x40_0000u64), (120, 6, 0x80_0000)] {
+            bytes[at..at + 4].copy_from_slice(&1u32.to_le_bytes()); // PT_LOAD
+            bytes[at + 4..at + 8].copy_from_slice(&flags.to_le_bytes());
+            bytes[at + 16..at + 24].copy_from_slice(&address.to_le_bytes());
+            let size = if flags & 1 == 1 { bytes.len() as u64 } else { 0 };
+            for field in [32, 40] {
+                bytes[at + field..at + field + 8].copy_from_slice(&size.to_le_bytes());
+            }
+        }
+        bytes[180..184].copy_from_slice(b"UPX!");
+        file.set_len(0).unwrap();
+        file.write_all(&bytes).unwrap();
+    });
+    refused(&path, &["unsupported, because", "UPX", "upx -d"]);
+}
+
+/// As garble writes them: no Go version, or a function table that does not begin as one.
+#[test]
+fn obfuscated() {
+    need_root();
+    let (_directory, path) = rebuilt("nameless", OLD, b"\x09go1.18.10", b"\x07unknown\0\0");
+    refused(&path, &["unsupported, because", "obfuscated", "garble"]);
+    let (_directory, path) = rebuilt("scrambled", OLD, b"Go buildinf:", b"No buildinf:");
+    let mut bytes = fs::read(&path).unwrap();
+    let header = [0xf0, 0xff, 0xff, 0xff, 0, 0, 1, 8]; // abi.Go118PCLnTabMagic, instruction and pointer size
+    while let Some(at) = bytes.windows(8).position(|word| word == header) {
+        bytes[at] = 0x17;
+        bytes[at + 1] = 0x42;
+    }
+    fs::write(&path, bytes).unwrap();
+    refused(&path, &["unsupported, because", "obfuscated", "garble"]);
 }
 
 #[test]

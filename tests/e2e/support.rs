@@ -56,48 +56,114 @@ pub struct Build {
     pub unoptimised: bool,
     /// `GOEXPERIMENT`; none if empty.
     pub experiment: &'static str,
+    /// What else is out of the ordinary.
+    pub way: Way,
+}
+
+/// A way to build that goes with all others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Way {
+    /// As `go build` does without cgo.
+    #[default]
+    Usual,
+    /// Paths of source files without the directory that they were in.
+    Trimmed,
+    /// With cgo, by the system's linker, against shared libraries.
+    CgoDynamic,
+    /// With cgo, by the system's linker, C library included.
+    CgoStatic,
+    /// With the race detector, which needs cgo.
+    Race,
+    /// Optimised for a profile full of goroutine creation: the runtime's own functions get inlined. Go 1.21 and newer.
+    Profiled,
 }
 
 /// Path of a fixture's binary; compiled once for each way.
 pub fn fixture(name: &str, build: Build) -> PathBuf {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let Build { toolchain, stripped, pie, unoptimised, experiment } = build;
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("fixtures").join(format!(
-        "{}{}{}{}{experiment}",
-        toolchain.unwrap_or("local"),
-        if stripped { "-stripped" } else { "" },
-        if pie { "-pie" } else { "" },
-        if unoptimised { "-unoptimised" } else { "" }
-    ));
-    let binary = directory.join(name);
+    let Build { toolchain, stripped, pie, unoptimised, experiment, way } = build;
+    let binary = directory(build).join(name);
     // On a machine without a compiler they were built elsewhere.
     if std::env::var_os("GOLIFE_FIXTURES").is_some_and(|fixtures| fixtures == "built") {
         assert!(binary.is_file(), "{} was not built", binary.display());
         return binary;
     }
+    let profile = (way == Way::Profiled).then(|| profile(toolchain));
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let mut go = Command::new("go");
     go.arg("build").arg("-o").arg(&binary);
     if stripped {
-        go.args(["-ldflags", "-s -w"]);
+        go.arg("-ldflags=-s -w");
     }
     if pie {
         go.arg("-buildmode=pie");
     }
     if unoptimised {
-        go.args(["-gcflags", "all=-N -l"]);
+        go.arg("-gcflags=all=-N -l");
     }
-    go.arg(format!("./{name}"))
-        .current_dir(fixtures())
+    match way {
+        Way::Usual | Way::Profiled => {}
+        Way::Trimmed => _ = go.arg("-trimpath"),
+        Way::CgoDynamic => _ = go.arg("-ldflags=-linkmode=external"),
+        Way::CgoStatic => _ = go.arg("-ldflags=-linkmode=external -extldflags=-static"),
+        Way::Race => _ = go.arg("-race"),
+    }
+    if let Some(profile) = profile {
+        go.arg(format!("-pgo={}", profile.display())).arg("-gcflags=all=-d=pgoinlinebudget=8000");
+    }
+    let cgo = matches!(way, Way::CgoDynamic | Way::CgoStatic | Way::Race);
+    // Some are modules of their own.
+    go.arg(".")
+        .current_dir(fixtures().join(name))
         .env("GOFLAGS", "-buildvcs=false")
-        .env("CGO_ENABLED", "0")
+        .env("CGO_ENABLED", if cgo { "1" } else { "0" })
         .env("GOEXPERIMENT", experiment);
     if let Some(toolchain) = toolchain {
         go.env("GOTOOLCHAIN", toolchain);
+        if toolchain.starts_with("go1.19.") {
+            // Its module index does not find the standard library of a toolchain that was fetched as a module.
+            go.env("GODEBUG", "goindex=0");
+        }
     }
     let output = go.output().expect("cannot run go: `cargo xtask test` installs it");
     assert!(output.status.success(), "cannot compile {name}: {}", String::from_utf8_lossy(&output.stderr));
     binary
+}
+
+/// Where the binaries of a build are.
+fn directory(build: Build) -> PathBuf {
+    let Build { toolchain, stripped, pie, unoptimised, experiment, way } = build;
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("fixtures").join(format!(
+        "{}{}{}{}{experiment}{}",
+        toolchain.unwrap_or("local"),
+        if stripped { "-stripped" } else { "" },
+        if pie { "-pie" } else { "" },
+        if unoptimised { "-unoptimised" } else { "" },
+        match way {
+            Way::Usual => "",
+            Way::Trimmed => "-trimmed",
+            Way::CgoDynamic => "-cgo-dynamic",
+            Way::CgoStatic => "-cgo-static",
+            Way::Race => "-race",
+            Way::Profiled => "-profiled",
+        }
+    ))
+}
+
+/// A CPU profile of a program that does little but create goroutines; made once by each toolchain.
+fn profile(toolchain: Option<&'static str>) -> PathBuf {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let build = Build { toolchain, ..Build::default() };
+    let path = directory(build).join("spawn.pprof");
+    if !path.exists() {
+        let unfinished = path.with_extension("unfinished");
+        let mut spawn = Command::new(fixture("spawn", build));
+        let status = spawn.arg("profile").arg(&unfinished).env("GOMAXPROCS", "1").status();
+        assert!(status.unwrap().success(), "spawn writes its profile");
+        fs::rename(&unfinished, &path).unwrap();
+    }
+    path
 }
 
 fn fixtures() -> PathBuf {
@@ -115,6 +181,13 @@ pub fn line_marked(name: &str, mark: &str) -> u64 {
     let mark = format!("// {mark}");
     let found = source.lines().position(|line| line.trim_end().ends_with(&mark));
     found.unwrap_or_else(|| panic!("{name} has no line marked `{mark}`")) as u64 + 1
+}
+
+/// The first line of a fixture's file with this text.
+pub fn line_with(file: &str, text: &str) -> u64 {
+    let source = fs::read_to_string(fixtures().join(file)).unwrap();
+    let found = source.lines().position(|line| line.contains(text));
+    found.unwrap_or_else(|| panic!("{file} has no line with `{text}`")) as u64 + 1
 }
 
 /// Created, exited and live of one creation site.
@@ -367,11 +440,17 @@ pub fn ready(binary: &Path, args: &[&str]) -> Running {
 /// Ends a golife as Ctrl-C would, and returns its report.
 #[track_caller]
 pub fn interrupt(golife: Running) -> Value {
+    stop(golife).report()
+}
+
+/// The same with what it said besides the report.
+#[track_caller]
+pub fn stop(golife: Running) -> Ended {
     // Probes deliver in batches; what the fixture has printed has happened, and the report must hold it.
     golife.signal(Signal::SIGINT);
     let ended = golife.wait();
     assert_eq!(ended.status.code(), Some(0), "{ended:?}");
-    ended.report()
+    ended
 }
 
 /// A fixture is traced by pid from before its work to after it: what both say, and the whole report.

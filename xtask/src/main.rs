@@ -7,6 +7,7 @@ mod demo;
 mod go_facts;
 mod kernels;
 mod machine;
+mod matrix;
 mod test;
 mod tidy;
 
@@ -32,6 +33,8 @@ enum Command {
     GoFacts(go_facts::Args),
     /// Run the e2e tests on other kernels, in emulation.
     Kernels(kernels::Args),
+    /// Trace what every Go version makes in every way of building, and write the README's table of it.
+    Matrix,
     /// Let golife find three leaks in a small web service.
     Demo(demo::Args),
     /// Check what no compiler checks: headers, file sizes, leftovers, commands in the README.
@@ -45,6 +48,7 @@ fn main() -> anyhow::Result<()> {
         Command::Bench(args) => bench::run(args),
         Command::GoFacts(args) => go_facts::run(args),
         Command::Kernels(args) => kernels::run(args),
+        Command::Matrix => matrix::run(),
         Command::Demo(args) => demo::run(args),
         Command::Tidy => tidy::run(),
     }

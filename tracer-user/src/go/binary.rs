@@ -63,11 +63,21 @@ impl Binary {
         let build_info = match BuildInfo::read(&image) {
             // Without build info, a function table tells a Go program from others.
             Err(ErrorKind::NoBuildInfo) => {
-                return Err(Header::find(&image).err().unwrap_or(ErrorKind::NoBuildInfo));
+                return Err(match Header::find(&image) {
+                    Ok(_) => ErrorKind::NoBuildInfo,
+                    Err(ErrorKind::NotGo) if is_packed(&image) => ErrorKind::Packed,
+                    Err(ErrorKind::NotGo) if Header::has_section(&image) => ErrorKind::Obfuscated,
+                    Err(other) => other,
+                });
+            }
+            // What garble writes.
+            Err(ErrorKind::UnknownVersion(version)) if version == "unknown" => {
+                return Err(ErrorKind::Obfuscated);
             }
             other => other?,
         };
         let header = Header::find(&image).map_err(|kind| match kind {
+            ErrorKind::NotGo if Header::has_section(&image) => ErrorKind::Obfuscated,
             ErrorKind::NotGo => ErrorKind::Missing {
                 what: "its function table (pclntab)".into(),
                 why: "no part of the file begins as one".into(),
@@ -233,6 +243,12 @@ impl Binary {
             Error::new(self.path(), ErrorKind::Missing { what: "the list of goroutines".into(), why })
         })
     }
+}
+
+/// Whether UPX wrote it: its mark follows the program headers.
+fn is_packed(image: &Image) -> bool {
+    let start = image.data().get(..512).unwrap_or(image.data());
+    start.windows(4).any(|word| word == b"UPX!")
 }
 
 /// The program's own debug information where it is cheap to read or nothing else is known, else the table.

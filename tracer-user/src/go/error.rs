@@ -64,6 +64,18 @@ pub enum ErrorKind {
         "a Go program whose build info was removed, so its Go version is not known; build it without removing it"
     )]
     NoBuildInfo,
+    /// UPX unpacks a program into memory that belongs to no file, and probes go into files.
+    #[error(
+        "unsupported, because it is packed by UPX: what runs is in no file that a probe could be put into; \
+         unpack it (upx -d) and start it again"
+    )]
+    Packed,
+    /// garble and its like scramble Go's function table and say nothing of the Go version.
+    #[error(
+        "unsupported, because it was obfuscated (as garble does): its Go version or its function table cannot be \
+         read; trace a build without that"
+    )]
+    Obfuscated,
     /// Older than the oldest Go whose runtime golife knows.
     #[error("built with {0}; golife needs Go 1.18 or newer, rebuild the program")]
     TooOld(String),

@@ -72,6 +72,11 @@ impl Header {
         }
     }
 
+    /// Whether there is a section that should hold the table, readable or not.
+    pub(crate) fn has_section(image: &Image) -> bool {
+        SECTIONS.iter().any(|name| image.section(name).is_some())
+    }
+
     /// Names and records are gone through as a whole; the numbers between them are needed for few functions.
     pub(crate) fn prefetch(&self, image: &Image) {
         let Some(start) = image.vaddr_to_file_offset(self.vaddr) else { return };

@@ -1,0 +1,218 @@
+//! Every Go version × every way to build: counts, lines, waits and stacks are exact. `cargo xtask matrix` makes the
+//! README's table of it.
+
+use std::{
+    fmt::Write,
+    fs::{self, File},
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+use golife::go::Binary;
+use serde_json::Value;
+
+use crate::support::*;
+
+const VERSIONS: [&str; 10] = [
+    OLDEST,
+    "go1.19.13",
+    "go1.20.14",
+    "go1.21.13",
+    "go1.22.12",
+    "go1.23.12",
+    "go1.24.13",
+    "go1.25.5",
+    "go1.26.8",
+    NEWEST,
+];
+
+const USUAL: Build = Build {
+    toolchain: None,
+    stripped: false,
+    pie: false,
+    unoptimised: false,
+    experiment: "",
+    way: Way::Usual,
+};
+
+/// A column of the table.
+struct Column {
+    heading: &'static str,
+    build: Build,
+    /// The first minor version whose toolchain has this.
+    since: u32,
+}
+
+const fn column(heading: &'static str, build: Build) -> Column {
+    Column { heading, build, since: 18 }
+}
+
+const COLUMNS: [Column; 9] = [
+    column("plain", USUAL),
+    column("stripped", Build { stripped: true, ..USUAL }),
+    column("`-trimpath`", Build { way: Way::Trimmed, ..USUAL }),
+    column("PIE", Build { pie: true, ..USUAL }),
+    column("cgo, dynamic", Build { way: Way::CgoDynamic, ..USUAL }),
+    column("cgo, static", Build { way: Way::CgoStatic, ..USUAL }),
+    column("`-race`", Build { way: Way::Race, ..USUAL }),
+    column("`-N -l`", Build { unoptimised: true, ..USUAL }),
+    Column { heading: "PGO", build: Build { way: Way::Profiled, ..USUAL }, since: 21 },
+];
+
+/// The numbers are exact, but each creation costs the target ten times as much.
+const SINGLE_STEPPED: &str = "single-stepped";
+
+/// Where that is known: the new g is in no register where an instruction would be cheap (`golden/plan-amd64.txt`).
+const KNOWN_SINGLE_STEPPED: [(&str, &str); 2] = [("go1.22.12", "`-N -l`"), ("go1.23.12", "`-N -l`")];
+
+/// What is not as it should be: in a word, and all of it.
+type Fault = (&'static str, String);
+
+/// Traces the fixture of all ways to start and end, and checks everything that a report says of it.
+fn faults(build: Build) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    let mut check = |what: &'static str, test: &mut dyn FnMut()| {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(test)) {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+            faults.push((what, text.unwrap_or_default()));
+        }
+    };
+    let mut binary = None;
+    check("not built", &mut || binary = Some(fixture("counts", build)));
+    let Some(binary) = binary else { return faults };
+    if build.way == Way::Profiled {
+        check("not built", &mut || {
+            let program = Binary::open(&File::open(&binary).unwrap(), &binary).unwrap();
+            assert!(!program.inlined_into("runtime.newproc1").is_empty(), "newproc1 was not inlined");
+        });
+    }
+    let mut traced = None;
+    check("not traced", &mut || {
+        let mut fixture = ready(&binary, &[]);
+        let pid = fixture.pid().to_string();
+        let golife = attach(&["trace", "--format", "json", "--ring-bytes", ROOMY, "--pid", &pid]);
+        fixture.write("go");
+        let truth = truth("counts", &fixture.line());
+        let ended = stop(golife);
+        assert!(fixture.is_alive(), "the target runs on");
+        traced = Some((truth, ended.report(), ended.stderr));
+    });
+    let Some((truth, report, said)) = traced else { return faults };
+    check("counts", &mut || {
+        assert_eq!(reported("counts", only_process(&report)), truth);
+        check_exact(&report);
+    });
+    check(SINGLE_STEPPED, &mut || {
+        let warning = said.lines().find_map(|line| line.split_once(": no cheap instruction"));
+        assert!(warning.is_none(), "no cheap instruction{}", warning.map_or("", |(_, rest)| rest));
+    });
+    check("waits", &mut || waits_are_right(&report));
+    check("stacks", &mut || stacks_are_right(&report));
+    faults
+}
+
+/// The sites of the main package and the main goroutine's that have living goroutines.
+fn living(report: &Value) -> impl Iterator<Item = &Value> {
+    only_process(report)["sites"].as_array().unwrap().iter().filter(|site| {
+        let named = |place: &str, name: &str| site[place]["function"].as_str().unwrap().starts_with(name);
+        site["live"] != 0 && (named("site", "main.") || named("entry", "runtime.main"))
+    })
+}
+
+fn waiting(site: &Value) -> &[Value] {
+    site["waiting"].as_array().unwrap_or_else(|| panic!("no waits in {site:#}"))
+}
+
+fn waits_are_right(report: &Value) {
+    for site in living(report) {
+        let waits = waiting(site);
+        let sum: u64 = waits.iter().map(|wait| wait["count"].as_u64().unwrap()).sum();
+        assert_eq!(sum, site["live"], "{site:#}");
+        let reason = if site["entry"]["function"] == "main.stay" { "chan receive" } else { "syscall" };
+        assert!(waits.iter().all(|wait| wait["reason"] == reason), "{reason} in {site:#}");
+    }
+}
+
+fn stacks_are_right(report: &Value) {
+    let sites: Vec<_> = living(report).collect();
+    assert_eq!(sites.len(), 2, "main and stay in {sites:#?}");
+    for site in sites {
+        for wait in waiting(site) {
+            let frames = wait["at"].as_array().unwrap();
+            let is = |found: &Value, function: &str, end: &str, line: u64| {
+                assert_eq!(
+                    (&found["function"], &found["line"]),
+                    (&function.into(), &line.into()),
+                    "{site:#}"
+                );
+                assert!(found["file"].as_str().unwrap().ends_with(end), "{site:#}");
+            };
+            if site["entry"]["function"] == "main.stay" {
+                let [only] = frames.as_slice() else { panic!("{site:#}") };
+                is(only, "main.stay", "/counts/main.go", line_with("counts/main.go", "<-gate"));
+            } else {
+                let read = line_with("truth/truth.go", "stdin.ReadString");
+                let [first, .., last] = frames.as_slice() else { panic!("{site:#}") };
+                is(first, "golife.test/fixtures/truth.WaitLine", "/truth/truth.go", read);
+                is(last, "main.main", "/counts/main.go", line_with("counts/main.go", "truth.End()"));
+            }
+        }
+    }
+}
+
+/// The ways that no other test builds in, by the local Go.
+#[test]
+fn other_ways_to_build() {
+    need_root();
+    for way in [Way::Trimmed, Way::CgoDynamic, Way::CgoStatic, Way::Race, Way::Profiled] {
+        let faults = faults(Build { way, ..USUAL });
+        assert!(faults.is_empty(), "{way:?}: {faults:#?}");
+    }
+}
+
+/// All that there is, as a table in the file that GOLIFE_MATRIX names.
+#[test]
+#[ignore = "compiles ninety programs by ten toolchains: cargo xtask matrix"]
+fn every_go_in_every_way() {
+    need_root();
+    let output = std::env::var_os("GOLIFE_MATRIX").expect("GOLIFE_MATRIX names the file to write");
+    let headings = COLUMNS.map(|column| column.heading).join(" | ");
+    let mut table = format!("| Go | {headings} |\n|---|{}\n", "---|".repeat(COLUMNS.len()));
+    let (mut notes, mut unknown) = (Vec::<String>::new(), Vec::new());
+    for version in VERSIONS {
+        let minor: u32 = version.split('.').nth(1).unwrap().parse().unwrap();
+        write!(table, "| {} ", version.trim_start_matches("go")).unwrap();
+        for Column { heading, build, since } in &COLUMNS {
+            if minor < *since {
+                table += "| – ";
+                continue;
+            }
+            let faults = faults(Build { toolchain: Some(version), ..*build });
+            eprintln!("{version} {heading}: {}", if faults.is_empty() { "exact" } else { "NOT ALL WELL" });
+            let is_exact = faults.iter().all(|(what, _)| *what == SINGLE_STEPPED);
+            let mut cell = Vec::from_iter(is_exact.then(|| "exact".to_owned()));
+            for (what, why) in &faults {
+                let first = why.lines().next().unwrap_or_default().replace(env!("CARGO_TARGET_TMPDIR"), "…");
+                let note: String = first.chars().take(300).collect();
+                let index = notes.iter().position(|known| *known == note).unwrap_or_else(|| {
+                    notes.push(note);
+                    notes.len() - 1
+                });
+                cell.push(format!("{what}[^matrix-{}]", index + 1));
+                if *what != SINGLE_STEPPED || !KNOWN_SINGLE_STEPPED.contains(&(version, heading)) {
+                    unknown.push(format!("{version} {heading}: {what}: {why}"));
+                }
+            }
+            write!(table, "| {} ", cell.join(", ")).unwrap();
+        }
+        table += "|\n";
+    }
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let kernel = kernel.split('.').take(2).collect::<Vec<_>>().join(".");
+    write!(table, "\nMeasured on Linux {kernel}, x86-64.\n").unwrap();
+    for (index, note) in notes.iter().enumerate() {
+        write!(table, "\n[^matrix-{}]: {note}\n", index + 1).unwrap();
+    }
+    fs::write(&output, table).unwrap();
+    assert!(unknown.is_empty(), "not everything is exact:\n{}", unknown.join("\n"));
+}
