@@ -224,6 +224,13 @@ fn a_dumps_profile_is_the_programs_own() {
         assert_eq!(counted(&folded), live + 1);
         assert!(folded.contains("[chan receive] 2") && folded.contains("[select (no cases)] 1"), "{folded}");
         assert!(folded.contains(&format!("{}main.receive;", "main.deep;".repeat(21))), "{folded}");
+        // A report's stacks are as deep.
+        let swept = run(&["sweep", "--format", "folded", "--pid", &pid]).stdout;
+        assert!(
+            swept.contains(&format!("{}main.receive;[chan receive] 2", "main.deep;".repeat(21))),
+            "{swept}"
+        );
+        assert!(!swept.contains("(frames left out)"), "{swept}");
         let svg = file("dump.svg");
         dump("svg", &svg);
         let svg = fs::read_to_string(svg).unwrap();
