@@ -248,8 +248,13 @@ fn a_dump_has_labels() {
         let odd = "two\nlines ] and \"quotes\", ünïcode";
         let many: BTreeMap<String, String> =
             (0..40).map(|n| (format!("key{n:02}"), format!("value{n:02}"))).collect();
-        let expected =
-            [map(&[("tenant", "acme"), ("odd key", odd)]), map(&[("empty", "")]), many, BTreeMap::new()];
+        let expected = [
+            map(&[("tenant", "acme"), ("odd key", odd)]),
+            map(&[("empty", "")]),
+            many,
+            BTreeMap::new(),
+            map(&[("service", "checkout")]),
+        ];
         assert_eq!(labels, expected, "{toolchain}");
 
         let text = run(&["dump", "--site", &site, "--pid", &pid]).stdout;

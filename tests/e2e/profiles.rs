@@ -224,12 +224,46 @@ fn a_dumps_profile_is_the_programs_own() {
         assert_eq!(counted(&folded), live + 1);
         assert!(folded.contains("[chan receive] 2") && folded.contains("[select (no cases)] 1"), "{folded}");
         assert!(folded.contains(&format!("{}main.receive;", "main.deep;".repeat(21))), "{folded}");
+        // A report's stacks are as deep.
+        let swept = run(&["sweep", "--format", "folded", "--pid", &pid]).stdout;
+        assert!(
+            swept.contains(&format!("{}main.receive;[chan receive] 2", "main.deep;".repeat(21))),
+            "{swept}"
+        );
+        assert!(!swept.contains("(frames left out)"), "{swept}");
         let svg = file("dump.svg");
         dump("svg", &svg);
         let svg = fs::read_to_string(svg).unwrap();
         assert!(svg.starts_with("<?xml") && svg.trim_end().ends_with("</svg>"), "{svg}");
         assert!(svg.contains("goroutines of profiled") && svg.contains("main.receive ("), "{svg}");
     }
+}
+
+#[test]
+fn a_dumps_profile_has_labels() {
+    need_root();
+    let directory = directory();
+    let path = directory.path().join("labels.pb.gz");
+    let mut fixture = ready(&fixture("labels", Build::default()), &[]);
+    fixture.write("go");
+    truth("labels", &fixture.line());
+    let pid = fixture.pid().to_string();
+    let ended = run(&["dump", "--format", "pprof", "--output", path.to_str().unwrap(), "--pid", &pid]);
+    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+    let tags = view(&path, &["-tags"]);
+    let values = |key: &str| -> Vec<&str> {
+        let of_key = tags.split("\n\n").map(str::trim).find(|tag| tag.starts_with(&format!("{key}: Total ")));
+        let lines = of_key.unwrap_or_else(|| panic!("no {key} in {tags}")).lines().skip(1);
+        lines.map(|line| line.split_once("): ").unwrap().1).collect()
+    };
+    assert_eq!(values("tenant"), ["acme"]);
+    assert_eq!(values("odd key"), ["two\\nlines ] and \"quotes\", ünïcode"]);
+    assert_eq!((values("key00"), values("key39")), (vec!["value00"], vec!["value39"]));
+    // The program has a label of this name, too.
+    assert_eq!((values("service"), values("label.service")), (vec!["labels"], vec!["checkout"]));
+    let focused = view(&path, &["-top", "-tagfocus=tenant=acme"]);
+    assert!(focused.contains("accounting for 1, "), "{focused}");
+    assert_eq!(total(&path, "goroutine"), 6);
 }
 
 /// The sum of the numbers at the ends of folded lines.

@@ -419,7 +419,7 @@ pub struct Waiting {
     pub reason: String,
     /// How many.
     pub count: u64,
-    /// Where.
+    /// Where, innermost first: at most [`Waiting::MOST_FRAMES`] frames.
     pub at: Vec<Frame>,
     /// At most 10 examples.
     pub goids: Vec<u64>,
@@ -432,6 +432,11 @@ pub struct Waiting {
     /// Additive: the channels and locks that the examples wait on, at most 3, that with most waiters first.
     #[serde(default)]
     pub on: Vec<WaitedOn>,
+}
+
+impl Waiting {
+    /// The most frames that a report keeps of a stack. Those further out are left out.
+    pub const MOST_FRAMES: usize = 64;
 }
 
 /// A channel or a lock that somebody waits on.

@@ -158,6 +158,11 @@ impl Binary {
         self.table.inlined_into(name)
     }
 
+    /// The function table.
+    pub(super) fn table(&self) -> &Pclntab {
+        &self.table
+    }
+
     /// The function whose code is at an address.
     pub fn function_at(&self, pc: u64) -> Option<Function> {
         self.table.function_at(pc)

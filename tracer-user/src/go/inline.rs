@@ -154,14 +154,9 @@ impl Pclntab {
     }
 
     fn call(&self, function: &Function, index: i32) -> Option<Call> {
-        let tree = self.record(function.index)?.funcdata(FUNCDATA_INL_TREE)?;
         let (size, name, parent) = if self.since_120() { (16, 4, 8) } else { (20, 12, 16) };
-        let address = self
-            .module
-            .gofunc
-            .checked_add(u64::from(tree))?
-            .checked_add(size * u64::try_from(index).ok()?)?;
-        let bytes = self.image.bytes_from(address)?.get(..size as usize)?;
+        let tree = self.data_of(function, FUNCDATA_INL_TREE)?;
+        let bytes = tree.get(usize::try_from(index).ok()?.checked_mul(size)?..)?.get(..size)?;
         Some(Call { name: u32_at(bytes, name)?, parent: u32_at(bytes, parent)? })
     }
 }

@@ -309,6 +309,12 @@ impl Pclntab {
         self.runtime.get_or_init(find)
     }
 
+    /// One of the function's tables of data, and what comes after it.
+    pub(crate) fn data_of(&self, function: &Function, index: u8) -> Option<&[u8]> {
+        let offset = self.record(function.index)?.funcdata(index)?;
+        self.image.bytes_from(self.module.gofunc.checked_add(offset.into())?)
+    }
+
     /// The table of numbers at an offset of pctab, for one function.
     pub(crate) fn pcvalues(&self, function: &Function, offset: u32) -> PcValues<'_> {
         let bytes = self.part(self.header.pcvalues..self.header.functions);

@@ -53,10 +53,20 @@ impl Program {
     }
 
     pub(crate) fn build_for(toolchain: &str, flags: &[&str], environment: &[(&str, &str)]) -> Program {
+        Program::build_source(toolchain, include_str!("testdata/goroutines.go"), flags, environment)
+    }
+
+    /// Builds a program of one file.
+    pub(crate) fn build_source(
+        toolchain: &str,
+        source: &str,
+        flags: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Program {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("go.mod"), "module example.com/goroutines\n\ngo 1.18\n")
             .unwrap();
-        std::fs::write(directory.path().join("main.go"), include_str!("testdata/goroutines.go")).unwrap();
+        std::fs::write(directory.path().join("main.go"), source).unwrap();
         let path = directory.path().join("program");
         let output = Command::new("go")
             .args(["build", "-o"])

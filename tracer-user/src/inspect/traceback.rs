@@ -47,13 +47,13 @@ impl Stacks {
             .or_else(|| self.frames(id).next())
     }
 
-    /// The frame of [`Stacks::waits_at`] and those that called it, as a report has them; some ten at most.
+    /// The frame of [`Stacks::waits_at`] and those that called it, as a report has them: at most
+    /// [`report::Waiting::MOST_FRAMES`].
     pub fn at_and_callers(&self, id: StackId, binary: &Binary) -> Vec<report::Frame> {
-        const MOST: usize = 10;
         let Some(at) = self.waits_at(id, binary) else { return Vec::new() };
         let outer = self.frames(id).skip_while(|frame| !std::ptr::eq(*frame, at));
         let called_by = |frame: &&Frame| std::ptr::eq(*frame, at) || is_shown(frame);
-        outer.filter(called_by).take(MOST).map(report::Frame::from).collect()
+        outer.filter(called_by).take(report::Waiting::MOST_FRAMES).map(report::Frame::from).collect()
     }
 
     /// The frames that Go's traceback shows of a stack, innermost first, each with its place in the function's code where

@@ -73,6 +73,9 @@ pub struct ProcessName {
     pub build_id: String,
 }
 
+/// The keys of the labels that golife gives to samples itself: those of their own fields, and those that are in `labels`.
+const OWN_LABELS: [&str; 7] = ["reason", "verdict", "service", "pid", "site", "cause", "stack"];
+
 /// The label for which goroutines wait for what could not be read, or where no one looked.
 const UNKNOWN: &str = "unknown";
 

@@ -36,6 +36,7 @@ pub(super) fn decode(entry: u64, code: &[u8], calls: &CallTargets, kernel: Kerne
             effect: effect(&instruction, &mut info, calls),
             store: store(&instruction),
             takes_address: takes_address(&instruction),
+            writes_through: writes_through(&instruction, &mut info),
             loses_g: loses_g(&instruction, &mut info),
             probe: probe(&instruction, bytes, kernel),
             text: text(&instruction),
@@ -131,6 +132,14 @@ fn store(instruction: &Instruction) -> Option<(u8, i64)> {
 fn takes_address(instruction: &Instruction) -> Option<i64> {
     (instruction.code() == Code::Lea_r64_m && instruction.memory_base() == Register::RSP)
         .then(|| instruction.memory_displacement64() as i64)
+}
+
+fn writes_through(instruction: &Instruction, info: &mut InstructionInfoFactory) -> u32 {
+    let info = info.info(instruction);
+    let written = info.used_memory().iter().filter(|used| writes(used.access()));
+    let registers = written.flat_map(|used| [used.base(), used.index()]);
+    let numbers = registers.filter(|register| *register != Register::RSP).filter_map(number);
+    numbers.fold(0, |mask, number| mask | 1 << number)
 }
 
 /// `[base+displacement]` and nothing else.

@@ -12,15 +12,17 @@
 mod amd64;
 mod flow;
 mod graph;
+mod held;
 
 use std::ops::Range;
 
 use crate::go::layout::Layout;
 use flow::Flow;
 use graph::Graph;
+pub(super) use held::before;
 
 /// Largest function that is analysed, in bytes; `runtime.newproc1` has about a thousand, unoptimised two.
-const MAX_CODE: usize = 32 << 10;
+pub(super) const MAX_CODE: usize = 32 << 10;
 
 /// One place where the code of a probed function stands: the function itself, or one inlined copy of it.
 #[derive(Clone, Copy, Debug)]
@@ -362,6 +364,8 @@ struct Step {
     store: Option<(u8, i64)>,
     /// It takes the address of the stack slot at this distance from the stack pointer.
     takes_address: Option<i64>,
+    /// The registers, as bits, that it writes to memory through.
+    writes_through: u32,
     /// It puts something unknown into the register that holds the current g.
     loses_g: bool,
     probe: Probe,

@@ -4,9 +4,9 @@
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
-use super::{Kind, ProcessName, Profile, Sample};
+use super::{Kind, OWN_LABELS, ProcessName, Profile, Sample};
 use crate::dump::Dump;
-use crate::inspect::{Blocked, StackId};
+use crate::inspect::{Blocked, Label, StackId};
 use crate::output::human::count;
 use crate::output::text::located;
 use crate::report::Frame;
@@ -16,22 +16,24 @@ const KIND: Kind = Kind { name: "goroutine", unit: "count", about: "goroutines, 
 
 /// What goroutines of one sample have in common.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct Key {
+struct Key<'a> {
     stack: Option<StackId>,
     stack_is_old: bool,
     state: &'static str,
     gopc: u64,
     startpc: u64,
+    /// What the program's code has given them.
+    labels: &'a [Label],
 }
 
 impl Profile {
     /// Of the goroutines that were asked for.
     pub fn of_dump(dump: &Dump) -> Profile {
-        let mut groups: HashMap<Key, u64> = HashMap::new();
+        let mut groups: HashMap<Key<'_>, u64> = HashMap::new();
         for goroutine in &dump.goroutines {
-            *groups.entry(key(goroutine)).or_default() += 1;
+            *groups.entry(key(dump, goroutine)).or_default() += 1;
         }
-        let mut groups: Vec<(Key, u64)> = groups.into_iter().collect();
+        let mut groups: Vec<(Key<'_>, u64)> = groups.into_iter().collect();
         groups.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
         let samples = groups.into_iter().map(|(key, count)| sample(dump, key, count));
         Profile {
@@ -61,28 +63,38 @@ fn gaps(dump: &Dump) -> Vec<String> {
     gaps
 }
 
-fn key(goroutine: &Blocked) -> Key {
+fn key<'a>(dump: &Dump<'a>, goroutine: &Blocked) -> Key<'a> {
     Key {
         stack: goroutine.stack,
         stack_is_old: goroutine.stack_is_old,
         state: goroutine.state(),
         gopc: goroutine.gopc,
         startpc: goroutine.startpc,
+        labels: dump.snapshot.labels(goroutine),
     }
 }
 
-fn sample(dump: &Dump, key: Key, count: u64) -> Sample {
+fn sample(dump: &Dump, key: Key<'_>, count: u64) -> Sample {
     let mut labels = Vec::new();
     let site = dump.subject.binary.go_statement(key.gopc).map(|frame| located(&Frame::from(&frame)));
     labels.extend(site.map(|site| ("site".to_owned(), site)));
     if key.stack_is_old {
         labels.push(("stack".to_owned(), "when it last stopped".to_owned()));
     }
+    labels.extend(key.labels.iter().filter(|label| !label.key.is_empty()).map(own));
     let mut stack = key.stack.map(|stack| frames(dump, stack)).unwrap_or_default();
     if stack.is_empty() {
         stack.push(entry(dump, key.startpc));
     }
     Sample { process: 0, stack, values: vec![count], reason: Some(key.state.to_owned()), level: None, labels }
+}
+
+/// A label that the program's code gave: by its own key, so that who looks for a tenant finds the same goroutines as in the
+/// program's profile. One with a key that golife uses, as `pid`, is found as `label.pid`.
+fn own(label: &Label) -> (String, String) {
+    let is_taken = OWN_LABELS.contains(&label.key.as_str());
+    let key = if is_taken { format!("label.{}", label.key) } else { label.key.clone() };
+    (key, label.value.clone())
 }
 
 /// All frames but those that `runtime/pprof` leaves out, too: functions that only pass a call on, and `runtime.goexit`.
@@ -101,4 +113,18 @@ fn frames(dump: &Dump, stack: StackId) -> Vec<Frame> {
 fn entry(dump: &Dump, startpc: u64) -> Frame {
     let unnamed = || Frame { function: format!("{startpc:#x}"), file: None, line: None };
     dump.subject.binary.entry_function(startpc).map_or_else(unnamed, |frame| Frame::from(&frame))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_programs_label_is_not_taken_for_one_of_golifes() {
+        let key = |key: &str| own(&Label { key: key.into(), value: "7".into() }).0;
+        assert_eq!(key("tenant"), "tenant");
+        for taken in OWN_LABELS {
+            assert_eq!(key(taken), format!("label.{taken}"));
+        }
+    }
 }

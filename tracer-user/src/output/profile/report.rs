@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Kind, ProcessName, Profile, Sample, UNKNOWN};
 use crate::output::human::{clean, count, duration};
 use crate::output::text::located;
-use crate::report::{Frame, Level, Mode, Process, Report, Site};
+use crate::report::{Frame, Level, Mode, Process, Report, Site, Waiting};
 
 /// The sample types, in the order of [`values`].
 const KINDS: [Kind; 6] = [
@@ -23,8 +23,6 @@ const KINDS: [Kind; 6] = [
     },
 ];
 
-/// The most frames that a report keeps of a stack: one with so many may have had more.
-const KEPT_FRAMES: usize = 10;
 /// Processes that are named as not traced.
 const MOST_NAMED: usize = 20;
 
@@ -131,7 +129,8 @@ fn blocked(process: usize, site: &Site, samples: &mut Vec<Sample>) {
 fn to_entry(at: &[Frame], entry: &Frame) -> Vec<Frame> {
     let mut stack = at.to_vec();
     if !stack.iter().any(|frame| frame.function == entry.function) {
-        if stack.len() >= KEPT_FRAMES {
+        // One with so many may have had more.
+        if stack.len() >= Waiting::MOST_FRAMES {
             stack.push(Frame { function: "(frames left out)".into(), file: None, line: None });
         }
         stack.push(entry.clone());
@@ -186,7 +185,7 @@ fn values(live: u64, suspects: u64, creations: Creations) -> Vec<u64> {
 mod tests {
     use super::*;
     use crate::output::profile::testing::frame;
-    use crate::report::{CreationStack, Lifetime, Loss, Summary, Waiting};
+    use crate::report::{CreationStack, Lifetime, Loss, Summary};
     use proptest::prelude::*;
 
     fn site() -> Site {
@@ -257,8 +256,8 @@ mod tests {
         assert_eq!(names(&[frame("a.F", 1)]), ["a.F", "main.main.func1"]);
         let wrapped = [frame("main.main.func1", 12), frame("main.main.gowrap1", 9)];
         assert_eq!(names(&wrapped), ["main.main.func1", "main.main.gowrap1"]);
-        let deep = names(&vec![frame("a.F", 1); KEPT_FRAMES]);
-        assert_eq!(deep[KEPT_FRAMES..], ["(frames left out)", "main.main.func1"]);
+        let deep = names(&vec![frame("a.F", 1); Waiting::MOST_FRAMES]);
+        assert_eq!(deep[Waiting::MOST_FRAMES..], ["(frames left out)", "main.main.func1"]);
     }
 
     #[test]
