@@ -2,6 +2,8 @@
 //! `waitReasonStrings` in <https://cs.opensource.google/go/go/+/master:src/runtime/runtime2.go>; measured: the
 //! constants and the array in programs built with 1.18.10, 1.19.13, 1.20.14, 1.21.13, 1.22.12, 1.23.12, 1.24.13, 1.25.5, 1.26.8, 1.27.3.
 
+use std::num::NonZeroU8;
+
 use super::buildinfo::GoVersion;
 
 /// The first and the last minor version of Go 1 in [`REASONS`].
@@ -64,13 +66,25 @@ const REASONS: [(&str, [u8; 10]); 50] = [
     ("cleanup wait", [NO, NO, NO, NO, NO, NO, NO, 46, 46, 46]),
 ];
 
-/// The text of a wait reason as Go's traceback shows it. None for 0, which says that the goroutine does not wait, and
-/// for numbers that the version does not have. A newer version is read as the newest known.
-pub fn text(version: GoVersion, number: u8) -> Option<&'static str> {
-    let [first, last] = VERSIONS;
-    let column = usize::from(version.minor.checked_sub(first)?.min(last - first));
-    let reason = |(_, numbers): &&(&str, [u8; 10])| number != NO && numbers[column] == number;
-    REASONS.iter().find(reason).map(|(text, _)| *text)
+/// A wait reason, the same whatever number a version gives it: its place among [`REASONS`], counted from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct WaitReason(NonZeroU8);
+
+impl WaitReason {
+    /// What a number means. None for 0, which says that the goroutine does not wait, and for numbers that the version
+    /// does not have. A newer version is read as the newest known.
+    pub fn from_number(version: GoVersion, number: u8) -> Option<WaitReason> {
+        let [first, last] = VERSIONS;
+        let column = usize::from(version.minor.checked_sub(first)?.min(last - first));
+        let is_it = |(_, numbers): &(&str, [u8; 10])| number != NO && numbers[column] == number;
+        let place = REASONS.iter().position(is_it)?;
+        NonZeroU8::new(u8::try_from(place + 1).ok()?).map(WaitReason)
+    }
+
+    /// As Go's traceback shows it.
+    pub fn text(self) -> &'static str {
+        REASONS[usize::from(self.0.get()) - 1].0
+    }
 }
 
 #[cfg(test)]
@@ -79,6 +93,10 @@ mod tests {
 
     fn go(minor: u16) -> GoVersion {
         GoVersion { major: 1, minor, patch: 0 }
+    }
+
+    fn text(version: GoVersion, number: u8) -> Option<&'static str> {
+        WaitReason::from_number(version, number).map(WaitReason::text)
     }
 
     #[test]

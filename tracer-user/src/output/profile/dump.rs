@@ -29,7 +29,7 @@ impl Profile {
     pub fn of_dump(dump: &Dump) -> Profile {
         let mut groups: HashMap<Key, u64> = HashMap::new();
         for goroutine in &dump.goroutines {
-            *groups.entry(key(goroutine)).or_default() += 1;
+            *groups.entry(key(dump, goroutine)).or_default() += 1;
         }
         let mut groups: Vec<(Key, u64)> = groups.into_iter().collect();
         groups.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
@@ -48,7 +48,7 @@ impl Profile {
 }
 
 fn gaps(dump: &Dump) -> Vec<String> {
-    let own = |goroutine: &&Blocked| !goroutine.is_system;
+    let own = |goroutine: &&Blocked| !dump.snapshot.site(goroutine).is_system;
     let shown = dump.goroutines.iter().copied().filter(own).count() as u64;
     let all = dump.snapshot.goroutines.iter().filter(own).count() as u64;
     let mut gaps = Vec::new();
@@ -61,13 +61,14 @@ fn gaps(dump: &Dump) -> Vec<String> {
     gaps
 }
 
-fn key(goroutine: &Blocked) -> Key {
+fn key(dump: &Dump, goroutine: &Blocked) -> Key {
+    let site = dump.snapshot.site(goroutine);
     Key {
         stack: goroutine.stack,
         stack_is_old: goroutine.stack_is_old,
         state: goroutine.state(),
-        gopc: goroutine.gopc,
-        startpc: goroutine.startpc,
+        gopc: site.gopc,
+        startpc: site.startpc,
     }
 }
 
