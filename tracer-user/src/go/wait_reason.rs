@@ -66,9 +66,12 @@ const REASONS: [(&str, [u8; 10]); 50] = [
     ("cleanup wait", [NO, NO, NO, NO, NO, NO, NO, 46, 46, 46]),
 ];
 
-/// A wait reason, the same whatever number a version gives it: its place among [`REASONS`], counted from 1.
+/// A wait reason, the same whatever number a version gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct WaitReason(NonZeroU8);
+pub struct WaitReason(
+    /// The place among all, counted from 1.
+    NonZeroU8,
+);
 
 impl WaitReason {
     /// What a number means. None for 0, which says that the goroutine does not wait, and for numbers that the version
