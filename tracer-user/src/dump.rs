@@ -52,20 +52,25 @@ impl<'a> Dump<'a> {
             }),
         };
         let goroutines = snapshot.by_goid().filter(|goroutine| {
-            (filter.include_system || !goroutine.is_system)
+            (filter.include_system || !snapshot.site(goroutine).is_system)
                 && (filter.states.is_empty() || filter.states.iter().any(|state| is_in(goroutine, state)))
                 && filter
                     .older_than_ns
-                    .is_none_or(|least| goroutine.waits_at_least_ns.is_some_and(|ns| ns >= least))
-                && at_site(goroutine.gopc)
+                    .is_none_or(|least| goroutine.waits_at_least_ns().is_some_and(|ns| ns >= least))
+                && at_site(snapshot.site(goroutine).gopc)
         });
         let goroutines = goroutines.collect();
         Dump { subject, snapshot, scan, goroutines }
     }
 
+    /// Where the `go` statement of a goroutine returns to; 0 where there is none.
+    pub fn gopc(&self, goroutine: &Blocked) -> u64 {
+        self.snapshot.site(goroutine).gopc
+    }
+
     /// The `go` statement of a goroutine.
     pub fn created_by(&self, goroutine: &Blocked) -> Option<Frame> {
-        self.subject.binary.go_statement(goroutine.gopc).map(|frame| Frame::from(&frame))
+        self.subject.binary.go_statement(self.gopc(goroutine)).map(|frame| Frame::from(&frame))
     }
 
     /// As a document.
@@ -86,7 +91,7 @@ impl<'a> Dump<'a> {
     fn serialize_goroutines<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut names = Names { queues: Queues::of(self.snapshot), ..Names::default() };
         for goroutine in &self.goroutines {
-            names.sites.entry(goroutine.gopc).or_insert_with(|| self.created_by(goroutine));
+            names.sites.entry(self.gopc(goroutine)).or_insert_with(|| self.created_by(goroutine));
             if let Some(stack) = goroutine.stack {
                 let shown = || self.snapshot.stacks.shown(stack).into_iter();
                 let frames = || shown().map(|(frame, _)| Frame::from(frame)).collect();
@@ -97,23 +102,25 @@ impl<'a> Dump<'a> {
     }
 
     fn totals(&self) -> Goroutines {
-        let system = self.snapshot.goroutines.iter().filter(|goroutine| goroutine.is_system).count();
+        let is_system = |goroutine: &&Blocked| self.snapshot.site(goroutine).is_system;
+        let system = self.snapshot.goroutines.iter().filter(is_system).count();
         let live = self.snapshot.goroutines.len() - system;
         Goroutines { live: live as u64, system: system as u64, ..Goroutines::default() }
     }
 
     fn goroutine<'b>(&'b self, goroutine: &Blocked, names: &'b Names) -> Goroutine<'b> {
         let objects = self.snapshot.objects(goroutine);
+        let site = self.snapshot.site(goroutine);
         Goroutine {
             goid: goroutine.goid,
             state: goroutine.state(),
-            waits_at_least_ns: goroutine.waits_at_least_ns,
+            waits_at_least_ns: goroutine.waits_at_least_ns(),
             locked_to_thread: goroutine.locked_to_thread,
-            system: goroutine.is_system,
+            system: site.is_system,
             labels: self.snapshot.labels(goroutine),
             leaked: goroutine.status == Status::Leaked,
-            parent: goroutine.parent.filter(|parent| *parent > 0),
-            created_by: names.sites.get(&goroutine.gopc).and_then(Option::as_ref),
+            parent: Some(goroutine.parent).filter(|parent| *parent > 0),
+            created_by: names.sites.get(&site.gopc).and_then(Option::as_ref),
             stack_bytes: goroutine.stack_bytes,
             stack_is_old: goroutine.stack_is_old,
             frames: goroutine.stack.and_then(|stack| names.frames.get(&stack)).map_or(&[], |frames| frames),

@@ -21,7 +21,7 @@ pub mod status;
 pub mod symbols;
 pub mod system;
 mod types;
-pub mod wait_reason;
+mod wait_reason;
 mod wait_reason_table;
 mod wrapper;
 
@@ -39,3 +39,4 @@ pub use inline::Inlined;
 pub use layout::{Layout, LayoutSource};
 pub use pclntab::{Frame, FrameSize, Function};
 pub use status::Status;
+pub use wait_reason::WaitReason;

@@ -1,13 +1,33 @@
 //! Why a goroutine waits: the numbers of `g.waitreason`, which are reordered between Go versions, and their texts.
 
+use std::num::NonZeroU8;
+
 use super::buildinfo::GoVersion;
 use super::wait_reason_table::TABLE;
 
-/// The text of a wait reason as Go's traceback shows it. None for 0, which says that the goroutine does not wait, and
-/// for numbers that the version does not have. A newer version is read as the newest known.
-pub fn text(version: GoVersion, number: u8) -> Option<&'static str> {
-    let (_, texts) = TABLE.iter().rev().find(|(minor, _)| *minor <= version.minor)?;
-    texts.get(usize::from(number)).copied().filter(|text| !text.is_empty())
+/// A wait reason of one version of Go. Those of different versions are different, also where they have the same text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct WaitReason {
+    /// The place of its version in the table.
+    version: u8,
+    number: NonZeroU8,
+}
+
+impl WaitReason {
+    /// What a number means. None for 0, which says that the goroutine does not wait, and for numbers that the version
+    /// does not have. A newer version is read as the newest known.
+    pub fn from_number(version: GoVersion, number: u8) -> Option<WaitReason> {
+        let version = TABLE.iter().rposition(|(minor, _)| *minor <= version.minor)?;
+        let (_, texts) = TABLE[version];
+        let is_known = texts.get(usize::from(number)).is_some_and(|text| !text.is_empty());
+        let number = NonZeroU8::new(number).filter(|_| is_known)?;
+        Some(WaitReason { version: u8::try_from(version).ok()?, number })
+    }
+
+    /// As Go's traceback shows it.
+    pub fn text(self) -> &'static str {
+        TABLE[usize::from(self.version)].1[usize::from(self.number.get())]
+    }
 }
 
 #[cfg(test)]
@@ -16,6 +36,10 @@ mod tests {
 
     fn go(minor: u16) -> GoVersion {
         GoVersion { major: 1, minor, patch: 0 }
+    }
+
+    fn text(version: GoVersion, number: u8) -> Option<&'static str> {
+        WaitReason::from_number(version, number).map(WaitReason::text)
     }
 
     #[test]

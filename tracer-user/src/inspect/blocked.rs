@@ -5,60 +5,76 @@ use std::sync::OnceLock;
 
 use super::labels::{Label, Labels, LabelsId};
 use super::stacks::{StackId, Stacks};
-use crate::go::Status;
+use crate::go::{Status, WaitReason};
 
-/// A goroutine that lives. Blocked or not: [`Blocked::status`] says so. Addresses of code are link-time addresses of its
-/// binary, addresses of data are the process's.
+/// A goroutine that lives. Blocked or not: [`Blocked::status`] says so. Its [`Snapshot`] tells the rest: where it was
+/// created, its labels, what it waits on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Blocked {
-    /// Of its `runtime.g` in the process.
+    /// Of its `runtime.g`, in the process.
     pub address: u64,
     /// Its id.
     pub goid: u64,
-    /// The id of the goroutine that created it; none before Go 1.21, 0 for those that the runtime made for C threads.
-    pub parent: Option<u64>,
-    /// Where its `go` statement's call returns to; 0 where no `go` statement made it.
-    pub gopc: u64,
-    /// The entry of its function; 0 likewise.
-    pub startpc: u64,
+    /// The id of the goroutine that created it; 0 before Go 1.21, and for those that the runtime made for C threads.
+    pub parent: u64,
+    /// Size of its stack in bytes (`stack.hi - stack.lo`).
+    pub stack_bytes: u64,
     /// What it is doing.
     pub status: Status,
-    /// What it waits for, as Go's traceback says it: `chan receive`. None unless it waits.
-    pub reason: Option<&'static str>,
-    /// It waits at least this long, in ns. The garbage collector notes the time when it first sees a goroutine wait, so
-    /// the truth is longer, and none is known before the first collection.
-    pub waits_at_least_ns: Option<u64>,
     /// The calls that it is in; none where they could not be read, or there was no room for another stack.
     pub stack: Option<StackId>,
     /// The stack is from when it last stopped: it runs, or came from a system call, and may be anywhere by now.
     pub stack_is_old: bool,
-    /// Size of its stack in bytes (`stack.hi - stack.lo`).
-    pub stack_bytes: u64,
-    /// It belongs to the runtime, by the rule of `runtime.isSystemGoroutine`.
-    pub is_system: bool,
     /// Locked to its thread (`runtime.LockOSThread`, or it was called from C).
     pub locked_to_thread: bool,
     /// It waits, and the runtime keeps no list of what for: a sleep, or a `select` all of whose channels are nil.
     pub waits_on_nothing: bool,
-    pub(super) objects: Objects,
+    pub(super) reason: Option<WaitReason>,
+    /// 0 where it is not known.
+    pub(super) wait_ns: u64,
+    pub(super) site: SiteId,
     pub(super) labels: LabelsId,
-    /// The part of its stack that is in use: from its stack pointer to its end.
-    pub(super) used_stack: (u64, u64),
+    /// Where its objects are in those of all, and how many.
+    pub(super) first_object: u32,
+    pub(super) object_count: u16,
 }
 
-/// Where the objects of a goroutine are in those of all.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Objects {
-    pub(super) first: u32,
-    pub(super) count: u16,
-}
+/// Memory that is touched for the first time costs more than what is copied there, so that the size of this is a good part
+/// of what a scan takes: a million of them are 64 MB.
+const _: () = assert!(size_of::<Blocked>() == 64);
 
 impl Blocked {
+    /// What it waits for, as Go's traceback says it: `chan receive`. None unless it waits.
+    pub fn reason(&self) -> Option<&'static str> {
+        self.reason.map(WaitReason::text)
+    }
+
+    /// It waits at least this long, in ns. The garbage collector notes the time when it first sees a goroutine wait, so
+    /// the truth is longer, and none is known before the first collection.
+    pub fn waits_at_least_ns(&self) -> Option<u64> {
+        (self.wait_ns > 0).then_some(self.wait_ns)
+    }
+
     /// Whether it waits for something: all else in it then holds still until that happens.
     pub fn waits(&self) -> bool {
         matches!(self.status, Status::Waiting | Status::Leaked)
     }
 }
+
+/// A `go` statement with an entry function, which many goroutines have in common. Link-time addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Site {
+    /// Where the call of the `go` statement returns to; 0 where no `go` statement made the goroutine.
+    pub gopc: u64,
+    /// The entry of the function; 0 likewise.
+    pub startpc: u64,
+    /// Its goroutines belong to the runtime, by the rule of `runtime.isSystemGoroutine`.
+    pub is_system: bool,
+}
+
+/// A place among the sites of a snapshot. The first one is of those that no `go` statement made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct SiteId(pub(super) u32);
 
 /// What a goroutine waits on, by its address in the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,6 +134,7 @@ pub struct Snapshot {
     pub(super) order: OnceLock<Vec<u32>>,
     /// Their stacks, each kept once.
     pub stacks: Stacks,
+    pub(super) sites: Vec<Site>,
     pub(super) objects: Vec<WaitObject>,
     pub(super) labels: Vec<Labels>,
     /// (index of a goroutine, address of an object), ordered: [`Snapshot::mentions`].
@@ -135,11 +152,16 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// Where a goroutine of this snapshot was created.
+    pub fn site(&self, goroutine: &Blocked) -> Site {
+        self.sites.get(goroutine.site.0 as usize).copied().unwrap_or_default()
+    }
+
     /// What a goroutine of this snapshot waits on: one object, or one for each case of a `select`. Empty where it waits
     /// for none, or where it is not known.
     pub fn objects(&self, goroutine: &Blocked) -> &[WaitObject] {
-        let first = goroutine.objects.first as usize;
-        self.objects.get(first..first + usize::from(goroutine.objects.count)).unwrap_or_default()
+        let first = goroutine.first_object as usize;
+        self.objects.get(first..first + usize::from(goroutine.object_count)).unwrap_or_default()
     }
 
     /// What others wait on and a goroutine, by its index, has a pointer to on its stack: it may be the one who would end

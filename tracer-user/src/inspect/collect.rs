@@ -1,19 +1,29 @@
 //! From the goroutines that were read to a snapshot: numbers become names, what many have in common is kept once.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 
-use super::blocked::{Blocked, Objects, Snapshot};
+use super::blocked::{Blocked, Site, SiteId, Snapshot};
 use super::labels::LabelSets;
 use super::scan::Depth;
 use super::stopped::Stopped;
 use super::sudogs;
-use crate::go::{Binary, Status, wait_reason};
+use crate::go::{Binary, Status, WaitReason};
 
-/// A goroutine that waits on something: where it is in the snapshot, its `g`, and the first `sudog`.
+/// Sites that are told apart; goroutines of others are shown without one. A hostile process can show another one for each
+/// goroutine.
+const MOST_SITES: usize = 1 << 18;
+
+/// A goroutine that waits on something.
 pub(super) struct Wait {
+    /// Where it is in the snapshot.
     pub(super) index: usize,
+    /// Its `runtime.g`.
     pub(super) g: u64,
+    /// The first `sudog` of its list.
     pub(super) sudog: u64,
+    /// The part of its stack that is in use: from its stack pointer to its end.
+    pub(super) used_stack: (u64, u64),
 }
 
 /// Makes a snapshot, goroutine by goroutine.
@@ -21,10 +31,10 @@ pub(super) struct Collector<'a> {
     pub(super) binary: &'a Binary,
     pub(super) bias: u64,
     depth: Depth,
-    /// Names of wait reasons, by number.
-    reasons: [Option<&'static str>; 256],
-    /// Whether a `startpc` is the runtime's.
-    system: Remembered<bool>,
+    /// What the numbers of wait reasons mean.
+    reasons: [Option<WaitReason>; 256],
+    /// By `gopc` and `startpc` as they are in the process.
+    sites: Remembered<(u64, u64), SiteId>,
     pub(super) labels: LabelSets,
     pub(super) waits: Vec<Wait>,
     pub(super) snapshot: Snapshot,
@@ -36,11 +46,15 @@ impl<'a> Collector<'a> {
             binary,
             bias,
             depth,
-            reasons: std::array::from_fn(|number| wait_reason::text(binary.version(), number as u8)),
-            system: Remembered::default(),
+            reasons: std::array::from_fn(|number| WaitReason::from_number(binary.version(), number as u8)),
+            sites: Remembered::default(),
             labels: LabelSets::default(),
             waits: Vec::new(),
-            snapshot: Snapshot { taken_ns: monotonic_ns(), ..Snapshot::default() },
+            snapshot: Snapshot {
+                taken_ns: monotonic_ns(),
+                sites: vec![Site::default()],
+                ..Snapshot::default()
+            },
         }
     }
 
@@ -51,56 +65,67 @@ impl<'a> Collector<'a> {
         let status = goroutine.status;
         let waits = matches!(status, Status::Waiting | Status::Leaked);
         let since = u64::try_from(goroutine.wait_since).ok().filter(|since| *since > 0);
-        let code = |address: u64| if address == 0 { 0 } else { address.wrapping_sub(self.bias) };
-        let (binary, startpc) = (self.binary, code(goroutine.startpc));
-        let is_system = startpc != 0 && self.system.get(startpc, || binary.is_system(startpc));
+        let since = since.filter(|_| waits || status == Status::Syscall);
         let stack = if pcs.is_empty() { None } else { self.snapshot.stacks.intern(pcs) };
         let reason = self.reasons[usize::from(goroutine.wait_reason)].filter(|_| waits);
-        let on_object = waiting != 0 || reason.is_some_and(sudogs::is_semaphore);
-        if waits && on_object && self.depth >= Depth::Objects {
+        let on_semaphore = || reason.is_some_and(|reason| sudogs::is_semaphore(reason.text()));
+        if self.depth >= Depth::Objects && waits && (waiting != 0 || on_semaphore()) {
             let index = self.snapshot.goroutines.len();
-            self.waits.push(Wait { index, g: goroutine.address, sudog: waiting });
+            let used_stack = (stopped.sp, goroutine.stack.1);
+            self.waits.push(Wait { index, g: goroutine.address, sudog: waiting, used_stack });
         }
+        let site = self.site(goroutine.gopc, goroutine.startpc);
         self.snapshot.goroutines.push(Blocked {
             address: goroutine.address,
             goid: goroutine.goid,
-            parent: goroutine.parent,
-            gopc: code(goroutine.gopc),
-            startpc,
+            parent: goroutine.parent.unwrap_or(0),
+            stack_bytes: goroutine.stack.1.saturating_sub(goroutine.stack.0),
             status,
-            reason,
-            waits_at_least_ns: since
-                .filter(|_| waits || status == Status::Syscall)
-                .and_then(|since| self.snapshot.taken_ns.checked_sub(since)),
             stack,
             stack_is_old,
-            stack_bytes: goroutine.stack.1.saturating_sub(goroutine.stack.0),
-            is_system,
             locked_to_thread: locked,
             waits_on_nothing: waits && waiting == 0,
-            objects: Objects::default(),
+            reason,
+            wait_ns: since.map_or(0, |since| self.snapshot.taken_ns.saturating_sub(since)),
+            site,
             labels: self.labels.of(labels, goroutine.address),
-            used_stack: (stopped.sp, goroutine.stack.1),
+            first_object: 0,
+            object_count: 0,
         });
+    }
+
+    #[inline]
+    fn site(&mut self, gopc: u64, startpc: u64) -> SiteId {
+        let (binary, bias, sites) = (self.binary, self.bias, &mut self.snapshot.sites);
+        self.sites.get((gopc, startpc), || {
+            if (gopc, startpc) == (0, 0) || sites.len() >= MOST_SITES {
+                return SiteId::default();
+            }
+            let code = |address: u64| if address == 0 { 0 } else { address.wrapping_sub(bias) };
+            let (gopc, startpc) = (code(gopc), code(startpc));
+            let is_system = startpc != 0 && binary.is_system(startpc);
+            sites.push(Site { gopc, startpc, is_system });
+            SiteId(sites.len() as u32 - 1)
+        })
     }
 }
 
-/// What was found out about an address. Neighbours are mostly alike, so the last one is at hand.
+/// What was found out about an address, or several. Neighbours are mostly alike, so the last one is at hand.
 #[derive(Default)]
-pub(super) struct Remembered<T> {
-    last: Option<(u64, T)>,
-    all: HashMap<u64, T>,
+pub(super) struct Remembered<K, T> {
+    last: Option<(K, T)>,
+    all: HashMap<K, T>,
 }
 
-impl<T: Copy> Remembered<T> {
-    /// What is known of an address; finds it out where nothing is.
+impl<K: Copy + Eq + Hash, T: Copy> Remembered<K, T> {
+    /// What is known of it; finds it out where nothing is.
     #[inline]
-    pub(super) fn get(&mut self, address: u64, find: impl FnOnce() -> T) -> T {
+    pub(super) fn get(&mut self, key: K, find: impl FnOnce() -> T) -> T {
         match self.last {
-            Some((last, known)) if last == address => known,
+            Some((last, known)) if last == key => known,
             _ => {
-                let known = *self.all.entry(address).or_insert_with(find);
-                self.last = Some((address, known));
+                let known = *self.all.entry(key).or_insert_with(find);
+                self.last = Some((key, known));
                 known
             }
         }

@@ -37,7 +37,7 @@ pub struct Goroutine {
     pub startpc: u64,
     /// What it is doing.
     pub status: Status,
-    /// The number of its wait reason: [`crate::go::wait_reason::text`]. Left over from the last wait where it does
+    /// The number of its wait reason: [`crate::go::WaitReason::from_number`]. Left over from the last wait where it does
     /// not wait.
     pub wait_reason: u8,
     /// When the garbage collector first saw it wait, in nanoseconds of the runtime's clock; 0 where it did not.
@@ -218,8 +218,8 @@ mod tests {
     use std::collections::HashMap;
 
     use super::*;
+    use crate::go::WaitReason;
     use crate::go::testing::{PIE, PLAIN, Program, STRIPPED, STRIPPED_PIE, toolchains};
-    use crate::go::wait_reason;
     use crate::inspect::{verify, verify_creation, walk_verified};
 
     /// Goroutines, creation sites, entry functions, wait reasons and frames, all as Go itself prints them.
@@ -275,7 +275,8 @@ mod tests {
                 assert_eq!(entry.function, own.name, "{label}");
             }
             if goroutine.status == Status::Waiting {
-                let reason = wait_reason::text(binary.version(), goroutine.wait_reason);
+                let reason =
+                    WaitReason::from_number(binary.version(), goroutine.wait_reason).map(WaitReason::text);
                 assert_eq!(reason, Some(expected.reason.as_str()), "{label}");
             }
             // Calls without an offset are inlined into the first one after them that has one.

@@ -41,7 +41,7 @@ pub(super) struct LabelsId(pub(super) u32);
 /// The sets of a process, by where they are.
 #[derive(Default)]
 pub(super) struct LabelSets {
-    ids: Remembered<LabelsId>,
+    ids: Remembered<u64, LabelsId>,
     sets: Vec<Set>,
 }
 

@@ -9,8 +9,8 @@ use nix::unistd::Pid;
 /// The kernel takes no more ranges in one call (`UIO_MAXIOV`).
 const MAX_RANGES: usize = 1024;
 
-/// Most bytes of one call.
-const MAX_BYTES: usize = 1 << 20;
+/// Most bytes of one call: what is read is looked at next, and should still be in a processor's own cache then.
+const MAX_BYTES: usize = 256 << 10;
 /// What lies further apart is not read as one: a range costs about as much as this many bytes.
 const MAX_GAP: u64 = 2048;
 /// Longest run of places that are read as one.

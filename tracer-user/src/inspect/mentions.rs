@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::blocked::{Snapshot, WaitObject};
+use super::collect::Wait;
 use super::goroutines::{Limits, WalkError};
 use super::memory::{Place, ProcessMemory};
 
@@ -26,20 +27,21 @@ const BATCH: usize = 1024;
 pub(super) fn read(
     memory: &ProcessMemory,
     snapshot: &mut Snapshot,
+    waits: &[Wait],
     start: Instant,
     limits: Limits,
 ) -> Result<(), WalkError> {
     // By address, whether it is a semaphore.
     let mut waited = BTreeMap::new();
     let mut readers = Vec::new();
-    for (index, goroutine) in snapshot.goroutines.iter().enumerate() {
-        if let [object] = snapshot.objects(goroutine)
-            && goroutine.waits()
-            && goroutine.used_stack.0 < goroutine.used_stack.1
+    for wait in waits {
+        if let Some([object]) =
+            snapshot.goroutines.get(wait.index).map(|goroutine| snapshot.objects(goroutine))
+            && wait.used_stack.0 < wait.used_stack.1
             && readers.len() < MOST_GOROUTINES
         {
             waited.insert(object.address(), matches!(object, WaitObject::Semaphore { .. }));
-            readers.push((index, *object));
+            readers.push((wait, object.address()));
         }
     }
     let mut found = Vec::new();
@@ -47,24 +49,24 @@ pub(super) fn read(
         if start.elapsed() > limits.time {
             break;
         }
-        let place = |&(index, _): &(usize, WaitObject)| {
-            let (sp, end) = snapshot.goroutines[index].used_stack;
+        let place = |(wait, _): &(&Wait, u64)| {
+            let (sp, end) = wait.used_stack;
             Place { address: sp, size: (end - sp).min(MOST_BYTES) as usize }
         };
         let places: Vec<Place> = batch.iter().map(place).collect();
         memory.read_many(&places, |at, bytes| {
-            let (index, own) = &batch[at];
+            let (wait, own) = batch[at];
             for word in bytes.unwrap_or_default().as_chunks::<8>().0 {
                 let word = u64::from_le_bytes(*word);
                 // Pointers to a channel are exact. A lock is known by its semaphore, further back in the struct that is
                 // pointed to.
                 let near = waited.range(word..=word.saturating_add(STRUCT)).next();
                 if let Some((&address, &is_semaphore)) = near
-                    && address != own.address()
+                    && address != own
                     && (address == word || is_semaphore)
                     && found.len() < MOST_MENTIONS
                 {
-                    found.push((*index as u32, address));
+                    found.push((wait.index as u32, address));
                 }
             }
         })?;

@@ -17,7 +17,7 @@ mod unwind;
 pub mod verify;
 pub mod waits;
 
-pub use blocked::{Blocked, Channel, Cut, Direction, Snapshot, WaitObject};
+pub use blocked::{Blocked, Channel, Cut, Direction, Site, Snapshot, WaitObject};
 pub use goroutines::{Goroutine, Goroutines, Limits, WalkError, walk};
 pub use labels::Label;
 pub use memory::{MemoryError, Place, ProcessMemory};

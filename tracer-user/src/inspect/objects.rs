@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use super::blocked::{Channel, Cut, Direction, Objects, Snapshot, WaitObject};
+use super::blocked::{Channel, Cut, Direction, Snapshot, WaitObject};
 use super::collect::Wait;
 use super::goroutines::{Limits, WalkError};
 use super::memory::{Place, ProcessMemory};
@@ -121,7 +121,7 @@ pub(super) fn read(
             }));
             let count = (snapshot.objects.len() - first as usize) as u16;
             if let Some(goroutine) = snapshot.goroutines.get_mut(batch[of_one[0].0].index) {
-                goroutine.objects = Objects { first, count };
+                (goroutine.first_object, goroutine.object_count) = (first, count);
             }
         }
     }

@@ -82,7 +82,7 @@ impl Queues {
     ) -> report::WaitedOn {
         let waiting = within(&self.waiting, thing.address, thing.size);
         let at = |of: &Blocked| of.stack.and_then(|stack| snapshot.stacks.waits_at(stack, binary));
-        let own = (example.gopc, example.startpc, example.state(), at(example));
+        let own = (example.site, example.state(), at(example));
         let groups = |queue: &[(u64, u32)]| {
             let mut count = 0;
             let mut others: Vec<((&'static str, Option<&Frame>), u64)> = Vec::new();
@@ -92,7 +92,7 @@ impl Queues {
                 .filter_map(|&(_, index)| snapshot.goroutines.get(index as usize));
             for other in goroutines {
                 let at = at(other);
-                if (other.gopc, other.startpc, other.state(), at) == own {
+                if (other.site, other.state(), at) == own {
                     count += 1;
                     continue;
                 }

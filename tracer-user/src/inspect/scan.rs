@@ -76,9 +76,9 @@ pub fn scan(
     (snapshot.listed, snapshot.cut_short) = (list.listed, cut);
     snapshot.labels = labels.read(memory, binary)?;
     if depth >= Depth::Objects {
-        sudogs::find(memory, binary.layout(), &snapshot, &mut waits)?;
+        sudogs::find(memory, binary.layout(), &mut waits)?;
         objects::read(memory, binary, bias, &mut snapshot, &waits, start, limits)?;
-        mentions::read(memory, &mut snapshot, start, limits)?;
+        mentions::read(memory, &mut snapshot, &waits, start, limits)?;
     }
     snapshot.stacks.name(binary);
     Ok(snapshot)

@@ -1,13 +1,21 @@
 //! Stacks, each kept once however many goroutines are in it, with the names of their frames.
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use crate::go::{Binary, Frame};
 
-/// A stack within its [`Stacks`].
+/// A stack within its [`Stacks`], counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct StackId(pub u32);
+pub struct StackId(NonZeroU32);
+
+impl StackId {
+    /// Its place among the stacks, counted from 0.
+    pub fn index(self) -> usize {
+        self.0.get() as usize - 1
+    }
+}
 
 /// How much a set of stacks may hold. A hostile process can show another stack for each goroutine.
 const MOST_STACKS: usize = 1 << 18;
@@ -36,10 +44,10 @@ impl Stacks {
         if self.stacks.len() >= MOST_STACKS || self.pcs + pcs.len() > MOST_PCS {
             return None;
         }
-        let id = StackId(self.stacks.len() as u32);
         let stack: Arc<[u64]> = pcs.into();
         self.pcs += pcs.len();
         self.stacks.push(stack.clone());
+        let id = StackId(NonZeroU32::new(self.stacks.len() as u32)?);
         self.ids.insert(stack, id);
         Some(id)
     }
@@ -47,6 +55,11 @@ impl Stacks {
     /// The number of a stack that is known: to compare with the stacks of another scan of the same binary.
     pub fn id_of(&self, pcs: &[u64]) -> Option<StackId> {
         self.ids.get(pcs).copied()
+    }
+
+    /// All of them, in the order of their places.
+    pub fn ids(&self) -> impl Iterator<Item = StackId> + use<> {
+        (1..=self.stacks.len() as u32).filter_map(NonZeroU32::new).map(StackId)
     }
 
     /// How many there are.
@@ -61,7 +74,7 @@ impl Stacks {
 
     /// The link-time addresses of a stack, innermost first.
     pub fn pcs(&self, id: StackId) -> &[u64] {
-        self.stacks.get(id.0 as usize).map_or(&[], |stack| stack)
+        self.stacks.get(id.index()).map_or(&[], |stack| stack)
     }
 
     /// Gives names to all addresses, once each.

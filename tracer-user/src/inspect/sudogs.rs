@@ -2,7 +2,6 @@
 //! that stands for it in the lock's queue is on its stack, though, in the frame of `runtime.semacquire1`, and names the
 //! goroutine: <https://cs.opensource.google/go/go/+/refs/tags/go1.25.0:src/runtime/sema.go>.
 
-use super::blocked::Snapshot;
 use super::collect::Wait;
 use super::goroutines::WalkError;
 use super::memory::{Place, ProcessMemory};
@@ -22,17 +21,11 @@ pub(super) fn is_semaphore(reason: &str) -> bool {
 }
 
 /// Fills in the `sudog` of those waits that have none; what is not found stays 0.
-pub(super) fn find(
-    memory: &ProcessMemory,
-    layout: &Layout,
-    snapshot: &Snapshot,
-    waits: &mut [Wait],
-) -> Result<(), WalkError> {
+pub(super) fn find(memory: &ProcessMemory, layout: &Layout, waits: &mut [Wait]) -> Result<(), WalkError> {
     let mut unknown: Vec<&mut Wait> =
         waits.iter_mut().filter(|wait| wait.sudog == 0).take(MOST_GOROUTINES).collect();
     for batch in unknown.chunks_mut(BATCH) {
-        let used = |wait: &&mut Wait| snapshot.goroutines.get(wait.index).map_or((0, 0), |of| of.used_stack);
-        let stacks: Vec<(u64, u64)> = batch.iter().map(used).collect();
+        let stacks: Vec<(u64, u64)> = batch.iter().map(|wait| wait.used_stack).collect();
         let place =
             |&(sp, end): &(u64, u64)| Place { address: sp, size: end.saturating_sub(sp).min(BYTES) as usize };
         let places: Vec<Place> = stacks.iter().map(place).collect();

@@ -48,7 +48,9 @@ fn stacks_are_what_go_prints() {
             for expected in &traced {
                 let Some(goroutine) = snapshot.goroutine(expected.goid) else { continue };
                 // The signal wakes what receives signals, and finds something running.
-                if goroutine.is_system || !(goroutine.waits() || goroutine.status == Status::Syscall) {
+                if snapshot.site(goroutine).is_system
+                    || !(goroutine.waits() || goroutine.status == Status::Syscall)
+                {
                     continue;
                 }
                 let label = format!("{toolchain} {flags:?} {expected:?} {goroutine:?}");
@@ -70,7 +72,7 @@ fn stacks_are_what_go_prints() {
                 assert_eq!(frames, traced, "{label}");
                 kinds[usize::from(all)] += 1;
                 if goroutine.waits() {
-                    assert_eq!(goroutine.reason, Some(expected.reason.as_str()), "{label}");
+                    assert_eq!(goroutine.reason(), Some(expected.reason.as_str()), "{label}");
                 }
                 assert!(!goroutine.stack_is_old);
                 compared += 1;
@@ -90,7 +92,7 @@ fn who_waits_on_what() {
         let running = program.start();
         let snapshot = scan_of(&binary, running.pid(), 0);
         let mut by_function: HashMap<&str, Vec<&Blocked>> = HashMap::new();
-        for goroutine in snapshot.goroutines.iter().filter(|goroutine| !goroutine.is_system) {
+        for goroutine in snapshot.goroutines.iter().filter(|goroutine| !snapshot.site(goroutine).is_system) {
             let at = goroutine.stack.and_then(|stack| snapshot.stacks.waits_at(stack, &binary));
             by_function.entry(at.map_or("", |at| at.function.as_str())).or_default().push(goroutine);
         }

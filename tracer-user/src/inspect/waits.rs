@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 
-use super::blocked::{Blocked, Snapshot};
+use super::blocked::{Blocked, Site, Snapshot};
 use super::stacks::{StackId, Stacks};
 use crate::go::{Binary, Status};
 
@@ -55,19 +55,19 @@ const NOWHERE: u64 = 0;
 /// What tells two places apart, with no more doubt than 64 bits leave: the stack and the wait reason.
 fn place(goroutine: &Blocked, hashes: &[u64]) -> u64 {
     let stack = goroutine.stack.filter(|_| goroutine.waits());
-    let Some(stack) = stack.and_then(|stack| hashes.get(stack.0 as usize)) else { return NOWHERE };
+    let Some(stack) = stack.and_then(|stack| hashes.get(stack.index())) else { return NOWHERE };
     let mut hasher = DefaultHasher::new();
     (stack, goroutine.reason).hash(&mut hasher);
     hasher.finish().max(NOWHERE + 1)
 }
 
 fn hashes(stacks: &Stacks) -> Vec<u64> {
-    let hash = |id: u32| {
+    let hash = |id: StackId| {
         let mut hasher = DefaultHasher::new();
-        stacks.pcs(StackId(id)).hash(&mut hasher);
+        stacks.pcs(id).hash(&mut hasher);
         hasher.finish()
     };
-    (0..stacks.len() as u32).map(hash).collect()
+    stacks.ids().map(hash).collect()
 }
 
 /// Goroutines of one site that are in the same state at the same place.
@@ -117,12 +117,13 @@ pub fn by_site(
     let mut groups: HashMap<(SiteKey, &'static str, bool, Option<u32>), Group> = HashMap::new();
     let mut sites: HashMap<SiteKey, SiteWaits> = HashMap::new();
     for goroutine in snapshot.by_goid() {
-        let key = (goroutine.gopc, goroutine.startpc);
+        let Site { gopc, startpc, .. } = snapshot.site(goroutine);
+        let key = (gopc, startpc);
         let site = sites.entry(key).or_default();
         site.live += 1;
         site.stack_bytes = site.stack_bytes.saturating_add(goroutine.stack_bytes);
-        site.longest_wait_ns = site.longest_wait_ns.max(goroutine.waits_at_least_ns);
-        let at = goroutine.stack.map(|stack| places[stack.0 as usize]);
+        site.longest_wait_ns = site.longest_wait_ns.max(goroutine.waits_at_least_ns());
+        let at = goroutine.stack.map(|stack| places[stack.index()]);
         let before = earlier.map(|earlier| earlier.of_goroutine(goroutine.goid));
         let unmoved = before.map(|before| {
             let now = place(goroutine, &hashes);
@@ -169,19 +170,19 @@ pub fn by_site(
 /// For each stack a number, the same for those whose goroutines wait at the same line.
 fn places(snapshot: &Snapshot, binary: &Binary) -> Vec<u32> {
     let mut numbers = HashMap::new();
-    let number = |id: u32| {
-        let at = snapshot.stacks.waits_at(StackId(id), binary);
+    let number = |id: StackId| {
+        let at = snapshot.stacks.waits_at(id, binary);
         let line = at.map(|frame| (frame.function.as_str(), frame.file.as_str(), frame.line));
         let next = numbers.len() as u32;
         *numbers.entry(line).or_insert(next)
     };
-    (0..snapshot.stacks.len() as u32).map(number).collect()
+    snapshot.stacks.ids().map(number).collect()
 }
 
 impl Blocked {
     /// What Go's traceback shows in brackets: the wait reason, or the status where it does not wait.
     pub fn state(&self) -> &'static str {
-        match (self.reason, self.status) {
+        match (self.reason(), self.status) {
             (Some(reason), _) => reason,
             (None, Status::Leaked) => "leaked",
             (None, status) => status.name(),

@@ -43,9 +43,10 @@ pub fn traceback(dump: &Dump, out: &mut dyn Write) -> io::Result<()> {
                 writeln!(out, "\tgoroutine running on other thread; stack unavailable{last}")?;
             }
         }
-        let creation = creations.entry(goroutine.gopc).or_insert_with(|| creation(dump, goroutine.gopc));
+        let gopc = dump.gopc(goroutine);
+        let creation = creations.entry(gopc).or_insert_with(|| creation(dump, gopc));
         if let Some((function, place)) = creation.as_ref().filter(|_| goroutine.goid != 1) {
-            let parent = goroutine.parent.filter(|parent| *parent > 0);
+            let parent = Some(goroutine.parent).filter(|parent| *parent > 0);
             let parent = parent.map(|parent| format!(" in goroutine {parent}")).unwrap_or_default();
             writeln!(out, "created by {function}{parent}\n\t{place}")?;
         }
@@ -62,7 +63,8 @@ fn header(dump: &Dump, goroutine: &Blocked) -> String {
     if goroutine.status == Status::Leaked {
         header.push_str(" (leaked)");
     }
-    if let Some(minutes) = goroutine.waits_at_least_ns.map(|ns| ns / MINUTE).filter(|minutes| *minutes > 0) {
+    if let Some(minutes) = goroutine.waits_at_least_ns().map(|ns| ns / MINUTE).filter(|minutes| *minutes > 0)
+    {
         // No String is too long to write to.
         let _ = write!(header, ", {minutes} minutes");
     }
@@ -133,9 +135,9 @@ pub fn groups(dump: &Dump, group: Group, out: &mut dyn Write) -> io::Result<()> 
     for goroutine in &dump.goroutines {
         let state = goroutine.state();
         let key = match group {
-            Group::Site => Key { gopc: Some(goroutine.gopc), ..Key::default() },
+            Group::Site => Key { gopc: Some(dump.gopc(goroutine)), ..Key::default() },
             Group::Stack => Key {
-                gopc: Some(goroutine.gopc),
+                gopc: Some(dump.gopc(goroutine)),
                 state,
                 stack: goroutine.stack,
                 is_old: goroutine.stack_is_old,
@@ -164,7 +166,7 @@ pub fn groups(dump: &Dump, group: Group, out: &mut dyn Write) -> io::Result<()> 
                 if let Some(stack) = key.stack {
                     out.write_all(frames(&dump.snapshot.stacks.shown(stack)).as_bytes())?;
                 }
-                let creation = creation(dump, members[0].gopc).filter(|_| members[0].goid != 1);
+                let creation = creation(dump, dump.gopc(members[0])).filter(|_| members[0].goid != 1);
                 if let Some((function, place)) = creation {
                     writeln!(out, "created by {function}\n\t{place}")?;
                 }
@@ -209,7 +211,7 @@ fn created_at(dump: &Dump, goroutine: &Blocked) -> String {
 }
 
 fn longest(members: &[&Blocked]) -> String {
-    let longest = members.iter().filter_map(|goroutine| goroutine.waits_at_least_ns).max();
+    let longest = members.iter().filter_map(|goroutine| goroutine.waits_at_least_ns()).max();
     longest.map(|ns| format!(", longest at least {}", duration(ns))).unwrap_or_default()
 }
 

@@ -94,13 +94,14 @@ impl Pipeline {
                 let code = |address: u64| if address == 0 { 0 } else { address.wrapping_add(bias) };
                 let snapshot = &look.snapshot;
                 // What the runtime makes for threads of C comes and goes without a probe's notice.
-                let created = snapshot.goroutines.iter().filter(|goroutine| goroutine.gopc != 0);
-                let existing = created.map(|goroutine| Existing {
+                let sited = snapshot.goroutines.iter().map(|goroutine| (goroutine, snapshot.site(goroutine)));
+                let created = sited.filter(|(_, site)| site.gopc != 0);
+                let existing = created.map(|(goroutine, site)| Existing {
                     g: goroutine.address,
                     goid: goroutine.goid,
-                    parent: goroutine.parent.unwrap_or(0),
-                    gopc: code(goroutine.gopc),
-                    startpc: code(goroutine.startpc),
+                    parent: goroutine.parent,
+                    gopc: code(site.gopc),
+                    startpc: code(site.startpc),
                 });
                 // A list that is not whole says nothing of those that are not on it.
                 if scan.purpose == Purpose::Reconcile && snapshot.cut_short.is_none() {

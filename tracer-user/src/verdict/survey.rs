@@ -97,13 +97,13 @@ fn cycles(snapshot: &Snapshot) -> HashMap<usize, Vec<usize>> {
 /// A connection has two goroutines; the writer's wait does not tell whether it is idle or a body is unread, the reader's
 /// does.
 fn http_reader(snapshot: &Snapshot) -> &'static str {
-    let is_reader = |id: u32| {
-        snapshot.stacks.frames(StackId(id)).any(|frame| frame.function == "net/http.(*persistConn).readLoop")
+    let is_reader = |id: StackId| {
+        snapshot.stacks.frames(id).any(|frame| frame.function == "net/http.(*persistConn).readLoop")
     };
-    let readers: Vec<bool> = (0..snapshot.stacks.len() as u32).map(is_reader).collect();
+    let readers: Vec<bool> = snapshot.stacks.ids().map(is_reader).collect();
     let mut states: HashMap<&'static str, u64> = HashMap::new();
     for goroutine in &snapshot.goroutines {
-        if goroutine.stack.is_some_and(|stack| readers.get(stack.0 as usize) == Some(&true)) {
+        if goroutine.stack.is_some_and(|stack| readers.get(stack.index()) == Some(&true)) {
             *states.entry(goroutine.state()).or_default() += 1;
         }
     }
@@ -123,7 +123,7 @@ fn place(snapshot: &Snapshot, binary: &Binary, goroutine: &Blocked) -> Option<Fr
 
 /// Whether the innermost call outside the runtime waits for a context.
 fn asked_done(snapshot: &Snapshot, binary: &Binary, goroutine: &Blocked) -> bool {
-    let many = match goroutine.reason {
+    let many = match goroutine.reason() {
         Some(reason) if reason.starts_with("chan receive") => false,
         Some(reason) if reason.starts_with("select") => true,
         _ => return false,

@@ -50,7 +50,7 @@ impl Profile {
 }
 
 fn gaps(dump: &Dump) -> Vec<String> {
-    let own = |goroutine: &&Blocked| !goroutine.is_system;
+    let own = |goroutine: &&Blocked| !dump.snapshot.site(goroutine).is_system;
     let shown = dump.goroutines.iter().copied().filter(own).count() as u64;
     let all = dump.snapshot.goroutines.iter().filter(own).count() as u64;
     let mut gaps = Vec::new();
@@ -64,12 +64,13 @@ fn gaps(dump: &Dump) -> Vec<String> {
 }
 
 fn key<'a>(dump: &Dump<'a>, goroutine: &Blocked) -> Key<'a> {
+    let site = dump.snapshot.site(goroutine);
     Key {
         stack: goroutine.stack,
         stack_is_old: goroutine.stack_is_old,
         state: goroutine.state(),
-        gopc: goroutine.gopc,
-        startpc: goroutine.startpc,
+        gopc: site.gopc,
+        startpc: site.startpc,
         labels: dump.snapshot.labels(goroutine),
     }
 }
