@@ -353,6 +353,9 @@ fn boot(kernel: &Kernel, image: &Path, initramfs: &Path, directory: &Path) -> Re
             Ok(line) => {
                 writeln!(written, "{line}").with_context(fail)?;
                 tests_began |= line.starts_with("running ");
+                if !tests_began && line.contains("Oops:") {
+                    break Err("the kernel crashed at boot".into());
+                }
                 if line.starts_with("test result: ") {
                     result = line;
                 } else if let Some(code) = line.strip_prefix(VERDICT) {
