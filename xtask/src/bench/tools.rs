@@ -8,6 +8,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use nix::sys::{
+    resource::{UsageWho, getrusage},
+    time::TimeValLike,
+};
 use serde_json::Value;
 
 use crate::machine::{self, say};
@@ -214,12 +218,9 @@ pub fn churn(binary: &Path, procs: u32, seconds: f64) -> Result<(u64, f64)> {
     Ok((lives, used as f64 / lives as f64))
 }
 
-/// CPU time of all children that have been waited for, in ns, from /proc/self/stat.
+/// CPU time of all children that have been waited for, in ns.
 fn children_cpu_ns() -> Result<u64> {
-    let stat = std::fs::read_to_string("/proc/self/stat")?;
-    let after_name = stat.rsplit(')').next().unwrap_or_default();
-    let ticks: u64 =
-        after_name.split_whitespace().skip(13).take(2).filter_map(|n| n.parse::<u64>().ok()).sum();
-    let per_second: u64 = machine::output(Command::new("getconf").arg("CLK_TCK"))?.parse()?;
-    Ok(ticks * (1_000_000_000 / per_second))
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).context("cannot ask for the children's CPU time")?;
+    let times = [usage.user_time(), usage.system_time()];
+    Ok(times.map(|time| time.num_microseconds().unsigned_abs() * 1_000).iter().sum())
 }
