@@ -2,7 +2,6 @@
 //! since it takes as long as the process is large.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,18 +18,34 @@ pub const MOST_TIME: Duration = Duration::from_secs(5);
 /// the list until its thread has run a few more instructions, and the thread may just have lost its CPU.
 const SETTLE: Duration = Duration::from_millis(50);
 
-/// What was found.
+/// Everything that was found, goroutine by goroutine, and what it comes to.
 pub struct Look {
     /// Everything.
     pub snapshot: Snapshot,
+    /// What is kept of it.
+    pub findings: Findings,
+}
+
+/// What a look comes to.
+pub struct Findings {
     /// By site.
-    pub waits: HashMap<SiteKey, SiteWaits>,
-    /// Who waits for whom.
-    pub survey: Survey,
+    pub sites: HashMap<SiteKey, SiteFindings>,
     /// For a later look.
-    pub places: Arc<Places>,
+    pub places: Places,
+    /// Its numbers, for the report.
+    pub scan: report::Scan,
     /// How long it took.
     pub took: Duration,
+}
+
+/// What the goroutines of a site do.
+pub struct SiteFindings {
+    /// In numbers.
+    pub waits: SiteWaits,
+    /// As a report shows it.
+    pub waiting: Vec<report::Waiting>,
+    /// As a verdict needs it.
+    pub judged: Vec<Wait>,
 }
 
 impl Look {
@@ -45,10 +60,26 @@ impl Look {
         let time = deadline.saturating_duration_since(start);
         let limits = Limits { time, ..Limits::default() };
         let snapshot = subject.scan(limits, Depth::Objects)?;
-        let waits = inspect::by_site(&snapshot, &subject.binary, earlier);
-        let places = Arc::new(Places::of(&snapshot, earlier));
-        let survey = Survey::of(&snapshot);
-        Ok(Look { snapshot, waits, survey, places, took: start.elapsed() })
+        let (binary, survey) = (&*subject.binary, Survey::of(&snapshot));
+        let sites = inspect::by_site(&snapshot, binary, earlier).into_iter().map(|(key, waits)| {
+            let waiting =
+                waits.groups.iter().map(|group| waiting(group, &survey, &snapshot, binary)).collect();
+            let judged = survey.waits(&waits, &snapshot, binary);
+            (key, SiteFindings { waits, waiting, judged })
+        });
+        let sites = sites.collect();
+        let places = Places::of(&snapshot, earlier);
+        let took = start.elapsed();
+        let Snapshot { listed, unreadable, torn, cut_short, .. } = snapshot;
+        let scan = report::Scan {
+            took_ns: took.as_nanos() as u64,
+            found: snapshot.goroutines.len() as u64,
+            listed,
+            unreadable,
+            torn,
+            cut_short: cut_short.is_some(),
+        };
+        Ok(Look { snapshot, findings: Findings { sites, places, scan, took } })
     }
 
     /// As [`Look::at`], for a comparison with what the probes have seen.
@@ -60,37 +91,16 @@ impl Look {
         thread::sleep(SETTLE);
         Look::at(subject, earlier, deadline)
     }
+}
 
-    /// Its numbers, for the report.
-    pub fn summary(&self) -> report::Scan {
-        let Snapshot { listed, unreadable, torn, cut_short, .. } = self.snapshot;
-        report::Scan {
-            took_ns: self.took.as_nanos() as u64,
-            found: self.snapshot.goroutines.len() as u64,
-            listed,
-            unreadable,
-            torn,
-            cut_short: cut_short.is_some(),
-        }
-    }
-
-    /// What the goroutines of a site do, as a verdict needs it.
-    pub fn judged(&self, site: &SiteWaits, binary: &Binary) -> Vec<Wait> {
-        self.survey.waits(site, &self.snapshot, binary)
-    }
-
-    /// What the goroutines of a site wait for.
-    pub fn waiting(&self, site: &SiteWaits, binary: &Binary) -> Vec<report::Waiting> {
-        let stacks = &self.snapshot.stacks;
-        let group = |group: &inspect::Group| report::Waiting {
-            reason: group.state.to_owned(),
-            count: group.count,
-            at: group.stack.map(|stack| stacks.at_and_callers(stack, binary)).unwrap_or_default(),
-            goids: group.goids.clone(),
-            unmoved: group.unmoved,
-            leaked: group.leaked,
-            on: self.survey.queues().named(group, &self.snapshot, binary),
-        };
-        site.groups.iter().map(group).collect()
+fn waiting(group: &inspect::Group, survey: &Survey, snapshot: &Snapshot, binary: &Binary) -> report::Waiting {
+    report::Waiting {
+        reason: group.state.to_owned(),
+        count: group.count,
+        at: group.stack.map(|stack| snapshot.stacks.at_and_callers(stack, binary)).unwrap_or_default(),
+        goids: group.goids.clone(),
+        unmoved: group.unmoved,
+        leaked: group.leaked,
+        on: survey.queues().named(group, snapshot, binary),
     }
 }

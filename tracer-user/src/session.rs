@@ -17,10 +17,10 @@ use std::{
 use crate::{
     creation_stacks::CreationStacks,
     go::{self, Binary, plan::PlanError},
-    inspect::{self, Places, SiteWaits},
+    inspect::{self, Places},
     kernel::{self, Attachment, Probes, Scope},
     library::{Library, Target},
-    look::Look,
+    look::{Findings, SiteFindings},
     process::{self, FileId, Process},
     report,
     subject::{Subject, load_bias},
@@ -29,6 +29,10 @@ use crate::{
     usage::Usage,
     verdict::Wait,
 };
+
+/// Goroutines of a process whose places are remembered from one look to the next, 24 bytes each: of a million, those that
+/// have not moved are told of the oldest.
+const MOST_PLACES: usize = 1 << 16;
 
 /// Why a process or binary is not traced.
 #[derive(Debug, thiserror::Error)]
@@ -117,7 +121,7 @@ pub struct Session {
     current: HashMap<u32, Arc<Traced>>,
     instances: HashMap<InstanceId, Arc<Traced>>,
     /// The last look at each.
-    looks: HashMap<InstanceId, Look>,
+    looks: HashMap<InstanceId, (Findings, Arc<Places>)>,
     untraced: BTreeMap<u32, report::Process>,
     trust: fit::Trust,
     /// Binaries that are not traced any more, because what their probes sent cannot be right.
@@ -271,18 +275,27 @@ impl Session {
 
     /// The goroutines of an instance were looked at. The look before is forgotten; since when each goroutine has been where it
     /// is, is known to the new one.
-    pub fn looked(&mut self, id: InstanceId, look: Look) {
-        self.looks.insert(id, look);
+    pub fn looked(&mut self, id: InstanceId, mut findings: Findings) {
+        let mut places = std::mem::take(&mut findings.places);
+        places.truncate(MOST_PLACES);
+        self.looks.insert(id, (findings, Arc::new(places)));
     }
 
     /// Where the goroutines of an instance were when they were last looked at.
     pub fn last_places(&self, id: InstanceId) -> Option<Arc<Places>> {
-        self.looks.get(&id).map(|look| look.places.clone())
+        self.looks.get(&id).map(|(_, places)| places.clone())
     }
 
-    /// The last look at an instance.
-    pub fn last_look(&self, id: InstanceId) -> Option<&Look> {
-        self.looks.get(&id)
+    /// What the last look at an instance found.
+    pub fn last_look(&self, id: InstanceId) -> Option<&Findings> {
+        self.looks.get(&id).map(|(findings, _)| findings)
+    }
+
+    /// What the last look found of a site.
+    fn found(&self, instance: &Instance, gopc: u64, startpc: u64) -> Option<&SiteFindings> {
+        let bias = self.instances.get(&instance.id)?.subject.bias;
+        let code = |address: u64| if address == 0 { 0 } else { address.wrapping_sub(bias) };
+        self.last_look(instance.id)?.sites.get(&(code(gopc), code(startpc)))
     }
 
     /// Remembers for the report that a process is not traced, and why.
@@ -377,29 +390,20 @@ impl report::Sources for Session {
         match self.given_up.get(&traced.target.id) {
             Some(why) => report::Process { exe: traced.subject.describe().exe, ..unbelievable(why) },
             None => report::Process {
-                scan: self.last_look(instance.id).map(Look::summary),
+                scan: self.last_look(instance.id).map(|found| found.scan),
                 ..traced.subject.describe()
             },
         }
     }
 
     fn waiting(&self, instance: &Instance, gopc: u64, startpc: u64) -> Option<(Vec<report::Waiting>, u64)> {
-        let traced = self.instances.get(&instance.id)?;
-        let look = self.last_look(instance.id)?;
-        let code = |address: u64| if address == 0 { 0 } else { address.wrapping_sub(traced.subject.bias) };
-        let none = SiteWaits::default();
-        let site = look.waits.get(&(code(gopc), code(startpc))).unwrap_or(&none);
-        Some((look.waiting(site, traced.binary()), site.stack_bytes))
+        self.last_look(instance.id)?;
+        let found = self.found(instance, gopc, startpc);
+        Some(found.map(|found| (found.waiting.clone(), found.waits.stack_bytes)).unwrap_or_default())
     }
 
     fn waits(&self, instance: &Instance, gopc: u64, startpc: u64) -> Vec<Wait> {
-        let (Some(traced), Some(look)) = (self.instances.get(&instance.id), self.last_look(instance.id))
-        else {
-            return Vec::new();
-        };
-        let code = |address: u64| if address == 0 { 0 } else { address.wrapping_sub(traced.subject.bias) };
-        let site = look.waits.get(&(code(gopc), code(startpc)));
-        site.map(|site| look.judged(site, traced.binary())).unwrap_or_default()
+        self.found(instance, gopc, startpc).map(|found| found.judged.clone()).unwrap_or_default()
     }
 
     fn has_creation_stacks(&self) -> bool {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::inspect::{Places, SiteKey, SiteWaits};
 use crate::library::Library;
-use crate::look::{Look, MOST_TIME};
+use crate::look::{Findings, Look, MOST_TIME};
 use crate::output::human::{count, duration};
 use crate::pipeline::tool;
 use crate::process::{self, FileId, Process, boot_time};
@@ -89,7 +89,7 @@ struct Sweep<'a> {
 struct Seen {
     subject: Subject,
     scan: report::Scan,
-    places: Arc<Places>,
+    places: Places,
     sites: Vec<(SiteKey, SiteWaits, Vec<report::Waiting>)>,
     /// What the look before found, and how long ago, in ns.
     before: Option<(HashMap<SiteKey, u64>, u64)>,
@@ -140,14 +140,14 @@ impl Sweep<'_> {
         // After an exec, goroutines of the same id are others.
         let before = before.filter(|before| Arc::ptr_eq(&before.subject.binary, &subject.binary));
         let at = Instant::now();
-        let earlier = before.map(|before| &*before.places);
+        let earlier = before.map(|before| &before.places);
         let look = Look::at(&subject, earlier, at + MOST_TIME).map_err(Error::from)?;
-        let binary = &subject.binary;
-        let sites = look.waits.iter().map(|(key, site)| (*key, site.clone(), look.waiting(site, binary)));
+        let Findings { sites, places, scan, .. } = look.findings;
+        let sites = sites.into_iter().map(|(key, site)| (key, site.waits, site.waiting));
         Ok(Seen {
             sites: sites.collect(),
-            scan: look.summary(),
-            places: look.places.clone(),
+            scan,
+            places,
             before: before.map(|before| {
                 let live = before.sites.iter().map(|(key, site, _)| (*key, site.live));
                 (live.collect(), at.duration_since(before.at).as_nanos() as u64)

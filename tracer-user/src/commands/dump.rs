@@ -37,7 +37,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         site: arguments.site.clone(),
         include_system: arguments.include_system,
     };
-    let scan = look.summary();
+    let scan = look.findings.scan;
     let dump = Dump::new(&subject, &look.snapshot, scan, &filter);
     if scan.cut_short {
         eprintln!(

@@ -43,6 +43,12 @@ impl Places {
         Places(seen.collect())
     }
 
+    /// Keeps so many, the oldest goroutines: what waits for ever is among them sooner or later.
+    pub fn truncate(&mut self, most: usize) {
+        self.0.truncate(most);
+        self.0.shrink_to_fit();
+    }
+
     fn of_goroutine(&self, goid: u64) -> Option<Seen> {
         let found = self.0.binary_search_by_key(&goid, |seen| seen.goid).ok()?;
         Some(self.0[found])

@@ -89,7 +89,7 @@ impl Pipeline {
         match scan.found {
             Ok(look) => {
                 self.drain_all();
-                self.looks_took += look.took;
+                self.looks_took += look.findings.took;
                 let bias = scan.traced.subject.bias;
                 let code = |address: u64| if address == 0 { 0 } else { address.wrapping_add(bias) };
                 let snapshot = &look.snapshot;
@@ -118,7 +118,7 @@ impl Pipeline {
                 }
                 if let Some(id) = self.tracker.current_instance(pid) {
                     self.session.bind(&mut self.tracker);
-                    self.session.looked(id, look);
+                    self.session.looked(id, look.findings);
                 }
             }
             Err(error) => {
