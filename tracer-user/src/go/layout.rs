@@ -30,7 +30,7 @@ pub struct Layout {
     pub goid: u16,
     /// `g.waitsince`: runtime clock in nanoseconds, set by the garbage collector for those that wait; 0 where not known.
     pub waitsince: u16,
-    /// `g.waitreason`, 8 bits: see [`super::wait_reason`].
+    /// `g.waitreason`, 8 bits: see [`super::WaitReason`].
     pub waitreason: u16,
     /// `g.lockedm`: the thread that it is locked to, if any.
     pub lockedm: u16,
