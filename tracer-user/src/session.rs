@@ -267,6 +267,13 @@ impl Session {
         }
     }
 
+    /// A process is a target from now on, even if it ends before golife has a look at it.
+    pub fn count_cpu_time(&mut self, pid: u32) {
+        if let Ok(process) = Process::look(pid) {
+            self.usage.begin(&process);
+        }
+    }
+
     /// Looks at the CPU time that the targets use. Returns what they used since tracing began, in ns.
     pub fn cpu_time_of_targets(&mut self) -> Option<u64> {
         self.usage.look();

@@ -18,14 +18,14 @@ pub struct Usage {
     began_ns: u64,
     /// By pid and start time.
     spans: HashMap<(u32, u64), Span>,
-    /// What those used that have ended.
-    ended_ns: u64,
+    /// What those used that have ended, once there are any.
+    ended_ns: Option<u64>,
 }
 
 impl Usage {
     /// The window begins now.
     pub fn new() -> Usage {
-        Usage { began_ns: boot_time().as_nanos() as u64, spans: HashMap::new(), ended_ns: 0 }
+        Usage { began_ns: boot_time().as_nanos() as u64, spans: HashMap::new(), ended_ns: None }
     }
 
     /// A process is traced from now on. One that started in the window has all its time counted.
@@ -47,7 +47,7 @@ impl Usage {
                 true
             }
             _ => {
-                *ended_ns += span.last.saturating_sub(span.before);
+                *ended_ns.get_or_insert(0) += span.last.saturating_sub(span.before);
                 false
             }
         });
@@ -57,7 +57,7 @@ impl Usage {
     /// process was looked at.
     pub fn used_ns(&self) -> Option<u64> {
         let running: u64 = self.spans.values().map(|span| span.last.saturating_sub(span.before)).sum();
-        (!self.spans.is_empty() || self.ended_ns > 0).then_some(running + self.ended_ns)
+        (!self.spans.is_empty() || self.ended_ns.is_some()).then_some(running + self.ended_ns.unwrap_or(0))
     }
 }
 
@@ -94,6 +94,6 @@ mod tests {
         let last = usage.spans.values().next().expect("one").last;
         usage.look();
         assert!(usage.spans.is_empty());
-        assert!(usage.ended_ns <= last);
+        assert!(usage.used_ns().is_some_and(|used| used <= last), "it was looked at, however little it used");
     }
 }

@@ -71,7 +71,10 @@ impl Pipeline {
         self.session.watch_processes(true)?;
         if let Ok(file) = std::fs::File::open(&path) {
             match self.session.target(file, &path) {
-                Ok(target) => self.session.attach(&target, Scope::Everyone)?,
+                Ok(target) => {
+                    self.session.attach(&target, Scope::Everyone)?;
+                    self.session.count_cpu_time(launch.pid());
+                }
                 // A shell, a script, an interpreter: what it starts may be a Go program.
                 Err(error) if error.is_not_go() => {}
                 Err(error) => return Err(error.into()),
