@@ -22,5 +22,7 @@ mod processes;
 mod profiles;
 #[path = "e2e/program.rs"]
 mod program;
+#[path = "e2e/programs.rs"]
+mod programs;
 #[path = "e2e/support.rs"]
 mod support;

@@ -8,6 +8,7 @@ mod go_facts;
 mod kernels;
 mod machine;
 mod matrix;
+mod programs;
 mod readme;
 mod test;
 mod tidy;
@@ -36,6 +37,8 @@ enum Command {
     Kernels(kernels::Args),
     /// Trace what every Go version makes in every way of building, and write the README's table of it.
     Matrix,
+    /// Trace real programs from the package registries under load, and write the README's table of it.
+    Programs,
     /// Let golife find three leaks in a small web service.
     Demo(demo::Args),
     /// Check what no compiler checks: headers, file sizes, leftovers, commands in the README.
@@ -50,6 +53,7 @@ fn main() -> anyhow::Result<()> {
         Command::GoFacts(args) => go_facts::run(args),
         Command::Kernels(args) => kernels::run(args),
         Command::Matrix => matrix::run(),
+        Command::Programs => programs::run(),
         Command::Demo(args) => demo::run(args),
         Command::Tidy => tidy::run(),
     }
