@@ -8,6 +8,7 @@ mod go_facts;
 mod kernels;
 mod machine;
 mod matrix;
+mod readme;
 mod test;
 mod tidy;
 
