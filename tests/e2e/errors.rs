@@ -353,6 +353,23 @@ fn obfuscated() {
     refused(&path, &["unsupported, because", "obfuscated", "garble"]);
 }
 
+/// Some programs are released without it. The runtime knows its version, too.
+#[test]
+fn build_info_that_was_removed() {
+    need_root();
+    for build in [OLD, Build { stripped: true, pie: true, ..Build::default() }] {
+        let (_directory, path) = rebuilt("anonymous", build, b"Go buildinf:", b"No buildinf:");
+        let mut fixture = ready(&path, &[]);
+        let golife = attach(&["trace", "--format", "json", "--pid", &fixture.pid().to_string()]);
+        fixture.write("go");
+        let truth = truth("tiny", &fixture.line());
+        let report = interrupt(golife);
+        let process = only_process(&report);
+        assert_eq!(reported("tiny", process), truth);
+        assert!(process["go"]["version"].as_str().unwrap().starts_with("go1."), "{process:#}");
+    }
+}
+
 #[test]
 fn headers_that_lie() {
     need_root();

@@ -66,14 +66,14 @@ impl Binary {
         image.prefetch_sections(&[".go.buildinfo", ".go.module", ".noptrdata"]);
         let build_info = match BuildInfo::read(&image) {
             // Without build info, a function table tells a Go program from others.
-            Err(ErrorKind::NoBuildInfo) => {
-                return Err(match Header::find(&image) {
-                    Ok(_) => ErrorKind::NoBuildInfo,
-                    Err(ErrorKind::NotGo) if is_packed(&image) => ErrorKind::Packed,
-                    Err(ErrorKind::NotGo) if Header::has_section(&image) => ErrorKind::Obfuscated,
-                    Err(other) => other,
-                });
-            }
+            Err(ErrorKind::NoBuildInfo) => match Header::find(&image) {
+                // Where the data is, module data says in the same place in every version.
+                Ok(header) => ModuleData::find(&image, GoVersion::OLDEST, &header)
+                    .and_then(|module| BuildInfo::of_variable(&image, module.data))?,
+                Err(ErrorKind::NotGo) if is_packed(&image) => return Err(ErrorKind::Packed),
+                Err(ErrorKind::NotGo) if Header::has_section(&image) => return Err(ErrorKind::Obfuscated),
+                Err(other) => return Err(other),
+            },
             // What garble writes.
             Err(ErrorKind::UnknownVersion(version)) if version == "unknown" => {
                 return Err(ErrorKind::Obfuscated);

@@ -1,7 +1,7 @@
 //! What the Go linker says about how a program was built: the Go version, the module, the settings.
 //! Go's own reader: <https://cs.opensource.google/go/go/+/master:src/debug/buildinfo/buildinfo.go>.
 
-use std::fmt;
+use std::{fmt, ops::Range};
 
 use super::error::ErrorKind;
 use super::image::{Image, u64_at};
@@ -15,6 +15,8 @@ const INLINE: u8 = 2;
 const SENTINEL: usize = 16;
 /// Longer version texts are not from a Go linker.
 const MAX_VERSION: usize = 256;
+/// `go1.18`.
+const SHORTEST_VERSION: u64 = 6;
 /// Settings and dependencies of large programs have some hundred lines.
 const MAX_SETTINGS: usize = 4096;
 
@@ -87,6 +89,37 @@ impl BuildInfo {
         }
         let (version, rest) = string(blob.get(2 * ALIGN..).ok_or_else(cut_off)?).ok_or_else(cut_off)?;
         let (modules, _) = string(rest).ok_or_else(cut_off)?;
+        let mut info = BuildInfo::of_version(version)?;
+        let text = modules.get(SENTINEL..modules.len().saturating_sub(SENTINEL)).unwrap_or_default();
+        info.read_modules(&String::from_utf8_lossy(text));
+        Ok(info)
+    }
+
+    /// Finds `runtime.buildVersion` in an executable whose build info was removed: the variable of the runtime's, in the given
+    /// range of initialised data, that is a string which reads as a Go version. Of module and settings nothing is known then.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoBuildInfo`] where there is none, or several that differ; else as [`BuildInfo::read`].
+    pub(crate) fn of_variable(image: &Image, data: Range<u64>) -> Result<BuildInfo, ErrorKind> {
+        let count = (data.end.saturating_sub(data.start) / 8) as usize;
+        let words = image.words(data.start, count).ok_or(ErrorKind::NoBuildInfo)?;
+        let mut versions = words.windows(2).filter_map(|header| {
+            let (&start, &length) = (header.first()?, header.get(1)?);
+            if !(SHORTEST_VERSION..=MAX_VERSION as u64).contains(&length) {
+                return None;
+            }
+            let text = image.bytes(start..start.checked_add(length)?)?;
+            (is_version(text) && BuildInfo::of_version(text).is_ok()).then_some(text)
+        });
+        let version = versions.next().ok_or(ErrorKind::NoBuildInfo)?;
+        if versions.any(|other| other != version) {
+            return Err(ErrorKind::NoBuildInfo);
+        }
+        BuildInfo::of_version(version)
+    }
+
+    /// With nothing but a version.
+    fn of_version(version: &[u8]) -> Result<BuildInfo, ErrorKind> {
         if version.len() > MAX_VERSION {
             return Err(ErrorKind::Corrupt(format!("a Go version of {} bytes", version.len())));
         }
@@ -96,17 +129,14 @@ impl BuildInfo {
         if version < GoVersion::OLDEST {
             return Err(ErrorKind::TooOld(version_text));
         }
-        let mut info = BuildInfo {
+        Ok(BuildInfo {
             version,
             version_text,
             path: None,
             module: None,
             module_version: None,
             settings: vec![],
-        };
-        let text = modules.get(SENTINEL..modules.len().saturating_sub(SENTINEL)).unwrap_or_default();
-        info.read_modules(&String::from_utf8_lossy(text));
-        Ok(info)
+        })
     }
 
     /// The lines of `go version -m`, separated by tabs.
@@ -169,7 +199,6 @@ fn find(image: &Image) -> Option<&[u8]> {
 /// Programs that read build info, golife itself among them, have the magic bytes as a constant, now and then on the
 /// right boundary: what follows has to be a Go version.
 fn is_believable(image: &Image, blob: &[u8]) -> bool {
-    let is_version = |text: &[u8]| text.starts_with(b"go") || text.starts_with(b"devel");
     match blob.get(15) {
         Some(flags) if flags & INLINE != 0 => {
             blob.get(2 * ALIGN..).and_then(string).is_some_and(|(version, _)| is_version(version))
@@ -177,6 +206,10 @@ fn is_believable(image: &Image, blob: &[u8]) -> bool {
         Some(_) => pointed_version(image, blob).is_some_and(|version| is_version(version.as_bytes())),
         None => false,
     }
+}
+
+fn is_version(text: &[u8]) -> bool {
+    text.starts_with(b"go") || text.starts_with(b"devel")
 }
 
 /// The version text where the blob has pointers to Go strings (Go 1.17 and older).

@@ -59,7 +59,7 @@ pub enum ErrorKind {
     /// Neither build info nor a Go symbol table.
     #[error("not a Go program (no Go build info)")]
     NotGo,
-    /// A Go symbol table, but no build info: the version is not known.
+    /// A Go symbol table, but no build info, and the runtime does not say its version either.
     #[error(
         "a Go program whose build info was removed, so its Go version is not known; build it without removing it"
     )]
