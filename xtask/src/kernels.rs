@@ -41,28 +41,16 @@ pub struct Args {
 const RELEASES: [&str; 3] = ["5.10", "6.1", "6.12"];
 
 /// The part of the tests that runs without a Go compiler or another tool.
-const TESTS: [&str; 8] = [
-    "ancestry::",
-    "containers::",
-    "counts::",
-    "errors::",
-    "inspect::",
-    "processes::",
-    "profiles::",
-    "program::",
-];
+const TESTS: [&str; 7] =
+    ["ancestry::", "containers::", "counts::", "errors::", "inspect::", "processes::", "program::"];
 
-/// Those among them that do not: they pretend an older kernel, compile, or start pprof or setpriv.
-const NOT_THERE: [&str; 9] = [
+/// Those among them that do not: they pretend an older kernel, compile, or start `setpriv`.
+const NOT_THERE: [&str; 5] = [
     "as_on_linux",
     "a_real_32_bit_go_program",
     "without_permission",
     "the_missing_capability_is_named",
     "processes_that_cannot_be_looked_at",
-    "created_exited_and_live_are_what_the_program_counted",
-    "pprof_shows_suspects_reasons_and_flame_graphs",
-    "a_dumps_profile_has_labels",
-    "a_sweep_and_a_saved_report_are_profiles_too",
 ];
 
 /// Boots every kernel and runs the tests.
