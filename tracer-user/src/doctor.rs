@@ -5,6 +5,7 @@ use std::{fs, io::Write, path::Path};
 use anstyle::{AnsiColor, Style};
 use aya::{maps::MapType, sys::is_map_supported};
 use caps::{CapSet, Capability};
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 
 use crate::{kernel, selftest};
 
@@ -49,7 +50,7 @@ pub fn run(out: &mut dyn Write) -> std::io::Result<bool> {
     let mut checks = vec![kernel_version()];
     checks.extend(FEATURES.iter().map(feature));
     checks.extend([creation_stacks(), btf(), tracefs(), uprobes(), ring_buffer(), jit(), lockdown()]);
-    checks.extend(CAPABILITIES.iter().map(capability));
+    checks.extend(capabilities().map(capability));
     checks.push(paranoid());
     let self_test = self_test();
     let works = self_test.state != State::Bad;
@@ -228,10 +229,11 @@ fn paranoid() -> Check {
 }
 
 /// A capability, and what it is for.
-const CAPABILITIES: [(Capability, &str, &str); 5] = [
+const CAPABILITIES: [(Capability, &str, &str); 6] = [
     (Capability::CAP_BPF, "CAP_BPF", "load programs"),
     (Capability::CAP_PERFMON, "CAP_PERFMON", "place probes, read memory from programs"),
     (Capability::CAP_SYS_ADMIN, "CAP_SYS_ADMIN", "place probes through perf events, before Linux 6.10"),
+    (Capability::CAP_SYS_RESOURCE, "CAP_SYS_RESOURCE", "lock memory for maps, before Linux 5.11"),
     (Capability::CAP_SYS_PTRACE, "CAP_SYS_PTRACE", "look at other users' processes"),
     (
         Capability::CAP_DAC_READ_SEARCH,
@@ -239,6 +241,12 @@ const CAPABILITIES: [(Capability, &str, &str); 5] = [
         "follow forks for golife run, open binaries that only their owner may read",
     ),
 ];
+
+/// Those that matter on this kernel.
+fn capabilities() -> impl Iterator<Item = &'static (Capability, &'static str, &'static str)> {
+    let limited = kernel::running() < kernel::UNLIMITED_SINCE;
+    CAPABILITIES.iter().filter(move |(capability, ..)| limited || *capability != Capability::CAP_SYS_RESOURCE)
+}
 
 /// Whether nothing works without a capability on this kernel.
 fn is_needed(capability: Capability) -> bool {
@@ -279,7 +287,7 @@ fn self_test() -> Check {
 
 /// The capabilities without which nothing can be traced and that this process lacks, by name.
 pub fn missing_capabilities() -> Vec<&'static str> {
-    let missing = CAPABILITIES.iter().filter(|(capability, ..)| is_needed(*capability) && !has(*capability));
+    let missing = capabilities().filter(|(capability, ..)| is_needed(*capability) && !has(*capability));
     missing.map(|(_, name, _)| *name).collect()
 }
 
@@ -287,8 +295,17 @@ pub fn missing_capabilities() -> Vec<&'static str> {
 /// split off from it.
 fn has(capability: Capability) -> bool {
     let effective = |capability| caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false);
+    if capability == Capability::CAP_SYS_RESOURCE
+        && getrlimit(Resource::RLIMIT_MEMLOCK).is_ok_and(is_unlimited)
+    {
+        return true;
+    }
     let split_off = matches!(capability, Capability::CAP_BPF | Capability::CAP_PERFMON);
     effective(capability) || split_off && effective(Capability::CAP_SYS_ADMIN)
+}
+
+fn is_unlimited((_, hard): (u64, u64)) -> bool {
+    hard == RLIM_INFINITY
 }
 
 fn read(path: &str) -> String {

@@ -158,7 +158,7 @@ pub struct Probes {
 pub const MULTI_SINCE: (u32, u32) = (6, 10);
 
 /// Before, maps and programs count as locked memory, of which a process may have little.
-const UNLIMITED_SINCE: (u32, u32) = (5, 11);
+pub const UNLIMITED_SINCE: (u32, u32) = (5, 11);
 
 impl Probes {
     /// Loads the embedded object with a ring of `ring_bytes` (rounded up to a power of two of at least a page). With

@@ -20,8 +20,8 @@ pub struct Architecture {
     pub console: &'static str,
     /// What position-independent Go programs name as their interpreter, although they use no library.
     pub loader: &'static str,
-    /// Where that is in `libc6`.
-    pub loader_file: &'static str,
+    /// The directory of that and of shared libraries in Debian's packages.
+    pub libraries: &'static str,
     /// The suite with Linux 5.10: its security updates were not made for every architecture to the end.
     pub suite_5_10: &'static str,
 }
@@ -37,7 +37,7 @@ pub const X86_64: Architecture = Architecture {
     machine: &[],
     console: "ttyS0",
     loader: "lib64/ld-linux-x86-64.so.2",
-    loader_file: "lib/x86_64-linux-gnu/ld-linux-x86-64.so.2",
+    libraries: "lib/x86_64-linux-gnu",
     suite_5_10: "bullseye-security",
 };
 
@@ -52,7 +52,7 @@ pub const ARM64: Architecture = Architecture {
     machine: &["-M", "virt", "-cpu", "max,pauth-impdef=on"],
     console: "ttyAMA0",
     loader: "lib/ld-linux-aarch64.so.1",
-    loader_file: "lib/aarch64-linux-gnu/ld-linux-aarch64.so.1",
+    libraries: "lib/aarch64-linux-gnu",
     suite_5_10: "bullseye",
 };
 

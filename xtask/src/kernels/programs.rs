@@ -29,7 +29,7 @@ pub struct Programs {
     tests: PathBuf,
     /// Where the tests look for the Go programs that were compiled before.
     fixtures: PathBuf,
-    /// The shell of the guest, and what loads position-independent programs.
+    /// The shell of the guest, what loads position-independent programs, and `setpriv`.
     system: PathBuf,
 }
 
@@ -56,7 +56,7 @@ impl Programs {
         let place = directory.join(architecture.name);
         let system = place.join("system");
         Suite { name: SUITE, architecture: architecture.debian, place: &place }
-            .unpack(&["busybox-static", "libc6"], &system)?;
+            .unpack(&["busybox-static", "libc6", "util-linux", "libcap-ng0"], &system)?;
         Ok(Programs {
             architecture,
             golife: executable("golife")?,
@@ -96,8 +96,14 @@ impl Programs {
         let inside = |path: &Path| root.join(path.strip_prefix("/").unwrap_or(path));
         copy(&self.system.join("bin/busybox"), &root.join("bin/busybox"))?;
         symlink("busybox", root.join("bin/sh"))?;
-        let Architecture { loader, loader_file, .. } = self.architecture;
+        let Architecture { loader, libraries, .. } = self.architecture;
+        let loader_file = Path::new(libraries).join(Path::new(loader).file_name().unwrap_or_default());
         copy(&self.system.join(loader_file), &root.join(loader))?;
+        copy(&self.system.join("usr/bin/setpriv"), &root.join("bin/setpriv"))?;
+        for library in ["libc.so.6", "libcap-ng.so.0"] {
+            let library = Path::new(libraries).join(library);
+            copy(&self.system.join(&library), &root.join(&library))?;
+        }
         for file in [&self.golife, &self.tests] {
             copy(file, &inside(file))?;
         }
