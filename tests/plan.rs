@@ -1,9 +1,10 @@
-//! Where probes go in real Go runtimes: every version in every way of building it, against `golden/plan-amd64.txt`.
+//! Where probes go in real Go runtimes: every version in every way of building it, for each CPU that golife knows, against
+//! `golden/plan-amd64.txt` and `golden/plan-arm64.txt`.
 //!
 //! `cargo test --test plan` builds with the oldest and the newest measured Go; `GOLIFE_GO_VERSIONS=all` with all of
-//! them, and with the race detector and profile-guided optimisation, which takes some ten minutes the first time.
+//! them, and with the race detector and profile-guided optimisation, which takes some ten minutes the first time and needs
+//! a C compiler for both CPUs (`aarch64-linux-gnu-gcc`, `x86_64-linux-gnu-gcc`).
 //! `GOLIFE_UPDATE_GOLDEN=1` rewrites the rows of what was built. Needs Go 1.21 or later, which fetches the others.
-#![cfg(target_arch = "x86_64")]
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
@@ -20,18 +21,28 @@ const VERSIONS: [&str; 10] = [
 const QUICK: [&str; 2] = ["1.18.10", "1.26.8"];
 
 /// Names of the ways of building, with the arguments of `go build`.
-const MODES: [(&str, &[&str]); 5] = [
+const MODES: [(&str, &[&str]); 6] = [
     ("plain", &[]),
     ("stripped", &["-ldflags=-s -w"]),
+    ("trimpath", &["-trimpath"]),
     ("pie", &["-buildmode=pie"]),
     ("unoptimised", &["-gcflags=all=-N -l"]),
     ("race", &["-race"]),
 ];
 
-const REGISTERS: [&str; 16] = [
-    "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14",
-    "r15",
-];
+/// As Go calls them, and the C compilers for each.
+const CPUS: [(&str, &str); 2] = [("amd64", "x86_64-linux-gnu-gcc"), ("arm64", "aarch64-linux-gnu-gcc")];
+
+/// What Go calls the CPU of this machine.
+const HOST: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+
+fn register(cpu: &str, number: u8) -> String {
+    const AMD64: [&str; 16] = [
+        "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13",
+        "r14", "r15",
+    ];
+    if cpu == "amd64" { AMD64[number as usize].into() } else { format!("x{number}") }
+}
 
 fn fixture() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/spawn")
@@ -46,12 +57,16 @@ fn minor(version: &str) -> u32 {
 }
 
 /// Builds the fixture, or says what went wrong.
-fn build(version: &str, name: &str, arguments: &[&str]) -> PathBuf {
-    let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("spawn-{version}-{name}"));
+fn build(version: &str, cpu: &str, name: &str, arguments: &[&str]) -> PathBuf {
+    let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("spawn-{version}-{cpu}-{name}"));
     let cgo = if name == "race" { "1" } else { "0" }; // the race detector is C++
     let mut go = Command::new("go");
     go.arg("build").args(arguments).arg("-o").arg(&out).arg(".").current_dir(fixture());
     go.env("GOTOOLCHAIN", format!("go{version}")).env("GOFLAGS", "").env("CGO_ENABLED", cgo);
+    go.env("GOARCH", cpu);
+    if cpu != HOST {
+        go.env("CC", CPUS.iter().find(|(name, _)| *name == cpu).unwrap().1);
+    }
     if minor(version) == 19 {
         // Its module index does not find the standard library of a toolchain that was fetched as a module.
         go.env("GODEBUG", "goindex=0");
@@ -67,7 +82,7 @@ fn build(version: &str, name: &str, arguments: &[&str]) -> PathBuf {
 
 /// The sites for creations, exits and ends of coroutines.
 fn plan(path: &Path, version: &str) -> Vec<(Function, Site)> {
-    let binary = Binary::open(&File::open(path).unwrap(), path).unwrap();
+    let binary = Binary::open_foreign(&File::open(path).unwrap(), path).unwrap();
     let kernel = Kernel::from_version(6, 18);
     let callee =
         |entry| binary.function_at(entry).filter(|found| found.entry == entry).map(|found| found.name);
@@ -85,6 +100,7 @@ fn plan(path: &Path, version: &str) -> Vec<(Function, Site)> {
         let bodies: Vec<Body> = copies
             .iter()
             .map(|copy| Body {
+                architecture: binary.image().architecture(),
                 function: &copy.into.name,
                 entry: copy.into.entry,
                 code: binary.code(copy.into.entry..copy.into.end),
@@ -102,9 +118,9 @@ fn plan(path: &Path, version: &str) -> Vec<(Function, Site)> {
     sites.into_iter().map(|site| (binary.function_at(site.address).unwrap(), site)).collect()
 }
 
-fn row((function, site): &(Function, Site)) -> String {
+fn row(cpu: &str, (function, site): &(Function, Site)) -> String {
     let offset = site.address - function.entry;
-    let register = REGISTERS[site.register as usize];
+    let register = register(cpu, site.register);
     format!(
         "{:?} {}+{offset:#x} {register} {:?} {}",
         site.purpose, site.function, site.cost, site.instruction
@@ -112,8 +128,17 @@ fn row((function, site): &(Function, Site)) -> String {
 }
 
 #[test]
-fn sites_are_where_they_were() {
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/plan-amd64.txt");
+fn sites_are_where_they_were_on_amd64() {
+    sites_are_where_they_were("amd64");
+}
+
+#[test]
+fn sites_are_where_they_were_on_arm64() {
+    sites_are_where_they_were("arm64");
+}
+
+fn sites_are_where_they_were(cpu: &str) {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../tests/golden/plan-{cpu}.txt"));
     let text = fs::read_to_string(&golden).unwrap_or_default();
     let mut known: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for line in text.lines() {
@@ -121,11 +146,12 @@ fn sites_are_where_they_were() {
         known.entry(key.to_owned()).or_default().push(row.trim().to_owned());
     }
     let (versions, modes) =
-        if all_versions() { (&VERSIONS[..], &MODES[..]) } else { (&QUICK[..], &MODES[..4]) };
+        if all_versions() { (&VERSIONS[..], &MODES[..]) } else { (&QUICK[..], &MODES[..5]) };
     let mut differs = Vec::new();
     for version in versions {
         for (mode, arguments) in modes {
-            let rows: Vec<String> = plan(&build(version, mode, arguments), version).iter().map(row).collect();
+            let sites = plan(&build(version, cpu, mode, arguments), version);
+            let rows: Vec<String> = sites.iter().map(|site| row(cpu, site)).collect();
             let key = format!("{version} {mode}");
             if known.get(&key) != Some(&rows) {
                 differs.push(format!("{key}: {rows:#?}, not {:#?}", known.get(&key)));
@@ -159,18 +185,21 @@ fn inlined_copies_have_cheap_sites() {
     for version in versions {
         let profile = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("spawn-{version}.pprof"));
         if !profile.exists() {
-            let plain = build(version, "profiled", &[]);
+            let plain = build(version, HOST, "profiled", &[]);
             let ran = Command::new(plain).arg("profile").arg(&profile).env("GOMAXPROCS", "1").status();
             assert!(ran.unwrap().success());
         }
         let pgo = format!("-pgo={}", profile.display());
-        let sites = plan(&build(version, "pgo", &[&pgo, "-gcflags=all=-d=pgoinlinebudget=8000"]), version);
-        let inlined = |(_, site): &&(Function, Site)| {
-            site.purpose == Purpose::Creation && site.function != "runtime.newproc1"
-        };
-        assert!(sites.iter().any(|site| inlined(&site)), "{version}: nothing was inlined: {sites:#?}");
-        for (_, site) in &sites {
-            assert_ne!(site.cost, Cost::SingleStepped, "{version}: {site:#?}");
+        for (cpu, _) in CPUS {
+            let arguments = [&*pgo, "-gcflags=all=-d=pgoinlinebudget=8000"];
+            let sites = plan(&build(version, cpu, "pgo", &arguments), version);
+            let inlined = |(_, site): &&(Function, Site)| {
+                site.purpose == Purpose::Creation && site.function != "runtime.newproc1"
+            };
+            assert!(sites.iter().any(|site| inlined(&site)), "{version} {cpu}: nothing inlined: {sites:#?}");
+            for (_, site) in &sites {
+                assert_ne!(site.cost, Cost::SingleStepped, "{version} {cpu}: {site:#?}");
+            }
         }
     }
 }

@@ -219,6 +219,33 @@ fn doctor_is_content_with_a_machine_that_runs_these_tests() {
     }
 }
 
+/// Features that kernels lack are named, with what golife does instead.
+#[test]
+fn doctor_names_what_golife_does_without() {
+    need_root();
+    let running = golife::kernel::running();
+    // Only what is there can be left out.
+    let older = [(5, 10), (6, 1), (6, 12)].into_iter().filter(|kernel| *kernel < running);
+    for kernel in older.chain([running]) {
+        let mut doctor = golife();
+        doctor.arg("doctor").env("GOLIFE_KERNEL", format!("{}.{}", kernel.0, kernel.1));
+        let ended = Running::start(&mut doctor).wait();
+        assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+        for (feature, since, instead) in [
+            ("attach cookies", (5, 15), "at most 16 kinds of Go binaries"),
+            ("uprobe-multi links", (6, 10), "each probe by itself"),
+            ("calls as probes", (6, 18), "every probe is a trap"),
+        ] {
+            let mut lines = ended.stdout.lines().skip_while(|line| !line.contains(feature));
+            let (line, next) = (lines.next().unwrap(), lines.next().unwrap());
+            // Other architectures have no such calls on any kernel.
+            let lacks = kernel < since && (cfg!(target_arch = "x86_64") || since != (6, 18));
+            assert_eq!(line.starts_with("note"), lacks, "{kernel:?}: {line}");
+            assert_eq!(next.contains(instead), lacks, "{kernel:?}: {next}");
+        }
+    }
+}
+
 #[test]
 fn completions_and_man_page_are_written() {
     for shell in ["bash", "zsh", "fish"] {

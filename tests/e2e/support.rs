@@ -81,7 +81,7 @@ pub enum Way {
 /// Path of a fixture's binary; compiled once for each way.
 pub fn fixture(name: &str, build: Build) -> PathBuf {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let Build { toolchain, stripped, pie, unoptimised, experiment, way } = build;
+    let Build { toolchain, way, .. } = build;
     let binary = directory(build).join(name);
     // On a machine without a compiler they were built elsewhere.
     if std::env::var_os("GOLIFE_FIXTURES").is_some_and(|fixtures| fixtures == "built") {
@@ -90,8 +90,20 @@ pub fn fixture(name: &str, build: Build) -> PathBuf {
     }
     let profile = (way == Way::Profiled).then(|| profile(toolchain));
     let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    compile(name, build, profile.as_deref(), &binary, &[]);
+    // Other machines without a compiler get theirs from here: `arm64=DIRECTORY`, separated by colons.
+    let others = std::env::var("GOLIFE_FIXTURES_FOR").unwrap_or_default();
+    for (architecture, place) in others.split(':').filter_map(|other| other.split_once('=')) {
+        let binary = Path::new(place).join(binary.strip_prefix(built()).unwrap());
+        compile(name, build, profile.as_deref(), &binary, &[("GOARCH", architecture)]);
+    }
+    binary
+}
+
+fn compile(name: &str, build: Build, profile: Option<&Path>, binary: &Path, environment: &[(&str, &str)]) {
+    let Build { toolchain, stripped, pie, unoptimised, experiment, way } = build;
     let mut go = Command::new("go");
-    go.arg("build").arg("-o").arg(&binary);
+    go.arg("build").arg("-o").arg(binary);
     if stripped {
         go.arg("-ldflags=-s -w");
     }
@@ -117,7 +129,8 @@ pub fn fixture(name: &str, build: Build) -> PathBuf {
         .current_dir(fixtures().join(name))
         .env("GOFLAGS", "-buildvcs=false")
         .env("CGO_ENABLED", if cgo { "1" } else { "0" })
-        .env("GOEXPERIMENT", experiment);
+        .env("GOEXPERIMENT", experiment)
+        .envs(environment.iter().copied());
     if let Some(toolchain) = toolchain {
         go.env("GOTOOLCHAIN", toolchain);
         if toolchain.starts_with("go1.19.") {
@@ -127,13 +140,17 @@ pub fn fixture(name: &str, build: Build) -> PathBuf {
     }
     let output = go.output().expect("cannot run go: `cargo xtask test` installs it");
     assert!(output.status.success(), "cannot compile {name}: {}", String::from_utf8_lossy(&output.stderr));
-    binary
+}
+
+/// Where all that was compiled is.
+fn built() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("fixtures")
 }
 
 /// Where the binaries of a build are.
 fn directory(build: Build) -> PathBuf {
     let Build { toolchain, stripped, pie, unoptimised, experiment, way } = build;
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join("fixtures").join(format!(
+    built().join(format!(
         "{}{}{}{}{experiment}{}",
         toolchain.unwrap_or("local"),
         if stripped { "-stripped" } else { "" },

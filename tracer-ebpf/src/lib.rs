@@ -299,11 +299,13 @@ impl Cookie {
 #[repr(C, align(32))]
 struct Aligned<B: ?Sized>(B);
 
-#[cfg(all(not(target_arch = "bpf"), target_arch = "x86_64"))]
+#[cfg(target_arch = "x86_64")]
 static ALIGNED: &Aligned<[u8]> = &Aligned(*include_bytes!("../prebuilt/golife-probes.x86_64.o"));
+#[cfg(target_arch = "aarch64")]
+static ALIGNED: &Aligned<[u8]> = &Aligned(*include_bytes!("../prebuilt/golife-probes.aarch64.o"));
 
 /// The compiled probes for this CPU architecture (`cargo xtask build-ebpf` makes them from `src/main.rs`).
-#[cfg(all(not(target_arch = "bpf"), target_arch = "x86_64"))]
+#[cfg(not(target_arch = "bpf"))]
 pub static OBJECT: &[u8] = &ALIGNED.0;
 
 #[cfg(test)]

@@ -337,6 +337,22 @@ fn register(regs: *const pt_regs, number: u8) -> u64 {
     }
 }
 
+/// The same: `regs[number]` would be a computed offset.
+#[cfg(bpf_target_arch = "aarch64")]
+#[inline(always)]
+fn register(regs: *const pt_regs, number: u8) -> u64 {
+    macro_rules! load {
+        ($($index:literal)*) => {
+            match number {
+                // SAFETY: the context of a uprobe is the interrupted registers.
+                $($index => unsafe { core::ptr::read_volatile(&raw const (*regs).regs[$index]) },)*
+                _ => 0,
+            }
+        };
+    }
+    load!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30)
+}
+
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo) -> ! {
     loop {}

@@ -5,6 +5,7 @@ use std::{fs, io::Write, path::Path};
 use anstyle::{AnsiColor, Style};
 use aya::{maps::MapType, sys::is_map_supported};
 use caps::{CapSet, Capability};
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 
 use crate::{kernel, selftest};
 
@@ -46,8 +47,10 @@ impl Check {
 
 /// Checks the machine and writes a line for each finding. Returns whether golife can trace here.
 pub fn run(out: &mut dyn Write) -> std::io::Result<bool> {
-    let mut checks = vec![kernel_version(), btf(), tracefs(), uprobes(), ring_buffer(), jit(), lockdown()];
-    checks.extend(CAPABILITIES.iter().map(capability));
+    let mut checks = vec![kernel_version()];
+    checks.extend(FEATURES.iter().map(feature));
+    checks.extend([creation_stacks(), btf(), tracefs(), uprobes(), ring_buffer(), jit(), lockdown()]);
+    checks.extend(capabilities().map(capability));
     checks.push(paranoid());
     let self_test = self_test();
     let works = self_test.state != State::Bad;
@@ -73,24 +76,72 @@ pub fn run(out: &mut dyn Write) -> std::io::Result<bool> {
 fn kernel_version() -> Check {
     const NAME: &str = "kernel";
     let release = read("/proc/sys/kernel/osrelease");
-    let version = crate::kernel::running();
     let found = format!("Linux {release}");
-    if version < OLDEST_KERNEL {
+    if kernel::running() < OLDEST_KERNEL {
         Check::bad(NAME, found, "golife needs Linux 5.10 or newer")
-    } else if version < kernel::COOKIES_SINCE {
-        let kinds = tracer_ebpf::SLOTS;
-        Check::good(
-            NAME,
-            format!("{found}: no attach cookies (5.15): {kinds} kinds of Go binaries at a time"),
-        )
-    } else if version < kernel::MULTI_SINCE {
-        Check::good(NAME, format!("{found}: no usable uprobe-multi links (6.10): probes come off one by one"))
-    } else if version < (6, 18) {
-        Check::good(NAME, format!("{found}: every probe is a trap"))
     } else {
-        Check::good(NAME, format!("{found}: probes on five-byte nops are calls, the rest are traps"))
+        Check::good(NAME, found)
     }
 }
+
+/// Something that kernels have from a release on, and that golife does without on older ones.
+struct Feature {
+    name: &'static str,
+    since: (u32, u32),
+    /// What golife does with it.
+    with: &'static str,
+    /// What golife does instead, and what that means for its user.
+    without: &'static str,
+}
+
+const FEATURES: [Feature; 3] = [
+    Feature {
+        name: "attach cookies",
+        since: kernel::COOKIES_SINCE,
+        with: "one program serves all probes",
+        without: "golife keeps them in a map instead: at most 16 kinds of Go binaries at a time",
+    },
+    Feature {
+        name: "uprobe-multi links",
+        since: kernel::MULTI_SINCE,
+        with: "all probes of a binary come and go at once",
+        without: "golife places each probe by itself instead: they take about 0.1 s to come off",
+    },
+    Feature {
+        name: "calls as probes",
+        since: (6, 18),
+        with: "on five-byte nops; all other probes are traps",
+        without: "every probe is a trap instead: some cost their target a third more",
+    },
+];
+
+fn feature(feature: &Feature) -> Check {
+    let Feature { name, since, with, without } = *feature;
+    // The kernel has them on that architecture alone.
+    if name == "calls as probes" && !cfg!(target_arch = "x86_64") {
+        Check::good(name, "not on this CPU architecture: every probe is a trap")
+    } else if kernel::running() >= since {
+        Check::good(name, with)
+    } else {
+        Check::limited(
+            name,
+            format!("none that golife can use before Linux {}.{}", since.0, since.1),
+            without,
+        )
+    }
+}
+
+fn creation_stacks() -> Check {
+    const NAME: &str = "perf_event_max_stack";
+    const USUAL: u32 = kernel::USUAL_STACK;
+    match kernel::longest_stack() {
+        calls if calls >= USUAL => Check::good(NAME, format!("--creation-stacks keeps up to {USUAL} calls")),
+        0 => Check::bad(NAME, "0: no map of stacks can be made", STACK_REMEDY),
+        calls => Check::limited(NAME, format!("--creation-stacks keeps {calls} calls at most"), STACK_REMEDY),
+    }
+}
+
+const STACK_REMEDY: &str = "sysctl kernel.perf_event_max_stack=127";
 
 fn btf() -> Check {
     const NAME: &str = "BTF";
@@ -178,10 +229,11 @@ fn paranoid() -> Check {
 }
 
 /// A capability, and what it is for.
-const CAPABILITIES: [(Capability, &str, &str); 5] = [
+const CAPABILITIES: [(Capability, &str, &str); 6] = [
     (Capability::CAP_BPF, "CAP_BPF", "load programs"),
     (Capability::CAP_PERFMON, "CAP_PERFMON", "place probes, read memory from programs"),
     (Capability::CAP_SYS_ADMIN, "CAP_SYS_ADMIN", "place probes through perf events, before Linux 6.10"),
+    (Capability::CAP_SYS_RESOURCE, "CAP_SYS_RESOURCE", "lock memory for maps, before Linux 5.11"),
     (Capability::CAP_SYS_PTRACE, "CAP_SYS_PTRACE", "look at other users' processes"),
     (
         Capability::CAP_DAC_READ_SEARCH,
@@ -189,6 +241,12 @@ const CAPABILITIES: [(Capability, &str, &str); 5] = [
         "follow forks for golife run, open binaries that only their owner may read",
     ),
 ];
+
+/// Those that matter on this kernel.
+fn capabilities() -> impl Iterator<Item = &'static (Capability, &'static str, &'static str)> {
+    let limited = kernel::running() < kernel::UNLIMITED_SINCE;
+    CAPABILITIES.iter().filter(move |(capability, ..)| limited || *capability != Capability::CAP_SYS_RESOURCE)
+}
 
 /// Whether nothing works without a capability on this kernel.
 fn is_needed(capability: Capability) -> bool {
@@ -229,7 +287,7 @@ fn self_test() -> Check {
 
 /// The capabilities without which nothing can be traced and that this process lacks, by name.
 pub fn missing_capabilities() -> Vec<&'static str> {
-    let missing = CAPABILITIES.iter().filter(|(capability, ..)| is_needed(*capability) && !has(*capability));
+    let missing = capabilities().filter(|(capability, ..)| is_needed(*capability) && !has(*capability));
     missing.map(|(_, name, _)| *name).collect()
 }
 
@@ -237,8 +295,17 @@ pub fn missing_capabilities() -> Vec<&'static str> {
 /// split off from it.
 fn has(capability: Capability) -> bool {
     let effective = |capability| caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false);
+    if capability == Capability::CAP_SYS_RESOURCE
+        && getrlimit(Resource::RLIMIT_MEMLOCK).is_ok_and(is_unlimited)
+    {
+        return true;
+    }
     let split_off = matches!(capability, Capability::CAP_BPF | Capability::CAP_PERFMON);
     effective(capability) || split_off && effective(Capability::CAP_SYS_ADMIN)
+}
+
+fn is_unlimited((_, hard): (u64, u64)) -> bool {
+    hard == RLIM_INFINITY
 }
 
 fn read(path: &str) -> String {

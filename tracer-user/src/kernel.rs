@@ -6,6 +6,7 @@
 mod log;
 mod multi;
 mod slots;
+mod stacks;
 
 use std::{
     borrow::Cow,
@@ -31,6 +32,7 @@ use multi::MultiProgram;
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 pub use slots::COOKIES_SINCE;
 use slots::Slots;
+pub use stacks::{USUAL as USUAL_STACK, longest as longest_stack};
 use tracer_ebpf::{
     COOKIES, COUNTERS, CREATION_STACKS, Cookie, Counter, EVENTS, EXIT_SAYS_GROUP_DEAD, FORK_CHILD_OFFSET,
     MORE_STACK_BUCKETS, MORE_STACKS, OBJECT, STACK_BUCKETS, STACKS, StackCode, WAKE_BYTES,
@@ -156,7 +158,7 @@ pub struct Probes {
 pub const MULTI_SINCE: (u32, u32) = (6, 10);
 
 /// Before, maps and programs count as locked memory, of which a process may have little.
-const UNLIMITED_SINCE: (u32, u32) = (5, 11);
+pub const UNLIMITED_SINCE: (u32, u32) = (5, 11);
 
 impl Probes {
     /// Loads the embedded object with a ring of `ring_bytes` (rounded up to a power of two of at least a page). With
@@ -169,7 +171,11 @@ impl Probes {
         if running() < MULTI_SINCE && !Path::new(UPROBES).exists() {
             return Err(Error::Unsupported { release: release(), what: "uprobes (CONFIG_UPROBE_EVENTS)" });
         }
-        let object = override_object().map_or(Cow::Borrowed(OBJECT), Cow::Owned);
+        let mut object = override_object().map_or(Cow::Borrowed(OBJECT), Cow::Owned);
+        let calls = stacks::longest();
+        if calls < stacks::USUAL {
+            stacks::shorten(object.to_mut(), calls);
+        }
         let ring_bytes = ring_bytes.clamp(4096, 1 << 30).next_power_of_two();
         let wake = u64::from(ring_bytes) / 4;
         let fork_child = field_offset("sched_process_fork", "child_pid").unwrap_or(44);
@@ -185,7 +191,7 @@ impl Probes {
             .override_global(FORK_CHILD_OFFSET, &fork_child, true)
             .override_global(EXIT_SAYS_GROUP_DEAD, &group_dead, true)
             .load(&object)
-            .map_err(|error| too_short_stacks().unwrap_or_else(|| classify(&error)))?;
+            .map_err(|error| no_stacks().unwrap_or_else(|| classify(&error)))?;
         let multi = (running() >= MULTI_SINCE).then(Vec::new);
         let maps = ebpf.maps().filter_map(|(name, map)| {
             let fd = multi::map_fd(map)?.try_clone_to_owned();
@@ -449,15 +455,12 @@ pub fn tracefs() -> Result<&'static str, (&'static str, &'static str)> {
     })
 }
 
-/// The kernel refuses the maps of stacks where it is told to walk fewer calls than they have room for
-/// (`stack_map_alloc` in <https://github.com/torvalds/linux/blob/v6.6/kernel/bpf/stackmap.c>).
-fn too_short_stacks() -> Option<Error> {
-    const USUAL: u32 = 127;
-    let most = fs::read_to_string("/proc/sys/kernel/perf_event_max_stack").ok()?;
-    (most.trim().parse::<u32>().ok()? < USUAL).then(|| {
-        let most = most.trim();
+/// There is no map of stacks without a single call.
+fn no_stacks() -> Option<Error> {
+    const USUAL: u32 = stacks::USUAL;
+    (stacks::longest() == 0).then(|| {
         Error::Load(format!(
-            "kernel.perf_event_max_stack is {most}; set it back to {USUAL} (sysctl -w kernel.perf_event_max_stack={USUAL})"
+            "kernel.perf_event_max_stack is 0; set it back to {USUAL} (sysctl -w kernel.perf_event_max_stack={USUAL})"
         ))
     })
 }

@@ -35,10 +35,21 @@ const PARENT: u64 = 7;
 const GOPC: u64 = 0x40_1234;
 const STARTPC: u64 = 0x40_5678;
 
-/// Register 7 is rdi: the first argument of a C function on x86-64.
-const COOKIE: Cookie =
-    Cookie { ends: false, register: 7, goid: 152, parent: 280, gopc: 288, startpc: 304, m: 0, curg: 0 };
+/// The register of the first argument of a C function: rdi on x86-64, x0 on arm64.
+const ARGUMENT: u8 = if cfg!(target_arch = "x86_64") { 7 } else { 0 };
 
+const COOKIE: Cookie = Cookie {
+    ends: false,
+    register: ARGUMENT,
+    goid: 152,
+    parent: 280,
+    gopc: 288,
+    startpc: 304,
+    m: 0,
+    curg: 0,
+};
+
+// The functions begin with an instruction that the kernel emulates under a probe: `nop` on x86-64, `ret` on arm64.
 #[cfg(target_arch = "x86_64")]
 core::arch::global_asm!(
     ".pushsection .text.golife_selftest, \"ax\", @progbits",
@@ -48,6 +59,16 @@ core::arch::global_asm!(
     ".p2align 4",
     "golife_selftest_death: nop",
     "ret",
+    ".popsection",
+);
+
+#[cfg(target_arch = "aarch64")]
+core::arch::global_asm!(
+    ".pushsection .text.golife_selftest, \"ax\", %progbits",
+    ".p2align 4",
+    "golife_selftest_birth: ret",
+    ".p2align 4",
+    "golife_selftest_death: ret",
     ".popsection",
 );
 

@@ -25,14 +25,24 @@ pub struct Args {
     check: bool,
 }
 
-/// Compiles, then writes or compares.
+/// The CPU architectures that there is an object for, by Rust's names.
+const ARCHITECTURES: [&str; 2] = ["x86_64", "aarch64"];
+
+/// Compiles for every architecture, then writes or compares.
 pub fn run(args: Args) -> Result<()> {
     let tools = Tools::ensure()?;
-    let prebuilt = machine::root().join("tracer-ebpf/prebuilt/golife-probes.x86_64.o");
+    for architecture in ARCHITECTURES {
+        make(architecture, &tools, &args)?;
+    }
+    Ok(())
+}
+
+fn make(architecture: &str, tools: &Tools, args: &Args) -> Result<()> {
+    let prebuilt = machine::root().join(format!("tracer-ebpf/prebuilt/golife-probes.{architecture}.o"));
     let note = prebuilt.with_extension("txt");
     let one_line = |versions: &str| versions.lines().collect::<Vec<_>>().join(", ");
-    say(format!("compiling the probes with {}", one_line(&tools.versions)));
-    let object = compile(&tools)?;
+    say(format!("compiling the probes for {architecture} with {}", one_line(&tools.versions)));
+    let object = compile(architecture, tools)?;
     let fresh = read(&object)?;
     if !args.check {
         fs::write(&prebuilt, &fresh).with_context(|| format!("cannot write {}", prebuilt.display()))?;
@@ -43,7 +53,9 @@ pub fn run(args: Args) -> Result<()> {
     let noted = String::from_utf8(read(&note)?)?;
     if noted != tools.versions {
         say(format!("not compared: the committed object was made by {}", one_line(&noted)));
-        say(format!("test the fresh one: GOLIFE_PROBES={} cargo xtask test e2e", object.display()));
+        if architecture == env::consts::ARCH {
+            say(format!("test the fresh one: GOLIFE_PROBES={} cargo xtask test e2e", object.display()));
+        }
     } else if fresh != read(&prebuilt)? {
         bail!(
             "{} is not what its source gives: run `cargo xtask build-ebpf` and commit it",
@@ -101,9 +113,9 @@ impl Tools {
     }
 }
 
-/// Makes the object in the target directory.
-fn compile(tools: &Tools) -> Result<PathBuf> {
-    let target = machine::target_dir().join("ebpf");
+/// Makes the object of one architecture in the target directory.
+fn compile(architecture: &str, tools: &Tools) -> Result<PathBuf> {
+    let target = machine::target_dir().join("ebpf").join(architecture);
     let mut cargo = machine::cargo();
     cargo
         .args([
@@ -122,7 +134,7 @@ fn compile(tools: &Tools) -> Result<PathBuf> {
         // The BPF target and its intrinsics are unstable; with this a stable compiler lets us have them.
         .env("RUSTC_BOOTSTRAP", "1")
         .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", &tools.linker)
-        .env("CARGO_ENCODED_RUSTFLAGS", rustc_flags()?.join("\x1f"))
+        .env("CARGO_ENCODED_RUSTFLAGS", rustc_flags(architecture)?.join("\x1f"))
         .env_remove("RUSTFLAGS");
     machine::run(&mut cargo)?;
     let linked = target.join("bpfel-unknown-none/release/golife-probes");
@@ -132,11 +144,10 @@ fn compile(tools: &Tools) -> Result<PathBuf> {
     Ok(object)
 }
 
-fn rustc_flags() -> Result<Vec<String>> {
-    let mut flags: Vec<String> =
-        ["--cfg", r#"bpf_target_arch="x86_64""#, "-C", "debuginfo=2", "-C", "link-arg=--btf"]
-            .map(String::from)
-            .into();
+fn rustc_flags(architecture: &str) -> Result<Vec<String>> {
+    // The target is BPF everywhere; whose registers a probe is handed differs.
+    let mut flags = vec!["--cfg".to_owned(), format!("bpf_target_arch=\"{architecture}\"")];
+    flags.extend(["-C", "debuginfo=2", "-C", "link-arg=--btf"].map(String::from));
     flags.push(format!("--remap-path-prefix={}=golife", machine::root().display()));
     // BTF names source files. Crates are unpacked into one directory for each registry.
     let crates = cargo_home()?.join("registry/src");

@@ -4,6 +4,7 @@
 mod bench;
 mod build_ebpf;
 mod demo;
+mod dist;
 mod go_facts;
 mod kernels;
 mod machine;
@@ -33,7 +34,9 @@ enum Command {
     Bench(bench::Args),
     /// Read the layouts and wait reasons of all supported Go versions from their toolchains.
     GoFacts(go_facts::Args),
-    /// Run the e2e tests on other kernels, in emulation.
+    /// Compile golife as one file without shared libraries, for any CPU architecture that it knows.
+    Dist(dist::Args),
+    /// Run the e2e tests on other kernels and CPU architectures, in emulation, and write the README's table of it.
     Kernels(kernels::Args),
     /// Trace what every Go version makes in every way of building, and write the README's table of it.
     Matrix,
@@ -51,6 +54,7 @@ fn main() -> anyhow::Result<()> {
         Command::Test(args) => test::run(args),
         Command::Bench(args) => bench::run(args),
         Command::GoFacts(args) => go_facts::run(args),
+        Command::Dist(args) => dist::run(args),
         Command::Kernels(args) => kernels::run(args),
         Command::Matrix => matrix::run(),
         Command::Programs => programs::run(),

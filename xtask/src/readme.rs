@@ -24,6 +24,15 @@ pub fn adopt(name: &str, draft: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The README's table of that name as it is.
+pub fn table(name: &str) -> Result<String> {
+    let readme = machine::root().join("README.md");
+    let text = fs::read_to_string(&readme).context("cannot read README.md")?;
+    let (start, end) = (format!("<!-- {name} -->\n"), format!("<!-- /{name} -->"));
+    let table = text.split_once(&start).and_then(|(_, rest)| Some(rest.split_once(&end)?.0.to_owned()));
+    table.with_context(|| format!("README.md has no `<!-- {name} -->` … `<!-- /{name} -->`"))
+}
+
 /// The text with another table between the comments of that name.
 fn with_table(text: &str, name: &str, table: &str) -> Result<String> {
     let (start, end) = (format!("<!-- {name} -->\n"), format!("<!-- /{name} -->"));

@@ -42,17 +42,21 @@ impl Binary {
     pub fn open(file: &File, display_path: &Path) -> Result<Binary, Error> {
         let image = Image::open(file, display_path)?;
         if Some(image.architecture()) != Architecture::HOST {
-            let found = match image.architecture() {
-                Architecture::Amd64 => "x86_64",
-                Architecture::Arm64 => "aarch64",
-            };
-            let kind = ErrorKind::OtherArchitecture { found: found.into(), host: std::env::consts::ARCH };
+            let found = image.architecture().name().into();
+            let kind = ErrorKind::OtherArchitecture { found, host: std::env::consts::ARCH };
             return Err(Error::new(display_path, kind));
         }
         Binary::from_image(image)
     }
 
-    /// As [`Binary::open`], for executables of any CPU that golife knows.
+    /// As [`Binary::open`], for executables of any CPU that golife knows: all can be known of them but what they do.
+    ///
+    /// # Errors
+    /// As [`Binary::open`].
+    pub fn open_foreign(file: &File, display_path: &Path) -> Result<Binary, Error> {
+        Binary::from_image(Image::open(file, display_path)?)
+    }
+
     pub(crate) fn from_image(image: Image) -> Result<Binary, Error> {
         let image = Arc::new(image);
         Binary::read(image.clone()).map_err(|kind| Error::new(image.path(), kind))

@@ -5,15 +5,13 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, OpKind, Register};
-
 use super::image::u32_at;
-use super::plan::{self, Body};
-use super::{Architecture, Binary, FrameSize, Function};
+use super::plan::{self, Body, Convention, Kernel, Next, Operand, Step, Value};
+use super::{Binary, FrameSize, Function};
 
 /// Where the methods of an interface begin in its `abi.ITab`, and the place of `Done` among those of `context.Context`:
 /// they are sorted by name (Deadline, Done, Err, Value).
-const DONE: u64 = 24 + 8;
+const DONE: i64 = 24 + 8;
 /// Instructions from a call's preparation to the call.
 const NEAR: usize = 16;
 /// Size of `runtime.scase`: the channel, and where its element is.
@@ -29,10 +27,10 @@ const MOST_OBJECTS: usize = 4096;
 
 impl Binary {
     /// Whether the wait that returns to this link-time address is on what a call of `Done` on a context has returned.
-    /// `many`: it is a `select`, so it is enough if one of the channels that it receives from is. Always false on
-    /// processors other than x86-64, and where the code cannot be followed.
+    /// `many`: it is a `select`, so it is enough if one of the channels that it receives from is. Always false where the
+    /// code cannot be followed.
     pub fn asked_done(&self, pc: u64, many: bool) -> bool {
-        let function = self.function_at(pc).filter(|_| self.image().architecture() == Architecture::Amd64);
+        let function = self.function_at(pc);
         function.is_some_and(|function| self.waits_for_done(&function, pc, many).unwrap_or(false))
     }
 
@@ -41,35 +39,33 @@ impl Binary {
         if code.len() > plan::MAX_CODE {
             return None;
         }
-        let instructions: Vec<Instruction> =
-            Decoder::with_ip(64, code, function.entry, DecoderOptions::NONE).into_iter().collect();
-        let is_call = |instruction: &Instruction| {
-            matches!(instruction.flow_control(), FlowControl::Call | FlowControl::IndirectCall)
-        };
+        let architecture = self.image().architecture();
+        let named = |target| self.name_of(target);
+        let steps = plan::decode(architecture, function.entry, code, &named, Kernel::default());
         let asks = |at: usize| {
-            let call = &instructions[at];
-            is_call(call) && (self.calls_done(call) || calls_second_method(&instructions[..=at]))
+            matches!(steps[at].next, Next::Call(_))
+                && (self.calls_done(&steps[at]) || calls_second_method(&steps[..=at]))
         };
         let sources: BTreeSet<u64> =
-            (0..instructions.len()).filter(|&at| asks(at)).map(|at| instructions[at].ip()).collect();
+            (0..steps.len()).filter(|&at| asks(at)).map(|at| steps[at].address).collect();
         if sources.is_empty() {
             return None;
         }
-        let wait = instructions.iter().position(|instruction| instruction.next_ip() == pc)?;
-        let (before, wait) = (&instructions[..wait], &instructions[wait]);
+        let wait = steps.iter().position(|step| step.address + step.size == pc)?;
+        let (before, wait) = (&steps[..wait], &steps[wait]);
         let callee = self.callee(wait)?;
-        let body = Body { function: &function.name, entry: function.entry, code, inlined: &[] };
+        let body = Body { architecture, function: &function.name, entry: function.entry, code, inlined: &[] };
         let exposed = self.exposed(function, pc)?;
-        let named = |target| self.name_of(target);
-        let held = plan::before(&body, &sources, &exposed, wait.ip(), &named)?;
+        let held = plan::before(&body, &steps, &sources, &exposed, wait.address, &named)?;
         // As `chanrecv1(c *hchan, elem unsafe.Pointer)` and `selectgo(cas0 *scase, order0 *uint16, pc0 *uintptr, nsends,
         // nrecvs int, block bool)` get their arguments.
+        let &[first, _, _, sends, receives, ..] = Convention::of(architecture).arguments else { return None };
         match callee.as_str() {
-            "runtime.chanrecv1" | "runtime.chanrecv2" if !many => Some(held.register(RAX)),
+            "runtime.chanrecv1" | "runtime.chanrecv2" if !many => Some(held.register(first)),
             "runtime.selectgo" if many => {
-                let cases = held.address(RAX)?;
-                let sends = constant(before, Register::EDI)?;
-                let receives = constant(before, Register::ESI)?;
+                let cases = held.address(first)?;
+                let sends = constant(before, sends)?;
+                let receives = constant(before, receives)?;
                 let last = sends.checked_add(receives).filter(|last| *last <= MOST_CASES)?;
                 Some((sends..last).any(|case| held.slot(cases + CASE * case)))
             }
@@ -81,7 +77,8 @@ impl Binary {
     /// address is taken, and what is the caller's. Spilled registers are in none.
     fn exposed(&self, function: &Function, pc: u64) -> Option<Vec<Range<i64>>> {
         let Some(FrameSize::Bytes(size)) = self.frame_size(pc) else { return None };
-        // The saved frame pointer is the outermost word; offsets of variables count from it.
+        // The saved frame pointer is the outermost word, on arm64 that of who is called; offsets of variables count from
+        // it.
         let variables_end = i64::from(size) - 8;
         let callers = variables_end..i64::MAX;
         let mut exposed = Vec::from([callers]);
@@ -102,49 +99,36 @@ impl Binary {
         self.function_at(target).map(|function| function.name)
     }
 
-    fn callee(&self, call: &Instruction) -> Option<String> {
-        self.name_of(Some(call.near_branch_target()).filter(|target| *target != 0)?)
+    fn callee(&self, call: &Step) -> Option<String> {
+        let Next::Call(Some(target)) = call.next else { return None };
+        self.name_of(target)
     }
 
-    fn calls_done(&self, call: &Instruction) -> bool {
+    fn calls_done(&self, call: &Step) -> bool {
         self.callee(call).is_some_and(|name| name.starts_with("context.") && name.ends_with(").Done"))
     }
 }
 
 /// `mov rcx, [rax+20h]`, …, `call rcx`, or at once `call [rax+20h]`.
-fn calls_second_method(until: &[Instruction]) -> bool {
-    let is_done = |instruction: &Instruction| {
-        instruction.memory_displacement64() == DONE
-            && instruction.memory_index() == Register::None
-            && !matches!(instruction.memory_base(), Register::None | Register::RSP | Register::RIP)
-    };
+fn calls_second_method(until: &[Step]) -> bool {
+    let is_done = |operand| matches!(operand, Operand::Memory(_, DONE));
     let Some((call, before)) = until.split_last() else { return false };
-    if call.flow_control() != FlowControl::IndirectCall {
-        return false;
-    }
-    if call.op0_kind() == OpKind::Memory {
-        return is_done(call);
-    }
-    let method = call.op0_register();
-    let load = before.iter().rev().take(NEAR).find(|instruction| {
-        instruction.op0_kind() == OpKind::Register && instruction.op0_register() == method
-    });
-    load.is_some_and(|load| load.op_count() == 2 && load.op1_kind() == OpKind::Memory && is_done(load))
+    let method = match call.through {
+        Some(Operand::Register(method)) => method,
+        Some(operand) => return is_done(operand),
+        None => return false,
+    };
+    let load = before.iter().rev().take(NEAR).find(|step| step.effect.registers() & 1 << method != 0);
+    load.and_then(|step| step.load).is_some_and(|(_, from)| is_done(from))
 }
 
-/// RAX, as [`plan`] numbers it.
-const RAX: u8 = 0;
-
 /// The number that the last instructions put into a register, with no jump between.
-fn constant(before: &[Instruction], register: Register) -> Option<i64> {
+fn constant(before: &[Step], register: u8) -> Option<i64> {
     let near = before.iter().rev().take(NEAR);
-    let mut straight = near.take_while(|instruction| instruction.flow_control() == FlowControl::Next);
-    let is_it =
-        |kind: OpKind, operand: Register| kind == OpKind::Register && operand.full_register32() == register;
-    let set = straight.find(|instruction| is_it(instruction.op0_kind(), instruction.op0_register()))?;
-    match set.code() {
-        Code::Mov_r32_imm32 | Code::Mov_r64_imm64 => i64::try_from(set.immediate(1)).ok(),
-        Code::Xor_r32_rm32 | Code::Xor_rm32_r32 if is_it(set.op1_kind(), set.op1_register()) => Some(0),
+    let mut straight = near.take_while(|step| step.next == Next::Following);
+    let set = straight.find(|step| step.effect.registers() & 1 << register != 0)?;
+    match set.value {
+        Some((_, Value::Constant(value))) => Some(value),
         _ => None,
     }
 }
@@ -152,43 +136,64 @@ fn constant(before: &[Instruction], register: Register) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::go::Architecture::{self, Amd64, Arm64};
     use crate::go::testing::{PLAIN, Program, STRIPPED_PIE, toolchains};
 
-    fn decode(code: &[u8]) -> Vec<Instruction> {
-        Decoder::with_ip(64, code, 0x1000, DecoderOptions::NONE).into_iter().collect()
+    fn decode(architecture: Architecture, code: &[u8]) -> Vec<Step> {
+        plan::decode(architecture, 0x1000, code, &|_| None, Kernel::default())
     }
 
     #[test]
     fn a_call_of_the_second_method() {
+        let calls = |code: &[u8]| calls_second_method(&decode(Amd64, code));
         // mov rcx, [rax+20h]; mov rax, rbx; call rcx
-        assert!(calls_second_method(&decode(b"\x48\x8b\x48\x20\x48\x89\xd8\xff\xd1")));
+        assert!(calls(b"\x48\x8b\x48\x20\x48\x89\xd8\xff\xd1"));
         // call [rax+20h]
-        assert!(calls_second_method(&decode(b"\xff\x50\x20")));
+        assert!(calls(b"\xff\x50\x20"));
         // The third method; a closure; a field of the frame; a direct call.
-        assert!(!calls_second_method(&decode(b"\x48\x8b\x48\x28\x48\x89\xd8\xff\xd1")));
-        assert!(!calls_second_method(&decode(b"\x48\x8b\x0a\xff\xd1")));
-        assert!(!calls_second_method(&decode(b"\x48\x8b\x4c\x24\x20\xff\xd1")));
-        assert!(!calls_second_method(&decode(b"\xe8\x00\x00\x00\x00")));
-        assert!(!calls_second_method(&[]));
+        assert!(!calls(b"\x48\x8b\x48\x28\x48\x89\xd8\xff\xd1"));
+        assert!(!calls(b"\x48\x8b\x0a\xff\xd1"));
+        assert!(!calls(b"\x48\x8b\x4c\x24\x20\xff\xd1"));
+        assert!(!calls(b"\xe8\x00\x00\x00\x00"));
+        assert!(!calls(&[]));
+
+        let calls = |words: &[u32]| {
+            calls_second_method(&decode(
+                Arm64,
+                &words.iter().flat_map(|w| w.to_le_bytes()).collect::<Vec<_>>(),
+            ))
+        };
+        // ldr x2, [x0, #32]; mov x0, x1; blr x2
+        assert!(calls(&[0xf940_1002, 0xaa01_03e0, 0xd63f_0040]));
+        // The third method; a field of the frame; a direct call.
+        assert!(!calls(&[0xf940_1402, 0xaa01_03e0, 0xd63f_0040]));
+        assert!(!calls(&[0xf940_13e2, 0xaa01_03e0, 0xd63f_0040]));
+        assert!(!calls(&[0x9400_0000]));
     }
 
     #[test]
     fn numbers_of_cases() {
+        let (edx, esi, edi) = (2, 6, 7);
         // xor edi, edi; mov esi, 2; mov r8d, 1
-        let code = decode(b"\x31\xff\xbe\x02\x00\x00\x00\x41\xb8\x01\x00\x00\x00");
-        assert_eq!((constant(&code, Register::EDI), constant(&code, Register::ESI)), (Some(0), Some(2)));
-        assert_eq!(constant(&code, Register::EDX), None);
+        let code = decode(Amd64, b"\x31\xff\xbe\x02\x00\x00\x00\x41\xb8\x01\x00\x00\x00");
+        assert_eq!((constant(&code, edi), constant(&code, esi)), (Some(0), Some(2)));
+        assert_eq!(constant(&code, edx), None);
         // mov esi, 2; jmp; mov rsi, rax
-        assert_eq!(constant(&decode(b"\xbe\x02\x00\x00\x00\xeb\x00"), Register::ESI), None);
-        assert_eq!(constant(&decode(b"\xbe\x02\x00\x00\x00\x48\x89\xc6"), Register::ESI), None);
+        assert_eq!(constant(&decode(Amd64, b"\xbe\x02\x00\x00\x00\xeb\x00"), esi), None);
+        assert_eq!(constant(&decode(Amd64, b"\xbe\x02\x00\x00\x00\x48\x89\xc6"), esi), None);
+        // mov x3, xzr; orr x4, xzr, #2; mov x5, #1
+        let code = decode(Arm64, b"\xe3\x03\x1f\xaa\xe4\x03\x7f\xb2\x25\x00\x80\xd2");
+        assert_eq!([3, 4, 5].map(|register| constant(&code, register)), [Some(0), Some(2), Some(1)]);
     }
 
     #[test]
     fn waits_of_real_code() {
-        let ways = [PLAIN, STRIPPED_PIE];
-        let each = toolchains().into_iter().flat_map(|toolchain| ways.map(|flags| (toolchain, flags)));
-        for (toolchain, flags) in each {
-            let program = Program::build_source(toolchain, include_str!("testdata/contexts.go"), flags, &[]);
+        let ways = [(PLAIN, "amd64"), (STRIPPED_PIE, "amd64"), (PLAIN, "arm64"), (STRIPPED_PIE, "arm64")];
+        let each = toolchains().into_iter().flat_map(|toolchain| ways.map(|way| (toolchain, way)));
+        for (toolchain, (flags, cpu)) in each {
+            let source = include_str!("testdata/contexts.go");
+            let environment = [("GOARCH", cpu), ("CGO_ENABLED", "0")];
+            let program = Program::build_source(toolchain, source, flags, &environment);
             let binary = program.binary();
             let found = waits(&binary);
             for (function, many, is_done) in [
@@ -210,7 +215,7 @@ mod tests {
                     .filter(|(name, is_select, _)| name == function && *is_select == many)
                     .map(|(.., is_done)| *is_done)
                     .collect();
-                assert_eq!(of_function, is_done, "{function} of {toolchain} {flags:?}");
+                assert_eq!(of_function, is_done, "{function} of {toolchain} {cpu} {flags:?}");
             }
         }
     }
@@ -223,13 +228,14 @@ mod tests {
                 continue;
             }
             let code = binary.code(function.entry..function.end);
-            for call in Decoder::with_ip(64, code, function.entry, DecoderOptions::NONE) {
+            let architecture = binary.image().architecture();
+            for call in plan::decode(architecture, function.entry, code, &|_| None, Kernel::default()) {
                 let many = match binary.callee(&call).as_deref() {
                     Some("runtime.chanrecv1" | "runtime.chanrecv2") => false,
                     Some("runtime.selectgo") => true,
                     _ => continue,
                 };
-                let is_done = binary.asked_done(call.next_ip(), many);
+                let is_done = binary.asked_done(call.address + call.size, many);
                 waits.push((function.name.clone(), many, is_done));
             }
         }

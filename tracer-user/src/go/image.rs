@@ -36,6 +36,14 @@ impl Architecture {
         None
     };
 
+    /// As the kernel and other tools call it: `x86_64`, `aarch64`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Architecture::Amd64 => "x86_64",
+            Architecture::Arm64 => "aarch64",
+        }
+    }
+
     /// Bytes that instructions are aligned to (Go calls it `minLC`, the PC quantum).
     pub fn instruction_quantum(self) -> u8 {
         match self {

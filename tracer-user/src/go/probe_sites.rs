@@ -54,6 +54,7 @@ struct Place {
 impl Place {
     fn body<'a>(&'a self, binary: &'a Binary) -> Body<'a> {
         Body {
+            architecture: binary.image().architecture(),
             function: &self.function,
             entry: self.code.start,
             code: binary.code(self.code.clone()),

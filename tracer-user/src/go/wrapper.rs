@@ -1,10 +1,8 @@
 //! The function that a goroutine really runs. For `go f(x)` the compiler makes a function without arguments that
 //! calls `f(x)`: `main.main.gowrap1` since Go 1.22, `main.main.func1` before. Go's traceback leaves it out.
 
-use iced_x86::{Decoder, DecoderOptions, FlowControl, OpKind};
-
-use super::image::Architecture;
 use super::pclntab::{Function, Pclntab};
+use super::plan::{self, Kernel, Next};
 
 /// Wrappers are tens of bytes long; what is longer is not searched.
 const MAX_WRAPPER: u64 = 4096;
@@ -40,22 +38,13 @@ impl Pclntab {
     /// Where the direct calls in a range of code go to.
     fn call_targets(&self, range: std::ops::Range<u64>) -> Vec<u64> {
         let code = self.image.bytes(range.clone()).unwrap_or_default();
-        match self.image.architecture() {
-            Architecture::Amd64 => Decoder::with_ip(64, code, range.start, DecoderOptions::NONE)
-                .into_iter()
-                .filter(|instruction| {
-                    instruction.flow_control() == FlowControl::Call
-                        && instruction.op0_kind() == OpKind::NearBranch64
-                })
-                .map(|instruction| instruction.near_branch_target())
-                .collect(),
-            // BL: 100101, then a signed offset of 26 bits in words.
-            Architecture::Arm64 => (code.as_chunks::<4>().0.iter().enumerate())
-                .map(|(index, word)| (range.start + 4 * index as u64, u32::from_le_bytes(*word)))
-                .filter(|(_, word)| word >> 26 == 0b100101)
-                .map(|(pc, word)| pc.wrapping_add_signed(i64::from((word << 6) as i32 >> 6) * 4))
-                .collect(),
-        }
+        plan::decode(self.image.architecture(), range.start, code, &|_| None, Kernel::default())
+            .into_iter()
+            .filter_map(|step| match step.next {
+                Next::Call(target) => target,
+                _ => None,
+            })
+            .collect()
     }
 }
 

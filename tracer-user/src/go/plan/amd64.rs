@@ -5,13 +5,12 @@ use iced_x86::{
     Register,
 };
 
-use super::{CallTargets, Effect, Kernel, NO_STACK, Next, Place, Probe, STACK, Step};
+use super::step::{Effect, NO_STACK, Next, Operand, Place, Probe, STACK, Step, Value};
+use super::{CallTargets, Kernel};
 
 /// R14 holds the current g in Go code:
 /// <https://go.dev/s/regabi>, "Special-purpose registers" of the amd64 architecture.
 pub(super) const G: u8 = 14;
-/// RAX holds the first result.
-pub(super) const RESULT: u8 = 0;
 
 /// The write barriers have a calling convention of their own: they keep every register but R11, see `gcWriteBarrier`
 /// in <https://github.com/golang/go/blob/master/src/runtime/asm_amd64.s>.
@@ -32,9 +31,14 @@ pub(super) fn decode(entry: u64, code: &[u8], calls: &CallTargets, kernel: Kerne
         let bytes = code.get(start..decoder.position()).unwrap_or_default();
         steps.push(Step {
             address: instruction.ip(),
+            size: instruction.len() as u64,
             next: next(&instruction),
             effect: effect(&instruction, &mut info, calls),
             store: store(&instruction),
+            load: load(&instruction),
+            publishes: publishes(&instruction),
+            value: value(&instruction),
+            through: through(&instruction),
             takes_address: takes_address(&instruction),
             writes_through: writes_through(&instruction, &mut info),
             loses_g: loses_g(&instruction, &mut info),
@@ -116,7 +120,7 @@ fn place(instruction: &Instruction, operand: u32) -> Option<Place> {
 }
 
 /// A 64-bit store of a register or constant through a pointer.
-fn store(instruction: &Instruction) -> Option<(u8, i64)> {
+fn store(instruction: &Instruction) -> Option<(u8, i64, u8)> {
     if !matches!(instruction.code(), Code::Mov_rm64_r64 | Code::Mov_rm64_imm32)
         || instruction.op0_kind() != OpKind::Memory
         || !is_plain_memory(instruction)
@@ -125,8 +129,65 @@ fn store(instruction: &Instruction) -> Option<(u8, i64)> {
     }
     match instruction.memory_base() {
         Register::RSP => None,
-        base => number(base).map(|base| (base, instruction.memory_displacement64() as i64)),
+        base => number(base).map(|base| (base, instruction.memory_displacement64() as i64, 1)),
     }
+}
+
+fn load(instruction: &Instruction) -> Option<(u8, Operand)> {
+    (instruction.code() == Code::Mov_r64_rm64)
+        .then(|| Some((number(instruction.op0_register())?, memory(instruction)?)))
+        .flatten()
+}
+
+/// An exchange with memory, which is how x86-64 code stores atomically.
+fn publishes(instruction: &Instruction) -> Option<Operand> {
+    (instruction.code() == Code::Xchg_rm64_r64).then(|| memory(instruction)).flatten()
+}
+
+fn through(instruction: &Instruction) -> Option<Operand> {
+    if instruction.flow_control() != FlowControl::IndirectCall {
+        return None;
+    }
+    match instruction.op0_kind() {
+        OpKind::Register => number(instruction.op0_register()).map(Operand::Register),
+        _ => memory(instruction),
+    }
+}
+
+/// The memory that an instruction names, other than the stack.
+fn memory(instruction: &Instruction) -> Option<Operand> {
+    let named = (0..instruction.op_count()).any(|operand| instruction.op_kind(operand) == OpKind::Memory);
+    if !named || !is_plain_memory(instruction) {
+        return None;
+    }
+    let displacement = instruction.memory_displacement64();
+    match instruction.memory_base() {
+        Register::RIP => Some(Operand::Variable(displacement)),
+        Register::RSP => None,
+        base => number(base).map(|base| Operand::Memory(base, displacement as i64)),
+    }
+}
+
+fn value(instruction: &Instruction) -> Option<(u8, Value)> {
+    let value = match instruction.code() {
+        Code::Mov_r32_imm32 | Code::Mov_r64_imm64 => Value::Constant(instruction.immediate(1).cast_signed()),
+        Code::Xor_r32_rm32 | Code::Xor_rm32_r32
+            if instruction.op1_kind() == OpKind::Register
+                && instruction.op0_register() == instruction.op1_register() =>
+        {
+            Value::Constant(0)
+        }
+        Code::Lea_r64_m => match memory(instruction)? {
+            Operand::Variable(address) => Value::Constant(address.cast_signed()),
+            Operand::Memory(base, offset) => Value::Sum(base, offset),
+            Operand::Register(_) => return None,
+        },
+        _ => return None,
+    };
+    (instruction.op0_kind() == OpKind::Register)
+        .then(|| number(instruction.op0_register().full_register()))
+        .flatten()
+        .map(|register| (register, value))
 }
 
 fn takes_address(instruction: &Instruction) -> Option<i64> {

@@ -62,9 +62,10 @@ impl Flow {
         ];
         let (mut stores, mut bases) = (Vec::new(), Vec::new());
         for (index, step) in steps.iter().enumerate().filter(|(_, step)| body.contains(step.address)) {
-            let Some((base, offset)) = step.store else { continue };
+            let Some((base, first, words)) = step.store else { continue };
             for (at, field) in fields {
-                if at.is_some_and(|at| i64::from(at) == offset) && stores.len() < MAX_STORES {
+                let stored = |at| (0..i64::from(words)).any(|word| first.checked_add(8 * word) == Some(at));
+                if at.is_some_and(|at| stored(at.into())) && stores.len() < MAX_STORES {
                     stores.push((index, field));
                     bases.push(base);
                 }
@@ -157,7 +158,7 @@ impl Flow {
             fresh - 1
         };
         // The store reads its base before the instruction changes anything.
-        let stored = self.stores.iter().position(|&(at, _)| at == index);
+        let stored = (0..self.stores.len()).filter(|&number| self.stores[number].0 == index);
         let stored = stored.map(|number| (self.store_place(number), before[self.bases[number] as usize]));
         match effect {
             Effect::Copy { to, from } => {
@@ -177,7 +178,7 @@ impl Flow {
                 self.forget_stack(&mut state, stack, &mut unknown);
             }
         }
-        if let Some((place, class)) = stored {
+        for (place, class) in stored {
             state[place] = class;
         }
         canonical(&state)

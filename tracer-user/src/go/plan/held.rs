@@ -5,8 +5,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::rc::Rc;
 
-use super::amd64::RESULT;
-use super::{Body, CallTargets, Effect, Graph, Kernel, Next, Place, Step, decode};
+use super::{Body, CallTargets, Effect, Graph, Next, Place, Step};
 
 /// Register numbers are below this on every instruction set.
 const REGISTERS: usize = 32;
@@ -86,17 +85,18 @@ fn set(mask: &mut u32, bit: u32, on: bool) {
     *mask = *mask & !(1 << bit) | u32::from(on) << bit;
 }
 
-/// What holds, before the call at address `at`, a result of the calls at `sources`. `exposed` are the parts of the frame
+/// What holds, before the call at address `at` in a body of these steps, a result of the calls at `sources`. `exposed` are the parts of the frame
 /// that others may write to, as distances from the stack pointer. None where the code cannot be followed.
 pub(in crate::go) fn before(
     body: &Body,
+    steps: &[Step],
     sources: &BTreeSet<u64>,
     exposed: &[Range<i64>],
     at: u64,
     calls: &CallTargets,
 ) -> Option<Held> {
-    let steps = decode(body, calls, Kernel::from_version(0, 0)).ok()?;
-    let graph = Graph::new(body, &steps, calls).ok()?;
+    let graph = Graph::new(body, steps, calls).ok()?;
+    let result = body.convention().result();
     let writes_anywhere = |step: &Step| match step.next {
         Next::Call(Some(target)) => calls(target).is_some_and(|name| {
             let name = name.strip_prefix("runtime.").unwrap_or_default();
@@ -122,7 +122,7 @@ pub(in crate::go) fn before(
         let Some(mut after) = before[index].clone() else { continue };
         apply(&mut after, step, exposed, anywhere.contains(&step.address));
         if sources.contains(&step.address) {
-            after.put(Place::Register(RESULT), true);
+            after.put(Place::Register(result), true);
         }
         for next in graph.after(index) {
             let mut met = after.clone();
@@ -199,6 +199,8 @@ fn apply(held: &mut Held, step: &Step, exposed: &[Range<i64>], anywhere: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::go::Architecture;
+    use crate::go::plan::{Kernel, decode};
     use proptest::prelude::*;
 
     proptest! {
@@ -209,9 +211,12 @@ mod tests {
             exposed in proptest::collection::vec((any::<i32>(), any::<i32>()), 0..4),
             at in 0u64..400,
         ) {
-            let body = Body { function: "f", entry: 0, code: &code, inlined: &[] };
             let exposed: Vec<Range<i64>> = exposed.iter().map(|&(a, b)| a.into()..b.into()).collect();
-            let _ = before(&body, &sources, &exposed, at, &|_| None);
+            for architecture in [Architecture::Amd64, Architecture::Arm64] {
+                let body = Body { architecture, function: "f", entry: 0, code: &code, inlined: &[] };
+                let steps = decode(architecture, 0, &code, &|_| None, Kernel::default());
+                let _ = before(&body, &steps, &sources, &exposed, at, &|_| None);
+            }
         }
     }
 }

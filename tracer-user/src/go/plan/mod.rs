@@ -2,7 +2,7 @@
 //!
 //! What a uprobe costs its target is decided by the instruction under it: the kernel *emulates* a few kinds inside
 //! the breakpoint handler and *single-steps* everything else, which costs ten times as much and more. So a site is
-//! planned: decode the function (`amd64` is the one module that knows the instruction set), see which registers
+//! planned: decode the function (`step`; only `amd64` and `arm64` know an instruction set), see which registers
 //! hold the new goroutine where (`flow`), which instructions every path passes exactly once (`graph`), and take
 //! the cheapest of them.
 //!
@@ -10,16 +10,20 @@
 //! its code stands.
 
 mod amd64;
+mod arm64;
 mod flow;
 mod graph;
 mod held;
+mod step;
 
 use std::ops::Range;
 
-use crate::go::layout::Layout;
+use crate::go::{Architecture, layout::Layout};
 use flow::Flow;
 use graph::Graph;
 pub(super) use held::before;
+use step::Probe;
+pub(super) use step::{Convention, Effect, Next, Operand, Place, Step, Value, decode};
 
 /// Largest function that is analysed, in bytes; `runtime.newproc1` has about a thousand, unoptimised two.
 pub(super) const MAX_CODE: usize = 32 << 10;
@@ -27,6 +31,8 @@ pub(super) const MAX_CODE: usize = 32 << 10;
 /// One place where the code of a probed function stands: the function itself, or one inlined copy of it.
 #[derive(Clone, Copy, Debug)]
 pub struct Body<'a> {
+    /// The CPU that the code is for.
+    pub architecture: Architecture,
     /// Name of the physical function.
     pub function: &'a str,
     /// Address of the physical function's first instruction.
@@ -39,6 +45,10 @@ pub struct Body<'a> {
 }
 
 impl Body<'_> {
+    fn convention(&self) -> Convention {
+        Convention::of(self.architecture)
+    }
+
     fn contains(&self, address: u64) -> bool {
         self.inlined.is_empty() || self.inlined.iter().any(|range| range.contains(&address))
     }
@@ -235,9 +245,9 @@ pub fn single_stepped_exit(
     kernel: Kernel,
 ) -> Result<Vec<Site>, PlanError> {
     each(bodies, |body| {
-        let steps = decode(body, calls, kernel)?;
+        let steps = steps(body, calls, kernel)?;
         let first = steps.first().ok_or(PlanError::NoBody)?;
-        Ok(vec![site(body, first, purpose, amd64::G, calls)])
+        Ok(vec![site(body, first, purpose, body.convention().g, calls)])
     })
 }
 
@@ -268,7 +278,7 @@ fn creation_in(
     calls: &CallTargets,
     kernel: Kernel,
 ) -> Result<Vec<Site>, PlanError> {
-    let steps = decode(body, calls, kernel)?;
+    let steps = steps(body, calls, kernel)?;
     let graph = Graph::new(body, &steps, calls)?;
     let flow = Flow::new(body, &steps, &graph, layout)?;
     let stores = flow.goid_stores();
@@ -298,7 +308,7 @@ fn exit_in(
     calls: &CallTargets,
     kernel: Kernel,
 ) -> Result<Vec<Site>, PlanError> {
-    let steps = decode(body, calls, kernel)?;
+    let steps = steps(body, calls, kernel)?;
     let graph = Graph::new(body, &steps, calls)?;
     let function = || body.function.to_owned();
     let is_mcall = |step: &&Step| matches!(step.next, Next::Call(Some(target)) if calls(target).as_deref() == Some("runtime.mcall"));
@@ -313,7 +323,7 @@ fn exit_in(
     if !graph.passed_at_most_once(mcall.address) {
         return Err(PlanError::NoSite { function: function() });
     }
-    Ok(vec![site(body, mcall, purpose, amd64::G, calls)])
+    Ok(vec![site(body, mcall, purpose, body.convention().g, calls)])
 }
 
 fn returns(body: &Body, calls: &CallTargets, kernel: Kernel) -> Result<Vec<Site>, PlanError> {
@@ -321,19 +331,19 @@ fn returns(body: &Body, calls: &CallTargets, kernel: Kernel) -> Result<Vec<Site>
     if !body.inlined.is_empty() {
         return Err(none()); // an inlined copy does not return
     }
-    let sites: Vec<Site> = decode(body, calls, kernel)?
+    let sites: Vec<Site> = steps(body, calls, kernel)?
         .iter()
         .filter(|step| step.next == Next::Return)
-        .map(|step| site(body, step, Purpose::Creation, amd64::RESULT, calls))
+        .map(|step| site(body, step, Purpose::Creation, body.convention().result(), calls))
         .collect();
     if sites.is_empty() { Err(none()) } else { Ok(sites) }
 }
 
-fn decode(body: &Body, calls: &CallTargets, kernel: Kernel) -> Result<Vec<Step>, PlanError> {
+fn steps(body: &Body, calls: &CallTargets, kernel: Kernel) -> Result<Vec<Step>, PlanError> {
     if body.code.len() > MAX_CODE {
         return Err(PlanError::TooLarge { function: body.function.to_owned(), bytes: body.code.len() });
     }
-    Ok(amd64::decode(body.entry, body.code, calls, kernel))
+    Ok(decode(body.architecture, body.entry, body.code, calls, kernel))
 }
 
 fn site(body: &Body, step: &Step, purpose: Purpose, register: u8, calls: &CallTargets) -> Site {
@@ -351,93 +361,6 @@ fn site(body: &Body, step: &Step, purpose: Purpose, register: u8, calls: &CallTa
         register,
         cost: step.probe.cost(),
         instruction,
-    }
-}
-
-/// A decoded instruction in the terms of the analysis, which knows no instruction set.
-#[derive(Debug)]
-struct Step {
-    address: u64,
-    next: Next,
-    effect: Effect,
-    /// It is a full-width store through a register: base and offset.
-    store: Option<(u8, i64)>,
-    /// It takes the address of the stack slot at this distance from the stack pointer.
-    takes_address: Option<i64>,
-    /// The registers, as bits, that it writes to memory through.
-    writes_through: u32,
-    /// It puts something unknown into the register that holds the current g.
-    loses_g: bool,
-    probe: Probe,
-    text: String,
-}
-
-/// Where control goes after an instruction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Next {
-    /// To the following instruction.
-    Following,
-    /// To an address.
-    Jump(u64),
-    /// To an address or the following instruction.
-    Branch(u64),
-    /// Into a function, at an address that is known or not, and then to the following instruction.
-    Call(Option<u64>),
-    /// Back to the caller.
-    Return,
-    /// Nowhere: a trap.
-    Stop,
-    /// To an address that the code does not tell.
-    Unknown,
-    /// The bytes are no instruction.
-    Undecodable,
-}
-
-/// A register or stack slot that can hold a pointer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    Register(u8),
-    /// Eight bytes at this distance from the stack pointer.
-    Slot(i64),
-}
-
-/// What an instruction does to the places.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Effect {
-    /// `to` holds what `from` holds.
-    Copy { to: Place, from: Place },
-    /// The two exchange what they hold.
-    Swap(u8, u8),
-    /// These registers (a bit each) and these bytes of the stack hold something else.
-    Clobber { registers: u32, stack: Range<i64> },
-}
-
-/// The whole stack frame.
-const STACK: Range<i64> = i64::MIN..i64::MAX;
-/// Nothing of it.
-const NO_STACK: Range<i64> = 0..0;
-
-/// How the kernel runs an instruction that is probed, cheapest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Probe {
-    Nop5,
-    Nop,
-    Branch,
-    Push,
-    Call,
-    /// Single-stepped, and safe to be.
-    Step,
-    /// The kernel refuses it, or nobody has tried.
-    Never,
-}
-
-impl Probe {
-    fn cost(self) -> Cost {
-        match self {
-            Probe::Nop5 => Cost::Nop5Optimised,
-            Probe::Nop | Probe::Branch | Probe::Push | Probe::Call => Cost::Emulated,
-            Probe::Step | Probe::Never => Cost::SingleStepped,
-        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::go::plan::Body;
+use crate::go::{Architecture, plan::Body};
 
 pub(super) const RAX: u8 = 0;
 pub(super) const RCX: u8 = 1;
@@ -126,5 +126,5 @@ impl Asm {
 
 /// A function of its own.
 pub(super) fn standing_alone(code: &[u8]) -> Body<'_> {
-    Body { function: "runtime.newproc1", entry: ENTRY, code, inlined: &[] }
+    Body { architecture: Architecture::Amd64, function: "runtime.newproc1", entry: ENTRY, code, inlined: &[] }
 }

@@ -1,0 +1,173 @@
+//! A decoded instruction in the terms of the analyses, which know no instruction set, and what Go's calling convention
+//! makes of the registers.
+
+use std::ops::Range;
+
+use super::{CallTargets, Cost, Kernel, amd64, arm64};
+use crate::go::Architecture;
+
+/// Which registers Go's calling convention gives a purpose, by the numbers that the instruction set gives them: rax = 0,
+/// rcx = 1, … r15 = 15; x0 = 0, … x30 = 30. <https://go.dev/s/regabi>, "Architecture specifics".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::go) struct Convention {
+    /// Holds the current g in Go code.
+    pub(in crate::go) g: u8,
+    /// Hold the first integer arguments, and the first results.
+    pub(in crate::go) arguments: &'static [u8],
+}
+
+impl Convention {
+    pub(in crate::go) fn of(architecture: Architecture) -> Convention {
+        match architecture {
+            Architecture::Amd64 => Convention { g: amd64::G, arguments: &[0, 3, 1, 7, 6, 8, 9, 10, 11] },
+            Architecture::Arm64 => Convention { g: arm64::G, arguments: &[0, 1, 2, 3, 4, 5, 6, 7, 8] },
+        }
+    }
+
+    /// Holds the first result.
+    pub(in crate::go) fn result(self) -> u8 {
+        self.arguments[0]
+    }
+}
+
+/// All of the code, one step after the other. Bytes that are no instruction give a step that says so.
+pub(in crate::go) fn decode(
+    architecture: Architecture,
+    entry: u64,
+    code: &[u8],
+    calls: &CallTargets,
+    kernel: Kernel,
+) -> Vec<Step> {
+    match architecture {
+        Architecture::Amd64 => amd64::decode(entry, code, calls, kernel),
+        Architecture::Arm64 => arm64::decode(entry, code, calls),
+    }
+}
+
+/// A decoded instruction.
+#[derive(Debug)]
+pub(in crate::go) struct Step {
+    pub(in crate::go) address: u64,
+    /// In bytes.
+    pub(in crate::go) size: u64,
+    pub(in crate::go) next: Next,
+    pub(in crate::go) effect: Effect,
+    /// It stores so many whole words through a register: base, offset, how many.
+    pub(super) store: Option<(u8, i64, u8)>,
+    /// It loads a word from memory other than the stack into a register.
+    pub(in crate::go) load: Option<(u8, Operand)>,
+    /// It stores a word such that other threads see all that was stored before (`atomic.Store`, `StorepNoWB`).
+    pub(in crate::go) publishes: Option<Operand>,
+    /// It puts something known into a register.
+    pub(in crate::go) value: Option<(u8, Value)>,
+    /// It calls what this holds the address of.
+    pub(in crate::go) through: Option<Operand>,
+    /// It takes the address of the stack slot at this distance from the stack pointer.
+    pub(super) takes_address: Option<i64>,
+    /// The registers, as bits, that it writes to memory through.
+    pub(super) writes_through: u32,
+    /// It puts something unknown into the register that holds the current g.
+    pub(super) loses_g: bool,
+    pub(super) probe: Probe,
+    pub(super) text: String,
+}
+
+/// Where control goes after an instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::go) enum Next {
+    /// To the following instruction.
+    Following,
+    /// To an address.
+    Jump(u64),
+    /// To an address or the following instruction.
+    Branch(u64),
+    /// Into a function, at an address that is known or not, and then to the following instruction.
+    Call(Option<u64>),
+    /// Back to the caller.
+    Return,
+    /// Nowhere: a trap.
+    Stop,
+    /// To an address that the code does not tell.
+    Unknown,
+    /// The bytes are no instruction.
+    Undecodable,
+}
+
+/// What an instruction names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::go) enum Operand {
+    Register(u8),
+    /// The word in memory at a constant distance from a register, which is not the stack pointer.
+    Memory(u8, i64),
+    /// The word at an address.
+    Variable(u64),
+}
+
+/// What is known of what an instruction puts into a register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::go) enum Value {
+    /// A number or an address.
+    Constant(i64),
+    /// What a register held, and so much more.
+    Sum(u8, i64),
+}
+
+/// A register or stack slot that can hold a pointer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::go) enum Place {
+    Register(u8),
+    /// Eight bytes at this distance from the stack pointer.
+    Slot(i64),
+}
+
+/// What an instruction does to the places.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::go) enum Effect {
+    /// `to` holds what `from` holds.
+    Copy { to: Place, from: Place },
+    /// The two exchange what they hold.
+    Swap(u8, u8),
+    /// These registers (a bit each) and these bytes of the stack hold something else.
+    Clobber { registers: u32, stack: Range<i64> },
+}
+
+/// The whole stack frame.
+pub(super) const STACK: Range<i64> = i64::MIN..i64::MAX;
+/// Nothing of it.
+pub(super) const NO_STACK: Range<i64> = 0..0;
+
+impl Effect {
+    /// The registers, as bits, that no longer hold what they did.
+    pub(in crate::go) fn registers(&self) -> u32 {
+        match *self {
+            Effect::Copy { to: Place::Register(register), .. } => 1 << register,
+            Effect::Copy { .. } => 0,
+            Effect::Swap(a, b) => 1 << a | 1 << b,
+            Effect::Clobber { registers, .. } => registers,
+        }
+    }
+}
+
+/// How the kernel runs an instruction that is probed, cheapest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Probe {
+    Nop5,
+    Nop,
+    Branch,
+    Push,
+    Call,
+    /// Single-stepped, and safe to be.
+    Step,
+    /// The kernel refuses it, or nobody has tried.
+    Never,
+}
+
+impl Probe {
+    pub(super) fn cost(self) -> Cost {
+        match self {
+            Probe::Nop5 => Cost::Nop5Optimised,
+            Probe::Nop | Probe::Branch | Probe::Push | Probe::Call => Cost::Emulated,
+            Probe::Step | Probe::Never => Cost::SingleStepped,
+        }
+    }
+}
