@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
 use super::binary::Binary;
-use super::image::Image;
+use super::image::{Architecture, Image};
 
 /// The versions that the layout table has, as Go toolchains.
 const TOOLCHAINS: [&str; 10] = [
@@ -33,6 +33,10 @@ pub(crate) fn toolchains() -> Vec<&'static str> {
     }
     vec![TOOLCHAINS[0], TOOLCHAINS[TOOLCHAINS.len() - 1]]
 }
+
+/// For [`Program::build_for`]: for the other CPU than this machine's.
+pub(crate) const FOREIGN: &[(&str, &str)] =
+    &[("GOARCH", if cfg!(target_arch = "aarch64") { "amd64" } else { "arm64" }), ("CGO_ENABLED", "0")];
 
 /// Ways to link, as flags of `go build`.
 pub(crate) const PLAIN: &[&str] = &[];
@@ -89,9 +93,17 @@ impl Program {
         Binary::from_image(self.image()).unwrap()
     }
 
-    /// Starts it and waits until all its goroutines are blocked.
+    /// Starts it, in emulation where it is for another CPU, and waits until all its goroutines are blocked.
     pub(crate) fn start(&self) -> Running {
-        let mut child = Command::new(&self.path)
+        let architecture = self.image().architecture();
+        let mut command = if Some(architecture) == Architecture::HOST {
+            Command::new(&self.path)
+        } else {
+            let mut emulator = Command::new(emulator(architecture));
+            emulator.arg(&self.path);
+            emulator
+        };
+        let mut child = command
             .env("GOTRACEBACK", "all")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -103,6 +115,19 @@ impl Program {
         assert_eq!(line, "ready\n");
         Running { child }
     }
+}
+
+/// QEMU's emulation of programs of another CPU. It maps the program where the program's own addresses say, so that the
+/// emulator's memory can be read as if it were the program's.
+fn emulator(architecture: Architecture) -> String {
+    let name = format!("qemu-{}", architecture.name());
+    let found = [format!("{name}-static"), name].into_iter().find(|name| {
+        let asked = Command::new(name).arg("--version").stdout(Stdio::null()).status();
+        asked.is_ok_and(|status| status.success())
+    });
+    found.expect(
+        "this test runs a program of another CPU: install qemu-user-static, as `cargo xtask test` does",
+    )
 }
 
 /// A running program, killed when this is dropped.

@@ -12,7 +12,7 @@ use super::memory::{Place, ProcessMemory, Reader};
 use super::stopped::{Identity, Stopped};
 use super::unwind::{Unwinder, Unwound};
 use super::{mentions, objects, sudogs};
-use crate::go::Binary;
+use crate::go::{Binary, Layout};
 
 /// How much of a scan is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -145,8 +145,9 @@ impl Scan<'_> {
     fn reread(&mut self, found: &[Stopped]) -> Result<Vec<Option<Identity>>, WalkError> {
         let layout = self.found.binary.layout();
         // All of these are near the start of a g.
-        let last = [layout.goid, layout.atomicstatus, layout.syscallpc, layout.syscallsp, layout.sched_pc];
-        let size = last.into_iter().max().unwrap_or(0).max(layout.sched_sp);
+        let Layout { goid, atomicstatus, syscallpc, syscallsp, sched_pc, sched_sp, sched_lr, .. } = *layout;
+        let last = [goid, atomicstatus, syscallpc, syscallsp, sched_pc, sched_sp, sched_lr];
+        let size = last.into_iter().max().unwrap_or(0);
         let size = usize::from(size) + 8;
         self.places.clear();
         self.places.extend(found.iter().map(|stopped| Place { address: stopped.goroutine.address, size }));
@@ -178,7 +179,7 @@ impl Scan<'_> {
                 let index = wanted[at];
                 let Some(bytes) = bytes else { return };
                 let first = pcs.len();
-                let unwound = unwinder.unwind(found[index].pc, bytes, pcs);
+                let unwound = unwinder.unwind(found[index].pc, found[index].lr, bytes, pcs);
                 let whole = found[index].sp + bytes.len() as u64 >= found[index].goroutine.stack.1;
                 if unwound == Unwound::GoesOn && !whole && most * 16 <= MOST_BYTES {
                     pcs.truncate(first);

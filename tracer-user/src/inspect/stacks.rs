@@ -148,7 +148,12 @@ impl Named {
 
     /// The program did not call it: a signal did.
     fn is_injected(&self) -> bool {
-        let name = self.frames.last().map(|frame| frame.function.as_str());
-        matches!(name, Some("runtime.sigpanic" | "runtime.asyncPreempt" | "runtime.debugCallV2"))
+        self.frames.last().is_some_and(|frame| is_injected(&frame.function))
     }
+}
+
+/// Whether the program does not call this function: a signal does, wherever the program is (`isInjectedCall` in Go's
+/// unwinder).
+pub(super) fn is_injected(function: &str) -> bool {
+    matches!(function, "runtime.sigpanic" | "runtime.asyncPreempt" | "runtime.debugCallV2")
 }

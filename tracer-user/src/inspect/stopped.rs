@@ -10,6 +10,8 @@ pub(super) struct Stopped {
     /// Where it goes on, and its stack pointer then.
     pub(super) pc: u64,
     pub(super) sp: u64,
+    /// Where that function returns to, where it has not put that on the stack.
+    pub(super) lr: u64,
     /// `g.waiting`
     pub(super) waiting: u64,
     /// `g.labels`
@@ -23,15 +25,17 @@ impl Stopped {
     pub(super) fn parse(address: u64, bytes: &[u8], layout: &Layout) -> Option<Stopped> {
         let word = |offset: u16| image::u64_at(bytes, offset.into());
         let goroutine = Goroutine::parse(address, bytes, layout)?;
-        let (sp, pc) = registers(bytes, layout)?;
+        let (sp, pc, lr) = registers(bytes, layout)?;
         let (waiting, labels) = (word(layout.waiting)?, word(layout.labels)?);
-        Some(Stopped { goroutine, pc, sp, waiting, labels, locked: word(layout.lockedm)? != 0 })
+        Some(Stopped { goroutine, pc, sp, lr, waiting, labels, locked: word(layout.lockedm)? != 0 })
     }
 
     /// Up to the end of the last field that [`Stopped::parse`] reads.
     pub(super) fn bytes_needed(layout: &Layout) -> usize {
-        let Layout { waiting, labels, lockedm, syscallsp, syscallpc, sched_sp, sched_pc, .. } = *layout;
-        let last = [waiting, labels, lockedm, syscallsp, syscallpc, sched_sp, sched_pc].into_iter().max();
+        let Layout { waiting, labels, lockedm, syscallsp, syscallpc, sched_sp, sched_pc, sched_lr, .. } =
+            *layout;
+        let all = [waiting, labels, lockedm, syscallsp, syscallpc, sched_sp, sched_pc, sched_lr];
+        let last = all.into_iter().max();
         bytes_needed(layout).max(usize::from(last.unwrap_or(0)) + 8)
     }
 
@@ -63,17 +67,17 @@ pub(super) struct Identity {
 impl Identity {
     pub(super) fn parse(bytes: &[u8], layout: &Layout) -> Option<Identity> {
         let status = Status::from_raw(image::u32_at(bytes, layout.atomicstatus.into())?)?;
-        let (sp, pc) = registers(bytes, layout)?;
+        let (sp, pc, _) = registers(bytes, layout)?;
         Some(Identity { goid: image::u64_at(bytes, layout.goid.into())?, status, sp, pc })
     }
 }
 
-/// Stack pointer and program counter of a `g` that does not run. In a system call they are saved elsewhere: Go's unwinder
-/// looks in the same order.
-fn registers(bytes: &[u8], layout: &Layout) -> Option<(u64, u64)> {
+/// Stack pointer, program counter and return address of a `g` that does not run. In a system call they are saved elsewhere:
+/// Go's unwinder looks in the same order.
+fn registers(bytes: &[u8], layout: &Layout) -> Option<(u64, u64, u64)> {
     let word = |offset: u16| image::u64_at(bytes, offset.into());
     match word(layout.syscallsp)? {
-        0 => Some((word(layout.sched_sp)?, word(layout.sched_pc)?)),
-        sp => Some((sp, word(layout.syscallpc)?)),
+        0 => Some((word(layout.sched_sp)?, word(layout.sched_pc)?, word(layout.sched_lr)?)),
+        sp => Some((sp, word(layout.syscallpc)?, 0)),
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::*;
-use crate::go::testing::{PLAIN, Program, STRIPPED_PIE, TracedFrame};
+use crate::go::testing::{FOREIGN, PLAIN, Program, STRIPPED, STRIPPED_PIE, TracedFrame};
 use crate::go::{Binary, Frame, Status};
 
 /// The oldest, one in the middle, one before and one after the change of `sudog`, the newest.
@@ -35,10 +35,20 @@ fn as_traced(frame: &Frame, offset: u64) -> TracedFrame {
 
 #[test]
 fn stacks_are_what_go_prints() {
+    compare_stacks([PLAIN, STRIPPED_PIE], &[]);
+}
+
+/// Their frames are laid out in another way. (A PIE would need the other CPU's dynamic loader.)
+#[test]
+fn stacks_of_another_cpu_are_what_go_prints() {
+    compare_stacks([PLAIN, STRIPPED], FOREIGN);
+}
+
+fn compare_stacks(ways: [&[&str]; 2], environment: &[(&str, &str)]) {
     let mut kinds = [0; 2];
     for toolchain in TOOLCHAINS {
-        for flags in [PLAIN, STRIPPED_PIE] {
-            let program = Program::build(toolchain, flags);
+        for flags in ways {
+            let program = Program::build_for(toolchain, flags, environment);
             let binary = program.binary();
             let running = program.start();
             let bias = running.load_bias(&program, binary.image());
