@@ -95,6 +95,11 @@ impl Program {
 
     /// Starts it, in emulation where it is for another CPU, and waits until all its goroutines are blocked.
     pub(crate) fn start(&self) -> Running {
+        self.start_with(&[])
+    }
+
+    /// The same with more environment; all of its goroutines that block, that is.
+    pub(crate) fn start_with(&self, environment: &[(&str, &str)]) -> Running {
         let architecture = self.image().architecture();
         let mut command = if Some(architecture) == Architecture::HOST {
             Command::new(&self.path)
@@ -105,6 +110,7 @@ impl Program {
         };
         let mut child = command
             .env("GOTRACEBACK", "all")
+            .envs(environment.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

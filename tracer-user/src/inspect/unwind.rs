@@ -98,3 +98,6 @@ impl<'binary> Unwinder<'binary> {
         Unwound::Ended
     }
 }
+
+#[cfg(test)]
+mod tests;
