@@ -7,19 +7,25 @@ use std::time::{Duration, Instant};
 
 use super::image::{Architecture, Image};
 use super::layout::{Layout, LayoutSource};
-use super::testing::{PIE, PLAIN, Program, STRIPPED, STRIPPED_PIE, toolchains};
+use super::plan::{self, Kernel, Next};
+use super::testing::{FOREIGN, PIE, PLAIN, Program, STRIPPED, STRIPPED_PIE, toolchains};
 use super::{Binary, Error, ErrorKind, dwarf, pclntab, symbols};
+
+/// Each toolchain, for this machine's CPU and for the other one, as environment of `go build`.
+fn targets() -> impl Iterator<Item = (&'static str, &'static [(&'static str, &'static str)])> {
+    toolchains().into_iter().flat_map(|toolchain| [(toolchain, &[][..]), (toolchain, FOREIGN)])
+}
 
 #[test]
 fn debug_information_and_table_agree() {
-    for toolchain in toolchains() {
-        let program = Program::build(toolchain, PLAIN);
+    for (toolchain, cpu) in targets() {
+        let program = Program::build_for(toolchain, PLAIN, cpu);
         let layout = dwarf::layout(&program.image()).expect(toolchain).expect(toolchain);
         let binary = program.binary();
-        assert_eq!(Some(layout), Layout::measured(binary.build_info()), "{toolchain}");
-        assert_eq!(binary.layout_source(), LayoutSource::Dwarf, "{toolchain}");
+        assert_eq!(Some(layout), Layout::measured(binary.build_info()), "{toolchain} {cpu:?}");
+        assert_eq!(binary.layout_source(), LayoutSource::Dwarf, "{toolchain} {cpu:?}");
         assert_eq!(*binary.layout(), layout);
-        let stripped = Program::build(toolchain, STRIPPED).binary();
+        let stripped = Program::build_for(toolchain, STRIPPED, cpu).binary();
         assert_eq!(stripped.layout_source(), LayoutSource::Table);
         assert_eq!(*stripped.layout(), layout);
     }
@@ -27,13 +33,18 @@ fn debug_information_and_table_agree() {
 
 #[test]
 fn build_info_is_read() {
-    for toolchain in toolchains() {
+    for (toolchain, cpu) in targets() {
         for flags in [PLAIN, STRIPPED_PIE] {
-            let binary = Program::build(toolchain, flags).binary();
+            let binary = Program::build_for(toolchain, flags, cpu).binary();
             assert_eq!(binary.build_info().version_text, toolchain);
             assert_eq!(binary.version().to_string(), toolchain);
             assert_eq!(binary.build_info().module.as_deref(), Some("example.com/goroutines"));
-            assert_eq!(binary.build_info().setting("GOARCH"), Some("amd64"));
+            let goarch = match binary.image().architecture() {
+                Architecture::Amd64 => "amd64",
+                Architecture::Arm64 => "arm64",
+            };
+            assert_eq!(binary.build_info().setting("GOARCH"), Some(goarch));
+            assert_eq!(cpu.is_empty(), Some(binary.image().architecture()) == Architecture::HOST);
             assert!(binary.build_id().is_some(), "{toolchain} {flags:?}");
             assert_eq!(binary.is_stripped(), flags == STRIPPED_PIE);
         }
@@ -42,8 +53,8 @@ fn build_info_is_read() {
 
 #[test]
 fn functions_are_those_of_the_symbol_table() {
-    for toolchain in toolchains() {
-        let binary = Program::build(toolchain, PLAIN).binary();
+    for (toolchain, cpu) in targets() {
+        let binary = Program::build_for(toolchain, PLAIN, cpu).binary();
         let text = binary.text_range();
         let mut compared = 0;
         for (symbol, address) in symbols::all(binary.image()) {
@@ -64,22 +75,22 @@ fn functions_are_those_of_the_symbol_table() {
 
 #[test]
 fn the_list_of_goroutines_is_found_without_symbols() {
-    for toolchain in toolchains() {
+    for (toolchain, cpu) in targets() {
         for (flags, stripped) in [(PLAIN, STRIPPED), (PIE, STRIPPED_PIE)] {
-            let binary = Program::build(toolchain, flags).binary();
+            let binary = Program::build_for(toolchain, flags, cpu).binary();
             let names = ["runtime.allgptr", "runtime.allglen"];
             let [allgptr, allglen] = symbols::addresses(binary.image(), names).map(Option::unwrap);
             let found = binary.globals_from_code().unwrap();
-            assert_eq!((found.allgptr, found.allglen), (allgptr, allglen), "{toolchain} {flags:?}");
-            Program::build(toolchain, stripped).binary().globals().unwrap();
+            assert_eq!((found.allgptr, found.allglen), (allgptr, allglen), "{toolchain} {cpu:?} {flags:?}");
+            Program::build_for(toolchain, stripped, cpu).binary().globals().unwrap();
         }
     }
 }
 
 #[test]
 fn inlined_copies_are_found() {
-    for toolchain in toolchains() {
-        let binary = Program::build(toolchain, STRIPPED).binary();
+    for (toolchain, cpu) in targets() {
+        let binary = Program::build_for(toolchain, STRIPPED, cpu).binary();
         assert!(
             binary.functions_named("main.inner").is_empty() || !binary.inlined_into("main.inner").is_empty()
         );
@@ -100,13 +111,43 @@ fn inlined_copies_are_found() {
 }
 
 #[test]
+fn go_statements_and_what_they_start_are_named() {
+    let source: Vec<&str> = include_str!("testdata/goroutines.go").lines().collect();
+    for (toolchain, cpu) in targets() {
+        let binary = Program::build_for(toolchain, STRIPPED_PIE, cpu).binary();
+        let newproc = binary.functions_named("runtime.newproc")[0].entry;
+        let mut lines = Vec::new();
+        for name in ["main.main", "main.spawn", "main.main.func1", "main.main.func2"] {
+            let Some(function) = binary.functions_named(name).pop() else { continue };
+            let code = binary.code(function.entry..function.end);
+            let (cpu, kernel) = (binary.image().architecture(), Kernel::default());
+            for step in plan::decode(cpu, function.entry, code, &|_| None, kernel) {
+                if step.next == Next::Call(Some(newproc)) {
+                    let statement = binary.go_statement(step.address + step.size).unwrap();
+                    assert_eq!(statement.function, name);
+                    lines.push(statement.line as usize);
+                }
+            }
+        }
+        lines.sort_unstable();
+        let is_go = |line: &&str| line.trim_start().starts_with("go ");
+        let expected: Vec<usize> =
+            (1..).zip(&source).filter(|(_, line)| is_go(line)).map(|(line, _)| line).collect();
+        assert_eq!(lines, expected, "{toolchain} {cpu:?}");
+
+        let entry = |name: &str| binary.functions_named(name)[0].entry;
+        // What `go s.serve(80)` makes calls what it is to run.
+        let wrapper = if toolchain < "go1.22" { "main.main.func1" } else { "main.main.gowrap1" };
+        let named = binary.entry_function(entry(wrapper)).unwrap();
+        assert!(named.function.starts_with("main.") && !named.function.contains("wrap"), "{named:?}");
+        assert!(binary.is_system(entry("runtime.forcegchelper")) && !binary.is_system(entry("runtime.main")));
+    }
+}
+
+#[test]
 fn a_program_for_another_cpu_is_refused_and_still_understood() {
     let toolchain = toolchains()[0];
-    let foreign = match Architecture::HOST.unwrap() {
-        Architecture::Amd64 => "arm64",
-        Architecture::Arm64 => "amd64",
-    };
-    let program = Program::build_for(toolchain, PLAIN, &[("GOARCH", foreign), ("CGO_ENABLED", "0")]);
+    let program = Program::build_for(toolchain, PLAIN, FOREIGN);
     let file = std::fs::File::open(&program.path).unwrap();
     let error = Binary::open(&file, &program.path).map(|_| ()).unwrap_err();
     assert!(matches!(error.kind, ErrorKind::OtherArchitecture { .. }), "{error}");

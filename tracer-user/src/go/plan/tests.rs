@@ -2,6 +2,7 @@
 
 #![allow(clippy::single_range_in_vec_init, reason = "an inlined copy often is one range")]
 
+mod arm64;
 mod asm;
 mod random;
 

@@ -150,12 +150,14 @@ proptest! {
 
     #[test]
     fn no_bytes_make_it_panic(code in prop::collection::vec(any::<u8>(), 0..600), entry in any::<u64>()) {
-        let body = Body { entry, ..standing_alone(&code) };
-        let _ = creation(&[body], &layout(), &functions, OLD);
-        let _ = exit(&[body], Purpose::Exit, &functions, OLD);
-        let ranges = [entry..u64::MAX];
-        let inlined = Body { inlined: &ranges, ..body };
-        let _ = creation(&[inlined], &layout(), &functions, Kernel::from_version(7, 0));
+        for architecture in [Architecture::Amd64, Architecture::Arm64] {
+            let body = Body { architecture, entry, ..standing_alone(&code) };
+            let _ = creation(&[body], &layout(), &functions, OLD);
+            let _ = exit(&[body], Purpose::Exit, &functions, OLD);
+            let ranges = [entry..u64::MAX];
+            let inlined = Body { inlined: &ranges, ..body };
+            let _ = creation(&[inlined], &layout(), &functions, Kernel::from_version(7, 0));
+        }
     }
 
     #[test]
