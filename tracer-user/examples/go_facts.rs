@@ -7,7 +7,7 @@ use golife::go::{Binary, LayoutSource};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let path: PathBuf = std::env::args_os().nth(1).ok_or("which binary? go_facts BINARY")?.into();
-    let binary = Binary::open(&File::open(&path)?, &path)?;
+    let binary = Binary::open_foreign(&File::open(&path)?, &path)?;
     if binary.layout_source() != LayoutSource::Dwarf {
         return Err("its debug information was not used: is it stripped, or too large?".into());
     }

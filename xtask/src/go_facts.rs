@@ -43,7 +43,10 @@ pub fn run(args: Args) -> Result<()> {
     for version in VERSIONS {
         say(format!("go{version}"));
         let toolchain = Toolchain { go: &go, version };
-        layouts.push((minor(version)?, toolchain.layout(&reader)?));
+        let [layout, arm64] = [toolchain.layout(&reader, "amd64")?, toolchain.layout(&reader, "arm64")?];
+        // The table has one row for both.
+        ensure!(layout == arm64, "go{version} lays structs out otherwise on arm64:\n{arm64}\nnot\n{layout}");
+        layouts.push((minor(version)?, layout));
         reasons.push((minor(version)?, toolchain.wait_reasons()?));
     }
     let directory = machine::root().join("tracer-user/src/go");
@@ -95,11 +98,12 @@ impl Toolchain<'_> {
     }
 
     /// `Layout { … }`, as Rust source.
-    fn layout(&self, reader: &Path) -> Result<String> {
+    fn layout(&self, reader: &Path, goarch: &str) -> Result<String> {
         let directory = machine::target_dir().join("go-facts");
         fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
-        let binary = directory.join(self.version);
-        machine::run(self.command().args(["build", "-o"]).arg(&binary).arg("./tiny"))?;
+        let binary = directory.join(format!("{}-{goarch}", self.version));
+        let mut command = self.command();
+        machine::run(command.env("GOARCH", goarch).args(["build", "-o"]).arg(&binary).arg("./tiny"))?;
         output(Command::new(reader).arg(&binary))
     }
 
@@ -136,9 +140,9 @@ fn layout_table(layouts: &[(u16, String)]) -> Result<String> {
     let mut source = format!(
         "//! Offsets of the runtime's structs per Go version; written by `cargo xtask go-facts`, do not edit.\n\
          //!\n\
-         //! From the debug information of programs that these toolchains built for linux/amd64:\n\
+         //! From the debug information of programs that these toolchains built, the same for linux/amd64 and linux/arm64:\n\
          //! {}.\n\
-         //! For linux/arm64, and in the first patch releases of 1.21, 1.23, 1.24, 1.25 and 1.26, they were found to be the\n\
+         //! In the first patch releases of 1.21, 1.23, 1.24, 1.25 and 1.26 they were found to be the\n\
          //! same. The structs: <https://cs.opensource.google/go/go/+/master:src/runtime/runtime2.go> and\n\
          //! <https://cs.opensource.google/go/go/+/master:src/runtime/chan.go> (hchan).\n\n\
          use super::layout::Layout;\n\n\
