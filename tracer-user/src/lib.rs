@@ -20,6 +20,7 @@ pub mod launch;
 pub mod library;
 pub mod lifetimes;
 pub mod look;
+pub mod mapped;
 pub mod neighbour;
 pub mod output;
 pub mod pipeline;

@@ -8,12 +8,12 @@ use tracer_ebpf::Cookie;
 use crate::{
     cli,
     go::{
-        Binary,
+        self, Binary, ErrorKind, Image,
         plan::{Cost, Kernel, Purpose, Site},
         probe_sites::{self, Placement},
     },
     kernel::{self, Probe, Program},
-    launch,
+    launch, mapped,
     process::{self, FileId, Process},
     session::Error,
     subject::Subject,
@@ -34,6 +34,29 @@ pub struct Target {
 /// A binary, and the open file that it was read from.
 type Opened = (Arc<Binary>, Arc<File>);
 
+/// Go code that a process has mapped.
+#[derive(Clone)]
+pub struct Code {
+    /// The file.
+    pub id: FileId,
+    /// What is in it.
+    pub binary: Arc<Binary>,
+    /// What was added to its addresses when it was mapped.
+    pub bias: u64,
+}
+
+/// What of Go is in a process.
+pub struct Found {
+    /// The process.
+    pub process: Process,
+    /// Its runtime: the executable, or the library whose goroutines are looked at; with its plugins.
+    pub code: Code,
+    /// The file of the runtime.
+    pub file: Arc<File>,
+    /// Further runtimes, each with goroutines of its own: libraries that bring one along.
+    pub others: Vec<Code>,
+}
+
 /// All binaries that were read.
 pub struct Library {
     kernel: Kernel,
@@ -41,6 +64,8 @@ pub struct Library {
     /// identity.
     binaries: HashMap<FileId, Option<Opened>>,
     targets: HashMap<FileId, Arc<Target>>,
+    /// The files that processes have loaded: `None` for those without Go.
+    loaded: HashMap<mapped::Key, Option<FileId>>,
     warnings: Vec<String>,
 }
 
@@ -50,6 +75,7 @@ impl Default for Library {
             kernel: running_kernel(),
             binaries: HashMap::new(),
             targets: HashMap::new(),
+            loaded: HashMap::new(),
             warnings: Vec::new(),
         }
     }
@@ -81,9 +107,112 @@ impl Library {
     /// # Errors
     /// No such process, no permission, no Go program, or one whose goroutines are not where its version says.
     pub fn subject(&mut self, pid: u32) -> Result<Subject, Error> {
+        self.find(pid, |_| false).and_then(Subject::new)
+    }
+
+    /// Finds the Go runtime of a process, which is in its executable or in a library that it has loaded. Where there are
+    /// several, it is the executable's, or else the first one that is preferred.
+    ///
+    /// # Errors
+    /// No such process, no permission, no Go in it.
+    pub fn find(&mut self, pid: u32, prefer: impl Fn(FileId) -> bool) -> Result<Found, Error> {
         let (process, file) = Process::open(pid)?;
-        let (id, binary, _) = self.read(file, &process.exe)?;
-        Subject::new(process, binary, id)
+        let (id, binary, file) = match self.read(file, &process.exe) {
+            Err(error) if error.is_not_go() => return self.find_library(process, prefer, error),
+            other => other?,
+        };
+        let bias = mapped::executable(pid, id)?;
+        let bias = bias_of(&bias, &binary).ok_or(Error::NotMapped(pid))?;
+        let mut code = Code { id, binary, bias };
+        let others = self.add_plugins(pid, &mut code);
+        Ok(Found { process, code, file, others })
+    }
+
+    fn find_library(
+        &mut self,
+        process: Process,
+        prefer: impl Fn(FileId) -> bool,
+        executable: Error,
+    ) -> Result<Found, Error> {
+        let (mut runtimes, broken) = self.libraries(process.pid);
+        runtimes.retain(|code| code.binary.has_runtime());
+        let preferred = runtimes.iter().position(|code| prefer(code.id)).unwrap_or(0);
+        if runtimes.is_empty() {
+            return Err(broken.unwrap_or(match executable {
+                Error::Go(error) if matches!(error.kind, ErrorKind::NotGo) => {
+                    Error::NoGo { pid: process.pid, path: process.exe }
+                }
+                other => other,
+            }));
+        }
+        let code = runtimes.remove(preferred);
+        let Some(Some((_, file))) = self.binaries.get(&code.id) else {
+            return Err(Error::NotMapped(process.pid));
+        };
+        Ok(Found { process, code, file: file.clone(), others: runtimes })
+    }
+
+    /// Puts the plugins of a process beside its executable. Returns the libraries that have a runtime of their own.
+    pub fn add_plugins(&mut self, pid: u32, code: &mut Code) -> Vec<Code> {
+        // Without a dynamic linker there is nothing else.
+        if !code.binary.image().interpreter() {
+            return Vec::new();
+        }
+        let (libraries, _) = self.libraries_beside(pid, Some(&code.binary));
+        let (others, plugins): (Vec<Code>, Vec<Code>) =
+            libraries.into_iter().partition(|code| code.binary.has_runtime());
+        if !plugins.is_empty() {
+            let plugins: Vec<_> = plugins.into_iter().map(|plugin| (plugin.binary, plugin.bias)).collect();
+            code.binary = Arc::new(code.binary.with_modules(code.bias, &plugins));
+        }
+        others
+    }
+
+    /// The libraries with Go code that a process has loaded, and what is wrong with the last one that cannot be read.
+    pub fn libraries(&mut self, pid: u32) -> (Vec<Code>, Option<Error>) {
+        self.libraries_beside(pid, None)
+    }
+
+    /// `host`: the executable, if that is Go; then libraries without a runtime are its plugins.
+    fn libraries_beside(&mut self, pid: u32, host: Option<&Binary>) -> (Vec<Code>, Option<Error>) {
+        let (mut found, mut broken) = (Vec::new(), None);
+        for loaded in mapped::libraries(pid).unwrap_or_default() {
+            match self.library(pid, &loaded, host) {
+                Ok(code) => found.extend(code),
+                Err(error) => broken = Some(error),
+            }
+        }
+        (found, broken)
+    }
+
+    /// Reads a library, once. `None` where it has no Go.
+    fn library(&mut self, pid: u32, loaded: &mapped::Loaded, host: Option<&Binary>) -> Result<Option<Code>, Error> {
+        let code = |id, binary: &Arc<Binary>| {
+            let bias = bias_of(&loaded.mappings, binary);
+            bias.map(|bias| Code { id, binary: binary.clone(), bias })
+        };
+        if let Some(known) = self.loaded.get(&loaded.key) {
+            let binary = known.and_then(|id| Some((id, &self.binaries.get(&id)?.as_ref()?.0)));
+            return Ok(binary.and_then(|(id, binary)| code(id, binary)));
+        }
+        let path = loaded.path();
+        let fail = |source| Error::File { path: path.clone(), source };
+        // Files that cannot be opened now may be at another time; most of what is mapped has no Go, which its headers tell.
+        let Ok(file) = loaded.open(pid) else { return Ok(None) };
+        if !Image::open(&file, path).is_ok_and(|image| image.has_go_mark()) {
+            self.loaded.insert(loaded.key.clone(), None);
+            return Ok(None);
+        }
+        let id = FileId::of(&file).map_err(fail)?;
+        let known = self.binaries.get(&id).and_then(Option::as_ref).map(|(binary, _)| binary.clone());
+        let binary = match (known, host) {
+            (Some(known), _) => known,
+            (None, None) => Arc::new(Binary::open(&file, path)?),
+            (None, Some(host)) => Arc::new(Binary::open_plugin(&file, path, host.build_info())?),
+        };
+        self.loaded.insert(loaded.key.clone(), Some(id));
+        self.binaries.insert(id, Some((binary.clone(), Arc::new(file))));
+        Ok(code(id, &binary))
     }
 
     /// Reads a binary and plans its probes, or remembers having done so.
@@ -92,7 +221,24 @@ impl Library {
         if let Some(target) = self.targets.get(&id) {
             return Ok(target.clone());
         }
-        let probes = self.plan(&binary, path)?;
+        self.plan_new(id, binary, file)
+    }
+
+    /// Plans the probes of what was found in a process, or remembers having done so.
+    pub fn plan_of(&mut self, found: &Found) -> Result<Arc<Target>, Error> {
+        let id = found.code.id;
+        if let Some(target) = self.targets.get(&id) {
+            return Ok(target.clone());
+        }
+        // As it is in the file, without the plugins of one process.
+        let known = self.binaries.get(&id).and_then(Option::as_ref).map(|(binary, _)| binary.clone());
+        let binary = known.unwrap_or_else(|| found.code.binary.clone());
+        self.plan_new(id, binary, found.file.clone())
+    }
+
+    fn plan_new(&mut self, id: FileId, binary: Arc<Binary>, file: Arc<File>) -> Result<Arc<Target>, Error> {
+        let path = binary.path().to_path_buf();
+        let probes = self.plan(&binary, &path)?;
         let target = Arc::new(Target { binary, file, id, probes });
         self.targets.insert(id, target.clone());
         Ok(target)
@@ -100,8 +246,10 @@ impl Library {
 
     fn read(&mut self, file: File, path: &Path) -> Result<(FileId, Arc<Binary>, Arc<File>), Error> {
         let id = FileId::of(&file).map_err(|source| Error::File { path: path.to_path_buf(), source })?;
-        if let Some(Some((binary, file))) = self.binaries.get(&id) {
-            return Ok((id, binary.clone(), file.clone()));
+        match self.binaries.get(&id) {
+            Some(Some((binary, file))) => return Ok((id, binary.clone(), file.clone())),
+            Some(None) => return Err(Error::Go(go::Error { path: path.to_path_buf(), kind: ErrorKind::NotGo })),
+            None => {}
         }
         let binary = Binary::open(&file, path).map_err(Error::from);
         if binary.as_ref().is_err_and(Error::is_not_go) {
@@ -179,6 +327,11 @@ pub fn probe(binary: &Binary, site: &Site) -> Option<Probe> {
         file_offset: binary.vaddr_to_file_offset(site.address)?,
         cookie,
     })
+}
+
+/// What was added to a file's addresses when it was mapped.
+fn bias_of(mappings: &[mapped::Mapping], binary: &Binary) -> Option<u64> {
+    mappings.iter().find_map(|mapping| binary.image().load_bias(mapping.start, mapping.file_offset))
 }
 
 /// What the running kernel does with probes.

@@ -244,6 +244,7 @@ impl Pipeline {
                         hurried = true;
                     }
                     self.session.raise_alarms(&self.tracker);
+                    self.session.find_plugins();
                     self.check_fit(false)?;
                     self.session.cpu_time_of_targets();
                     progress.update(self.hits(), self.dropped());
@@ -345,6 +346,7 @@ impl Pipeline {
     fn drain(&mut self) -> bool {
         let (tracker, lifecycle, received) = (&mut self.tracker, &mut self.lifecycle, &mut self.received);
         let family = self.targets.is_family().then_some(&self.targets);
+        let strangers = self.session.strangers();
         let mut last = None;
         let mut last_event_ns = self.last_event_ns;
         let more = self.ring.drain(|event| {
@@ -352,6 +354,9 @@ impl Pipeline {
             match event.what {
                 What::Created { .. } | What::Exited { .. } => {
                     *received += 1;
+                    if strangers.sent(event) {
+                        return;
+                    }
                     // Probes on a family's binary see other families, too.
                     if let Some(family) = family
                         && last != Some(event.pid)

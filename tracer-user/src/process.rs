@@ -49,7 +49,7 @@ pub enum Error {
 }
 
 impl Error {
-    fn from_io(pid: u32, source: io::Error) -> Error {
+    pub(crate) fn from_io(pid: u32, source: io::Error) -> Error {
         match source.raw_os_error() {
             Some(libc::ENOENT | libc::ESRCH) => Error::NoSuchProcess(pid),
             Some(libc::EACCES | libc::EPERM) => Error::Permission { pid },
@@ -57,7 +57,7 @@ impl Error {
         }
     }
 
-    fn from_proc(pid: u32, error: ProcError) -> Error {
+    pub(crate) fn from_proc(pid: u32, error: ProcError) -> Error {
         match error {
             ProcError::NotFound(_) => Error::NoSuchProcess(pid),
             ProcError::PermissionDenied(_) => Error::Permission { pid },
@@ -90,6 +90,12 @@ const OVERLAY: u64 = u64::MAX;
 const INODE_BELOW: u64 = 0xffff_ffff;
 
 impl FileId {
+    /// Whether a process's map means this file. File systems such as overlay and btrfs show another device number there than
+    /// in the file's status: then this cannot be told.
+    pub(crate) fn is_mapped_as(self, device: u64, inode: u64) -> bool {
+        (self.device, self.inode) == (device, inode)
+    }
+
     /// The identity of an open file.
     pub fn of(file: &File) -> io::Result<FileId> {
         let metadata = file.metadata()?;
@@ -232,37 +238,6 @@ pub fn is_process(id: u32) -> bool {
     let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
     let tgid = status.lines().find_map(|line| line.strip_prefix("Tgid:")?.trim().parse().ok());
     tgid == Some(id)
-}
-
-/// A mapping of a file into a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mapping {
-    /// First address.
-    pub start: u64,
-    /// Offset in the file of what stands there.
-    pub file_offset: u64,
-}
-
-/// Where a process has mapped a file, in ascending order of address.
-pub fn mappings(pid: u32, file: FileId) -> Result<Vec<Mapping>, Error> {
-    let id = i32::try_from(pid).map_err(|_| Error::NoSuchProcess(pid))?;
-    let fail = |error| Error::from_proc(pid, error);
-    let maps = Proc::new(id).and_then(|proc| proc.maps()).map_err(fail)?;
-    let exe = fs::read_link(format!("/proc/{pid}/exe")).ok();
-    Ok(maps
-        .iter()
-        .filter(|map| {
-            // File systems such as overlay and btrfs show another device number in maps than in stat; the path of
-            // the executable itself is then the better witness.
-            let same_file = map.inode == file.inode
-                && nix::sys::stat::makedev(map.dev.0.unsigned_abs().into(), map.dev.1.unsigned_abs().into())
-                    == file.device;
-            let same_path =
-                matches!(&map.pathname, procfs::process::MMapPath::Path(path) if Some(path) == exe.as_ref());
-            same_file || same_path
-        })
-        .map(|map| Mapping { start: map.address.0, file_offset: map.offset })
-        .collect())
 }
 
 /// A path for messages, with control characters made visible.

@@ -18,7 +18,8 @@ use tracer_ebpf::Cookie;
 use crate::{
     decode::{StackCode, What, decode},
     kernel::{self, Probe, Probes, Program, Scope},
-    process::{self, FileId},
+    mapped,
+    process::FileId,
 };
 
 /// The hidden command that runs the target.
@@ -168,7 +169,7 @@ fn is_expected(record: &[u8], of_g: &mut Option<u64>) -> bool {
 
 /// Where in the executable's file a function of this program stands.
 fn file_offset(exe: &File, address: u64) -> io::Result<u64> {
-    let mappings = process::mappings(std::process::id(), FileId::of(exe)?).map_err(io::Error::other)?;
+    let mappings = mapped::executable(std::process::id(), FileId::of(exe)?).map_err(io::Error::other)?;
     mappings
         .iter()
         .rfind(|mapping| mapping.start <= address)

@@ -4,6 +4,7 @@
 //! them: where the binary is mapped.
 
 mod fit;
+mod strangers;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -19,16 +20,17 @@ use crate::{
     go::{self, Binary, plan::PlanError},
     inspect::{self, Places},
     kernel::{self, Attachment, Probes, Scope},
-    library::{Library, Target},
+    library::{Code, Found, Library, Target},
     look::{Findings, SiteFindings},
     process::{self, FileId, Process},
     report,
-    subject::{Subject, load_bias},
+    subject::Subject,
     targets::Targets,
     tracker::{Instance, InstanceId, StackId, Tracker},
     usage::Usage,
     verdict::Wait,
 };
+use strangers::Strangers;
 
 /// Goroutines of a process whose places are remembered from one look to the next, 24 bytes each: of a million, those that
 /// have not moved are told of the oldest.
@@ -76,6 +78,18 @@ pub enum Error {
     /// Its goroutines cannot be listed.
     #[error(transparent)]
     Walk(#[from] inspect::WalkError),
+    /// Neither its executable nor anything else in it is Go.
+    #[error(
+        "cannot trace {}: not a Go program (no Go build info), and process {pid} has loaded no library that is Go; if it loads \
+         one later, trace that: --exe LIBRARY",
+        path.display()
+    )]
+    NoGo {
+        /// The process.
+        pid: u32,
+        /// Its executable.
+        path: PathBuf,
+    },
     /// The binary is not mapped where it should be.
     #[error(
         "cannot trace process {0}: its executable is not in its memory map; it may just be starting or ending"
@@ -99,6 +113,7 @@ impl Error {
         match self {
             Error::Go(error) => matches!(error.kind, go::ErrorKind::NotElf | go::ErrorKind::NotGo),
             Error::Process(process::Error::NoExecutable(_) | process::Error::NoSuchProcess(_)) => true,
+            Error::NoGo { .. } => true,
             _ => false,
         }
     }
@@ -106,9 +121,11 @@ impl Error {
 
 /// A process that is traced.
 pub struct Traced {
-    /// The process as it was when tracing began.
+    /// The process as it was when tracing began, but for its plugins.
     pub subject: Subject,
     target: Arc<Target>,
+    /// Of what it executes, never used again.
+    number: u64,
 }
 
 /// All that is traced, and the means to trace more.
@@ -130,6 +147,9 @@ pub struct Session {
     alarmed: HashSet<InstanceId>,
     usage: Usage,
     warnings: Vec<String>,
+    /// The number of the next process.
+    next: u64,
+    strangers: Strangers,
 }
 
 impl Session {
@@ -149,6 +169,8 @@ impl Session {
             alarmed: HashSet::new(),
             usage: Usage::new(),
             warnings: Vec::new(),
+            next: 0,
+            strangers: Strangers::default(),
         }
     }
 
@@ -173,22 +195,63 @@ impl Session {
 
     /// Starts to trace a process that runs already.
     pub fn enter(&mut self, pid: u32, scope: Scope) -> Result<Arc<Traced>, Error> {
-        let (process, file) = Process::open(pid)?;
-        let path = process.exe.clone();
-        let target = self.target(file, &path)?;
-        let subject = Subject::new(process, target.binary.clone(), target.id)?;
+        let found = self.find(pid)?;
+        let target = self.library.plan_of(&found)?;
+        let subject = Subject::new(found)?;
         if subject.verified {
             self.trust.confirm(target.id);
         }
         self.attach(&target, scope)?;
-        Ok(self.know(subject, target))
+        let traced = self.know(subject, target);
+        self.warnings.extend(traced.subject.about_others());
+        Ok(traced)
+    }
+
+    /// The Go runtime of a process: where it has several, one that has probes.
+    fn find(&mut self, pid: u32) -> Result<Found, Error> {
+        let (library, attachments) = (&mut self.library, &self.attachments);
+        library.find(pid, |file| attachments.contains_key(&(file, None)))
+    }
+
+    /// Looks for plugins that processes have loaded meanwhile.
+    pub fn find_plugins(&mut self) {
+        let opening = self.current.values().filter(|traced| traced.target.binary.opens_plugins());
+        for traced in opening.cloned().collect::<Vec<_>>() {
+            let subject = &traced.subject;
+            let binary = traced.target.binary.clone();
+            let mut code = Code { id: traced.target.id, binary, bias: subject.bias };
+            self.library.add_plugins(subject.process.pid, &mut code);
+            if code.binary.plugins() <= subject.binary.plugins() {
+                continue;
+            }
+            let subject = Subject { binary: code.binary, ..subject.clone() };
+            let now = Arc::new(Traced { subject, target: traced.target.clone(), number: traced.number });
+            for known in self.current.values_mut().chain(self.instances.values_mut()) {
+                if Arc::ptr_eq(known, &traced) {
+                    *known = now.clone();
+                }
+            }
+        }
+    }
+
+    /// The records of runtimes that are not looked at, in processes that have several.
+    pub fn strangers(&mut self) -> &mut Strangers {
+        &mut self.strangers
+    }
+
+    /// The files with a Go runtime that a process has loaded, other than its executable.
+    fn runtimes_loaded(&mut self, pid: u32) -> Vec<FileId> {
+        let (libraries, _) = self.library.libraries(pid);
+        libraries.into_iter().filter(|code| code.binary.has_runtime()).map(|code| code.id).collect()
     }
 
     /// Takes note of a process of a binary that has its probes.
     fn know(&mut self, subject: Subject, target: Arc<Target>) -> Arc<Traced> {
         let pid = subject.process.pid;
         self.usage.begin(&subject.process);
-        let traced = Arc::new(Traced { subject, target });
+        self.strangers.expect(&subject);
+        self.next += 1;
+        let traced = Arc::new(Traced { subject, target, number: self.next });
         self.untraced.remove(&pid);
         self.current.insert(pid, traced.clone());
         traced
@@ -196,11 +259,9 @@ impl Session {
 
     /// A process that some file's probes may see: names it if its file is one of those.
     pub fn recognise(&mut self, pid: u32) -> Option<Arc<Traced>> {
-        let (process, file) = Process::open(pid).ok()?;
-        let target = self.library.known(FileId::of(&file).ok()?)?;
-        let bias = load_bias(pid, &target.binary, target.id).ok()?;
-        let subject = Subject { process, binary: target.binary.clone(), bias, verified: false };
-        Some(self.know(subject, target))
+        let Found { process, code: Code { id, binary, bias }, others, .. } = self.find(pid).ok()?;
+        let target = self.library.known(id)?;
+        Some(self.know(Subject { process, binary, bias, others, verified: false }, target))
     }
 
     /// Whether a file is known to be no Go program.
@@ -220,6 +281,7 @@ impl Session {
 
     /// A process executes another image, or ended: what was known of its pid is history.
     pub fn forget(&mut self, pid: u32) {
+        self.strangers.forget(pid);
         let Some(ended) = self.current.remove(&pid) else { return };
         let (instances, looks) = (&self.instances, &mut self.looks);
         looks.retain(|id, _| instances.get(id).is_none_or(|traced| !Arc::ptr_eq(traced, &ended)));
@@ -235,7 +297,7 @@ impl Session {
                 Some(_) => None,
             };
             let fits =
-                |traced: &Arc<Traced>| fit::check(instance, &traced.target, traced.subject.bias).is_ok();
+                |traced: &Arc<Traced>| fit::check(instance, traced.binary(), traced.subject.bias).is_ok();
             let fitting = known.clone().filter(fits).or_else(|| self.identify(instance));
             if let Some(traced) = fitting.or(known) {
                 self.trust.watch(id, traced.target.id);
@@ -373,6 +435,11 @@ impl Session {
 }
 
 impl Traced {
+    /// Whether both are the same image in the same process.
+    pub fn is(&self, other: &Traced) -> bool {
+        self.number == other.number
+    }
+
     /// The process's binary.
     pub fn binary(&self) -> &Binary {
         &self.subject.binary
@@ -449,8 +516,14 @@ fn frame(frame: go::Frame) -> report::Frame {
     report::Frame { function: frame.function, file: Some(frame.file), line: Some(frame.line) }
 }
 
-/// The file that a process executes, if the process is wanted and the file may be a Go program.
-pub fn is_wanted(targets: &Targets, pid: u32, session: &Session) -> Result<Option<FileId>, process::Error> {
+/// The file that a process executes, if the process is wanted and has, or may have, Go in it. `loaded`: also for the
+/// sake of the libraries that it has loaded, of which a process that has just begun has none.
+pub fn is_wanted(
+    targets: &Targets,
+    pid: u32,
+    session: &mut Session,
+    loaded: bool,
+) -> Result<Option<FileId>, process::Error> {
     // What it executes comes first: most of a host's processes are threads of the kernel, which execute nothing, and of
     // the others most are no Go programs. The rest of /proc costs more to look at.
     let fail = |source: std::io::Error| match source.kind() {
@@ -460,8 +533,15 @@ pub fn is_wanted(targets: &Targets, pid: u32, session: &Session) -> Result<Optio
     };
     let file = File::open(format!("/proc/{pid}/exe")).map_err(fail)?;
     let id = FileId::of(&file).map_err(fail)?;
-    if session.is_no_go(id) {
+    let may_be_go = !session.is_no_go(id);
+    if may_be_go && targets.match_process(&Process::look(pid)?, id) {
+        return Ok(Some(id));
+    }
+    if !loaded {
         return Ok(None);
     }
-    Ok(targets.match_process(&Process::look(pid)?, id).then_some(id))
+    let runtimes = session.runtimes_loaded(pid);
+    let is_named = runtimes.iter().any(|file| targets.names_file(*file));
+    let wanted = is_named || !may_be_go && !runtimes.is_empty() && targets.match_process(&Process::look(pid)?, id);
+    Ok(wanted.then_some(id))
 }

@@ -6,7 +6,8 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     go::Binary,
     inspect::{self, Depth, InspectError, Limits, ProcessMemory, Snapshot, WalkError},
-    process::{self, FileId, Process},
+    library::{Code, Found},
+    process::{self, Process},
     report,
     session::Error,
 };
@@ -16,20 +17,35 @@ use crate::{
 pub struct Subject {
     /// As it was when it was opened.
     pub process: Process,
-    /// What it executes.
+    /// The Go code that it executes, with the plugins that it had when they were last looked for.
     pub binary: Arc<Binary>,
     /// What was added to the binary's addresses when it was mapped.
     pub bias: u64,
+    /// Further Go runtimes in the process, whose goroutines are not looked at.
+    pub others: Vec<Code>,
     /// Whether the binary's layout was checked against the process's memory.
     pub verified: bool,
 }
 
 impl Subject {
-    /// Finds out where the binary is loaded, and checks that its goroutines are where its version says.
-    pub fn new(process: Process, binary: Arc<Binary>, file: FileId) -> Result<Subject, Error> {
-        let bias = load_bias(process.pid, &binary, file)?;
+    /// Checks that the goroutines are where the binary's version says.
+    pub fn new(found: Found) -> Result<Subject, Error> {
+        let Found { process, code: Code { binary, bias, .. }, others, .. } = found;
         let verified = verify(process.pid, &binary, bias)?;
-        Ok(Subject { process, binary, bias, verified })
+        Ok(Subject { process, binary, bias, others, verified })
+    }
+
+    /// What is to be said of the runtimes that are not looked at.
+    pub fn about_others(&self) -> impl Iterator<Item = String> + '_ {
+        self.others.iter().map(|other| {
+            format!(
+                "process {} has another Go runtime, in {}, whose goroutines are not shown: they are not mixed with those of {}; \
+                 trace it alone: --exe",
+                self.process.pid,
+                process::printable(other.binary.path()),
+                process::printable(self.binary.path()),
+            )
+        })
     }
 
     /// The goroutines that the process has now, as far as they can be read. Takes a second or two for a million.
@@ -65,14 +81,6 @@ pub fn describe(process: &Process, binary: &Binary) -> report::Process {
         container: process.container.clone(),
         ..report::Process::default()
     }
-}
-
-/// What was added to the binary's addresses when it was mapped into a process.
-pub(crate) fn load_bias(pid: u32, binary: &Binary, file: FileId) -> Result<u64, Error> {
-    process::mappings(pid, file)?
-        .iter()
-        .find_map(|mapping| binary.image().load_bias(mapping.start, mapping.file_offset))
-        .ok_or(Error::NotMapped(pid))
 }
 
 /// How much of a process's list of goroutines is looked at before its layout is trusted.

@@ -4,7 +4,6 @@
 //! and no trend, so what grows is watched at most.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::inspect::{Places, SiteKey, SiteWaits};
@@ -124,8 +123,11 @@ impl Sweep<'_> {
     /// Whether the selectors match, and it may be a Go program.
     fn is_wanted(&mut self, pid: u32) -> bool {
         match Process::open(pid) {
-            Ok((process, file)) => FileId::of(&file)
-                .is_ok_and(|id| !self.library.is_no_go(id) && self.targets.match_process(&process, id)),
+            Ok((process, file)) => FileId::of(&file).is_ok_and(|id| {
+                self.targets.match_process(&process, id)
+                    || !self.targets.executables.is_empty()
+                        && self.library.libraries(pid).0.iter().any(|code| self.targets.names_file(code.id))
+            }),
             Err(process::Error::Permission { .. }) => {
                 self.forbidden += 1;
                 false
@@ -138,7 +140,7 @@ impl Sweep<'_> {
         let subject = self.library.subject(pid)?;
         let before = before.get(&(pid, subject.process.start_ticks));
         // After an exec, goroutines of the same id are others.
-        let before = before.filter(|before| Arc::ptr_eq(&before.subject.binary, &subject.binary));
+        let before = before.filter(|before| before.subject.binary.is_same_file(&subject.binary));
         let at = Instant::now();
         let earlier = before.map(|before| &before.places);
         let look = Look::at(&subject, earlier, at + MOST_TIME).map_err(Error::from)?;

@@ -89,6 +89,11 @@ impl Targets {
         self.pids.binary_search(&pid).is_ok() || self.family.contains(&pid)
     }
 
+    /// Whether a file was named by its path.
+    pub fn names_file(&self, file: FileId) -> bool {
+        self.executables.iter().any(|exe| exe.id == file)
+    }
+
     /// Whether a selector other than a process id can match a process that appears later.
     pub fn can_grow(&self) -> bool {
         self.all || !self.executables.is_empty() || !self.names.is_empty() || self.is_family()

@@ -13,6 +13,7 @@ use super::image::{Architecture, Image};
 use super::inline::Inlined;
 use super::layout::{Layout, LayoutSource};
 use super::moduledata::ModuleData;
+use super::modules::Module;
 use super::pclntab::{Frame, FrameSize, Function, Header, Pclntab};
 use super::{standard, symbols, system};
 
@@ -22,9 +23,12 @@ const CHEAP_DWARF: u64 = 4 << 20;
 
 /// A Go executable. All addresses are link-time addresses: subtract the process's load bias
 /// ([`Image::load_bias`]) from those seen at run time. Share it in an [`Arc`].
+#[derive(Clone)]
 pub struct Binary {
     image: Arc<Image>,
-    table: Pclntab,
+    table: Arc<Pclntab>,
+    /// Plugins of one process: see [`Binary::with_modules`].
+    pub(super) modules: Vec<Module>,
     build_info: BuildInfo,
     build_id: Option<String>,
     layout: Layout,
@@ -32,6 +36,7 @@ pub struct Binary {
     globals: OnceLock<Result<Globals, String>>,
     wrapper_id: OnceLock<Option<u8>>,
     standard_root: OnceLock<String>,
+    opens_plugins: OnceLock<bool>,
 }
 
 impl Binary {
@@ -62,6 +67,17 @@ impl Binary {
         Binary::read(image.clone()).map_err(|kind| Error::new(image.path(), kind))
     }
 
+    /// Reads a plugin, which is built by the same toolchain as the program that opens it, and up to Go 1.18 does not say
+    /// by which.
+    ///
+    /// # Errors
+    /// As [`Binary::open`].
+    pub fn open_plugin(file: &File, display_path: &Path, host: &BuildInfo) -> Result<Binary, Error> {
+        let image = Arc::new(Image::open(file, display_path)?);
+        let info = BuildInfo::read(&image).unwrap_or_else(|_| BuildInfo { path: None, module: None, ..host.clone() });
+        Binary::with_info(image, info).map_err(|kind| Error::new(display_path, kind))
+    }
+
     fn read(image: Arc<Image>) -> Result<Binary, ErrorKind> {
         image.prefetch_sections(&[".go.buildinfo", ".go.module", ".noptrdata"]);
         let build_info = match BuildInfo::read(&image) {
@@ -80,6 +96,10 @@ impl Binary {
             }
             other => other?,
         };
+        Binary::with_info(image, build_info)
+    }
+
+    fn with_info(image: Arc<Image>, build_info: BuildInfo) -> Result<Binary, ErrorKind> {
         let header = Header::find(&image).map_err(|kind| match kind {
             ErrorKind::NotGo if Header::has_section(&image) => ErrorKind::Obfuscated,
             ErrorKind::NotGo => ErrorKind::Missing {
@@ -90,12 +110,13 @@ impl Binary {
         })?;
         header.prefetch(&image);
         let module = ModuleData::find(&image, build_info.version, &header)?;
-        let table = Pclntab::new(image.clone(), header, module)?;
+        let table = Arc::new(Pclntab::new(image.clone(), header, module)?);
         let (layout, layout_source) = choose_layout(&image, &build_info);
         let build_id = image.gnu_build_id().or_else(|| image.go_build_id());
         Ok(Binary {
             image,
             table,
+            modules: Vec::new(),
             build_info,
             build_id,
             layout,
@@ -103,6 +124,7 @@ impl Binary {
             globals: OnceLock::new(),
             wrapper_id: OnceLock::new(),
             standard_root: OnceLock::new(),
+            opens_plugins: OnceLock::new(),
         })
     }
 
@@ -162,6 +184,17 @@ impl Binary {
         self.table.inlined_into(name)
     }
 
+    /// Whether it can have plugins: it is linked with the package that opens them.
+    pub fn opens_plugins(&self) -> bool {
+        let opens = || self.image.interpreter() && !self.functions_named("plugin.Open").is_empty();
+        *self.opens_plugins.get_or_init(opens)
+    }
+
+    /// Whether both are the same file, with whatever plugins.
+    pub fn is_same_file(&self, other: &Binary) -> bool {
+        Arc::ptr_eq(&self.image, &other.image)
+    }
+
     /// The function table.
     pub(super) fn table(&self) -> &Pclntab {
         &self.table
@@ -169,46 +202,57 @@ impl Binary {
 
     /// The function whose code is at an address.
     pub fn function_at(&self, pc: u64) -> Option<Function> {
-        self.table.function_at(pc)
+        let (owner, at) = self.owner(pc);
+        let moved = |address: u64| address.wrapping_add(pc).wrapping_sub(at);
+        let function = owner.table.function_at(at)?;
+        Some(Function { entry: moved(function.entry), end: moved(function.end), ..function })
     }
 
     /// The calls that an instruction belongs to, innermost first; empty where no Go code is. For a return address,
     /// ask for the byte before it.
     pub fn frames_at(&self, pc: u64) -> Vec<Frame> {
-        self.table.frames_at(pc)
+        let (owner, pc) = self.owner(pc);
+        owner.table.frames_at(pc)
     }
 
     /// How much of the stack the call takes that is at this address: for unwinding.
     pub fn frame_size(&self, pc: u64) -> Option<FrameSize> {
-        self.table.frame_size(pc)
+        let (owner, pc) = self.owner(pc);
+        owner.table.frame_size(pc)
     }
 
     /// The `go` statement of a goroutine, from its `gopc`: what Go's traceback prints after `created by`. None where
     /// no Go code is.
     pub fn go_statement(&self, gopc: u64) -> Option<Frame> {
-        let function = self.function_at(gopc)?;
+        let (owner, gopc) = self.owner(gopc);
+        let function = owner.table.function_at(gopc)?;
         // gopc is where the call of newproc returns to, which may be the next line.
         let pc = if gopc > function.entry { gopc - 1 } else { gopc };
-        let (file, line) = self.table.file_and_line(&function, pc);
+        let (file, line) = owner.table.file_and_line(&function, pc);
         Some(Frame { function: function.name, file, line, inlined: false })
     }
 
     /// The function that a goroutine runs, from its `startpc`: file and line are where the function, or the wrapper
     /// that the compiler made for its arguments, begins. A wrapper is named by what it calls where that can be seen.
     pub fn entry_function(&self, startpc: u64) -> Option<Frame> {
-        let function = self.function_at(startpc)?;
-        let wrapper_id = *self.wrapper_id.get_or_init(|| self.table.wrapper_id());
-        let (file, line) = self.table.file_and_line(&function, startpc);
-        let name = self.table.wrapped(&function, wrapper_id).unwrap_or(function.name);
+        let (owner, startpc) = self.owner(startpc);
+        let function = owner.table.function_at(startpc)?;
+        let (file, line) = owner.table.file_and_line(&function, startpc);
+        let name = owner.table.wrapped(&function, self.wrapper_id()).unwrap_or(function.name);
         Some(Frame { function: name, file, line, inlined: false })
     }
 
     /// Whether a function only calls another one: the compiler made it for arguments of a `go` statement, for a method of
     /// an interface or of an embedded type. Go's traceback leaves such calls out.
     pub fn is_wrapper(&self, function: &Function) -> bool {
-        let wrapper_id = *self.wrapper_id.get_or_init(|| self.table.wrapper_id());
-        let id = self.table.record(function.index).and_then(|record| record.func_id());
-        id.is_some() && id == wrapper_id
+        let (owner, _) = self.owner(function.entry);
+        let id = owner.table.record(function.index).and_then(|record| record.func_id());
+        id.is_some() && id == self.wrapper_id()
+    }
+
+    /// Of plugins it is the same number.
+    fn wrapper_id(&self) -> Option<u8> {
+        *self.wrapper_id.get_or_init(|| self.table.wrapper_id())
     }
 
     /// Whether a goroutine with this `startpc` is one of the runtime's own.
@@ -224,7 +268,9 @@ impl Binary {
 
     /// The bytes of the code in a range of addresses; empty where it is not all in the file.
     pub fn code(&self, range: Range<u64>) -> &[u8] {
-        self.image.bytes(range).unwrap_or_default()
+        let (owner, start) = self.owner(range.start);
+        let end = range.end.wrapping_sub(range.start).saturating_add(start);
+        owner.image.bytes(start..end).unwrap_or_default()
     }
 
     /// Where an address is in the file, as probes need it.

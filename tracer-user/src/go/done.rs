@@ -30,6 +30,10 @@ impl Binary {
     /// `many`: it is a `select`, so it is enough if one of the channels that it receives from is. Always false where the
     /// code cannot be followed.
     pub fn asked_done(&self, pc: u64, many: bool) -> bool {
+        let (owner, at) = self.owner(pc);
+        if !self.is_same_file(owner) {
+            return owner.asked_done(at, many);
+        }
         let function = self.function_at(pc);
         function.is_some_and(|function| self.waits_for_done(&function, pc, many).unwrap_or(false))
     }

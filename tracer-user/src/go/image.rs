@@ -92,6 +92,7 @@ pub struct Image {
     sections: Vec<Section>,
     notes: Vec<Range<usize>>,
     relocations: Relocations,
+    interpreter: bool,
 }
 
 /// The table of relocations with addends.
@@ -127,8 +128,10 @@ impl Image {
     }
 
     fn from_map(map: Mmap, path: &Path) -> Result<Image, ErrorKind> {
-        let Headers { architecture, segments, sections, notes, relocations } = Headers::parse(&map)?;
-        Ok(Image { map, path: path.to_owned(), architecture, segments, sections, notes, relocations })
+        let Headers { architecture, segments, sections, notes, relocations, interpreter } =
+            Headers::parse(&map)?;
+        let path = path.to_owned();
+        Ok(Image { map, path, architecture, segments, sections, notes, relocations, interpreter })
     }
 
     /// An executable that is no file, for tests that damage one.
@@ -151,6 +154,17 @@ impl Image {
     /// The CPU architecture it is made for.
     pub fn architecture(&self) -> Architecture {
         self.architecture
+    }
+
+    /// Whether it names a dynamic linker (`PT_INTERP`): without one, a program loads no libraries.
+    pub fn interpreter(&self) -> bool {
+        self.interpreter
+    }
+
+    /// Whether a Go linker has marked it, which libraries and plugins are in every version: by the section of the build
+    /// info or a note with the build id.
+    pub fn has_go_mark(&self) -> bool {
+        self.section(".go.buildinfo").is_some() || self.go_build_id().is_some()
     }
 
     /// The whole file.
@@ -320,6 +334,7 @@ struct Headers {
     sections: Vec<Section>,
     notes: Vec<Range<usize>>,
     relocations: Relocations,
+    interpreter: bool,
 }
 
 impl Headers {
@@ -345,6 +360,7 @@ impl Headers {
         let mut segments = Vec::new();
         let mut notes = Vec::new();
         let mut dynamic = None;
+        let mut interpreter = false;
         for program in programs {
             let (offset, file_size) = program.file_range(endian);
             let needs = offset.saturating_add(file_size);
@@ -362,6 +378,7 @@ impl Headers {
                     let executable = program.p_flags(endian) & elf::PF_X != 0;
                     segments.push(Segment { vaddr, size, offset, file_size, executable });
                 }
+                elf::PT_INTERP => interpreter = true,
                 elf::PT_NOTE if inside => notes.push(offset as usize..needs as usize),
                 elf::PT_DYNAMIC if inside => dynamic = Some(offset as usize..needs as usize),
                 _ => {}
@@ -374,7 +391,7 @@ impl Headers {
         notes.extend(sections.iter().filter(|s| s.kind == elf::SHT_NOTE).map(|s| s.file.clone()));
         let relocations =
             dynamic.and_then(|dynamic| relocations(data, dynamic, &segments)).unwrap_or_default();
-        Ok(Headers { architecture, segments, sections, notes, relocations })
+        Ok(Headers { architecture, segments, sections, notes, relocations, interpreter })
     }
 }
 

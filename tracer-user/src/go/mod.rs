@@ -12,6 +12,7 @@ pub mod inline;
 pub mod layout;
 mod layout_table;
 pub mod moduledata;
+mod modules;
 pub mod pclntab;
 mod pcvalue;
 pub mod plan;

@@ -16,6 +16,10 @@ impl Binary {
     /// The name of the type that is described at this link-time address, as Go prints it: `time.Time`, `struct {}`. None
     /// where there is no such description in the binary, as of types that a program makes while it runs.
     pub fn type_name(&self, vaddr: u64) -> Option<String> {
+        let (owner, vaddr) = self.owner(vaddr);
+        if !self.is_same_file(owner) {
+            return owner.type_name(vaddr);
+        }
         let description = self.image().bytes(vaddr..vaddr.checked_add(48)?)?;
         let offset = u32_at(description, STR)? as i32;
         let name = self.module_data().types.checked_add_signed(offset.into())?;

@@ -124,7 +124,7 @@ impl Scan<'_> {
                 (true, _) => {
                     let old = before.is_moving();
                     let only = [before.pc.wrapping_sub(self.found.bias)];
-                    let in_code = self.found.binary.text_range().contains(&only[0]);
+                    let in_code = self.found.binary.is_code(only[0]);
                     match stacks.pcs.get(stack.clone()) {
                         Some(pcs) if !pcs.is_empty() => self.found.push(before, pcs, old),
                         _ if in_code => self.found.push(before, &only, old),

@@ -20,7 +20,7 @@ impl Pipeline {
             let pids = process::all().map_err(|source| Error::System { what: "list /proc", source })?;
             let mut denied = 0;
             for pid in pids.into_iter().filter(|pid| *pid != std::process::id()) {
-                match is_wanted(&self.targets, pid, &self.session) {
+                match is_wanted(&self.targets, pid, &mut self.session, true) {
                     Ok(Some(_)) => {
                         if let Err(error) = self.enter(pid, Scope::Everyone, true)
                             && !error.is_not_go()
@@ -113,7 +113,8 @@ impl Pipeline {
             What::ProcessExit => self.session.forget(pid),
             What::Exec => {
                 self.session.forget(pid);
-                let Ok(Some(file)) = is_wanted(&self.targets, pid, &self.session) else { return };
+                let wanted = is_wanted(&self.targets, pid, &mut self.session, false);
+                let Ok(Some(file)) = wanted else { return };
                 let entered = if self.session.has_probes(file) {
                     self.session.recognise(pid);
                     Ok(())

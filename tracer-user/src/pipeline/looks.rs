@@ -82,7 +82,7 @@ impl Pipeline {
     pub(super) fn take_scan(&mut self, scan: Scan) {
         let pid = scan.traced.subject.process.pid;
         self.looking -= 1;
-        if self.session.current(pid).is_none_or(|current| !Arc::ptr_eq(current, &scan.traced)) {
+        if self.session.current(pid).is_none_or(|current| !current.is(&scan.traced)) {
             // Another image or another process by now.
             return;
         }
@@ -135,6 +135,7 @@ impl Pipeline {
     /// Looks at all processes, one after the other, on a thread of its own.
     pub(super) fn look_at_all(&mut self) {
         let mut jobs = Vec::new();
+        self.session.find_plugins();
         let processes: Vec<_> = self.session.processes().cloned().collect();
         for traced in processes {
             let pid = traced.subject.process.pid;

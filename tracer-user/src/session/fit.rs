@@ -6,6 +6,7 @@ use std::{collections::HashSet, sync::Arc, time::SystemTime};
 
 use super::{Session, Traced};
 use crate::{
+    go::Binary,
     inspect,
     library::Target,
     process::{FileId, Process},
@@ -55,7 +56,7 @@ impl Session {
             {
                 continue;
             }
-            match check(instance, &traced.target, traced.subject.bias) {
+            match check(instance, traced.binary(), traced.subject.bias) {
                 Ok(0) => self.trust.doubtful.push((id, 0)),
                 Ok(_) => self.trust.confirm(traced.target.id),
                 Err(_) if !last && strikes + 1 < STRIKES => self.trust.doubtful.push((id, strikes + 1)),
@@ -71,17 +72,18 @@ impl Session {
         attached.into_iter().filter_map(|id| self.library.known(id)).find_map(|target| {
             let bias = bias_of(instance, &target)?;
             let (process, binary) = (unseen(instance, &target), target.binary.clone());
-            Some(Arc::new(Traced { subject: Subject { process, binary, bias, verified: false }, target }))
+            let subject = Subject { process, binary, bias, others: Vec::new(), verified: false };
+            Some(Arc::new(Traced { subject, target, number: 0 }))
         })
     }
 }
 
 /// How many of the first sites could be checked; all of them fit.
-pub(super) fn check(instance: &Instance, target: &Target, bias: u64) -> Result<usize, inspect::Mismatch> {
+pub(super) fn check(instance: &Instance, binary: &Binary, bias: u64) -> Result<usize, inspect::Mismatch> {
     let sites = instance.sites().iter().filter(|site| !site.overflow).take(FEW);
     let mut checked = 0;
     for site in sites {
-        inspect::verify_creation(site.gopc, site.startpc, &target.binary, bias)?;
+        inspect::verify_creation(site.gopc, site.startpc, binary, bias)?;
         checked += 1;
     }
     Ok(checked)
@@ -98,7 +100,7 @@ fn bias_of(instance: &Instance, target: &Target) -> Option<u64> {
     });
     std::iter::once(0)
         .chain(moved)
-        .find(|&bias| check(instance, target, bias).is_ok_and(|checked| checked > 0))
+        .find(|&bias| check(instance, &target.binary, bias).is_ok_and(|checked| checked > 0))
 }
 
 /// What is known of a process that nobody looked at.

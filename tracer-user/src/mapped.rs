@@ -1,0 +1,131 @@
+//! The files that a process has mapped: where its executable is, and what else it has loaded that may be Go.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::PathBuf,
+};
+
+use procfs::process::{MMPermissions, MMapPath, MemoryMap, Process as Proc};
+
+use crate::process::{Error, FileId};
+
+/// A mapping of a file into a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    /// First address.
+    pub start: u64,
+    /// The address after the last.
+    pub end: u64,
+    /// Offset in the file of what stands there.
+    pub file_offset: u64,
+}
+
+/// What the kernel's map of a process says of a file. Two with the same are taken for the same file: a device and an inode
+/// are used again at times, but hardly under the same path.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    device: u64,
+    inode: u64,
+    path: PathBuf,
+}
+
+/// A file with code that a process has mapped, other than its executable.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// Which.
+    pub key: Key,
+    /// Where, in ascending order of address.
+    pub mappings: Vec<Mapping>,
+}
+
+impl Loaded {
+    /// The path that led to it in the process's own mount namespace.
+    pub fn path(&self) -> &PathBuf {
+        &self.key.path
+    }
+
+    /// Opens it through the mapping, so that it is what the process has mapped, whatever its path leads to by now. That
+    /// needs a right that looking at files does not (CAP_CHECKPOINT_RESTORE); without it the path has to do.
+    pub fn open(&self, pid: u32) -> io::Result<File> {
+        let Some(first) = self.mappings.first() else { return Err(io::ErrorKind::NotFound.into()) };
+        File::open(format!("/proc/{pid}/map_files/{:x}-{:x}", first.start, first.end)).or_else(|_| {
+            let mut path = std::ffi::OsString::from(format!("/proc/{pid}/root"));
+            path.push(&self.key.path);
+            File::open(path)
+        })
+    }
+}
+
+/// Where a process has mapped its executable, in ascending order of address.
+pub fn executable(pid: u32, file: FileId) -> Result<Vec<Mapping>, Error> {
+    let exe = fs::read_link(format!("/proc/{pid}/exe")).ok();
+    let is_it = |map: &&MemoryMap| {
+        // The path is the better witness where the device number is another.
+        file.is_mapped_as(device(map), map.inode) || matches!(&map.pathname, MMapPath::Path(path) if Some(path) == exe.as_ref())
+    };
+    Ok(maps(pid)?.iter().filter(is_it).map(mapping).collect())
+}
+
+/// The files with code that a process has loaded besides its executable, in ascending order of address.
+pub fn libraries(pid: u32) -> Result<Vec<Loaded>, Error> {
+    let exe = fs::read_link(format!("/proc/{pid}/exe")).ok();
+    let mut found: Vec<(Loaded, bool)> = Vec::new();
+    for map in &maps(pid)? {
+        let MMapPath::Path(path) = &map.pathname else { continue };
+        if map.inode == 0 || Some(path) == exe.as_ref() {
+            continue;
+        }
+        let has_code = map.perms.contains(MMPermissions::EXECUTE);
+        let (device, inode) = (device(map), map.inode);
+        let is_known = |(known, _): &&mut (Loaded, bool)| {
+            (known.key.device, known.key.inode) == (device, inode) && known.key.path == *path
+        };
+        match found.iter_mut().rev().find(is_known) {
+            Some((known, code)) => {
+                known.mappings.push(mapping(map));
+                *code |= has_code;
+            }
+            None => {
+                let key = Key { device, inode, path: path.clone() };
+                found.push((Loaded { key, mappings: vec![mapping(map)] }, has_code));
+            }
+        }
+    }
+    Ok(found.into_iter().filter(|(_, has_code)| *has_code).map(|(loaded, _)| loaded).collect())
+}
+
+fn maps(pid: u32) -> Result<Vec<MemoryMap>, Error> {
+    let id = i32::try_from(pid).map_err(|_| Error::NoSuchProcess(pid))?;
+    let maps = Proc::new(id).and_then(|proc| proc.maps()).map_err(|error| Error::from_proc(pid, error))?;
+    Ok(maps.0)
+}
+
+fn device(map: &MemoryMap) -> u64 {
+    let (major, minor) = map.dev;
+    nix::sys::stat::makedev(major.unsigned_abs().into(), minor.unsigned_abs().into())
+}
+
+fn mapping(map: &MemoryMap) -> Mapping {
+    Mapping { start: map.address.0, end: map.address.1, file_offset: map.offset }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_executable_and_libraries() {
+        let pid = std::process::id();
+        let id = FileId::of(&File::open("/proc/self/exe").unwrap()).unwrap();
+        assert!(executable(pid, id).unwrap().len() > 1);
+        let libraries = libraries(pid).unwrap();
+        let libc = libraries.iter().find(|loaded| loaded.path().to_string_lossy().contains("libc.so")).unwrap();
+        assert!(libc.mappings.len() > 1);
+        let opened = FileId::of(&libc.open(pid).unwrap()).unwrap();
+        assert_eq!(opened, FileId::of(&File::open(libc.path()).unwrap()).unwrap());
+        let exe = fs::read_link("/proc/self/exe").unwrap();
+        assert!(libraries.iter().all(|loaded| *loaded.path() != exe));
+    }
+}
