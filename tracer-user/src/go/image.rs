@@ -479,11 +479,13 @@ pub(crate) fn u16_at(bytes: &[u8], offset: usize) -> Option<u16> {
 }
 
 /// A little-endian number at a place, where there are enough bytes.
+#[inline]
 pub(crate) fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
     Some(u32::from_le_bytes(bytes.get(offset..offset.checked_add(4)?)?.try_into().ok()?))
 }
 
 /// A little-endian number at a place, where there are enough bytes.
+#[inline]
 pub(crate) fn u64_at(bytes: &[u8], offset: usize) -> Option<u64> {
     Some(u64::from_le_bytes(bytes.get(offset..offset.checked_add(8)?)?.try_into().ok()?))
 }

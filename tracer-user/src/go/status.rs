@@ -31,6 +31,7 @@ pub enum Status {
 
 impl Status {
     /// Reads a value of `g.atomicstatus`; none where no version of Go has it.
+    #[inline]
     pub fn from_raw(raw: u32) -> Option<Status> {
         Some(match raw & !SCAN {
             0 => Status::Idle,

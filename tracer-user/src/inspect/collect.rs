@@ -14,6 +14,9 @@ use crate::go::{Binary, Status, WaitReason};
 /// goroutine.
 const MOST_SITES: usize = 1 << 18;
 
+/// Less memory than this is not worth a huge page.
+const HUGE_PAGE: usize = 2 << 20;
+
 /// A goroutine that waits on something.
 pub(super) struct Wait {
     /// Where it is in the snapshot.
@@ -41,7 +44,8 @@ pub(super) struct Collector<'a> {
 }
 
 impl<'a> Collector<'a> {
-    pub(super) fn new(binary: &'a Binary, bias: u64, depth: Depth) -> Collector<'a> {
+    /// `expected`: how many goroutines at most, most likely.
+    pub(super) fn new(binary: &'a Binary, bias: u64, depth: Depth, expected: u64) -> Collector<'a> {
         Collector {
             binary,
             bias,
@@ -51,6 +55,7 @@ impl<'a> Collector<'a> {
             labels: LabelSets::default(),
             waits: Vec::new(),
             snapshot: Snapshot {
+                goroutines: with_room(usize::try_from(expected).unwrap_or(0)),
                 taken_ns: monotonic_ns(),
                 sites: vec![Site::default()],
                 ..Snapshot::default()
@@ -59,7 +64,7 @@ impl<'a> Collector<'a> {
     }
 
     /// Takes a goroutine. `pcs`: the calls that it is in, from link-time addresses; empty where not known.
-    #[inline]
+    #[inline(always)]
     pub(super) fn push(&mut self, stopped: &Stopped, pcs: &[u64], stack_is_old: bool) {
         let Stopped { goroutine, waiting, locked, labels, .. } = *stopped;
         let status = goroutine.status;
@@ -130,6 +135,23 @@ impl<K: Copy + Eq + Hash, T: Copy> Remembered<K, T> {
             }
         }
     }
+}
+
+/// An empty vector that takes so many without moving, in huge pages where the kernel has them: to touch 64 MB for the first
+/// time in pages of 4 kB takes half as long as to read a million goroutines. Without room for so many it starts with none.
+/// <https://docs.kernel.org/admin-guide/mm/transhuge.html>
+fn with_room<T>(count: usize) -> Vec<T> {
+    let mut empty = Vec::new();
+    if empty.try_reserve_exact(count).is_ok() {
+        let page = 4096;
+        let start = (empty.as_ptr() as usize).next_multiple_of(page);
+        let end = empty.as_ptr() as usize + empty.capacity() * size_of::<T>();
+        if let Some(length @ HUGE_PAGE..) = end.checked_sub(start) {
+            // SAFETY: advice on how to back memory changes nothing in it. Where it is not taken, pages are small.
+            unsafe { libc::madvise(start as *mut libc::c_void, length, libc::MADV_HUGEPAGE) };
+        }
+    }
+    empty
 }
 
 /// The runtime's clock (`runtime.nanotime`) in ns.

@@ -54,7 +54,7 @@ impl Goroutine {
 
     /// Reads the fields from the start of a `runtime.g`. None where the bytes end too early or the status is one
     /// that no version of Go has.
-    #[inline]
+    #[inline(always)]
     pub(super) fn parse(address: u64, bytes: &[u8], layout: &Layout) -> Option<Goroutine> {
         let word = |offset: u16| image::u64_at(bytes, offset.into());
         Some(Goroutine {
@@ -147,7 +147,7 @@ pub(super) struct List {
     allgptr: u64,
     /// The next entry, and how many are still to come.
     at: u64,
-    left: u64,
+    pub(super) left: u64,
     bytes: Vec<u8>,
     addresses: Vec<u64>,
     /// How many the runtime lists.

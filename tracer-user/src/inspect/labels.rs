@@ -56,6 +56,7 @@ type Str = (u64, u64);
 
 impl LabelSets {
     /// The set of a goroutine whose `g.labels` has this value.
+    #[inline]
     pub(super) fn of(&mut self, address: u64, g: u64) -> LabelsId {
         if address == 0 {
             return LabelsId(0);

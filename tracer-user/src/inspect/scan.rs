@@ -51,7 +51,7 @@ pub fn scan(
         places: Vec::new(),
         depth,
         unwinder: Unwinder::new(binary, bias),
-        found: Collector::new(binary, bias, depth),
+        found: Collector::new(binary, bias, depth, list.left),
     };
     let mut cut = list.cut;
     let mut again = Vec::new();
@@ -120,23 +120,19 @@ impl Scan<'_> {
                 || (before.holds_still() && after.is_some_and(|after| after == before.identity()));
             // The goroutine may have run and stopped at the same place again.
             let whole = unchanged && (last || !stacks.broken[index]);
-            match (whole, last) {
-                (true, _) => {
-                    let old = before.is_moving();
-                    let only = [before.pc.wrapping_sub(self.found.bias)];
-                    let in_code = self.found.binary.is_code(only[0]);
-                    match stacks.pcs.get(stack.clone()) {
-                        Some(pcs) if !pcs.is_empty() => self.found.push(before, pcs, old),
-                        _ if in_code => self.found.push(before, &only, old),
-                        _ => self.found.push(before, &[], old),
-                    }
-                }
-                (false, false) => torn.push(before.goroutine.address),
-                (false, true) => {
-                    self.found.snapshot.torn += 1;
-                    self.found.push(before, &[], true);
-                }
+            if !whole && !last {
+                torn.push(before.goroutine.address);
+                continue;
             }
+            let only = [before.pc.wrapping_sub(self.found.bias)];
+            let pcs = match stacks.pcs.get(stack.clone()) {
+                _ if !whole => &[],
+                Some(pcs) if !pcs.is_empty() => pcs,
+                _ if self.found.binary.is_code(only[0]) => &only[..],
+                _ => &[],
+            };
+            self.found.snapshot.torn += u64::from(!whole);
+            self.found.push(before, pcs, !whole || before.is_moving());
         }
         Ok(torn)
     }

@@ -21,7 +21,7 @@ pub(super) struct Stopped {
 
 impl Stopped {
     /// Reads the fields from the start of a `runtime.g`, as [`Goroutine::parse`].
-    #[inline]
+    #[inline(always)]
     pub(super) fn parse(address: u64, bytes: &[u8], layout: &Layout) -> Option<Stopped> {
         let word = |offset: u16| image::u64_at(bytes, offset.into());
         let goroutine = Goroutine::parse(address, bytes, layout)?;
@@ -74,6 +74,7 @@ impl Identity {
 
 /// Stack pointer, program counter and return address of a `g` that does not run. In a system call they are saved elsewhere:
 /// Go's unwinder looks in the same order.
+#[inline(always)]
 fn registers(bytes: &[u8], layout: &Layout) -> Option<(u64, u64, u64)> {
     let word = |offset: u16| image::u64_at(bytes, offset.into());
     match word(layout.syscallsp)? {
