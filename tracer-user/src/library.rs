@@ -186,7 +186,12 @@ impl Library {
     }
 
     /// Reads a library, once. `None` where it has no Go.
-    fn library(&mut self, pid: u32, loaded: &mapped::Loaded, host: Option<&Binary>) -> Result<Option<Code>, Error> {
+    fn library(
+        &mut self,
+        pid: u32,
+        loaded: &mapped::Loaded,
+        host: Option<&Binary>,
+    ) -> Result<Option<Code>, Error> {
         let code = |id, binary: &Arc<Binary>| {
             let bias = bias_of(&loaded.mappings, binary);
             bias.map(|bias| Code { id, binary: binary.clone(), bias })
@@ -248,7 +253,9 @@ impl Library {
         let id = FileId::of(&file).map_err(|source| Error::File { path: path.to_path_buf(), source })?;
         match self.binaries.get(&id) {
             Some(Some((binary, file))) => return Ok((id, binary.clone(), file.clone())),
-            Some(None) => return Err(Error::Go(go::Error { path: path.to_path_buf(), kind: ErrorKind::NotGo })),
+            Some(None) => {
+                return Err(Error::Go(go::Error { path: path.to_path_buf(), kind: ErrorKind::NotGo }));
+            }
             None => {}
         }
         let binary = Binary::open(&file, path).map_err(Error::from);

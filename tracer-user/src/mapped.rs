@@ -62,7 +62,8 @@ pub fn executable(pid: u32, file: FileId) -> Result<Vec<Mapping>, Error> {
     let exe = fs::read_link(format!("/proc/{pid}/exe")).ok();
     let is_it = |map: &&MemoryMap| {
         // The path is the better witness where the device number is another.
-        file.is_mapped_as(device(map), map.inode) || matches!(&map.pathname, MMapPath::Path(path) if Some(path) == exe.as_ref())
+        file.is_mapped_as(device(map), map.inode)
+            || matches!(&map.pathname, MMapPath::Path(path) if Some(path) == exe.as_ref())
     };
     Ok(maps(pid)?.iter().filter(is_it).map(mapping).collect())
 }
@@ -121,7 +122,8 @@ mod tests {
         let id = FileId::of(&File::open("/proc/self/exe").unwrap()).unwrap();
         assert!(executable(pid, id).unwrap().len() > 1);
         let libraries = libraries(pid).unwrap();
-        let libc = libraries.iter().find(|loaded| loaded.path().to_string_lossy().contains("libc.so")).unwrap();
+        let libc =
+            libraries.iter().find(|loaded| loaded.path().to_string_lossy().contains("libc.so")).unwrap();
         assert!(libc.mappings.len() > 1);
         let opened = FileId::of(&libc.open(pid).unwrap()).unwrap();
         assert_eq!(opened, FileId::of(&File::open(libc.path()).unwrap()).unwrap());

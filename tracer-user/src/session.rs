@@ -542,6 +542,7 @@ pub fn is_wanted(
     }
     let runtimes = session.runtimes_loaded(pid);
     let is_named = runtimes.iter().any(|file| targets.names_file(*file));
-    let wanted = is_named || !may_be_go && !runtimes.is_empty() && targets.match_process(&Process::look(pid)?, id);
+    let wanted =
+        is_named || !may_be_go && !runtimes.is_empty() && targets.match_process(&Process::look(pid)?, id);
     Ok(wanted.then_some(id))
 }

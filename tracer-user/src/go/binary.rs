@@ -74,7 +74,11 @@ impl Binary {
     /// As [`Binary::open`].
     pub fn open_plugin(file: &File, display_path: &Path, host: &BuildInfo) -> Result<Binary, Error> {
         let image = Arc::new(Image::open(file, display_path)?);
-        let info = BuildInfo::read(&image).unwrap_or_else(|_| BuildInfo { path: None, module: None, ..host.clone() });
+        let info = BuildInfo::read(&image).unwrap_or_else(|_| BuildInfo {
+            path: None,
+            module: None,
+            ..host.clone()
+        });
         Binary::with_info(image, info).map_err(|kind| Error::new(display_path, kind))
     }
 

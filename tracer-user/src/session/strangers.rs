@@ -57,7 +57,8 @@ impl Strangers {
     /// Whether a record is of a runtime that is not looked at.
     #[inline]
     pub fn sent(&mut self, event: &Event) -> bool {
-        !self.processes.is_empty() && self.processes.get_mut(&event.pid).is_some_and(|other| other.sent(event))
+        !self.processes.is_empty()
+            && self.processes.get_mut(&event.pid).is_some_and(|other| other.sent(event))
     }
 }
 
@@ -85,10 +86,11 @@ mod tests {
     #[test]
     fn records_of_another_runtime_are_told_by_their_addresses() {
         let mut strangers = Strangers::default();
-        let other = Other { code: Vec::from([1000..2000]), gs: HashSet::from([7]) };
+        let other = Other { code: std::iter::once(1000..2000).collect(), gs: HashSet::from([7]) };
         strangers.processes.insert(1, other);
         let mut sent = |pid, what| strangers.sent(&Event { time_ns: 0, pid, losses: 0, what });
-        let created = |g, gopc| What::Created { g, goid: 5, parent: 1, gopc, startpc: 1, stack: StackCode::NONE };
+        let created =
+            |g, gopc| What::Created { g, goid: 5, parent: 1, gopc, startpc: 1, stack: StackCode::NONE };
         assert!(sent(1, What::Exited { g: 7 }), "one that lived before");
         assert!(!sent(1, What::Exited { g: 8 }) && !sent(2, What::Exited { g: 7 }));
         assert!(sent(1, created(8, 1500)) && sent(1, What::Exited { g: 8 }));
