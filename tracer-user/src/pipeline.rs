@@ -389,13 +389,10 @@ impl Pipeline {
     /// Takes what was sent until now. Under a flood, what comes meanwhile is not waited for, and where golife is too slow
     /// for the target, it does not fall further behind either: a report that comes is worth more than one that is whole.
     fn drain_all(&mut self) {
-        let (start, now) = (Instant::now(), now_ns());
-        while self.drain() && self.last_event_ns < now && start.elapsed() < MOST_DRAINING {}
+        let now = now_ns();
+        while self.drain() && self.last_event_ns < now {}
     }
 }
-
-/// The longest that records are read before something else gets its turn.
-const MOST_DRAINING: Duration = Duration::from_secs(1);
 
 /// Boot time now, in the events' clock.
 fn now_ns() -> u64 {
