@@ -434,7 +434,10 @@ impl Session {
     pub fn binaries(&self) -> Vec<Arc<Target>> {
         let mut ids: Vec<FileId> = self.attachments.keys().map(|(id, _)| *id).collect();
         ids.dedup();
-        ids.into_iter().filter_map(|id| self.library.known(id)).filter(|target| target.binary.has_runtime()).collect()
+        ids.into_iter()
+            .filter_map(|id| self.library.known(id))
+            .filter(|target| target.binary.has_runtime())
+            .collect()
     }
 
     /// What the probes had to say since the last call.

@@ -29,7 +29,8 @@ impl Globals {
             let names = ["runtime.allgptr", "runtime.allglen"];
             // Programs that open plugins export their variables, stripped or not.
             let found = [symbols::addresses(&table.image, names), symbols::exported(&table.image, names)];
-            let both = |[allgptr, allglen]: [Option<u64>; 2]| Some(Globals { allgptr: allgptr?, allglen: allglen? });
+            let both =
+                |[allgptr, allglen]: [Option<u64>; 2]| Some(Globals { allgptr: allgptr?, allglen: allglen? });
             found.into_iter().find_map(both).ok_or(missing)
         })
     }
