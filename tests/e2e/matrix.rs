@@ -47,7 +47,7 @@ const fn column(heading: &'static str, build: Build) -> Column {
     Column { heading, fixture: "counts", build, since: 18 }
 }
 
-const COLUMNS: [Column; 13] = [
+const COLUMNS: [Column; 14] = [
     column("plain", USUAL),
     column("stripped", Build { stripped: true, ..USUAL }),
     column("`-trimpath`", Build { way: Way::Trimmed, ..USUAL }),
@@ -57,11 +57,28 @@ const COLUMNS: [Column; 13] = [
     column("`-race`", Build { way: Way::Race, ..USUAL }),
     column("`-N -l`", Build { unoptimised: true, ..USUAL }),
     Column { heading: "PGO", fixture: "counts", build: Build { way: Way::Profiled, ..USUAL }, since: 21 },
+    column(EXPERIMENT, Build { stripped: true, ..USUAL }),
     column("c-shared", Build { way: Way::Library, ..USUAL }),
     column("c-shared, stripped", Build { way: Way::Library, stripped: true, ..USUAL }),
     column("plugin", Build { way: Way::Plugin, ..USUAL }),
     Column { fixture: "callbacks", ..column("threads of C", Build { way: Way::CgoDynamic, ..USUAL }) },
 ];
+
+/// One `GOEXPERIMENT` of each toolchain that changes structs of the runtime, by its minor version. Without debug
+/// information, so that it is up to the table of layouts.
+const EXPERIMENTS: [(u32, &str); 10] = [
+    (18, "staticlockranking"),
+    (19, "staticlockranking"),
+    (20, "pagetrace"),
+    (21, "staticlockranking"),
+    (22, "noexectracer2"),
+    (23, "staticlockranking"),
+    (24, "nospinbitmutex"),
+    (25, "greenteagc"),
+    (26, "goroutineleakprofile"),
+    (27, "staticlockranking"),
+];
+const EXPERIMENT: &str = "`GOEXPERIMENT`";
 
 /// The numbers are exact, but each creation costs the target ten times as much.
 const SINGLE_STEPPED: &str = "single-stepped";
@@ -230,10 +247,13 @@ fn every_go_in_every_way() {
                 table += "| – ";
                 continue;
             }
-            let faults = faults(fixture, Build { toolchain: Some(version), ..*build });
+            let experiment = EXPERIMENTS.iter().find(|(of, _)| *heading == EXPERIMENT && *of == minor);
+            let experiment = experiment.map_or("", |(_, experiment)| experiment);
+            let faults = faults(fixture, Build { toolchain: Some(version), experiment, ..*build });
             eprintln!("{version} {heading}: {}", if faults.is_empty() { "exact" } else { "NOT ALL WELL" });
             let is_exact = faults.iter().all(|(what, _)| *what == SINGLE_STEPPED);
             let mut cell = Vec::from_iter(is_exact.then(|| "exact".to_owned()));
+            cell.extend((!experiment.is_empty()).then(|| format!("`{experiment}`")));
             for (what, why) in &faults {
                 let first = why.lines().next().unwrap_or_default().replace(env!("CARGO_TARGET_TMPDIR"), "…");
                 let note: String = first.chars().take(300).collect();
