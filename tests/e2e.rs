@@ -16,6 +16,8 @@ mod errors;
 mod inspect;
 #[path = "e2e/matrix.rs"]
 mod matrix;
+#[path = "e2e/modules.rs"]
+mod modules;
 #[path = "e2e/processes.rs"]
 mod processes;
 #[path = "e2e/profiles.rs"]

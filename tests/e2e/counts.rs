@@ -143,6 +143,14 @@ fn as_on_linux_6_1() {
     exact_as_on("6.1.0-56", PLAIN);
 }
 
+/// A function whose prologue grows the stack is entered twice. `runtime.newproc1` is none: it runs on the stack of the
+/// thread, which does not grow. `runtime.goexit1` and `runtime.coroexit` are, and their probes come after the prologue.
+#[test]
+fn stacks_that_grow_at_a_start_and_at_an_end() {
+    exact("deep", PLAIN, &[]);
+    exact("deep", Build { toolchain: Some(OLDEST), ..PLAIN }, &["-n", "60"]);
+}
+
 #[test]
 fn burst_of_200_000() {
     exact("burst", PLAIN, &[]);

@@ -37,16 +37,17 @@ const USUAL: Build = Build {
 /// A column of the table.
 struct Column {
     heading: &'static str,
+    fixture: &'static str,
     build: Build,
     /// The first minor version whose toolchain has this.
     since: u32,
 }
 
 const fn column(heading: &'static str, build: Build) -> Column {
-    Column { heading, build, since: 18 }
+    Column { heading, fixture: "counts", build, since: 18 }
 }
 
-const COLUMNS: [Column; 9] = [
+const COLUMNS: [Column; 14] = [
     column("plain", USUAL),
     column("stripped", Build { stripped: true, ..USUAL }),
     column("`-trimpath`", Build { way: Way::Trimmed, ..USUAL }),
@@ -55,8 +56,29 @@ const COLUMNS: [Column; 9] = [
     column("cgo, static", Build { way: Way::CgoStatic, ..USUAL }),
     column("`-race`", Build { way: Way::Race, ..USUAL }),
     column("`-N -l`", Build { unoptimised: true, ..USUAL }),
-    Column { heading: "PGO", build: Build { way: Way::Profiled, ..USUAL }, since: 21 },
+    Column { heading: "PGO", fixture: "counts", build: Build { way: Way::Profiled, ..USUAL }, since: 21 },
+    column(EXPERIMENT, Build { stripped: true, ..USUAL }),
+    column("c-shared", Build { way: Way::Library, ..USUAL }),
+    column("c-shared, stripped", Build { way: Way::Library, stripped: true, ..USUAL }),
+    column("plugin", Build { way: Way::Plugin, ..USUAL }),
+    Column { fixture: "callbacks", ..column("threads of C", Build { way: Way::CgoDynamic, ..USUAL }) },
 ];
+
+/// One `GOEXPERIMENT` of each toolchain that changes structs of the runtime, by its minor version. Without debug
+/// information, so that it is up to the table of layouts.
+const EXPERIMENTS: [(u32, &str); 10] = [
+    (18, "staticlockranking"),
+    (19, "staticlockranking"),
+    (20, "pagetrace"),
+    (21, "staticlockranking"),
+    (22, "noexectracer2"),
+    (23, "staticlockranking"),
+    (24, "nospinbitmutex"),
+    (25, "greenteagc"),
+    (26, "goroutineleakprofile"),
+    (27, "staticlockranking"),
+];
+const EXPERIMENT: &str = "`GOEXPERIMENT`";
 
 /// The numbers are exact, but each creation costs the target ten times as much.
 const SINGLE_STEPPED: &str = "single-stepped";
@@ -68,7 +90,7 @@ const KNOWN_SINGLE_STEPPED: [(&str, &str); 2] = [("go1.22.12", "`-N -l`"), ("go1
 type Fault = (&'static str, String);
 
 /// Traces the fixture of all ways to start and end, and checks everything that a report says of it.
-fn faults(build: Build) -> Vec<Fault> {
+fn faults(name: &str, build: Build) -> Vec<Fault> {
     let mut faults = Vec::new();
     let mut check = |what: &'static str, test: &mut dyn FnMut()| {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(test)) {
@@ -78,7 +100,10 @@ fn faults(build: Build) -> Vec<Fault> {
         }
     };
     let mut binary = None;
-    check("not built", &mut || binary = Some(fixture("counts", build)));
+    check("not built", &mut || {
+        host(name, build);
+        binary = Some(fixture(name, build));
+    });
     let Some(binary) = binary else { return faults };
     if build.way == Way::Profiled {
         check("not built", &mut || {
@@ -88,18 +113,18 @@ fn faults(build: Build) -> Vec<Fault> {
     }
     let mut traced = None;
     check("not traced", &mut || {
-        let mut fixture = ready(&binary, &[]);
+        let mut fixture = ready_as(&mut host(name, build));
         let pid = fixture.pid().to_string();
         let golife = attach(&["trace", "--format", "json", "--ring-bytes", ROOMY, "--pid", &pid]);
         fixture.write("go");
-        let truth = truth("counts", &fixture.line());
+        let truth = truth(name, &fixture.line());
         let ended = stop(golife);
         assert!(fixture.is_alive(), "the target runs on");
         traced = Some((truth, ended.report(), ended.stderr));
     });
     let Some((truth, report, said)) = traced else { return faults };
     check("counts", &mut || {
-        assert_eq!(reported("counts", only_process(&report)), truth);
+        assert_eq!(reported(name, only_process(&report)), truth);
         check_exact(&report);
     });
     check(SINGLE_STEPPED, &mut || {
@@ -107,7 +132,7 @@ fn faults(build: Build) -> Vec<Fault> {
         assert!(warning.is_none(), "no cheap instruction{}", warning.map_or("", |(_, rest)| rest));
     });
     check("waits", &mut || waits_are_right(&report));
-    check("stacks", &mut || stacks_are_right(&report));
+    check("stacks", &mut || stacks_are_right(name, build, &report));
     faults
 }
 
@@ -115,7 +140,9 @@ fn faults(build: Build) -> Vec<Fault> {
 fn living(report: &Value) -> impl Iterator<Item = &Value> {
     only_process(report)["sites"].as_array().unwrap().iter().filter(|site| {
         let named = |place: &str, name: &str| site[place]["function"].as_str().unwrap().starts_with(name);
-        site["live"] != 0 && (named("site", "main.") || named("entry", "runtime.main"))
+        // What is a program's package main, a plugin calls by its path.
+        let is_own = named("site", "main.") || named("site", "golife.test/fixtures/counts.");
+        site["live"] != 0 && (is_own || named("entry", "runtime.main"))
     })
 }
 
@@ -128,14 +155,21 @@ fn waits_are_right(report: &Value) {
         let waits = waiting(site);
         let sum: u64 = waits.iter().map(|wait| wait["count"].as_u64().unwrap()).sum();
         assert_eq!(sum, site["live"], "{site:#}");
-        let reason = if site["entry"]["function"] == "main.stay" { "chan receive" } else { "syscall" };
+        let reason = if stays(site) { "chan receive" } else { "syscall" };
         assert!(waits.iter().all(|wait| wait["reason"] == reason), "{reason} in {site:#}");
     }
 }
 
-fn stacks_are_right(report: &Value) {
+fn stays(site: &Value) -> bool {
+    site["entry"]["function"].as_str().is_some_and(|name| name.ends_with(".stay"))
+}
+
+fn stacks_are_right(name: &str, build: Build, report: &Value) {
+    let main = format!("{name}/main.go");
     let sites: Vec<_> = living(report).collect();
-    assert_eq!(sites.len(), 2, "main and stay in {sites:#?}");
+    // The main goroutine of a library has ended; what is called from C has no statement.
+    let expected = if build.way == Way::Library { 1 } else { 2 };
+    assert_eq!(sites.len(), expected, "main and stay in {sites:#?}");
     for site in sites {
         for wait in waiting(site) {
             let frames = wait["at"].as_array().unwrap();
@@ -147,14 +181,23 @@ fn stacks_are_right(report: &Value) {
                 );
                 assert!(found["file"].as_str().unwrap().ends_with(end), "{site:#}");
             };
-            if site["entry"]["function"] == "main.stay" {
+            if stays(site) {
                 let [only] = frames.as_slice() else { panic!("{site:#}") };
-                is(only, "main.stay", "/counts/main.go", line_with("counts/main.go", "<-gate"));
+                let entry = site["entry"]["function"].as_str().unwrap();
+                is(only, entry, &main, line_with(&main, "<-gate"));
             } else {
                 let read = line_with("truth/truth.go", "stdin.ReadString");
                 let [first, .., last] = frames.as_slice() else { panic!("{site:#}") };
                 is(first, "golife.test/fixtures/truth.WaitLine", "/truth/truth.go", read);
-                is(last, "main.main", "/counts/main.go", line_with("counts/main.go", "truth.End()"));
+                match build.way {
+                    Way::Plugin => is(
+                        last,
+                        "main.main",
+                        "/opener/main.go",
+                        line_with("opener/main.go", "run.(func())()"),
+                    ),
+                    _ => is(last, "main.main", &main, line_with(&main, "truth.End()")),
+                }
             }
         }
     }
@@ -165,14 +208,31 @@ fn stacks_are_right(report: &Value) {
 fn other_ways_to_build() {
     need_root();
     for way in [Way::Trimmed, Way::CgoDynamic, Way::CgoStatic, Way::Race, Way::Profiled] {
-        let faults = faults(Build { way, ..USUAL });
+        let faults = faults("counts", Build { way, ..USUAL });
         assert!(faults.is_empty(), "{way:?}: {faults:#?}");
+    }
+}
+
+/// The ways in which Go gets into a process.
+#[test]
+fn libraries_plugins_and_threads_of_c() {
+    need_root();
+    for toolchain in [None, Some(OLDEST)] {
+        let build = Build { toolchain, ..USUAL };
+        for (name, build) in [
+            ("counts", Build { way: Way::Library, stripped: true, ..build }),
+            ("counts", Build { way: Way::Plugin, stripped: true, ..build }),
+            ("callbacks", Build { way: Way::CgoDynamic, ..build }),
+        ] {
+            let faults = faults(name, build);
+            assert!(faults.is_empty(), "{name} as {build:?}: {faults:#?}");
+        }
     }
 }
 
 /// All that there is, as a table in the file that GOLIFE_MATRIX names.
 #[test]
-#[ignore = "compiles ninety programs by ten toolchains: cargo xtask matrix"]
+#[ignore = "compiles 130 programs by ten toolchains: cargo xtask matrix"]
 fn every_go_in_every_way() {
     need_root();
     let output = std::env::var_os("GOLIFE_MATRIX").expect("GOLIFE_MATRIX names the file to write");
@@ -182,15 +242,18 @@ fn every_go_in_every_way() {
     for version in VERSIONS {
         let minor: u32 = version.split('.').nth(1).unwrap().parse().unwrap();
         write!(table, "| {} ", version.trim_start_matches("go")).unwrap();
-        for Column { heading, build, since } in &COLUMNS {
+        for Column { heading, fixture, build, since } in &COLUMNS {
             if minor < *since {
                 table += "| – ";
                 continue;
             }
-            let faults = faults(Build { toolchain: Some(version), ..*build });
+            let experiment = EXPERIMENTS.iter().find(|(of, _)| *heading == EXPERIMENT && *of == minor);
+            let experiment = experiment.map_or("", |(_, experiment)| experiment);
+            let faults = faults(fixture, Build { toolchain: Some(version), experiment, ..*build });
             eprintln!("{version} {heading}: {}", if faults.is_empty() { "exact" } else { "NOT ALL WELL" });
             let is_exact = faults.iter().all(|(what, _)| *what == SINGLE_STEPPED);
             let mut cell = Vec::from_iter(is_exact.then(|| "exact".to_owned()));
+            cell.extend((!experiment.is_empty()).then(|| format!("`{experiment}`")));
             for (what, why) in &faults {
                 let first = why.lines().next().unwrap_or_default().replace(env!("CARGO_TARGET_TMPDIR"), "…");
                 let note: String = first.chars().take(300).collect();

@@ -76,6 +76,10 @@ pub enum Way {
     Race,
     /// Optimised for a profile full of goroutine creation: the runtime's own functions get inlined. Go 1.21 and newer.
     Profiled,
+    /// As a library for programs in other languages (`-buildmode=c-shared`): [`host`] runs it.
+    Library,
+    /// As a plugin of another program in Go: [`host`] runs it.
+    Plugin,
 }
 
 /// Path of a fixture's binary; compiled once for each way.
@@ -119,11 +123,13 @@ fn compile(name: &str, build: Build, profile: Option<&Path>, binary: &Path, envi
         Way::CgoDynamic => _ = go.arg("-ldflags=-linkmode=external"),
         Way::CgoStatic => _ = go.arg("-ldflags=-linkmode=external -extldflags=-static"),
         Way::Race => _ = go.arg("-race"),
+        Way::Library => _ = go.args(["-tags=loaded", "-buildmode=c-shared"]),
+        Way::Plugin => _ = go.args(["-tags=loaded", "-buildmode=plugin"]),
     }
     if let Some(profile) = profile {
         go.arg(format!("-pgo={}", profile.display())).arg("-gcflags=all=-d=pgoinlinebudget=8000");
     }
-    let cgo = matches!(way, Way::CgoDynamic | Way::CgoStatic | Way::Race);
+    let cgo = !matches!(way, Way::Usual | Way::Trimmed | Way::Profiled);
     // Some are modules of their own.
     go.arg(".")
         .current_dir(fixtures().join(name))
@@ -147,6 +153,38 @@ fn built() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("fixtures")
 }
 
+/// What starts a fixture: itself, or the program that loads it.
+pub fn host(name: &str, build: Build) -> Command {
+    let binary = fixture(name, build);
+    match build.way {
+        Way::Library => {
+            let mut command = Command::new(loader());
+            command.arg(binary);
+            command
+        }
+        Way::Plugin => {
+            let mut command = Command::new(fixture("opener", Build { way: Way::CgoDynamic, ..build }));
+            command.arg(binary);
+            command
+        }
+        _ => Command::new(binary),
+    }
+}
+
+/// A program in C that loads libraries.
+pub fn loader() -> PathBuf {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let loader = Path::new(env!("CARGO_TARGET_TMPDIR")).join("fixtures/loader");
+    fs::create_dir_all(loader.parent().unwrap()).unwrap();
+    let mut gcc = Command::new("gcc");
+    gcc.args(["-Wall", "-o"]).arg(&loader).arg(fixtures().join("loader/main.c")).arg("-ldl");
+    if !loader.exists() {
+        assert!(gcc.status().expect("cannot run gcc: `cargo xtask test` installs it").success());
+    }
+    loader
+}
+
 /// Where the binaries of a build are.
 fn directory(build: Build) -> PathBuf {
     let Build { toolchain, stripped, pie, unoptimised, experiment, way } = build;
@@ -163,6 +201,8 @@ fn directory(build: Build) -> PathBuf {
             Way::CgoStatic => "-cgo-static",
             Way::Race => "-race",
             Way::Profiled => "-profiled",
+            Way::Library => "-library",
+            Way::Plugin => "-plugin",
         }
     ))
 }
@@ -183,7 +223,7 @@ fn profile(toolchain: Option<&'static str>) -> PathBuf {
     path
 }
 
-fn fixtures() -> PathBuf {
+pub fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures")
 }
 
@@ -449,7 +489,13 @@ pub fn run(args: &[&str]) -> Ended {
 /// Starts a fixture that waits to be told to begin.
 #[track_caller]
 pub fn ready(binary: &Path, args: &[&str]) -> Running {
-    let mut fixture = Running::start(Command::new(binary).args(args));
+    ready_as(Command::new(binary).args(args))
+}
+
+/// The same for any command.
+#[track_caller]
+pub fn ready_as(command: &mut Command) -> Running {
+    let mut fixture = Running::start(command);
     assert_eq!(fixture.line(), "ready");
     fixture
 }

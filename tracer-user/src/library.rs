@@ -53,6 +53,8 @@ pub struct Found {
     pub code: Code,
     /// The file of the runtime.
     pub file: Arc<File>,
+    /// The plugins in [`Found::code`].
+    pub plugins: Vec<Code>,
     /// Further runtimes, each with goroutines of its own: libraries that bring one along.
     pub others: Vec<Code>,
 }
@@ -124,8 +126,8 @@ impl Library {
         let bias = mapped::executable(pid, id)?;
         let bias = bias_of(&bias, &binary).ok_or(Error::NotMapped(pid))?;
         let mut code = Code { id, binary, bias };
-        let others = self.add_plugins(pid, &mut code);
-        Ok(Found { process, code, file, others })
+        let (plugins, others) = self.add_plugins(pid, &mut code);
+        Ok(Found { process, code, file, plugins, others })
     }
 
     fn find_library(
@@ -149,23 +151,24 @@ impl Library {
         let Some(Some((_, file))) = self.binaries.get(&code.id) else {
             return Err(Error::NotMapped(process.pid));
         };
-        Ok(Found { process, code, file: file.clone(), others: runtimes })
+        Ok(Found { process, code, file: file.clone(), plugins: Vec::new(), others: runtimes })
     }
 
-    /// Puts the plugins of a process beside its executable. Returns the libraries that have a runtime of their own.
-    pub fn add_plugins(&mut self, pid: u32, code: &mut Code) -> Vec<Code> {
+    /// Puts the plugins of a process beside its executable. Returns them, and the libraries that have a runtime of their
+    /// own.
+    pub fn add_plugins(&mut self, pid: u32, code: &mut Code) -> (Vec<Code>, Vec<Code>) {
         // Without a dynamic linker there is nothing else.
         if !code.binary.image().interpreter() {
-            return Vec::new();
+            return (Vec::new(), Vec::new());
         }
         let (libraries, _) = self.libraries_beside(pid, Some(&code.binary));
         let (others, plugins): (Vec<Code>, Vec<Code>) =
             libraries.into_iter().partition(|code| code.binary.has_runtime());
         if !plugins.is_empty() {
-            let plugins: Vec<_> = plugins.into_iter().map(|plugin| (plugin.binary, plugin.bias)).collect();
-            code.binary = Arc::new(code.binary.with_modules(code.bias, &plugins));
+            let loaded: Vec<_> = plugins.iter().map(|plugin| (plugin.binary.clone(), plugin.bias)).collect();
+            code.binary = Arc::new(code.binary.with_modules(code.bias, &loaded));
         }
-        others
+        (plugins, others)
     }
 
     /// The libraries with Go code that a process has loaded, and what is wrong with the last one that cannot be read.
@@ -213,7 +216,7 @@ impl Library {
         let binary = match (known, host) {
             (Some(known), _) => known,
             (None, None) => Arc::new(Binary::open(&file, path)?),
-            (None, Some(host)) => Arc::new(Binary::open_plugin(&file, path, host.build_info())?),
+            (None, Some(host)) => Arc::new(Binary::open_plugin(&file, path, host)?),
         };
         self.loaded.insert(loaded.key.clone(), Some(id));
         self.binaries.insert(id, Some((binary.clone(), Arc::new(file))));
@@ -239,6 +242,19 @@ impl Library {
         let known = self.binaries.get(&id).and_then(Option::as_ref).map(|(binary, _)| binary.clone());
         let binary = known.unwrap_or_else(|| found.code.binary.clone());
         self.plan_new(id, binary, found.file.clone())
+    }
+
+    /// The same for one of its plugins.
+    pub fn plan_of_plugin(&mut self, plugin: &Code) -> Result<Arc<Target>, Error> {
+        let known = self.binaries.get(&plugin.id).and_then(Option::as_ref).map(|(_, file)| file.clone());
+        match (self.targets.get(&plugin.id), known) {
+            (Some(target), _) => Ok(target.clone()),
+            (None, Some(file)) => self.plan_new(plugin.id, plugin.binary.clone(), file),
+            (None, None) => Err(Error::File {
+                path: plugin.binary.path().to_path_buf(),
+                source: std::io::ErrorKind::NotFound.into(),
+            }),
+        }
     }
 
     fn plan_new(&mut self, id: FileId, binary: Arc<Binary>, file: Arc<File>) -> Result<Arc<Target>, Error> {

@@ -173,6 +173,9 @@ pub struct Process {
     pub start_time: Option<String>,
     /// Path of its executable.
     pub exe: Option<String>,
+    /// Additive: path of the library that its Go code is in, where that is not the executable.
+    #[serde(default)]
+    pub library: Option<String>,
     /// Its command line.
     pub command: Option<String>,
     /// GNU or Go build id of the executable.

@@ -196,12 +196,14 @@ impl Session {
     /// Starts to trace a process that runs already.
     pub fn enter(&mut self, pid: u32, scope: Scope) -> Result<Arc<Traced>, Error> {
         let found = self.find(pid)?;
+        let plugins = found.plugins.clone();
         let target = self.library.plan_of(&found)?;
         let subject = Subject::new(found)?;
         if subject.verified {
             self.trust.confirm(target.id);
         }
         self.attach(&target, scope)?;
+        self.attach_plugins(&plugins, scope)?;
         let traced = self.know(subject, target);
         self.warnings.extend(traced.subject.about_others());
         Ok(traced)
@@ -220,10 +222,21 @@ impl Session {
             let subject = &traced.subject;
             let binary = traced.target.binary.clone();
             let mut code = Code { id: traced.target.id, binary, bias: subject.bias };
-            self.library.add_plugins(subject.process.pid, &mut code);
+            let (plugins, _) = self.library.add_plugins(subject.process.pid, &mut code);
             if code.binary.plugins() <= subject.binary.plugins() {
                 continue;
             }
+            let scope = match NonZeroU32::new(subject.process.pid) {
+                Some(pid) if !self.has_probes(traced.target.id) => Scope::Process(pid),
+                _ => Scope::Everyone,
+            };
+            let attached = self.attach_plugins(&plugins, scope);
+            self.warnings.extend(attached.err().map(|error| error.to_string()));
+            self.warnings.push(format!(
+                "process {} has loaded another plugin since: those of its goroutines that began before now are not counted as \
+                 created; to miss none, trace it beforehand: --exe PLUGIN",
+                subject.process.pid
+            ));
             let subject = Subject { binary: code.binary, ..subject.clone() };
             let now = Arc::new(Traced { subject, target: traced.target.clone(), number: traced.number });
             for known in self.current.values_mut().chain(self.instances.values_mut()) {
@@ -232,6 +245,15 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// A plugin has the runtime's functions once more, and its code calls these. Their variables are the executable's.
+    fn attach_plugins(&mut self, plugins: &[Code], scope: Scope) -> Result<(), Error> {
+        for plugin in plugins {
+            let target = self.library.plan_of_plugin(plugin)?;
+            self.attach(&target, scope)?;
+        }
+        Ok(())
     }
 
     /// The records of runtimes that are not looked at, in processes that have several.
@@ -259,8 +281,11 @@ impl Session {
 
     /// A process that some file's probes may see: names it if its file is one of those.
     pub fn recognise(&mut self, pid: u32) -> Option<Arc<Traced>> {
-        let Found { process, code: Code { id, binary, bias }, others, .. } = self.find(pid).ok()?;
+        let Found { process, code: Code { id, binary, bias }, plugins, others, .. } = self.find(pid).ok()?;
         let target = self.library.known(id)?;
+        if let Err(error) = self.attach_plugins(&plugins, Scope::Everyone) {
+            self.warnings.push(error.to_string());
+        }
         Some(self.know(Subject { process, binary, bias, others, verified: false }, target))
     }
 
@@ -409,7 +434,10 @@ impl Session {
     pub fn binaries(&self) -> Vec<Arc<Target>> {
         let mut ids: Vec<FileId> = self.attachments.keys().map(|(id, _)| *id).collect();
         ids.dedup();
-        ids.into_iter().filter_map(|id| self.library.known(id)).collect()
+        ids.into_iter()
+            .filter_map(|id| self.library.known(id))
+            .filter(|target| target.binary.has_runtime())
+            .collect()
     }
 
     /// What the probes had to say since the last call.

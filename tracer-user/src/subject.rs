@@ -69,6 +69,8 @@ pub fn describe(process: &Process, binary: &Binary) -> report::Process {
         pid: process.pid,
         start_time: was_seen.then(|| humantime::format_rfc3339_millis(process.start_time).to_string()),
         exe: Some(process.exe.to_string_lossy().into_owned()),
+        library: (binary.path() != process.exe && binary.is_library())
+            .then(|| binary.path().to_string_lossy().into_owned()),
         command: was_seen.then(|| process.command.clone()),
         build_id: binary.build_id().map(str::to_owned),
         go: Some(report::Go {

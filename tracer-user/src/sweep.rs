@@ -141,6 +141,11 @@ impl Sweep<'_> {
         let before = before.get(&(pid, subject.process.start_ticks));
         // After an exec, goroutines of the same id are others.
         let before = before.filter(|before| before.subject.binary.is_same_file(&subject.binary));
+        self.untraced.extend(subject.about_others().map(|detail| report::Process {
+            mode: Mode::Unsupported,
+            detail: Some(detail),
+            ..subject.describe()
+        }));
         let at = Instant::now();
         let earlier = before.map(|before| &before.places);
         let look = Look::at(&subject, earlier, at + MOST_TIME).map_err(Error::from)?;

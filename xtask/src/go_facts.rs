@@ -142,7 +142,7 @@ fn layout_table(layouts: &[(u16, String)]) -> Result<String> {
          //!\n\
          //! From the debug information of programs that these toolchains built, the same for linux/amd64 and linux/arm64:\n\
          //! {}.\n\
-         //! In the first patch releases of 1.21, 1.23, 1.24, 1.25 and 1.26 they were found to be the\n\
+         //! In the first patch release of each of these minor versions (on linux/amd64) they were found to be the\n\
          //! same. The structs: <https://cs.opensource.google/go/go/+/master:src/runtime/runtime2.go> and\n\
          //! <https://cs.opensource.google/go/go/+/master:src/runtime/chan.go> (hchan).\n\n\
          use super::layout::Layout;\n\n\

@@ -29,6 +29,9 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     refuse_binary(form, arguments.output.as_deref(), Stream::Stdout);
     let mut sink = Sink::plain(arguments.output.as_deref(), Stream::Stdout)?;
     let subject = Library::default().subject(arguments.pid)?;
+    for note in subject.about_others() {
+        eprintln!("note: {}", output::human::clean(&note));
+    }
     let look = Look::at(&subject, None, Instant::now() + MOST_TIME)
         .with_context(|| format!("cannot read the goroutines of process {}", arguments.pid))?;
     let filter = Filter {

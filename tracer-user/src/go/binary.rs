@@ -72,14 +72,12 @@ impl Binary {
     ///
     /// # Errors
     /// As [`Binary::open`].
-    pub fn open_plugin(file: &File, display_path: &Path, host: &BuildInfo) -> Result<Binary, Error> {
+    pub fn open_plugin(file: &File, display_path: &Path, host: &Binary) -> Result<Binary, Error> {
         let image = Arc::new(Image::open(file, display_path)?);
-        let info = BuildInfo::read(&image).unwrap_or_else(|_| BuildInfo {
-            path: None,
-            module: None,
-            ..host.clone()
-        });
-        Binary::with_info(image, info).map_err(|kind| Error::new(display_path, kind))
+        let unsaid = |_| BuildInfo { path: None, module: None, ..host.build_info.clone() };
+        let info = BuildInfo::read(&image).unwrap_or_else(unsaid);
+        let plugin = Binary::with_info(image, info).map_err(|kind| Error::new(display_path, kind))?;
+        Ok(Binary { layout: host.layout, layout_source: host.layout_source, ..plugin })
     }
 
     fn read(image: Arc<Image>) -> Result<Binary, ErrorKind> {

@@ -27,10 +27,11 @@ impl Globals {
     pub(crate) fn find(table: &Pclntab) -> Result<Globals, ErrorKind> {
         Globals::from_code(table).or_else(|missing| {
             let names = ["runtime.allgptr", "runtime.allglen"];
-            let [Some(allgptr), Some(allglen)] = symbols::addresses(&table.image, names) else {
-                return Err(missing);
-            };
-            Ok(Globals { allgptr, allglen })
+            // Programs that open plugins export their variables, stripped or not.
+            let found = [symbols::addresses(&table.image, names), symbols::exported(&table.image, names)];
+            let both =
+                |[allgptr, allglen]: [Option<u64>; 2]| Some(Globals { allgptr: allgptr?, allglen: allglen? });
+            found.into_iter().find_map(both).ok_or(missing)
         })
     }
 

@@ -212,7 +212,16 @@ impl Image {
 
     /// The symbol table and its strings: `.symtab`, `.strtab`.
     pub fn symbol_table(&self) -> Option<(&[u8], &[u8])> {
-        let symbols = self.sections.iter().find(|section| section.kind == elf::SHT_SYMTAB)?;
+        self.symbols_of(elf::SHT_SYMTAB)
+    }
+
+    /// That for dynamic linking: `.dynsym`, `.dynstr`.
+    pub fn dynamic_symbol_table(&self) -> Option<(&[u8], &[u8])> {
+        self.symbols_of(elf::SHT_DYNSYM)
+    }
+
+    fn symbols_of(&self, kind: u32) -> Option<(&[u8], &[u8])> {
+        let symbols = self.sections.iter().find(|section| section.kind == kind)?;
         let strings = self.sections.get(symbols.link as usize)?;
         Some((self.section_data(symbols), self.section_data(strings)))
     }

@@ -87,30 +87,54 @@ impl LayoutSource {
     }
 }
 
-/// `GOEXPERIMENT`s with which every field of [`Layout`] is where it is without them, measured on the versions that
-/// have them. None was found that moves one.
-const HARMLESS_EXPERIMENTS: [&str; 14] = [
+/// `GOEXPERIMENT`s that move no field of [`Layout`], whether they are on or, with `no` before them, off. Of all that Go 1.18
+/// to 1.27 have, few bring structs of the runtime in two forms (files of package runtime with `goexperiment` in their
+/// `go:build` line); layouts with these were measured: `allocheaders`, `arenas`, `exectracer2`, `goroutineleakprofile`,
+/// `greenteagc`, `pagetrace`, `spinbitmutex`, `staticlockranking`, `swissmap`, `synctest`. Not among them are those that
+/// change the calling convention.
+const HARMLESS_EXPERIMENTS: [&str; 33] = [
+    "aliastypeparams",
     "allocheaders",
     "arenas",
     "boringcrypto",
+    "cacheprog",
+    "cgocheck2",
+    "coverageredesign",
+    "dwarf5",
+    "exectracer2",
+    "fieldtrack",
     "goroutineleakprofile",
     "greenteagc",
-    "noallocheaders",
-    "nogreenteagc",
-    "nosizespecializedmalloc",
-    "nospinbitmutex",
-    "noswissmap",
+    "heapminimum512kib",
+    "jsonv2",
+    "loopvar",
+    "mapsplitgroup",
+    "newinliner",
+    "pacerredesign",
     "pagetrace",
+    "preemptibleloops",
+    "randomizedheapbase64",
+    "range",
+    "rangefunc",
+    "runtimefreegc",
     "runtimesecret",
+    "simd",
+    "sizespecializedmalloc",
+    "spinbitmutex",
     "staticlockranking",
+    "swissmap",
+    "synchashtriemap",
     "synctest",
+    "unified",
 ];
 
 impl Layout {
     /// The layout from the table, where it was measured for this version and these experiments.
     pub fn measured(build: &BuildInfo) -> Option<Layout> {
         let release = !build.version_text.starts_with("devel");
-        let harmless = build.experiments().all(|name| HARMLESS_EXPERIMENTS.contains(&name));
+        let harmless = build
+            .experiments()
+            .all(|name| HARMLESS_EXPERIMENTS.contains(&name.strip_prefix("no").unwrap_or(name)));
         (release && harmless).then(|| Layout::of(build.version)).flatten()
     }
 

@@ -2,7 +2,7 @@
 //!
 //! From the debug information of programs that these toolchains built, the same for linux/amd64 and linux/arm64:
 //! 1.18.10, 1.19.13, 1.20.14, 1.21.13, 1.22.12, 1.23.12, 1.24.13, 1.25.5, 1.26.8, 1.27.3.
-//! In the first patch releases of 1.21, 1.23, 1.24, 1.25 and 1.26 they were found to be the
+//! In the first patch release of each of these minor versions (on linux/amd64) they were found to be the
 //! same. The structs: <https://cs.opensource.google/go/go/+/master:src/runtime/runtime2.go> and
 //! <https://cs.opensource.google/go/go/+/master:src/runtime/chan.go> (hchan).
 

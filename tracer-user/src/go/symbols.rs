@@ -10,8 +10,20 @@ const UNDEFINED: u16 = 0;
 /// The link-time addresses of variables and functions by name, in the order of `names`; none for those that the
 /// program has no symbol for, and for all where it is stripped.
 pub fn addresses<const N: usize>(image: &Image, names: [&str; N]) -> [Option<u64>; N] {
+    among(all(image), names)
+}
+
+/// The same from the table for dynamic linking, which stripped programs keep: what they export.
+pub fn exported<const N: usize>(image: &Image, names: [&str; N]) -> [Option<u64>; N] {
+    among(defined(image.dynamic_symbol_table().unwrap_or_default()), names)
+}
+
+fn among<'a, const N: usize>(
+    symbols: impl Iterator<Item = (&'a [u8], u64)>,
+    names: [&str; N],
+) -> [Option<u64>; N] {
     let mut found = [None; N];
-    for (name, address) in all(image) {
+    for (name, address) in symbols {
         if let Some(index) = names.iter().position(|wanted| wanted.as_bytes() == name) {
             found[index].get_or_insert(address);
             if found.iter().all(Option::is_some) {
@@ -29,7 +41,10 @@ pub fn is_stripped(image: &Image) -> bool {
 
 /// The defined symbols in the table's order: (name, link-time address).
 pub fn all(image: &Image) -> impl Iterator<Item = (&[u8], u64)> {
-    let (symbols, strings) = image.symbol_table().unwrap_or_default();
+    defined(image.symbol_table().unwrap_or_default())
+}
+
+fn defined<'a>((symbols, strings): (&'a [u8], &'a [u8])) -> impl Iterator<Item = (&'a [u8], u64)> {
     symbols.as_chunks::<SYMBOL_SIZE>().0.iter().filter_map(move |symbol| {
         if u16_at(symbol, 6)? == UNDEFINED {
             return None;
