@@ -134,6 +134,14 @@ fn feature(feature: &Feature) -> Check {
 fn creation_stacks() -> Check {
     const NAME: &str = "perf_event_max_stack";
     const USUAL: u32 = kernel::USUAL_STACK;
+    if kernel::LOSES_CREATION_STACKS {
+        return Check::limited(
+            NAME,
+            "on arm64 the kernel follows a stack towards higher addresses alone, and most goroutines' creators are below \
+             the stack that they are created on",
+            "go without --creation-stacks: blame by creators' sites works",
+        );
+    }
     match kernel::longest_stack() {
         calls if calls >= USUAL => Check::good(NAME, format!("--creation-stacks keeps up to {USUAL} calls")),
         0 => Check::bad(NAME, "0: no map of stacks can be made", STACK_REMEDY),

@@ -32,7 +32,7 @@ use multi::MultiProgram;
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 pub use slots::COOKIES_SINCE;
 use slots::Slots;
-pub use stacks::{USUAL as USUAL_STACK, longest as longest_stack};
+pub use stacks::{LOST as LOSES_CREATION_STACKS, USUAL as USUAL_STACK, longest as longest_stack};
 use tracer_ebpf::{
     COOKIES, COUNTERS, CREATION_STACKS, Cookie, Counter, EVENTS, EXIT_SAYS_GROUP_DEAD, FORK_CHILD_OFFSET,
     MORE_STACK_BUCKETS, MORE_STACKS, OBJECT, STACK_BUCKETS, STACKS, StackCode, WAKE_BYTES,

@@ -139,6 +139,9 @@ pub fn trace(source: &Source, settings: &Settings, tick: &mut dyn FnMut(&Report)
                 "note: another golife is tracing on this host: what both trace pays for each probe twice"
             );
         }
+        if creation_stacks && kernel::LOSES_CREATION_STACKS {
+            eprintln!("note: on this CPU architecture most creation stacks are not known: see golife doctor");
+        }
         let mut pipeline = Pipeline {
             session: Session::new(library, probes),
             ring,
@@ -386,8 +389,7 @@ impl Pipeline {
         more
     }
 
-    /// Takes what was sent until now. Under a flood, what comes meanwhile is not waited for, and where golife is too slow
-    /// for the target, it does not fall further behind either: a report that comes is worth more than one that is whole.
+    /// Takes all that was sent until now, which is as much as the ring holds at most. What comes meanwhile is not waited for.
     fn drain_all(&mut self) {
         let now = now_ns();
         while self.drain() && self.last_event_ns < now {}

@@ -96,8 +96,9 @@ fn compare_stacks(ways: [&[&str]; 2], environment: &[(&str, &str)]) {
 
 #[test]
 fn who_waits_on_what() {
-    for toolchain in TOOLCHAINS {
-        let program = Program::build(toolchain, PLAIN);
+    let programs = TOOLCHAINS.iter().flat_map(|toolchain| [(toolchain, &[][..]), (toolchain, FOREIGN)]);
+    for (toolchain, cpu) in programs {
+        let program = Program::build_for(toolchain, PLAIN, cpu);
         let binary = program.binary();
         let running = program.start();
         let snapshot = scan_of(&binary, running.pid(), 0);

@@ -8,6 +8,12 @@ use std::{fs, ops::Range};
 use object::{Object, ObjectSection, ObjectSymbol};
 use tracer_ebpf::{MORE_STACKS, STACKS};
 
+/// The kernel does not get from the system stack, on which goroutines are created, to the creator's. On arm64 it follows
+/// frame pointers towards higher addresses alone (`perf_callchain_user` and what it calls in
+/// <https://github.com/torvalds/linux/blob/master/arch/arm64/kernel/perf_callchain.c>, since 6.12 `stacktrace.c`), and the
+/// system stack of a program's first thread is above all others.
+pub const LOST: bool = cfg!(target_arch = "aarch64");
+
 /// How many calls of a stack the kernel walks: 127 unless somebody changed it.
 pub fn longest() -> u32 {
     let setting = fs::read_to_string("/proc/sys/kernel/perf_event_max_stack").ok();

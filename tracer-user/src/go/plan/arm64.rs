@@ -142,7 +142,30 @@ fn effect(instruction: &Instruction, address: u64, calls: &CallTargets) -> Effec
     if let Some((to, from)) = copy {
         return Effect::Copy { to, from };
     }
+    if let Some(pair) = pair_on_stack(instruction) {
+        return Effect::Pair(pair);
+    }
     Effect::Clobber { registers: registers_written(instruction), stack: stack_written(instruction) }
+}
+
+/// `stp` and `ldp` of whole registers and the stack.
+fn pair_on_stack(instruction: &Instruction) -> Option<[(Place, Option<Place>); 2]> {
+    let Some(Memory { base: SP_OR_ZERO, offset: Some(offset), moves_base: false }) = memory(instruction)
+    else {
+        return None;
+    };
+    let [first @ Arm::Register(SizeCode::X, _), second @ Arm::Register(SizeCode::X, _), ..] =
+        instruction.operands
+    else {
+        return None;
+    };
+    let of = |operand| whole(operand).map(Place::Register);
+    let slots = [offset, offset + 8].map(Place::Slot);
+    match instruction.opcode {
+        Opcode::STP => Some([(slots[0], of(first)), (slots[1], of(second))]),
+        Opcode::LDP => Some([(of(first)?, Some(slots[0])), (of(second)?, Some(slots[1]))]),
+        _ => None,
+    }
 }
 
 /// The registers that it changes, as bits: those that it does change where the instruction is one that compilers use,

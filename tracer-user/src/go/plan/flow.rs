@@ -161,13 +161,10 @@ impl Flow {
         let stored = (0..self.stores.len()).filter(|&number| self.stores[number].0 == index);
         let stored = stored.map(|number| (self.store_place(number), before[self.bases[number] as usize]));
         match effect {
-            Effect::Copy { to, from } => {
-                let value = self.place(*from).map(|place| before[place]);
-                if let Place::Slot(offset) = to {
-                    self.forget_stack(&mut state, &(*offset..offset.saturating_add(8)), &mut unknown);
-                }
-                if let Some(place) = self.place(*to) {
-                    state[place] = value.unwrap_or_else(&mut unknown);
+            Effect::Copy { to, from } => self.copy(*to, Some(*from), before, &mut state, &mut unknown),
+            Effect::Pair(copies) => {
+                for (to, from) in copies {
+                    self.copy(*to, *from, before, &mut state, &mut unknown);
                 }
             }
             Effect::Swap(a, b) => state.swap(*a as usize, *b as usize),
@@ -184,6 +181,23 @@ impl Flow {
         canonical(&state)
     }
 
+    fn copy(
+        &self,
+        to: Place,
+        from: Option<Place>,
+        before: &State,
+        state: &mut State,
+        unknown: &mut impl FnMut() -> u16,
+    ) {
+        let value = from.and_then(|from| self.place(from)).map(|place| before[place]);
+        if let Place::Slot(offset) = to {
+            self.forget_stack(state, &(offset..offset.saturating_add(8)), unknown);
+        }
+        if let Some(place) = self.place(to) {
+            state[place] = value.unwrap_or_else(unknown);
+        }
+    }
+
     fn forget_stack(&self, state: &mut State, range: &Range<i64>, unknown: &mut impl FnMut() -> u16) {
         for (slot, &offset) in self.slots.iter().enumerate() {
             if range.start < offset.saturating_add(8) && offset < range.end {
@@ -197,10 +211,7 @@ impl Flow {
 fn slots_of(steps: &[Step]) -> Vec<i64> {
     let mut slots: Vec<i64> = steps
         .iter()
-        .filter_map(|step| match step.effect {
-            Effect::Copy { to: Place::Slot(offset), .. } => Some(offset),
-            _ => None,
-        })
+        .flat_map(|step| step.effect.slots())
         .filter(|offset| !steps.iter().any(|step| step.takes_address == Some(*offset)))
         .collect();
     slots.sort_unstable();

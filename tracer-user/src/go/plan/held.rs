@@ -64,6 +64,24 @@ impl Held {
         }
     }
 
+    /// Whether it is a result, and the address that it is.
+    fn what_is_in(&self, place: Option<Place>) -> (bool, i64) {
+        match place {
+            Some(Place::Register(register)) => {
+                (self.register(register), self.addresses[usize::from(register)])
+            }
+            Some(Place::Slot(offset)) => (self.slot(offset), NO_ADDRESS),
+            None => (false, NO_ADDRESS),
+        }
+    }
+
+    fn copy(&mut self, to: Place, (holds, address): (bool, i64)) {
+        self.put(to, holds);
+        if let Place::Register(register) = to {
+            self.addresses[usize::from(register)] = address;
+        }
+    }
+
     fn forget(&mut self, range: &Range<i64>) {
         for (slot, &offset) in self.offsets.iter().enumerate() {
             if range.start < offset.saturating_add(8) && offset < range.end {
@@ -106,7 +124,7 @@ pub(in crate::go) fn before(
     };
     let anywhere: BTreeSet<u64> =
         steps.iter().filter(|step| writes_anywhere(step)).map(|step| step.address).collect();
-    let mut offsets: Vec<i64> = steps.iter().filter_map(stored_to).collect();
+    let mut offsets: Vec<i64> = steps.iter().flat_map(|step| step.effect.slots()).collect();
     offsets.sort_unstable();
     offsets.dedup();
     offsets.truncate(MAX_SLOTS);
@@ -139,13 +157,6 @@ pub(in crate::go) fn before(
     before[index].take()
 }
 
-fn stored_to(step: &Step) -> Option<i64> {
-    match step.effect {
-        Effect::Copy { to: Place::Slot(offset), .. } => Some(offset),
-        _ => None,
-    }
-}
-
 fn apply(held: &mut Held, step: &Step, exposed: &[Range<i64>], anywhere: bool) {
     if step.writes_through != 0 {
         let through = |register: &usize| step.writes_through & (1 << register) != 0;
@@ -154,15 +165,10 @@ fn apply(held: &mut Held, step: &Step, exposed: &[Range<i64>], anywhere: bool) {
         exposed.iter().for_each(|range| held.forget(range));
     }
     match step.effect {
-        Effect::Copy { to, from } => {
-            let (holds, address) = match from {
-                Place::Register(register) => (held.register(register), held.addresses[usize::from(register)]),
-                Place::Slot(offset) => (held.slot(offset), NO_ADDRESS),
-            };
-            held.put(to, holds);
-            if let Place::Register(register) = to {
-                held.addresses[usize::from(register)] = address;
-            }
+        Effect::Copy { to, from } => held.copy(to, held.what_is_in(Some(from))),
+        Effect::Pair(copies) => {
+            let both = copies.map(|(to, from)| (to, held.what_is_in(from)));
+            both.into_iter().for_each(|(to, what)| held.copy(to, what));
         }
         Effect::Swap(a, b) => {
             let (of_a, of_b) = (held.register(a), held.register(b));

@@ -125,6 +125,8 @@ pub(in crate::go) enum Place {
 pub(in crate::go) enum Effect {
     /// `to` holds what `from` holds.
     Copy { to: Place, from: Place },
+    /// Two copies at once; without a place to copy from, what the place holds then is not known.
+    Pair([(Place, Option<Place>); 2]),
     /// The two exchange what they hold.
     Swap(u8, u8),
     /// These registers (a bit each) and these bytes of the stack hold something else.
@@ -139,12 +141,29 @@ pub(super) const NO_STACK: Range<i64> = 0..0;
 impl Effect {
     /// The registers, as bits, that no longer hold what they did.
     pub(in crate::go) fn registers(&self) -> u32 {
+        let bit = |place| match place {
+            Place::Register(register) => 1 << register,
+            Place::Slot(_) => 0,
+        };
         match *self {
-            Effect::Copy { to: Place::Register(register), .. } => 1 << register,
-            Effect::Copy { .. } => 0,
+            Effect::Copy { to, .. } => bit(to),
+            Effect::Pair([(a, _), (b, _)]) => bit(a) | bit(b),
             Effect::Swap(a, b) => 1 << a | 1 << b,
             Effect::Clobber { registers, .. } => registers,
         }
+    }
+
+    /// The stack slots that it saves something to, by their distance from the stack pointer.
+    pub(super) fn slots(&self) -> impl Iterator<Item = i64> + use<> {
+        let to = match *self {
+            Effect::Copy { to, .. } => [Some(to), None],
+            Effect::Pair([(a, _), (b, _)]) => [Some(a), Some(b)],
+            Effect::Swap(..) | Effect::Clobber { .. } => [None; 2],
+        };
+        to.into_iter().flatten().filter_map(|place| match place {
+            Place::Slot(offset) => Some(offset),
+            Place::Register(_) => None,
+        })
     }
 }
 

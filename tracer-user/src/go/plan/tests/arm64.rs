@@ -95,6 +95,10 @@ fn the_g_is_followed_through_calls() {
         code
     };
     assert_site(&code(&[]), &[], 8, X0, "ret");
+    // Saved once more, with another; `ldp x2, x1, [sp, #80]` has it back in another register.
+    let mut pair = code(&[stp(X2, X1, SP, 80)]);
+    pair[7] = 0xa945_07e2;
+    assert_site(&pair, &[], 9, X1, "ret");
     // Overwritten as one of a pair, and by half.
     for lose in [stp(X2, X2, SP, 64), 0xb900_4be2] {
         assert_site(&code(&[lose]), &[], 6, X1, "bl runtime.casgstatus");
