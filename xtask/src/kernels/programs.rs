@@ -130,9 +130,9 @@ impl Programs {
         format!(
             "#!/bin/sh\n\
              /bin/busybox --install -s /bin\n\
-             export PATH=/bin GOLIFE_FIXTURES=built GOLIFE_PATIENCE=5 RUST_BACKTRACE=0\n\
+             export PATH=/bin GOLIFE_FIXTURES=built GOLIFE_PATIENCE=5 RUST_BACKTRACE=0 TMPDIR=/run\n\
              mount -t proc none /proc && mount -t sysfs none /sys && mount -t devtmpfs none /dev\n\
-             mount -t tracefs none /sys/kernel/tracing && mount -t tmpfs none /tmp\n\
+             mount -t tracefs none /sys/kernel/tracing && mount -t tmpfs none /run\n\
              mount -t cgroup2 none /sys/fs/cgroup\n\
              ip link set lo up; insmod /overlay.ko\n\
              echo 100 > /proc/sys/kernel/perf_event_max_stack\n\
