@@ -275,7 +275,8 @@ impl Library {
             None => {}
         }
         let binary = Binary::open(&file, path).map_err(Error::from);
-        if binary.as_ref().is_err_and(Error::is_not_go) {
+        // What is no ELF file either is soon told again.
+        if matches!(&binary, Err(Error::Go(error)) if matches!(error.kind, ErrorKind::NotGo)) {
             self.binaries.insert(id, None);
         }
         let (binary, file) = (Arc::new(binary?), Arc::new(file));
