@@ -8,12 +8,13 @@ use std::time::Instant;
 
 use super::blocked::{Channel, Cut, Direction, Snapshot, WaitObject};
 use super::collect::Wait;
+use super::conds;
 use super::goroutines::{Limits, WalkError};
 use super::memory::{Place, ProcessMemory};
 use crate::go::{Binary, Layout, image};
 
 /// Cases of one `select` that are followed.
-const MOST_CASES: usize = 256;
+const MOST_CASES: usize = u8::MAX as usize;
 /// Objects of all goroutines together that are kept, some 40 bytes each.
 const MOST_OBJECTS: usize = 4 << 20;
 /// How many are read between two looks at the clock.
@@ -103,6 +104,8 @@ pub(super) fn read(
                     if sudog.next != 0 {
                         next.push((at, sudog.next));
                     }
+                } else if batch[at].on_cond {
+                    found.extend(conds::of_list(sudog.elem).map(|cond| (at, cond)));
                 } else if sudog.elem != 0 {
                     found.push((at, WaitObject::Semaphore { address: sudog.elem }));
                 }
@@ -119,7 +122,7 @@ pub(super) fn read(
                 }
                 other => Some(*other),
             }));
-            let count = (snapshot.objects.len() - first as usize) as u16;
+            let count = (snapshot.objects.len() - first as usize) as u8;
             if let Some(goroutine) = snapshot.goroutines.get_mut(batch[of_one[0].0].index) {
                 (goroutine.first_object, goroutine.object_count) = (first, count);
             }

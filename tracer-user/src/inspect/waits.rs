@@ -13,11 +13,16 @@ pub type SiteKey = (u64, u64);
 
 /// Groups of one site that are kept.
 const MOST_GROUPS: usize = 10;
+/// Stacks of one group that are kept.
+const MOST_STACKS: usize = 16;
 /// Goroutines that are named of each group.
 const EXAMPLES: usize = 10;
 
-/// Which goroutines a scan found, where each of them was blocked, and since when it was seen there: 24 bytes each, for a
-/// comparison with a later scan.
+/// Who has not run for so long is idle, in ns.
+const IDLE_NS: u64 = 5_000_000_000;
+
+/// Which goroutines a scan found, where each of them was blocked, and since when it was seen there and did not run: 24
+/// bytes each, for a comparison with a later scan.
 #[derive(Clone, Debug, Default)]
 pub struct Places(Vec<Seen>);
 
@@ -31,7 +36,7 @@ struct Seen {
 }
 
 impl Places {
-    /// Of all goroutines of a scan. Those that an earlier one has seen at the same place have been there since then.
+    /// Of all goroutines of a scan. Those that an earlier one has seen, and that have not run, have been there since then.
     pub fn of(snapshot: &Snapshot, earlier: Option<&Places>) -> Places {
         let hashes = hashes(&snapshot.stacks);
         let seen = snapshot.by_goid().map(|goroutine| {
@@ -58,12 +63,13 @@ impl Places {
 /// It does not wait, or where is not known.
 const NOWHERE: u64 = 0;
 
-/// What tells two places apart, with no more doubt than 64 bits leave: the stack and the wait reason.
+/// What tells two places apart, with no more doubt than 64 bits leave: the stack and the wait reason. Who has been elsewhere
+/// meanwhile is not at the same place either.
 fn place(goroutine: &Blocked, hashes: &[u64]) -> u64 {
     let stack = goroutine.stack.filter(|_| goroutine.waits());
     let Some(stack) = stack.and_then(|stack| hashes.get(stack.index())) else { return NOWHERE };
     let mut hasher = DefaultHasher::new();
-    (stack, goroutine.reason).hash(&mut hasher);
+    (stack, goroutine.reason, goroutine.runs).hash(&mut hasher);
     hasher.finish().max(NOWHERE + 1)
 }
 
@@ -83,16 +89,28 @@ pub struct Group {
     pub state: &'static str,
     /// The garbage collector of Go 1.26 and newer has found that nothing can end their waits.
     pub leaked: bool,
-    /// The stack of one of them; the others' may differ in calls that are not shown.
-    pub stack: Option<StackId>,
+    /// Their stacks, which may differ in who called the line where they are, and how many have each: most first, and the
+    /// rarest are left out.
+    pub stacks: Vec<(StackId, u64)>,
     /// How many.
     pub count: u64,
-    /// How many of them were blocked at the same place in an earlier scan; none without one.
+    /// How many of them were blocked at the same place in an earlier scan and have not run since; none without one.
     pub unmoved: Option<u64>,
+    /// How many of them an earlier scan has seen, and how many of those have not run for some seconds.
+    pub known: Known,
     /// For how long at least all of these have been there, in ns; none where there is none.
     pub unmoved_ns: Option<u64>,
     /// The first of them.
     pub goids: Vec<u64>,
+}
+
+/// Goroutines that an earlier scan has seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// All of them.
+    pub all: u64,
+    /// Those that have not run for five seconds.
+    pub idle: u64,
 }
 
 /// What the goroutines of one site do.
@@ -120,7 +138,8 @@ pub fn by_site(
 ) -> HashMap<SiteKey, SiteWaits> {
     let places = places(snapshot, binary);
     let hashes = if earlier.is_some() { hashes(&snapshot.stacks) } else { Vec::new() };
-    let mut groups: HashMap<(SiteKey, &'static str, bool, Option<u32>), Group> = HashMap::new();
+    // By site, state, mark and place; with how many have which stack.
+    let mut groups: HashMap<_, (Group, HashMap<StackId, u64>)> = HashMap::new();
     let mut sites: HashMap<SiteKey, SiteWaits> = HashMap::new();
     for goroutine in snapshot.by_goid() {
         let Site { gopc, startpc, .. } = snapshot.site(goroutine);
@@ -131,10 +150,8 @@ pub fn by_site(
         site.longest_wait_ns = site.longest_wait_ns.max(goroutine.waits_at_least_ns());
         let at = goroutine.stack.map(|stack| places[stack.index()]);
         let before = earlier.map(|earlier| earlier.of_goroutine(goroutine.goid));
-        let unmoved = before.map(|before| {
-            let now = place(goroutine, &hashes);
-            before.filter(|before| now != NOWHERE && before.place == now)
-        });
+        let now = place(goroutine, &hashes);
+        let unmoved = before.map(|before| before.filter(|before| now != NOWHERE && before.place == now));
         if let Some(before) = before {
             *site.new.get_or_insert(0) += u64::from(before.is_none());
         }
@@ -142,28 +159,40 @@ pub fn by_site(
             *site.unmoved.get_or_insert(0) += u64::from(unmoved.is_some());
         }
         let leaked = goroutine.status == Status::Leaked;
-        let group = groups.entry((key, goroutine.state(), leaked, at)).or_insert_with(|| Group {
+        let new = || Group {
             leaked,
             state: goroutine.state(),
-            stack: goroutine.stack,
+            stacks: Vec::new(),
             count: 0,
             unmoved: earlier.map(|_| 0),
+            known: Known::default(),
             unmoved_ns: None,
             goids: Vec::new(),
-        });
+        };
+        let (group, stacks) =
+            groups.entry((key, goroutine.state(), leaked, at)).or_insert_with(|| (new(), HashMap::new()));
+        if let Some(stack) = goroutine.stack {
+            *stacks.entry(stack).or_default() += 1;
+        }
         group.count += 1;
         if let (Some(sum), Some(unmoved)) = (&mut group.unmoved, unmoved) {
             *sum += u64::from(unmoved.is_some());
         }
+        group.known.all += u64::from(now != NOWHERE && before.flatten().is_some());
         if let Some(before) = unmoved.flatten() {
             let ns = snapshot.taken_ns.saturating_sub(before.since_ns);
+            group.known.idle += u64::from(ns >= IDLE_NS);
             group.unmoved_ns = Some(group.unmoved_ns.map_or(ns, |least| least.min(ns)));
         }
         if group.goids.len() < EXAMPLES {
             group.goids.push(goroutine.goid);
         }
     }
-    for ((key, ..), group) in groups {
+    for ((key, ..), (mut group, stacks)) in groups {
+        group.stacks = stacks.into_iter().collect();
+        group.stacks.sort_unstable_by_key(|&(stack, count)| (std::cmp::Reverse(count), stack));
+        group.stacks.truncate(MOST_STACKS);
+        group.stacks.shrink_to_fit();
         sites.entry(key).or_default().groups.push(group);
     }
     for site in sites.values_mut() {
