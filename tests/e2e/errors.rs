@@ -100,11 +100,12 @@ fn elf_of_another_width_or_architecture() {
         file.write_all(&[1]).unwrap();
     });
     refused(&path, &["32-bit"]);
+    let (machine, name) = if cfg!(target_arch = "x86_64") { (183u16, "aarch64") } else { (62, "x86_64") };
     let (_directory, path) = broken("architecture", |file| {
         file.seek(SeekFrom::Start(18)).unwrap();
-        file.write_all(&183u16.to_le_bytes()).unwrap();
+        file.write_all(&machine.to_le_bytes()).unwrap();
     });
-    refused(&path, &["aarch64"]);
+    refused(&path, &[name]);
 }
 
 #[test]
