@@ -119,7 +119,13 @@ impl Library {
     /// No such process, no permission, no Go in it.
     pub fn find(&mut self, pid: u32, prefer: impl Fn(FileId) -> bool) -> Result<Found, Error> {
         let (process, file) = Process::open(pid)?;
-        let (id, binary, file) = match self.read(file, &process.exe) {
+        // Most of a host's processes are no Go programs: what they execute is read once.
+        let is_no_go = FileId::of(&file).is_ok_and(|id| self.is_no_go(id));
+        let read = match is_no_go {
+            true => Err(go::Error { path: process.exe.clone(), kind: ErrorKind::NotGo }.into()),
+            false => self.read(file, &process.exe),
+        };
+        let (id, binary, file) = match read {
             Err(error) if error.is_not_go() => return self.find_library(process, prefer, error),
             other => other?,
         };
@@ -267,12 +273,8 @@ impl Library {
 
     fn read(&mut self, file: File, path: &Path) -> Result<(FileId, Arc<Binary>, Arc<File>), Error> {
         let id = FileId::of(&file).map_err(|source| Error::File { path: path.to_path_buf(), source })?;
-        match self.binaries.get(&id) {
-            Some(Some((binary, file))) => return Ok((id, binary.clone(), file.clone())),
-            Some(None) => {
-                return Err(Error::Go(go::Error { path: path.to_path_buf(), kind: ErrorKind::NotGo }));
-            }
-            None => {}
+        if let Some(Some((binary, file))) = self.binaries.get(&id) {
+            return Ok((id, binary.clone(), file.clone()));
         }
         let binary = Binary::open(&file, path).map_err(Error::from);
         // What is no ELF file either is soon told again.
