@@ -108,7 +108,7 @@ fn watch(binary: &Path, args: &[&str]) -> Vec<Site> {
     corpus.write("go");
     let ended = golife.wait();
     assert_eq!(ended.status.code(), Some(0), "{ended:?}");
-    assert!(corpus.is_alive(), "the corpus with {args:?} has ended");
+    corpus.expect_alive();
     let report = ended.report();
     assert_eq!(report["loss"]["dropped"], 0);
     let sites = only_process(&report)["sites"].as_array().unwrap();

@@ -119,7 +119,7 @@ fn faults(name: &str, build: Build) -> Vec<Fault> {
         fixture.write("go");
         let truth = truth(name, &fixture.line());
         let ended = stop(golife);
-        assert!(fixture.is_alive(), "the target runs on");
+        fixture.expect_alive();
         traced = Some((truth, ended.report(), ended.stderr));
     });
     let Some((truth, report, said)) = traced else { return faults };

@@ -163,7 +163,7 @@ fn a_killed_golife_leaves_no_probe() {
     eventually("the code is as in the file again", || patched_bytes(pid) == 0);
     fixture.write("go");
     fixture.line();
-    assert!(fixture.is_alive(), "the target runs on");
+    fixture.expect_alive();
 }
 
 #[test]

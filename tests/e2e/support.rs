@@ -436,6 +436,15 @@ impl Running {
         self.child.try_wait().unwrap().is_none()
     }
 
+    /// Fails with its exit status and what it said, if it has ended.
+    #[track_caller]
+    pub fn expect_alive(&mut self) {
+        if let Some(status) = self.child.try_wait().unwrap() {
+            let said = std::mem::take(&mut self.seen_errors) + &rest(&self.errors);
+            panic!("{} has ended, {status}: {said}", self.pid());
+        }
+    }
+
     /// Waits for its end.
     #[track_caller]
     pub fn wait(mut self) -> Ended {
@@ -534,7 +543,7 @@ pub fn trace_with(name: &str, build: Build, args: &[&str], flags: &[&str]) -> (S
     let truth = truth(name, &fixture.line());
     let report = interrupt(golife);
     let reported = reported(name, only_process(&report));
-    assert!(fixture.is_alive(), "the target runs on");
+    fixture.expect_alive();
     (truth, reported, report)
 }
 
