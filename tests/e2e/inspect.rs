@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::support::*;
 use nix::sys::signal::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// A fixture with goroutines that stay, and what it says of them.
 fn leaky(toolchain: &'static str) -> (Running, Sites) {
@@ -220,6 +220,17 @@ fn a_report_names_channels_and_locks() {
         assert_eq!(numbers(&on("read", "rwmutex")), (3, 4), "{toolchain}");
         assert_eq!(numbers(&on("write", "rwmutex")), (1, 4), "{toolchain}");
         assert_eq!(numbers(&on("wait", "waitgroup")), (3, 3), "{toolchain}");
+        let cond = on("listen", "cond");
+        assert_eq!(numbers(&cond), (3, 6), "{toolchain}: {cond:#}");
+        let other = &cond["others"][0];
+        assert_eq!((&other["doing"], &other["count"]), (&"sync.Cond.Wait".into(), &3.into()), "{toolchain}");
+        assert_eq!(other["at"]["function"], "main.overhear", "{toolchain}");
+        let dump = run(&["dump", "--format", "json", "--waiting", "sync.Cond.Wait", "--pid", &pid]).stdout;
+        let dump: Value = serde_json::from_str(&dump).unwrap();
+        for goroutine in dump["goroutines"].as_array().unwrap() {
+            let expected = json!([{ "kind": "cond", "address": addresses["cond"], "waiters": 6 }]);
+            assert_eq!(goroutine["waits_on"], expected, "{toolchain}");
+        }
     }
 }
 

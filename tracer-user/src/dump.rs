@@ -204,11 +204,18 @@ pub enum Object {
         /// Additive: how many goroutines of the process wait on it.
         waiters: u64,
     },
-    /// A lock, a wait group or a condition variable.
+    /// A lock or a wait group.
     Semaphore {
         /// In hexadecimal, of the word in it that is waited on.
         address: String,
         /// Additive: as of a channel.
+        waiters: u64,
+    },
+    /// Additive: a `sync.Cond`.
+    Cond {
+        /// In hexadecimal, as `%p` prints it.
+        address: String,
+        /// As of a channel.
         waiters: u64,
     },
 }
@@ -230,6 +237,7 @@ impl Object {
                 waiters,
             },
             WaitObject::Semaphore { .. } => Object::Semaphore { address, waiters },
+            WaitObject::Cond { .. } => Object::Cond { address, waiters },
         }
     }
 }

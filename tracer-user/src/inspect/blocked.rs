@@ -86,6 +86,11 @@ pub enum WaitObject {
         /// Of the word.
         address: u64,
     },
+    /// A `sync.Cond`.
+    Cond {
+        /// Of its first byte.
+        address: u64,
+    },
 }
 
 impl WaitObject {
@@ -93,7 +98,7 @@ impl WaitObject {
     pub fn address(&self) -> u64 {
         match self {
             WaitObject::Channel(channel) => channel.address,
-            WaitObject::Semaphore { address } => *address,
+            WaitObject::Semaphore { address } | WaitObject::Cond { address } => *address,
         }
     }
 }

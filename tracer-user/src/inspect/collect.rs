@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 
 use super::blocked::{Blocked, Site, SiteId, Snapshot};
+use super::conds;
 use super::labels::LabelSets;
 use super::scan::Depth;
 use super::stopped::Stopped;
@@ -25,6 +26,8 @@ pub(super) struct Wait {
     pub(super) g: u64,
     /// The first `sudog` of its list.
     pub(super) sudog: u64,
+    /// For a `sync.Cond`.
+    pub(super) on_cond: bool,
     /// The part of its stack that is in use: from its stack pointer to its end.
     pub(super) used_stack: (u64, u64),
 }
@@ -73,11 +76,15 @@ impl<'a> Collector<'a> {
         let since = since.filter(|_| waits || status == Status::Syscall);
         let stack = if pcs.is_empty() { None } else { self.snapshot.stacks.intern(pcs) };
         let reason = self.reasons[usize::from(goroutine.wait_reason)].filter(|_| waits);
-        let on_semaphore = || reason.is_some_and(|reason| sudogs::is_semaphore(reason.text()));
-        if self.depth >= Depth::Objects && waits && (waiting != 0 || on_semaphore()) {
+        if self.depth >= Depth::Objects && waits {
+            let reason = reason.map_or("", WaitReason::text);
             let index = self.snapshot.goroutines.len();
             let used_stack = (stopped.sp, goroutine.stack.1);
-            self.waits.push(Wait { index, g: goroutine.address, sudog: waiting, used_stack });
+            let on_cond = conds::is_cond(reason);
+            if waiting != 0 || on_cond || sudogs::is_semaphore(reason) {
+                let g = goroutine.address;
+                self.waits.push(Wait { index, g, sudog: waiting, on_cond, used_stack });
+            }
         }
         let site = self.site(goroutine.gopc, goroutine.startpc);
         self.snapshot.goroutines.push(Blocked {

@@ -15,7 +15,7 @@ use super::memory::{Place, ProcessMemory};
 const MOST_GOROUTINES: usize = 8192;
 /// Bytes of each stack that are looked at, from the innermost call on.
 const MOST_BYTES: u64 = 4096;
-/// How far before a semaphore the struct may begin that holds its lock.
+/// How far before a semaphore or a Cond the struct may begin that holds it.
 const STRUCT: u64 = 64;
 /// Pointers that are kept.
 const MOST_MENTIONS: usize = 1 << 18;
@@ -31,12 +31,15 @@ pub(super) fn read(
     start: Instant,
     limits: Limits,
 ) -> Result<(), WalkError> {
-    // By address, whether it is a semaphore.
-    let mut waited = BTreeMap::new();
+    // By address, whether it is a part of what is pointed to.
+    let conds = snapshot.objects.iter().filter(|object| matches!(object, WaitObject::Cond { .. }));
+    let mut waited: BTreeMap<u64, bool> = conds.map(|cond| (cond.address(), true)).collect();
     let mut readers = Vec::new();
     for wait in waits {
         if let Some([object]) =
             snapshot.goroutines.get(wait.index).map(|goroutine| snapshot.objects(goroutine))
+            // Who waits on a Cond has let its lock go, and stands in nobody's way.
+            && !wait.on_cond
             && wait.used_stack.0 < wait.used_stack.1
             && readers.len() < MOST_GOROUTINES
         {
@@ -58,12 +61,12 @@ pub(super) fn read(
             let (wait, own) = batch[at];
             for word in bytes.unwrap_or_default().as_chunks::<8>().0 {
                 let word = u64::from_le_bytes(*word);
-                // Pointers to a channel are exact. A lock is known by its semaphore, further back in the struct that is
-                // pointed to.
+                // Pointers to a channel are exact. A lock is known by its semaphore, and like a Cond it may be further back
+                // in the struct that is pointed to.
                 let near = waited.range(word..=word.saturating_add(STRUCT)).next();
-                if let Some((&address, &is_semaphore)) = near
+                if let Some((&address, &is_part)) = near
                     && address != own
-                    && (address == word || is_semaphore)
+                    && (address == word || is_part)
                     && found.len() < MOST_MENTIONS
                 {
                     found.push((wait.index as u32, address));

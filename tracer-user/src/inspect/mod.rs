@@ -2,6 +2,7 @@
 
 pub mod blocked;
 mod collect;
+mod conds;
 pub mod goroutines;
 pub mod labels;
 pub mod memory;

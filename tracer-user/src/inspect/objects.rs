@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use super::blocked::{Channel, Cut, Direction, Snapshot, WaitObject};
 use super::collect::Wait;
+use super::conds;
 use super::goroutines::{Limits, WalkError};
 use super::memory::{Place, ProcessMemory};
 use crate::go::{Binary, Layout, image};
@@ -103,6 +104,8 @@ pub(super) fn read(
                     if sudog.next != 0 {
                         next.push((at, sudog.next));
                     }
+                } else if batch[at].on_cond {
+                    found.extend(conds::of_list(sudog.elem).map(|cond| (at, cond)));
                 } else if sudog.elem != 0 {
                     found.push((at, WaitObject::Semaphore { address: sudog.elem }));
                 }

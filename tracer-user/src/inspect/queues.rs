@@ -1,6 +1,6 @@
 //! Who waits on the same channel or lock, and who else may have to do with it.
 
-use super::blocked::{Blocked, Snapshot, WaitObject};
+use super::blocked::{Blocked, Channel, Snapshot, WaitObject};
 use super::waits::Group;
 use crate::go::{Binary, Frame};
 use crate::report;
@@ -115,7 +115,7 @@ impl Queues {
         let (_, known_to) = groups(within(&self.knowing, thing.address, thing.size));
         let channel = match object {
             WaitObject::Channel(channel) => Some(channel),
-            WaitObject::Semaphore { .. } => None,
+            WaitObject::Semaphore { .. } | WaitObject::Cond { .. } => None,
         };
         report::WaitedOn {
             kind: thing.kind.to_owned(),
@@ -144,8 +144,10 @@ impl Thing {
     /// `sync.Mutex` has it behind its state, and is the first field of `sync.RWMutex`, which has two more behind that, for a
     /// writer and for readers; `sync.WaitGroup` has it behind its counters.
     fn of(object: &WaitObject, waiter: &Blocked, snapshot: &Snapshot) -> Thing {
-        let WaitObject::Semaphore { address } = *object else {
-            return Thing { kind: "chan", address: object.address(), size: 1 };
+        let address = match *object {
+            WaitObject::Channel(Channel { address, .. }) => return Thing { kind: "chan", address, size: 1 },
+            WaitObject::Cond { address } => return Thing { kind: "cond", address, size: 1 },
+            WaitObject::Semaphore { address } => address,
         };
         let frames = waiter.stack.into_iter().flat_map(|stack| snapshot.stacks.frames(stack));
         let of_sync = frames

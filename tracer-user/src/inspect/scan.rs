@@ -11,7 +11,7 @@ use super::goroutines::{BATCH, Limits, List, WalkError};
 use super::memory::{Place, ProcessMemory, Reader};
 use super::stopped::{Identity, Stopped};
 use super::unwind::{Unwinder, Unwound};
-use super::{mentions, objects, sudogs};
+use super::{conds, mentions, objects, sudogs};
 use crate::go::{Binary, Layout};
 
 /// How much of a scan is wanted.
@@ -78,6 +78,7 @@ pub fn scan(
     if depth >= Depth::Objects {
         sudogs::find(memory, binary.layout(), &mut waits)?;
         objects::read(memory, binary, bias, &mut snapshot, &waits, start, limits)?;
+        conds::read(memory, &mut snapshot, &waits, start, limits)?;
         mentions::read(memory, &mut snapshot, &waits, start, limits)?;
     }
     snapshot.stacks.name(binary);

@@ -23,7 +23,7 @@ pub(super) fn is_semaphore(reason: &str) -> bool {
 /// Fills in the `sudog` of those waits that have none; what is not found stays 0.
 pub(super) fn find(memory: &ProcessMemory, layout: &Layout, waits: &mut [Wait]) -> Result<(), WalkError> {
     let mut unknown: Vec<&mut Wait> =
-        waits.iter_mut().filter(|wait| wait.sudog == 0).take(MOST_GOROUTINES).collect();
+        waits.iter_mut().filter(|wait| wait.sudog == 0 && !wait.on_cond).take(MOST_GOROUTINES).collect();
     for batch in unknown.chunks_mut(BATCH) {
         let stacks: Vec<(u64, u64)> = batch.iter().map(|wait| wait.used_stack).collect();
         let place =

@@ -22,7 +22,7 @@ use crate::tracker::Living;
 pub use cause::Cause;
 pub use survey::Survey;
 pub use trend::Trend;
-pub use waits::Wait;
+pub use waits::{Member, Wait, WaitsFor};
 
 /// How bad it is, best first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::cycle::{self, Waiter};
-use super::waits::{Channel, Wait};
+use super::waits::{Channel, Member, Wait};
 use crate::go::Binary;
 use crate::inspect::{Blocked, Direction, Group, Queues, SiteWaits, Snapshot, StackId, WaitObject};
 use crate::report::Frame;
@@ -46,7 +46,7 @@ impl Survey {
         let first = examples().min_by_key(known);
         let first = first.and_then(|index| snapshot.goroutines.get(index));
         let others = examples().find_map(|index| self.cycles.get(&index));
-        let blocked_at = |&other: &usize| place(snapshot, binary, snapshot.goroutines.get(other)?);
+        let member = |&other: &usize| member(snapshot, binary, snapshot.goroutines.get(other)?);
         Wait {
             reason: group.state,
             leaked: group.leaked,
@@ -58,7 +58,7 @@ impl Survey {
             asked_done: first.is_some_and(|goroutine| asked_done(snapshot, binary, goroutine)),
             unmoved: group.unmoved,
             unmoved_ns: group.unmoved_ns,
-            cycle: others.map(|others| others.iter().filter_map(blocked_at).collect()),
+            cycle: others.map(|others| others.iter().filter_map(member).collect()),
         }
     }
 
@@ -72,7 +72,7 @@ impl Survey {
                 element: binary.type_name(channel.element),
                 waiters: self.queues.waiters(channel.address).max(1),
             }),
-            WaitObject::Semaphore { .. } => None,
+            WaitObject::Semaphore { .. } | WaitObject::Cond { .. } => None,
         };
         snapshot.objects(goroutine).iter().filter_map(channel).collect()
     }
@@ -83,6 +83,10 @@ fn cycles(snapshot: &Snapshot) -> HashMap<usize, Vec<usize>> {
     let (indices, waiters): (Vec<usize>, Vec<Waiter>) = waiting
         .filter_map(|(index, goroutine)| {
             let [object] = snapshot.objects(goroutine) else { return None };
+            // It has let its lock go.
+            if matches!(object, WaitObject::Cond { .. }) {
+                return None;
+            }
             let mentions: Vec<u64> = snapshot.mentions(index).collect();
             // Whoever holds nothing that others want is in nobody's way.
             (!mentions.is_empty()).then(|| (index, Waiter { on: object.address(), mentions }))
@@ -115,10 +119,11 @@ fn frames(snapshot: &Snapshot, goroutine: &Blocked) -> Vec<Frame> {
     all.map(Frame::from).collect()
 }
 
-/// Where the program's code, or what is closest to it, waits.
-fn place(snapshot: &Snapshot, binary: &Binary, goroutine: &Blocked) -> Option<Frame> {
-    let wait = Wait { frames: frames(snapshot, goroutine), ..Wait::default() };
-    super::cause::place(&wait, binary.build_info().module.as_deref()).cloned()
+/// What a goroutine of a cycle does, where the program's code is, or what is closest to it.
+fn member(snapshot: &Snapshot, binary: &Binary, goroutine: &Blocked) -> Option<Member> {
+    let wait = Wait { reason: goroutine.state(), frames: frames(snapshot, goroutine), ..Wait::default() };
+    let at = super::cause::place(&wait, binary.build_info().module.as_deref())?.clone();
+    Some(Member { waits_for: wait.waits_for(), at })
 }
 
 /// Whether the innermost call outside the runtime waits for a context.

@@ -28,8 +28,32 @@ pub struct Wait {
     pub unmoved_ns: Option<u64>,
     /// What most goroutines do that read from the connections of this process's HTTP clients; empty where there is none.
     pub reader: &'static str,
-    /// They and others wait for each other; where the others are blocked.
-    pub cycle: Option<Vec<Frame>>,
+    /// They and others wait for each other; what the others do.
+    pub cycle: Option<Vec<Member>>,
+}
+
+/// One that waits in a cycle of goroutines that wait for each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// What for.
+    pub waits_for: WaitsFor,
+    /// Where.
+    pub at: Frame,
+}
+
+/// What somebody waits for who is a part of a cycle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaitsFor {
+    /// An element from a channel.
+    Receive,
+    /// Room in a channel.
+    Send,
+    /// A `sync.Mutex` or `sync.RWMutex`.
+    Lock,
+    /// The members of a `sync.WaitGroup`.
+    Group,
+    /// Something else.
+    Other,
 }
 
 /// A channel that somebody waits on.
@@ -62,6 +86,18 @@ impl Channel {
 }
 
 impl Wait {
+    /// What it waits for, as far as a cycle is concerned. Old versions of Go have one reason for all semaphores.
+    pub fn waits_for(&self) -> WaitsFor {
+        let is_in = |prefix: &str| self.frames.iter().any(|frame| frame.function.starts_with(prefix));
+        match self.plain_reason() {
+            "chan receive" => WaitsFor::Receive,
+            "chan send" => WaitsFor::Send,
+            _ if is_in("sync.(*Mutex)") || is_in("sync.(*RWMutex)") => WaitsFor::Lock,
+            _ if is_in("sync.(*WaitGroup)") => WaitsFor::Group,
+            _ => WaitsFor::Other,
+        }
+    }
+
     /// The reason without what synctest adds to it.
     pub fn plain_reason(&self) -> &'static str {
         self.reason.strip_suffix(" (durable)").unwrap_or(self.reason)

@@ -3,7 +3,7 @@
 use super::{Blamed, Cause, Owner, owner, patterns, place};
 use crate::output::human::{clean, count, file_name};
 use crate::report::Frame;
-use crate::verdict::waits::Wait;
+use crate::verdict::waits::{Wait, WaitsFor};
 
 /// What to do about goroutines that wait like this, and that go back to `blamed` where their site is not the program's.
 pub(super) fn of(cause: Cause, wait: &Wait, module: Option<&str>, blamed: Option<&Blamed>) -> String {
@@ -58,13 +58,8 @@ pub(super) fn of(cause: Cause, wait: &Wait, module: Option<&str>, blamed: Option
             "the places of the semaphore wanted at {at} are taken and not given back: release with defer right after acquiring"
         ),
         Cause::Cycle => {
-            let others = wait.cycle.iter().flatten().map(position).filter(|other| *other != at);
-            let places: Vec<String> = std::iter::once(at.clone()).chain(others).collect();
-            let what = match wait.plain_reason().starts_with("chan") {
-                true => "let one side send first, or give a channel a buffer",
-                false => "take locks in the same order everywhere",
-            };
-            format!("goroutines blocked at {} wait for each other: {what}", places.join(" and at "))
+            let others = wait.cycle.iter().flatten().map(|member| (member.waits_for, position(&member.at)));
+            cycle(&std::iter::once((wait.waits_for(), at)).chain(others).collect::<Vec<_>>())
         }
         Cause::Timer => format!(
             "the wait for a timer at {at} goes on for ever: add a case for ctx.Done(), cancel it when the work ends, and Stop the timer"
@@ -86,6 +81,67 @@ pub(super) fn of(cause: Cause, wait: &Wait, module: Option<&str>, blamed: Option
         Cause::Cgo => format!("the C function called at {at} does not return: give it a way to be told to"),
         Cause::Running => format!("the loop at {at} has no end: bound it, or check ctx.Err() in it"),
         Cause::Other => format!("nothing ends the wait at {at}"),
+    }
+}
+
+/// For goroutines that wait for each other: what each waits for, and where.
+fn cycle(members: &[(WaitsFor, String)]) -> String {
+    let at = |wanted: &[WaitsFor]| {
+        let mut places: Vec<&str> = Vec::new();
+        for (waits_for, place) in members {
+            if wanted.contains(waits_for) && !places.contains(&place.as_str()) {
+                places.push(place);
+            }
+        }
+        (!places.is_empty()).then(|| places.join(" and at "))
+    };
+    let (receive, send) = (at(&[WaitsFor::Receive]), at(&[WaitsFor::Send]));
+    let channel = at(&[WaitsFor::Receive, WaitsFor::Send]);
+    let (lock, group, other) = (at(&[WaitsFor::Lock]), at(&[WaitsFor::Group]), at(&[WaitsFor::Other]));
+    match (channel, lock, group, other) {
+        (None, Some(lock), None, None) => format!(
+            "goroutines blocked at {lock} hold the locks that the others want: take locks in the same order everywhere"
+        ),
+        (Some(channel), None, None, None) => match (receive, send) {
+            (Some(receive), None) => format!(
+                "goroutines that receive at {receive} wait for each other to send: let one of them send before it receives"
+            ),
+            (None, Some(send)) => format!(
+                "goroutines that send at {send} wait for each other to receive: let one of them receive before it sends, or give the channels buffers"
+            ),
+            _ => format!(
+                "goroutines blocked at {channel} wait for each other at different channels: use these in the same order on both sides, or give the one sent on a buffer"
+            ),
+        },
+        (Some(channel), Some(lock), None, None) => format!(
+            "the lock wanted at {lock} is held where a channel is waited for at {channel}, and the one waits for the other: unlock before the channel is used"
+        ),
+        (Some(_), None, Some(group), None) => match (receive, send) {
+            (None, Some(send)) => format!(
+                "who should receive what is sent at {send} waits at {group} for the sender to be done: receive before Wait, or let a goroutine of its own Wait and close the channel"
+            ),
+            (Some(receive), None) => format!(
+                "who should send or close what is received from at {receive} waits at {group} for the receiver to be done: send or close before Wait"
+            ),
+            (receive, send) => format!(
+                "who serves the channels used at {} waits at {group} for their users to be done: call Wait after that, or in a goroutine of its own",
+                [receive, send].into_iter().flatten().collect::<Vec<_>>().join(" and at ")
+            ),
+        },
+        (None, Some(lock), Some(group), None) => format!(
+            "the lock wanted at {lock} is held by who waits at {group} for that goroutine to be done: unlock before Wait"
+        ),
+        (None, None, Some(group), None) => {
+            format!("goroutines that wait at {group} wait for each other to be done: call Done before Wait")
+        }
+        _ => {
+            let mut all: Vec<&str> = members.iter().map(|(_, place)| place.as_str()).collect();
+            all.dedup();
+            format!(
+                "goroutines blocked at {} wait for each other: give one of these waits a way out, such as ctx.Done()",
+                all.join(" and at ")
+            )
+        }
     }
 }
 

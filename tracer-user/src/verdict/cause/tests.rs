@@ -1,7 +1,7 @@
 //! Causes and advice for waits made by hand.
 
 use super::*;
-use crate::verdict::waits::Channel;
+use crate::verdict::waits::{Channel, Member};
 
 /// A goroutine that waits for a reason in some functions, innermost first, each in a file of its own.
 fn wait(reason: &'static str, functions: &[&str]) -> Wait {
@@ -175,13 +175,53 @@ fn most_goroutines_decide_and_moving_ones_do_not_count() {
 
 #[test]
 fn a_cycle_names_all_places() {
-    let other = Frame { function: "main.g".into(), file: Some("/src/g.go".into()), line: Some(7) };
-    let (cause, advice) = named(Wait { cycle: Some(vec![other]), ..wait("sync.Mutex.Lock", &["main.f"]) });
-    assert_eq!(cause, Cause::Cycle);
-    assert_eq!(
-        advice,
-        "goroutines blocked at f0.go:10 and at g.go:7 wait for each other: take locks in the same order everywhere"
-    );
+    use crate::verdict::waits::WaitsFor::{Group, Lock, Other, Receive, Send};
+    let advice = |reason, functions: &[&str], waits_for| {
+        let at = Frame { function: "main.g".into(), file: Some("/src/g.go".into()), line: Some(7) };
+        let cycle = Some(vec![Member { waits_for, at }]);
+        let (cause, advice) = named(Wait { cycle, ..wait(reason, functions) });
+        assert_eq!(cause, Cause::Cycle);
+        advice
+    };
+    let lock = &["sync.(*Mutex).Lock", "main.f"];
+    let group = &["sync.(*WaitGroup).Wait", "golang.org/x/sync/errgroup.(*Group).Wait", "main.f"];
+    let expected = [
+        (
+            advice("sync.Mutex.Lock", lock, Lock),
+            "goroutines blocked at f1.go:11 and at g.go:7 hold the locks that the others want: take locks in the same order everywhere",
+        ),
+        (
+            advice("semacquire", lock, Send),
+            "the lock wanted at f1.go:11 is held where a channel is waited for at g.go:7, and the one waits for the other: unlock before the channel is used",
+        ),
+        (
+            advice("chan send", &["main.f"], Group),
+            "who should receive what is sent at f0.go:10 waits at g.go:7 for the sender to be done: receive before Wait, or let a goroutine of its own Wait and close the channel",
+        ),
+        (
+            advice("sync.WaitGroup.Wait", group, Receive),
+            "who should send or close what is received from at g.go:7 waits at f2.go:12 for the receiver to be done: send or close before Wait",
+        ),
+        (
+            advice("semacquire", group, Lock),
+            "the lock wanted at g.go:7 is held by who waits at f2.go:12 for that goroutine to be done: unlock before Wait",
+        ),
+        (
+            advice("chan receive", &["main.f"], Receive),
+            "goroutines that receive at f0.go:10 and at g.go:7 wait for each other to send: let one of them send before it receives",
+        ),
+        (
+            advice("chan receive", &["main.f"], Send),
+            "goroutines blocked at f0.go:10 and at g.go:7 wait for each other at different channels: use these in the same order on both sides, or give the one sent on a buffer",
+        ),
+        (
+            advice("chan receive", &["main.f"], Other),
+            "goroutines blocked at f0.go:10 and at g.go:7 wait for each other: give one of these waits a way out, such as ctx.Done()",
+        ),
+    ];
+    for (got, expected) in expected {
+        assert_eq!(got, expected);
+    }
 }
 
 #[test]
