@@ -14,6 +14,7 @@ use flate2::read::GzDecoder;
 use golife::output::pprof::message::Profile;
 use nix::sys::signal::Signal;
 use prost::Message;
+use serde_json::Value;
 
 /// Go's own pprof. Not through `go tool`, which would leave it behind when it is killed.
 fn pprof() -> Command {
@@ -320,4 +321,52 @@ fn a_binary_form_is_kept_from_terminals() {
     }
     let piped = golife().args(["dump", "--format", "pprof", "--pid", &pid]).output().unwrap();
     assert_eq!(piped.stdout[..2], [0x1f, 0x8b], "gzip goes through a pipe");
+}
+
+/// Goroutines that wait at one line are one group of a report, with the stacks by which they got there.
+#[test]
+fn a_report_tells_callers_of_one_line_apart() {
+    need_root();
+    let directory = directory();
+    let path = directory.path().join("callers.pb.gz");
+    // What there is room for, and what not.
+    for (levels, blocked) in [("2", 10), ("12", 4000)] {
+        let args = ["-levels", levels, "-blocked", &blocked.to_string()];
+        let mut fixture = ready(&fixture("paths", Build::default()), &args);
+        fixture.write("go");
+        fixture.line();
+        let pid = fixture.pid().to_string();
+        let report = run(&["trace", "--format", "json", "--for", "300ms", "--pid", &pid]).report();
+        let line = line_of("paths", "blocked");
+        let sites = only_process(&report)["sites"].as_array().unwrap();
+        let site = sites.iter().find(|site| site["site"]["line"] == line).unwrap();
+        let waiting = &site["waiting"][0];
+        assert_eq!((&waiting["count"], &waiting["at"]), (&blocked.into(), &waiting["stacks"][0]["at"]));
+        let calls = |stack: &Value| {
+            let frames = stack["at"].as_array().unwrap().iter();
+            let names = frames.map(|frame| frame["function"].as_str().unwrap());
+            names.filter_map(|name| name.strip_prefix("main.")).collect::<Vec<_>>().join(" ")
+        };
+        let stacks: Vec<(u64, String)> = (waiting["stacks"].as_array().unwrap().iter())
+            .map(|stack| (stack["count"].as_u64().unwrap(), calls(stack)))
+            .collect();
+        if levels == "2" {
+            // The innermost call is the path's last bit.
+            let expected =
+                [(4, "right", "right"), (3, "right", "left"), (2, "left", "right"), (1, "left", "left")];
+            for ((count, inner, outer), got) in expected.into_iter().zip(&stacks) {
+                let calls = format!("descend {inner} descend {outer} descend");
+                assert!(got.0 == count && got.1.starts_with(&calls), "{stacks:?}");
+            }
+            assert_eq!(stacks.len(), 4);
+        } else {
+            assert_eq!(stacks.len(), 16);
+            assert!(stacks.iter().map(|(count, _)| count).sum::<u64>() < blocked, "{stacks:?}");
+        }
+        let output = path.to_str().unwrap();
+        run(&["trace", "--format", "pprof", "--output", output, "--for", "300ms", "--pid", &pid]);
+        assert_eq!(total(&path, "goroutines"), blocked + 1);
+        let traces = view(&path, &["-traces", "-sample_index=goroutines"]);
+        assert_eq!(traces.contains("(frames left out)"), levels != "2", "{traces}");
+    }
 }

@@ -14,6 +14,9 @@ use crate::verdict::{Survey, Wait};
 /// The longest that looking at all processes takes, together.
 pub const MOST_TIME: Duration = Duration::from_secs(5);
 
+/// Stacks of a look that are kept beside the commonest one of each place, some kilobytes each.
+const MOST_STACKS: usize = 1024;
+
 /// How long golife listens before it compares the runtime's list with its own. A goroutine that has reported its end is on
 /// the list until its thread has run a few more instructions, and the thread may just have lost its CPU.
 const SETTLE: Duration = Duration::from_millis(50);
@@ -61,9 +64,13 @@ impl Look {
         let limits = Limits { time, ..Limits::default() };
         let snapshot = subject.scan(limits, Depth::Objects)?;
         let (binary, survey) = (&*subject.binary, Survey::of(&snapshot));
+        let mut room = MOST_STACKS;
         let sites = inspect::by_site(&snapshot, binary, earlier).into_iter().map(|(key, waits)| {
-            let waiting =
-                waits.groups.iter().map(|group| waiting(group, &survey, &snapshot, binary)).collect();
+            let waiting = waits
+                .groups
+                .iter()
+                .map(|group| waiting(group, &mut room, &survey, &snapshot, binary))
+                .collect();
             let judged = survey.waits(&waits, &snapshot, binary);
             (key, SiteFindings { waits, waiting, judged })
         });
@@ -93,11 +100,33 @@ impl Look {
     }
 }
 
-fn waiting(group: &inspect::Group, survey: &Survey, snapshot: &Snapshot, binary: &Binary) -> report::Waiting {
+/// `room`: for how many stacks beyond the first of a group there still is.
+fn waiting(
+    group: &inspect::Group,
+    room: &mut usize,
+    survey: &Survey,
+    snapshot: &Snapshot,
+    binary: &Binary,
+) -> report::Waiting {
+    let mut stacks: Vec<report::WaitingStack> = Vec::new();
+    for &(stack, count) in group.stacks.iter().take(1 + *room) {
+        let at = snapshot.stacks.at_and_callers(stack, binary);
+        match stacks.iter_mut().find(|known| known.at == at) {
+            // They differ in the runtime's own calls, which are not shown.
+            Some(known) => known.count += count,
+            None => stacks.push(report::WaitingStack { count, at }),
+        }
+    }
+    *room -= stacks.len().saturating_sub(1);
+    let at = stacks.first().map(|first| first.at.clone()).unwrap_or_default();
+    if stacks.iter().all(|stack| stack.count == group.count) {
+        stacks.clear();
+    }
     report::Waiting {
         reason: group.state.to_owned(),
         count: group.count,
-        at: group.stack.map(|stack| snapshot.stacks.at_and_callers(stack, binary)).unwrap_or_default(),
+        at,
+        stacks,
         goids: group.goids.clone(),
         unmoved: group.unmoved,
         leaked: group.leaked,

@@ -422,8 +422,12 @@ pub struct Waiting {
     pub reason: String,
     /// How many.
     pub count: u64,
-    /// Where, innermost first: at most [`Waiting::MOST_FRAMES`] frames.
+    /// Where, innermost first: at most [`Waiting::MOST_FRAMES`] frames. The commonest stack, if there are several.
     pub at: Vec<Frame>,
+    /// Additive: where these differ in who called the line at which they wait, their stacks, the commonest ones first; empty
+    /// where all have the same. Those with stacks that were left out are in `count` alone.
+    #[serde(default)]
+    pub stacks: Vec<WaitingStack>,
     /// At most 10 examples.
     pub goids: Vec<u64>,
     /// Additive: how many of them were blocked at the same place in an earlier scan; `null` where there was none.
@@ -442,10 +446,19 @@ impl Waiting {
     pub const MOST_FRAMES: usize = 64;
 }
 
+/// A stack that some of those have who wait at a line.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitingStack {
+    /// How many.
+    pub count: u64,
+    /// As in [`Waiting`].
+    pub at: Vec<Frame>,
+}
+
 /// A channel or a lock that somebody waits on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WaitedOn {
-    /// `chan`, `mutex`, `rwmutex`, `waitgroup` or `semaphore`.
+    /// `chan`, `mutex`, `rwmutex`, `waitgroup`, `cond` or `semaphore`.
     pub kind: String,
     /// Where it is in the process, in hexadecimal, as `%p` prints it.
     pub address: String,

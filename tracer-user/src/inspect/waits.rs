@@ -13,6 +13,8 @@ pub type SiteKey = (u64, u64);
 
 /// Groups of one site that are kept.
 const MOST_GROUPS: usize = 10;
+/// Stacks of one group that are kept.
+const MOST_STACKS: usize = 16;
 /// Goroutines that are named of each group.
 const EXAMPLES: usize = 10;
 
@@ -83,8 +85,9 @@ pub struct Group {
     pub state: &'static str,
     /// The garbage collector of Go 1.26 and newer has found that nothing can end their waits.
     pub leaked: bool,
-    /// The stack of one of them; the others' may differ in calls that are not shown.
-    pub stack: Option<StackId>,
+    /// Their stacks, which may differ in who called the line where they are, and how many have each: most first, and the
+    /// rarest are left out.
+    pub stacks: Vec<(StackId, u64)>,
     /// How many.
     pub count: u64,
     /// How many of them were blocked at the same place in an earlier scan; none without one.
@@ -120,7 +123,8 @@ pub fn by_site(
 ) -> HashMap<SiteKey, SiteWaits> {
     let places = places(snapshot, binary);
     let hashes = if earlier.is_some() { hashes(&snapshot.stacks) } else { Vec::new() };
-    let mut groups: HashMap<(SiteKey, &'static str, bool, Option<u32>), Group> = HashMap::new();
+    let mut groups: HashMap<(SiteKey, &'static str, bool, Option<u32>), (Group, HashMap<StackId, u64>)> =
+        HashMap::new();
     let mut sites: HashMap<SiteKey, SiteWaits> = HashMap::new();
     for goroutine in snapshot.by_goid() {
         let Site { gopc, startpc, .. } = snapshot.site(goroutine);
@@ -142,15 +146,20 @@ pub fn by_site(
             *site.unmoved.get_or_insert(0) += u64::from(unmoved.is_some());
         }
         let leaked = goroutine.status == Status::Leaked;
-        let group = groups.entry((key, goroutine.state(), leaked, at)).or_insert_with(|| Group {
+        let new = || Group {
             leaked,
             state: goroutine.state(),
-            stack: goroutine.stack,
+            stacks: Vec::new(),
             count: 0,
             unmoved: earlier.map(|_| 0),
             unmoved_ns: None,
             goids: Vec::new(),
-        });
+        };
+        let (group, stacks) =
+            groups.entry((key, goroutine.state(), leaked, at)).or_insert_with(|| (new(), HashMap::new()));
+        if let Some(stack) = goroutine.stack {
+            *stacks.entry(stack).or_default() += 1;
+        }
         group.count += 1;
         if let (Some(sum), Some(unmoved)) = (&mut group.unmoved, unmoved) {
             *sum += u64::from(unmoved.is_some());
@@ -163,7 +172,11 @@ pub fn by_site(
             group.goids.push(goroutine.goid);
         }
     }
-    for ((key, ..), group) in groups {
+    for ((key, ..), (mut group, stacks)) in groups {
+        group.stacks = stacks.into_iter().collect();
+        group.stacks.sort_unstable_by_key(|&(stack, count)| (std::cmp::Reverse(count), stack));
+        group.stacks.truncate(MOST_STACKS);
+        group.stacks.shrink_to_fit();
         sites.entry(key).or_default().groups.push(group);
     }
     for site in sites.values_mut() {

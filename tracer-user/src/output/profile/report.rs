@@ -119,10 +119,28 @@ fn blocked(process: usize, site: &Site, samples: &mut Vec<Sample>) {
     for waiting in site.waiting.iter().flatten() {
         let here = waiting.count.min(rest);
         rest -= here;
-        add(to_entry(&waiting.at, &site.entry), &waiting.reason, here);
+        let mut left = here;
+        for stack in &waiting.stacks {
+            let these = stack.count.min(left);
+            left -= these;
+            add(to_entry(&stack.at, &site.entry), &waiting.reason, these);
+        }
+        let stack = if waiting.stacks.is_empty() {
+            to_entry(&waiting.at, &site.entry)
+        } else {
+            // What is known of stacks that the report has no room for.
+            let line = waiting.at.first().cloned();
+            line.into_iter().chain([left_out(), site.entry.clone()]).collect()
+        };
+        add(stack, &waiting.reason, left);
     }
     // Wherever the others are, they are in their entry function.
     add(vec![site.entry.clone()], UNKNOWN, rest);
+}
+
+/// Stands for frames that a report does not have.
+fn left_out() -> Frame {
+    Frame { function: "(frames left out)".into(), file: None, line: None }
 }
 
 /// A stack as far as the function that the goroutine runs. What the compiler wraps around that function may be further out.
@@ -131,7 +149,7 @@ fn to_entry(at: &[Frame], entry: &Frame) -> Vec<Frame> {
     if !stack.iter().any(|frame| frame.function == entry.function) {
         // One with so many may have had more.
         if stack.len() >= Waiting::MOST_FRAMES {
-            stack.push(Frame { function: "(frames left out)".into(), file: None, line: None });
+            stack.push(left_out());
         }
         stack.push(entry.clone());
     }
@@ -185,7 +203,7 @@ fn values(live: u64, suspects: u64, creations: Creations) -> Vec<u64> {
 mod tests {
     use super::*;
     use crate::output::profile::testing::frame;
-    use crate::report::{CreationStack, Lifetime, Loss, Summary};
+    use crate::report::{CreationStack, Lifetime, Loss, Summary, WaitingStack};
     use proptest::prelude::*;
 
     fn site() -> Site {
@@ -243,6 +261,24 @@ mod tests {
             let profile = profile(vec![Site { live, waiting: Some(groups.clone()), ..site() }]);
             assert_eq!(numbers(&profile, 0), want);
             assert_eq!((profile.total(0), profile.total(2)), (live, live));
+        }
+    }
+
+    #[test]
+    fn stacks_that_end_in_the_same_line_are_told_apart_and_the_rest_is_counted() {
+        let by = |caller: &str| vec![frame("main.wait", 3), frame(caller, 5), frame("main.main.func1", 11)];
+        let stack = |count, caller| WaitingStack { count, at: by(caller) };
+        let stacks = vec![stack(50, "main.a"), stack(30, "main.b")];
+        let group = Waiting { stacks, ..waiting("select", 100, by("main.a")) };
+        for (live, want) in [
+            (100, vec![("main.a", 50), ("main.b", 30), ("(frames left out)", 20)]),
+            (60, vec![("main.a", 50), ("main.b", 10)]),
+        ] {
+            let profile = profile(vec![Site { live, waiting: Some(vec![group.clone()]), ..site() }]);
+            let living = profile.samples.iter().filter(|sample| sample.values[0] > 0);
+            let got: Vec<_> =
+                living.map(|sample| (sample.stack[1].function.as_str(), sample.values[0])).collect();
+            assert_eq!((got, profile.total(0)), (want, live));
         }
     }
 
