@@ -33,6 +33,8 @@ pub struct Layout {
     pub waitsince: u16,
     /// `g.waitreason`, 8 bits: see [`super::WaitReason`].
     pub waitreason: u16,
+    /// `g.trackingSeq`, 8 bits: counts how often it stopped running.
+    pub tracking_seq: u16,
     /// `g.lockedm`: the thread that it is locked to, if any.
     pub lockedm: u16,
     /// `g.parentGoid`, from Go 1.21 on.
@@ -172,6 +174,7 @@ impl Layout {
             goid: need("runtime.g", "goid")?,
             waitsince: need("runtime.g", "waitsince")?,
             waitreason: need("runtime.g", "waitreason")?,
+            tracking_seq: need("runtime.g", "trackingSeq")?,
             lockedm: need("runtime.g", "lockedm")?,
             parent: offset("runtime.g", "parentGoid"),
             gopc: need("runtime.g", "gopc")?,

@@ -29,6 +29,8 @@ pub struct Blocked {
     pub locked_to_thread: bool,
     /// It waits, and the runtime keeps no list of what for: a sleep, or a `select` all of whose channels are nil.
     pub waits_on_nothing: bool,
+    /// How often it stopped running, of which these are the last bits: not the same in two scans, and it ran meanwhile.
+    pub(super) runs: u8,
     pub(super) reason: Option<WaitReason>,
     /// 0 where it is not known.
     pub(super) wait_ns: u64,
@@ -36,7 +38,7 @@ pub struct Blocked {
     pub(super) labels: LabelsId,
     /// Where its objects are in those of all, and how many.
     pub(super) first_object: u32,
-    pub(super) object_count: u16,
+    pub(super) object_count: u8,
 }
 
 /// Memory that is touched for the first time costs more than what is copied there, so that the size of this is a good part

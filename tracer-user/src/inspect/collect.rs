@@ -97,6 +97,7 @@ impl<'a> Collector<'a> {
             stack_is_old,
             locked_to_thread: locked,
             waits_on_nothing: waits && waiting == 0,
+            runs: goroutine.runs,
             reason,
             wait_ns: since.map_or(0, |since| self.snapshot.taken_ns.saturating_sub(since)),
             site,

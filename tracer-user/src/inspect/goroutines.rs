@@ -42,6 +42,8 @@ pub struct Goroutine {
     pub wait_reason: u8,
     /// When the garbage collector first saw it wait, in nanoseconds of the runtime's clock; 0 where it did not.
     pub wait_since: i64,
+    /// How often it stopped running, of which these are the last bits.
+    pub runs: u8,
     /// The lowest address of its stack and the one after it.
     pub stack: (u64, u64),
 }
@@ -69,6 +71,7 @@ impl Goroutine {
             status: Status::from_raw(image::u32_at(bytes, layout.atomicstatus.into())?)?,
             wait_reason: *bytes.get(usize::from(layout.waitreason))?,
             wait_since: word(layout.waitsince)? as i64,
+            runs: *bytes.get(usize::from(layout.tracking_seq))?,
             stack: (word(layout.stack_lo)?, word(layout.stack_hi)?),
         })
     }
@@ -206,6 +209,7 @@ pub(super) fn bytes_needed(layout: &Layout) -> usize {
         layout.startpc,
         layout.atomicstatus,
         layout.waitreason,
+        layout.tracking_seq,
         layout.waitsince,
         layout.stack_hi,
     ];

@@ -27,7 +27,7 @@ pub use scan::{Depth, scan};
 pub use stacks::{StackId, Stacks};
 pub use traceback::is_shown;
 pub use verify::{InspectError, Mismatch, verify, verify_creation, walk_verified};
-pub use waits::{Group, Places, SiteKey, SiteWaits, by_site};
+pub use waits::{Group, Known, Places, SiteKey, SiteWaits, by_site};
 
 #[cfg(test)]
 mod tests;

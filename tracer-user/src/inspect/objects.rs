@@ -14,7 +14,7 @@ use super::memory::{Place, ProcessMemory};
 use crate::go::{Binary, Layout, image};
 
 /// Cases of one `select` that are followed.
-const MOST_CASES: usize = 256;
+const MOST_CASES: usize = u8::MAX as usize;
 /// Objects of all goroutines together that are kept, some 40 bytes each.
 const MOST_OBJECTS: usize = 4 << 20;
 /// How many are read between two looks at the clock.
@@ -122,7 +122,7 @@ pub(super) fn read(
                 }
                 other => Some(*other),
             }));
-            let count = (snapshot.objects.len() - first as usize) as u16;
+            let count = (snapshot.objects.len() - first as usize) as u8;
             if let Some(goroutine) = snapshot.goroutines.get_mut(batch[of_one[0].0].index) {
                 (goroutine.first_object, goroutine.object_count) = (first, count);
             }

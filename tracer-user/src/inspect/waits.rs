@@ -18,8 +18,11 @@ const MOST_STACKS: usize = 16;
 /// Goroutines that are named of each group.
 const EXAMPLES: usize = 10;
 
-/// Which goroutines a scan found, where each of them was blocked, and since when it was seen there: 24 bytes each, for a
-/// comparison with a later scan.
+/// Who has not run for so long is idle, in ns.
+const IDLE_NS: u64 = 5_000_000_000;
+
+/// Which goroutines a scan found, where each of them was blocked, and since when it was seen there and did not run: 24
+/// bytes each, for a comparison with a later scan.
 #[derive(Clone, Debug, Default)]
 pub struct Places(Vec<Seen>);
 
@@ -33,7 +36,7 @@ struct Seen {
 }
 
 impl Places {
-    /// Of all goroutines of a scan. Those that an earlier one has seen at the same place have been there since then.
+    /// Of all goroutines of a scan. Those that an earlier one has seen, and that have not run, have been there since then.
     pub fn of(snapshot: &Snapshot, earlier: Option<&Places>) -> Places {
         let hashes = hashes(&snapshot.stacks);
         let seen = snapshot.by_goid().map(|goroutine| {
@@ -60,12 +63,13 @@ impl Places {
 /// It does not wait, or where is not known.
 const NOWHERE: u64 = 0;
 
-/// What tells two places apart, with no more doubt than 64 bits leave: the stack and the wait reason.
+/// What tells two places apart, with no more doubt than 64 bits leave: the stack and the wait reason. Who has been elsewhere
+/// meanwhile is not at the same place either.
 fn place(goroutine: &Blocked, hashes: &[u64]) -> u64 {
     let stack = goroutine.stack.filter(|_| goroutine.waits());
     let Some(stack) = stack.and_then(|stack| hashes.get(stack.index())) else { return NOWHERE };
     let mut hasher = DefaultHasher::new();
-    (stack, goroutine.reason).hash(&mut hasher);
+    (stack, goroutine.reason, goroutine.runs).hash(&mut hasher);
     hasher.finish().max(NOWHERE + 1)
 }
 
@@ -90,12 +94,23 @@ pub struct Group {
     pub stacks: Vec<(StackId, u64)>,
     /// How many.
     pub count: u64,
-    /// How many of them were blocked at the same place in an earlier scan; none without one.
+    /// How many of them were blocked at the same place in an earlier scan and have not run since; none without one.
     pub unmoved: Option<u64>,
+    /// How many of them an earlier scan has seen, and how many of those have not run for some seconds.
+    pub known: Known,
     /// For how long at least all of these have been there, in ns; none where there is none.
     pub unmoved_ns: Option<u64>,
     /// The first of them.
     pub goids: Vec<u64>,
+}
+
+/// Goroutines that an earlier scan has seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// All of them.
+    pub all: u64,
+    /// Those that have not run for five seconds.
+    pub idle: u64,
 }
 
 /// What the goroutines of one site do.
@@ -123,8 +138,8 @@ pub fn by_site(
 ) -> HashMap<SiteKey, SiteWaits> {
     let places = places(snapshot, binary);
     let hashes = if earlier.is_some() { hashes(&snapshot.stacks) } else { Vec::new() };
-    let mut groups: HashMap<(SiteKey, &'static str, bool, Option<u32>), (Group, HashMap<StackId, u64>)> =
-        HashMap::new();
+    // By site, state, mark and place; with how many have which stack.
+    let mut groups: HashMap<_, (Group, HashMap<StackId, u64>)> = HashMap::new();
     let mut sites: HashMap<SiteKey, SiteWaits> = HashMap::new();
     for goroutine in snapshot.by_goid() {
         let Site { gopc, startpc, .. } = snapshot.site(goroutine);
@@ -135,10 +150,8 @@ pub fn by_site(
         site.longest_wait_ns = site.longest_wait_ns.max(goroutine.waits_at_least_ns());
         let at = goroutine.stack.map(|stack| places[stack.index()]);
         let before = earlier.map(|earlier| earlier.of_goroutine(goroutine.goid));
-        let unmoved = before.map(|before| {
-            let now = place(goroutine, &hashes);
-            before.filter(|before| now != NOWHERE && before.place == now)
-        });
+        let now = place(goroutine, &hashes);
+        let unmoved = before.map(|before| before.filter(|before| now != NOWHERE && before.place == now));
         if let Some(before) = before {
             *site.new.get_or_insert(0) += u64::from(before.is_none());
         }
@@ -152,6 +165,7 @@ pub fn by_site(
             stacks: Vec::new(),
             count: 0,
             unmoved: earlier.map(|_| 0),
+            known: Known::default(),
             unmoved_ns: None,
             goids: Vec::new(),
         };
@@ -164,8 +178,10 @@ pub fn by_site(
         if let (Some(sum), Some(unmoved)) = (&mut group.unmoved, unmoved) {
             *sum += u64::from(unmoved.is_some());
         }
+        group.known.all += u64::from(now != NOWHERE && before.flatten().is_some());
         if let Some(before) = unmoved.flatten() {
             let ns = snapshot.taken_ns.saturating_sub(before.since_ns);
+            group.known.idle += u64::from(ns >= IDLE_NS);
             group.unmoved_ns = Some(group.unmoved_ns.map_or(ns, |least| least.min(ns)));
         }
         if group.goids.len() < EXAMPLES {

@@ -4,7 +4,8 @@ use super::{Evidence, Facts, Finding, Level};
 use crate::output::human::{count, duration};
 
 /// Compares the ages of the living with the site's own finished lifetimes: one in a thousand may live longer than
-/// their p99.9. More is worth a look; suspect where ever more stay behind, or the live count grows as well.
+/// their p99.9. More is worth a look; suspect where ever more stay behind, or the live count grows as well,
+/// unless they serve connections in use.
 pub(super) struct Ageing;
 
 impl Finding for Ageing {
@@ -17,10 +18,10 @@ impl Finding for Ageing {
         if overdue < 5 || overdue as f64 <= expected + 3.0 * expected.sqrt() {
             return None;
         }
-        let level = if facts.trend.is_growth() || keeps_happening(facts, usual) {
-            Level::Suspect
-        } else {
-            Level::Watch
+        let goes_on = facts.trend.is_growth() || keeps_happening(facts, usual);
+        let level = match facts.connections_in_use() {
+            None if goes_on => Level::Suspect,
+            _ => Level::Watch,
         };
         let (of, usual) = (count(facts.live), duration(usual));
         let text = format!("{} of {of} are older than p99.9 of the finished ones ({usual})", count(old));

@@ -14,8 +14,10 @@ impl Finding for Endless {
         if facts.trend.samples < super::Trend::FEWEST {
             return None;
         }
-        let is_suspect =
-            facts.created >= 10 && facts.trend.is_growth() && facts.unattributed_exits * 2 <= facts.created;
+        let is_suspect = facts.created >= 10
+            && facts.trend.is_growth()
+            && facts.unattributed_exits * 2 <= facts.created
+            && facts.connections_in_use().is_none();
         let level = if is_suspect { Level::Suspect } else { Level::Watch };
         let (created, window) = (count(facts.created), duration(facts.window_ns));
         Some((

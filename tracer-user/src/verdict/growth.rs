@@ -1,10 +1,11 @@
 //! The live count rises, steadily and still.
 
 use super::{Evidence, Facts, Finding, Level};
+use crate::inspect::Known;
 use crate::output::human::{count, duration};
 
-/// Suspect where a site keeps growing, unless its goroutines are all young for their kind: then the load may just be
-/// rising, or goroutines from before tracing may have ended unseen meanwhile.
+/// Suspect where a site keeps growing, unless its goroutines are all young for their kind or serve connections in use:
+/// then the load may just be rising, or goroutines from before tracing may have ended unseen meanwhile.
 pub(super) struct Growth;
 
 impl Finding for Growth {
@@ -39,6 +40,12 @@ fn doubt(facts: &Facts) -> Option<String> {
         let exits = count(facts.unattributed_exits);
         return Some(format!(
             "; {exits} goroutines from before tracing ended meanwhile, perhaps of this site"
+        ));
+    }
+    if let Some(Known { all, idle }) = facts.connections_in_use() {
+        let (all, busy) = (count(all), count(all - idle));
+        return Some(format!(
+            "; of {all} that were there before, {busy} did something in the last seconds: connections in use look the same"
         ));
     }
     let usual = facts.longest_usual_ns()?;

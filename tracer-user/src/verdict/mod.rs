@@ -15,6 +15,7 @@ pub mod waits;
 
 use serde::{Deserialize, Serialize};
 
+use crate::inspect::Known;
 use crate::lifetimes::Durations;
 use crate::output::human::{count, duration};
 use crate::survival::Survival;
@@ -144,6 +145,18 @@ impl Facts<'_> {
     fn longest_usual_ns(&self) -> Option<u64> {
         const ENOUGH: u64 = 100;
         (self.lifetimes.count() >= ENOUGH).then(|| self.lifetimes.quantile(0.999)).flatten()
+    }
+
+    /// Where these serve connections, and hardly one of those that an earlier look has seen has done nothing since: how many
+    /// those are. A leaked connection is used by nobody.
+    fn connections_in_use(&self) -> Option<Known> {
+        let add = |sum: Known, wait: &Wait| Known {
+            all: sum.all + wait.known.all,
+            idle: sum.idle + wait.known.idle,
+        };
+        let known = self.waits.iter().fold(Known::default(), add);
+        let cause = cause::of(self.waits, self.module, self.blamed).map(|(cause, _)| cause);
+        (cause == Some(Cause::Io) && known.all >= 10 && known.idle * 10 <= known.all).then_some(known)
     }
 
     /// Whether goroutines were created in the first half of the window and in its last third.

@@ -57,6 +57,7 @@ impl Survey {
             on_nothing: first.is_some_and(|goroutine| goroutine.waits_on_nothing),
             asked_done: first.is_some_and(|goroutine| asked_done(snapshot, binary, goroutine)),
             unmoved: group.unmoved,
+            known: group.known,
             unmoved_ns: group.unmoved_ns,
             cycle: others.map(|others| others.iter().filter_map(member).collect()),
         }

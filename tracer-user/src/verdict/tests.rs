@@ -227,3 +227,22 @@ fn goroutines_that_are_just_about_to_end_are_not_old() {
     let verdict = Case::new(1_800, 1_500, counts).lifetimes(1_500, 2 * S).ages([2; 300]).judge();
     assert!(verdict.level <= Level::Healthy, "{}", said(&verdict));
 }
+
+#[test]
+fn connections_in_use_may_become_more() {
+    let growing = |reason, idle| {
+        let known = Known { all: 200, idle };
+        let waits = vec![Wait { reason, count: 250, known, ..Wait::default() }];
+        Case { waits, ..Case::new(210, 0, (0..31).map(|s| 40 + s * 7)) }.judge()
+    };
+    let verdict = growing("IO wait", 3);
+    assert_eq!((verdict.level, verdict.cause.as_deref()), (Level::Watch, Some("io")));
+    assert!(
+        said(&verdict).contains("of 200 that were there before, 197 did something"),
+        "{}",
+        said(&verdict)
+    );
+    // Nobody uses what was forgotten, and who sleeps in a loop runs, too.
+    assert_eq!(growing("IO wait", 150).level, Level::Suspect);
+    assert_eq!(growing("sleep", 0).level, Level::Suspect);
+}

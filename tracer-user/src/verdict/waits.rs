@@ -3,6 +3,7 @@
 //! Plain data, without addresses of any process: whoever has inspected one fills it in, and everything that judges can be
 //! tested with what a test makes up.
 
+use crate::inspect::Known;
 use crate::report::Frame;
 
 /// Goroutines of one site that do the same thing at the same place.
@@ -24,6 +25,8 @@ pub struct Wait {
     pub asked_done: bool,
     /// How many of them were at this very place in an earlier scan already; `None` without one.
     pub unmoved: Option<u64>,
+    /// How many of them were known before, and of those, how many have not run for some seconds.
+    pub known: Known,
     /// For how long at least all of these have been there, in ns.
     pub unmoved_ns: Option<u64>,
     /// What most goroutines do that read from the connections of this process's HTTP clients; empty where there is none.
