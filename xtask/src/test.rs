@@ -47,8 +47,11 @@ pub fn run(args: Args) -> Result<()> {
         say("NOT RUN: the e2e tests, which trace real Go programs and need root (--no-root)");
         return Ok(());
     }
-    // Some of the Go programs hold C, linked with shared libraries and without.
+    // Some of the Go programs hold C, linked with shared libraries and without; one is loaded by Python.
     machine::apt_install(&["gcc", "libc6-dev"])?;
+    if find("python3").is_none() {
+        machine::apt_install(&["python3"])?;
+    }
     say("e2e tests: real probes on real Go programs, as root");
     let mut cargo = machine::cargo();
     cargo.args(["test", "--package", "tracer-user"]).env("PATH", &path);
