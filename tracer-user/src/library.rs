@@ -8,7 +8,7 @@ use tracer_ebpf::Cookie;
 use crate::{
     cli,
     go::{
-        self, Binary, ErrorKind, Image,
+        self, Binary, ErrorKind, Image, Layout,
         plan::{Cost, Kernel, Purpose, Site},
         probe_sites::{self, Placement},
     },
@@ -298,10 +298,16 @@ impl Library {
             ));
         }
         if binary.layout_source().is_unverified() {
+            let why = match Layout::has(binary.version()) {
+                true => {
+                    "was built by a toolchain or with experiments that nobody measured; using the layout of its release"
+                }
+                false => "is newer than this golife knows; using the newest layout it has",
+            };
             self.warnings.push(format!(
-                "{}: {} is newer than this golife knows; using the newest layout it has, checked against the process's memory",
+                "{}: {} {why}, checked against the process's memory",
                 process::printable(path),
-                binary.build_info().version_text,
+                process::printable(Path::new(&binary.build_info().version_text)),
             ));
         }
         Ok(sites.iter().filter_map(|site| probe(binary, site)).collect())

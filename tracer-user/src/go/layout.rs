@@ -146,6 +146,11 @@ impl Layout {
         Layout::of(version).unwrap_or(newest)
     }
 
+    /// Whether the table has the release.
+    pub fn has(version: GoVersion) -> bool {
+        Layout::of(version).is_some()
+    }
+
     fn of(version: GoVersion) -> Option<Layout> {
         TABLE
             .iter()
