@@ -68,6 +68,10 @@ pub enum End {
     Replaced,
 }
 
+/// A g has its goid before the probe in `runtime.newproc1` is hit: a scan may list it while its creator's thread is
+/// preempted between the two, for at most this long. Much shorter than pids take to come round.
+const LONGEST_BIRTH_NS: u64 = 1_000_000_000;
+
 /// The pid belongs to another process by now: a goid came twice.
 pub(super) struct Reused;
 
@@ -179,7 +183,7 @@ impl Instance {
             let outcome = if has_room { self.table.insert(goroutine) } else { self.table.check(&goroutine) };
             match outcome {
                 Ok(()) => break has_room,
-                Err(conflict) => of_scan = self.make_way(conflict, time_ns, budget)?.or(of_scan),
+                Err(conflict) => of_scan = self.make_way(conflict, birth, budget)?.or(of_scan),
             }
         };
         let mut counted = false;
@@ -230,12 +234,18 @@ impl Instance {
     fn make_way(
         &mut self,
         conflict: Conflict,
-        time_ns: u64,
+        Birth { time_ns, g, .. }: Birth,
         budget: &mut Budget,
     ) -> Result<Option<OfScan>, Reused> {
         let (Conflict::SameG(known) | Conflict::SameGoid(known)) = conflict;
-        let overtaken = known.flags & BIRTH_UNKNOWN != 0 && Some(time_ns) <= self.scanned_ns;
-        if matches!(conflict, Conflict::SameGoid(_)) && !overtaken {
+        let of_scan_at = |scanned_ns| known.flags & BIRTH_UNKNOWN != 0 && time_ns <= scanned_ns;
+        let overtaken = self.scanned_ns.is_some_and(of_scan_at);
+        let was_between =
+            |scanned: u64| of_scan_at(scanned.saturating_add(LONGEST_BIRTH_NS)) && known.g() == g;
+        if matches!(conflict, Conflict::SameGoid(_))
+            && !overtaken
+            && !self.scanned_ns.is_some_and(was_between)
+        {
             return Err(Reused);
         }
         self.table.remove(known.g());

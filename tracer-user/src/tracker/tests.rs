@@ -198,6 +198,22 @@ fn a_goid_that_comes_twice_is_another_process() {
 }
 
 #[test]
+fn a_scan_may_list_a_goroutine_before_its_creation_is_recorded() {
+    let mut tracker = Tracker::new(Limits::default());
+    tracker.process_started(7, 50, true, 100);
+    tracker.begin_scan(7, 100);
+    tracker.adopt(7, [1, 5].map(listed).into_iter(), 1_000);
+    tracker.apply(&created(750_000, 5));
+    let instance = tracker.instance(InstanceId(0)).unwrap();
+    let site = &instance.sites()[0];
+    assert_eq!(instance.ended, None);
+    assert_eq!((site.at_attach, site.created, site.live), (1, 1, 2));
+    // Nobody is preempted for an hour.
+    tracker.apply(&created(3_600_000_000_000, 1));
+    assert_eq!(tracker.instance(InstanceId(0)).unwrap().ended, Some((3_600_000_000_000, End::Replaced)));
+}
+
+#[test]
 fn another_start_time_is_another_process() {
     let mut tracker = tracker(&[created(1, 1)]);
     assert_eq!(tracker.process_started(7, 0, false, 5), InstanceId(0));
