@@ -547,23 +547,6 @@ pub fn trace_with(name: &str, build: Build, args: &[&str], flags: &[&str]) -> (S
     (truth, reported, report)
 }
 
-/// The only child of a process.
-#[track_caller]
-pub fn child_of(pid: u32) -> u32 {
-    let pids =
-        fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
-    let children: Vec<u32> = pids
-        .filter(|child: &u32| {
-            let stat = fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
-            // After the name, which may hold anything, come the state and the parent.
-            let parent = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1)?.parse().ok());
-            parent == Some(pid)
-        })
-        .collect();
-    let [only] = children[..] else { panic!("{pid} has the children {children:?}") };
-    only
-}
-
 /// Where the code of a process in memory differs from its file: the bytes that probes have replaced.
 pub fn patched_bytes(pid: u32) -> usize {
     let exe = fs::read(format!("/proc/{pid}/exe")).unwrap();

@@ -35,7 +35,9 @@ use tokio::{
 use crate::{
     cli,
     decode::{Event, What},
-    doctor, inspect,
+    doctor,
+    go::BuildInfo,
+    inspect,
     kernel::{self, Counters, Probes, Scope},
     launch::{self, Launch},
     library::Library,
@@ -313,12 +315,7 @@ impl Pipeline {
         self.print_warnings();
         let binaries = self.session.binaries();
         let about = match &binaries[..] {
-            [only] => {
-                let info = only.binary.build_info();
-                let parts = [Some(&info.version_text), info.module.as_ref(), info.module_version.as_ref()];
-                let parts: Vec<&str> = parts.into_iter().flatten().map(String::as_str).collect();
-                format!(" ({})", parts.join(" "))
-            }
+            [only] => about(only.binary.build_info()),
             _ => String::new(),
         };
         let line = match source {
@@ -394,6 +391,13 @@ impl Pipeline {
         let now = now_ns();
         while self.drain() && self.last_event_ns < now {}
     }
+}
+
+/// What a binary says of itself: ` (go1.26.1 example.com/server v1.2.3)`.
+fn about(info: &BuildInfo) -> String {
+    let parts = [Some(&info.version_text), info.module.as_ref(), info.module_version.as_ref()];
+    let parts: Vec<&str> = parts.into_iter().flatten().map(String::as_str).collect();
+    format!(" ({})", parts.join(" "))
 }
 
 /// Boot time now, in the events' clock.

@@ -90,6 +90,20 @@ impl Pipeline {
         Ok(())
     }
 
+    /// Traces a process of a binary that had no probes. Who sees what `golife run` started start something else wants to
+    /// know whether that is traced, too.
+    fn join(&mut self, pid: u32) -> Result<(), session::Error> {
+        self.enter(pid, Scope::Everyone, true)?;
+        if self.targets.is_family()
+            && let Some(traced) = self.session.current(pid)
+        {
+            let path = traced.subject.process.exe.display();
+            let line = format!("tracing {path}, too{}", about(traced.binary().build_info()));
+            eprintln!("{}", crate::output::human::clean(&line));
+        }
+        Ok(())
+    }
+
     pub(super) fn started(&mut self, traced: &Arc<Traced>, existed: bool) {
         let pid = traced.subject.process.pid;
         self.tracker.process_started(pid, traced.start_ns(), existed, now_ns());
@@ -124,7 +138,7 @@ impl Pipeline {
                         None => Ok(()),
                     }
                 } else {
-                    self.enter(pid, Scope::Everyone, true)
+                    self.join(pid)
                 };
                 if let Err(error) = entered
                     && !error.is_not_go()
