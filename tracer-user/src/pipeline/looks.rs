@@ -8,8 +8,10 @@ const AFTER_LOSS: Duration = Duration::from_secs(3);
 
 /// A window that is not longer has one look between the first and the last.
 const SHORT: Duration = Duration::from_secs(60);
-/// Looks take at most this part of the time.
+/// Looks take at most this part of the time,
 const BUDGET: u32 = 100;
+/// or, in a short window, the one between the first and the last of the time since.
+const BUDGET_ONCE: u32 = 10;
 
 /// When the runtime's own list is compared with what the probes have seen. Soon after the start, too: what has not moved
 /// between two looks is evidence, and a leak may begin after the first.
@@ -43,7 +45,8 @@ impl Rhythm {
     /// Whether to look now that it is time, where the last round took so long. If not, that is put off.
     pub(super) fn is_due(&mut self, took: Duration) -> bool {
         let now = Instant::now();
-        let affordable = self.last + took * BUDGET;
+        let once = self.done == 0 && self.window.is_some_and(|window| window <= SHORT);
+        let affordable = self.last + took * if once { BUDGET_ONCE } else { BUDGET };
         if now < affordable && !self.urgent {
             self.next = affordable;
             return false;
