@@ -110,7 +110,8 @@ pub fn boot(
         match said.recv_timeout((start + PATIENCE).saturating_duration_since(Instant::now())) {
             Ok(line) => {
                 writeln!(written, "{line}").with_context(fail)?;
-                if let Some(uname) = line.strip_prefix(RELEASE) {
+                // Firmware leaves the cursor in the middle of a line.
+                if let Some((_, uname)) = line.split_once(RELEASE) {
                     release = Some(uname.to_owned());
                 } else if let Some(counts) = line.strip_prefix("test result: ") {
                     result = counts.to_owned();
