@@ -186,7 +186,7 @@ fn find(image: &Image) -> Option<&[u8]> {
     }
     // No section: Go's linker puts it at the start of the data segment, other linkers somewhere in it.
     image.segments().iter().filter(|segment| !segment.executable).find_map(|segment| {
-        let data = image.bytes_from(segment.vaddr)?;
+        let data = image.in_order(image.bytes_from(segment.vaddr)?);
         let misaligned = (ALIGN - (segment.vaddr as usize % ALIGN)) % ALIGN;
         let at = (misaligned..data.len()).step_by(ALIGN).find(|at| {
             let candidate = &data[*at..];

@@ -87,6 +87,8 @@ pub(crate) fn layout(image: &Image) -> Result<Option<Layout>, ErrorKind> {
     else {
         return Ok(None);
     };
+    image.in_order(info.bytes);
+    image.in_order(abbreviations.bytes);
     let structs = structs(&info, &abbreviations)?;
     let offset = |name: &str, path: &str| -> Option<u16> {
         let (size, fields) = structs.get(name)?;

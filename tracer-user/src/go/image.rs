@@ -68,6 +68,10 @@ pub struct Segment {
     pub executable: bool,
 }
 
+/// The kernel cuts longer requests short: to what the disk reads ahead or takes at once, which is seldom less (see
+/// `force_page_cache_ra` in <https://github.com/torvalds/linux/blob/v6.12/mm/readahead.c>).
+const READ_AHEAD: usize = 128 << 10;
+
 /// A section: a name for a range of the file. Stripped files may have none.
 #[derive(Clone, Debug)]
 pub struct Section {
@@ -124,6 +128,8 @@ impl Image {
         // relies on the bytes staying the same. A file that is truncated while it is mapped raises SIGBUS;
         // the kernel refuses that for a running executable (ETXTBSY).
         let map = unsafe { Mmap::map(file)? };
+        // What is wanted is asked for. Reading around each fault may be most of the file: 8 MB on some disks.
+        let _ = map.advise(Advice::Random);
         Self::from_map(map, path)
     }
 
@@ -174,9 +180,19 @@ impl Image {
 
     /// Asks the kernel to read a part of the file now: one request for many pages, where faults would cost one each.
     pub(crate) fn prefetch(&self, file: Range<usize>) {
-        let length = file.end.min(self.map.len()).saturating_sub(file.start);
+        let end = file.end.min(self.map.len());
+        for start in (file.start..end).step_by(READ_AHEAD) {
+            // Advice: where it fails, reading is slower.
+            let _ = self.map.advise_range(Advice::WillNeed, start, READ_AHEAD.min(end - start));
+        }
+    }
+
+    /// A part of the file that is about to be read from its begin on: the kernel reads ahead.
+    pub(crate) fn in_order<'a>(&'a self, bytes: &'a [u8]) -> &'a [u8] {
+        let start = (bytes.as_ptr() as usize).wrapping_sub(self.map.as_ptr() as usize);
         // Advice: where it fails, reading is slower.
-        let _ = self.map.advise_range(Advice::WillNeed, file.start, length);
+        let _ = self.map.advise_range(Advice::Sequential, start, bytes.len());
+        bytes
     }
 
     /// [`Image::prefetch`] for the sections with these names, and for the relocations.
@@ -223,7 +239,7 @@ impl Image {
     fn symbols_of(&self, kind: u32) -> Option<(&[u8], &[u8])> {
         let symbols = self.sections.iter().find(|section| section.kind == kind)?;
         let strings = self.sections.get(symbols.link as usize)?;
-        Some((self.section_data(symbols), self.section_data(strings)))
+        Some((self.in_order(self.section_data(symbols)), self.in_order(self.section_data(strings))))
     }
 
     /// Where the byte at a link-time address is in the file.
@@ -249,6 +265,12 @@ impl Image {
         })?;
         let start = segment.offset + (vaddr - segment.vaddr);
         self.map.get(usize::try_from(start).ok()?..usize::try_from(segment.offset + segment.file_size).ok()?)
+    }
+
+    /// Whether an address is mapped executable.
+    pub fn is_code(&self, vaddr: u64) -> bool {
+        let mut code = self.segments.iter().filter(|segment| segment.executable);
+        code.any(|segment| vaddr.checked_sub(segment.vaddr).is_some_and(|delta| delta < segment.size))
     }
 
     /// The file's bytes in a range of link-time addresses; none where any of them is not in the file.

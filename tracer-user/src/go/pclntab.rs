@@ -49,12 +49,16 @@ impl Header {
         };
         let pointed = || {
             let ranges = moduledata::SECTIONS.iter().filter_map(|name| image.section_vaddr(name));
-            ranges.flat_map(|range| image.relocations_in(range)).find_map(|(_, to)| Header::parse(image, to))
+            let pointed_to = ranges.flat_map(|range| image.relocations_in(range));
+            // Most point to code, which would all be read for nothing.
+            pointed_to.filter(|&(_, to)| !image.is_code(to)).find_map(|(_, to)| Header::parse(image, to))
         };
         let mut old = false;
         let mut scanned = || {
-            let readable =
-                image.segments().iter().filter_map(|s| Some((s.vaddr, image.bytes_from(s.vaddr)?)));
+            let readable = image
+                .segments()
+                .iter()
+                .filter_map(|s| Some((s.vaddr, image.in_order(image.bytes_from(s.vaddr)?))));
             readable.into_iter().find_map(|(vaddr, bytes)| {
                 let skip = (vaddr.wrapping_neg() % 8) as usize;
                 let words = bytes.get(skip..)?.as_chunks::<8>().0.iter().enumerate();
