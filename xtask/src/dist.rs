@@ -33,6 +33,9 @@ pub fn run(args: Args) -> Result<()> {
             "tracer-user",
             "--target",
             architecture.target,
+            // What debuggers want would make the file five times as large; names for backtraces stay.
+            "--config=profile.release.debug=false",
+            "--config=profile.release.strip='debuginfo'",
         ]))?;
         let built = machine::target_dir().join(architecture.target).join("release/golife");
         let golife = place.join(format!("golife-linux-{}", architecture.debian));
