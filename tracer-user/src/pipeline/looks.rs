@@ -85,13 +85,14 @@ impl Pipeline {
     pub(super) fn take_scan(&mut self, scan: Scan) {
         let pid = scan.traced.subject.process.pid;
         self.looking -= 1;
+        // What was sent before the look ended comes first: it may say that this was the last of that image.
+        self.drain_all();
         if self.session.current(pid).is_none_or(|current| !current.is(&scan.traced)) {
             // Another image or another process by now.
             return;
         }
         match scan.found {
             Ok(look) => {
-                self.drain_all();
                 self.looks_took += look.findings.took;
                 let bias = scan.traced.subject.bias;
                 let code = |address: u64| if address == 0 { 0 } else { address.wrapping_add(bias) };
