@@ -78,9 +78,9 @@ fn creation_stacks_name_the_call() {
     run.create(0, 1, 0, 0x1000);
     for at in 0..200u64 {
         run.called_from(match at % 10 {
-            0 => StackCode::of(1),
+            0 => StackCode(2),
             1 => StackCode::LOST,
-            _ => StackCode::of(0),
+            _ => StackCode(1),
         });
         run.create(140 * MS * at, 100 + at, 1, DIAL);
     }

@@ -50,6 +50,11 @@ fn dead_creators(build: Build) {
 /// Functions with lines, then how many were created and live.
 type Stack = (Vec<(String, u64)>, u64, u64);
 
+/// What stands for calls that are not known.
+fn elided() -> (String, u64) {
+    ("...additional frames elided...".to_owned(), 0)
+}
+
 /// A site's creation stacks.
 fn stacks(site: &Value) -> Vec<Stack> {
     let stacks = site["creation_stacks"].as_array().unwrap_or_else(|| panic!("no stacks in {site:#}"));
@@ -97,18 +102,32 @@ fn creation_stacks(build: Build) {
     ];
     let own = entered(&sites, "main.stay");
     assert_eq!(own.len(), 1);
-    if cfg!(target_arch = "aarch64") {
-        // The kernel gets to few of them there: nothing is shown in their place, and nobody is forgotten.
-        let known = |frames: &Vec<(String, u64)>| expected.iter().any(|(of, ..)| of == frames);
+    // Go before 1.21 leaves the frame pointers of a stack that it copies as they are on arm64: calls from before cannot be
+    // followed. That is said, and creators' sites stand in.
+    let is_cut = cfg!(target_arch = "aarch64") && build.toolchain == Some(OLDEST);
+    if is_cut {
         let found = stacks(own[0]);
-        assert!(found.iter().all(|(frames, ..)| frames.is_empty() || known(frames)), "{found:#?}");
+        let is_part = |(frames, ..): &Stack| {
+            let known = frames.strip_suffix(&[elided()]).unwrap_or(frames);
+            expected.iter().any(|(whole, ..)| whole.starts_with(known))
+        };
+        assert!(found.iter().all(is_part), "{found:#?}");
         assert_eq!(found.iter().map(|(_, created, _)| created).sum::<u64>(), 10, "{found:#?}");
-        return;
+    } else {
+        assert_eq!(stacks(own[0]), expected, "{build:?}");
     }
-    assert_eq!(stacks(own[0]), expected, "{build:?}");
 
     for entry in ["net/http.(*persistConn).readLoop", "net/http.(*persistConn).writeLoop"] {
         let found = entered(&sites, entry);
+        if is_cut {
+            let blamed = blame(found[0]);
+            assert!(blamed.iter().all(|(function, ..)| function.starts_with("main.")), "{blamed:#?}");
+            assert_eq!(blamed.iter().map(|(.., count)| count).sum::<u64>(), 20, "{blamed:#?}");
+            let dialled = stacks(found[0]);
+            let dials = |(frames, ..): &Stack| frames[0].0 == "net/http.(*Transport).dialConn";
+            assert!(dialled.iter().all(dials), "{dialled:#?}");
+            continue;
+        }
         assert_eq!(blame(found[0]), [counted("main.fetch", "call: get", 20)], "{build:?}");
         // Connections that were dialled for one request may serve another.
         let dialled: u64 = stacks(found[0]).iter().map(|(_, created, _)| created).sum();
@@ -172,22 +191,37 @@ fn the_dead_are_blamed_for_what_lives_newest_go_pie() {
     dead_creators(Build { toolchain: Some(NEWEST), pie: true, ..Build::default() });
 }
 
-/// There is room for some 20,000 stacks, in buckets that may be taken: what finds none is counted, and nothing else suffers.
+/// There is room for 16,384 stacks: what finds none is counted, and nothing else suffers.
 #[test]
 fn stacks_without_room_are_counted() {
     let (truth, reported, report) = trace_with("paths", Build::default(), &[], &["--creation-stacks"]);
     assert_eq!(reported, truth);
     check_exact(&report);
-    if cfg!(target_arch = "aarch64") {
-        return; // what is not known there takes no room
-    }
     let lost = report["loss"]["without_stack"].as_u64().unwrap();
-    assert!((12_000..32_768).contains(&lost), "{lost} of 32,768 stacks were lost");
+    assert!((16_384..20_000).contains(&lost), "{lost} of 32,768 stacks were lost");
     let site = &entered(only_process(&report)["sites"].as_array().unwrap(), "sync.(*WaitGroup).Done")[0];
     let shown = stacks(site);
     assert_eq!(shown.len(), 20);
     assert_eq!(shown[0], (Vec::new(), lost, 0), "those that are not known are the most");
     assert!(shown[1..].iter().all(|(frames, created, _)| *created == 1 && frames.len() == 18));
+}
+
+/// The inner calls of a deep stack are kept, and it is said that there are more.
+#[test]
+fn deep_stacks_are_cut() {
+    let arguments = ["-levels", "0", "-deep", "200"];
+    let (truth, reported, report) = trace_with("paths", Build::default(), &arguments, &["--creation-stacks"]);
+    assert_eq!(reported, truth);
+    let site = &entered(only_process(&report)["sites"].as_array().unwrap(), "sync.(*WaitGroup).Done")[0];
+    let stacks = stacks(site);
+    let (deep, ..) = stacks.iter().find(|(frames, ..)| frames.len() > 3).expect("the deep one");
+    let (ends, inner) = deep.split_last().unwrap();
+    assert_eq!(ends, &elided());
+    assert_eq!(inner[0].0, "main.spawn");
+    assert!(inner[1..].iter().all(|(function, _)| function == "main.dive"), "{inner:#?}");
+    // One of 128 says that there are more; on arm64 one is of the runtime.
+    assert!((126..=127).contains(&inner.len()), "{}", inner.len());
+    assert_eq!(stacks.iter().map(|(_, created, _)| created).sum::<u64>(), 2, "{stacks:#?}");
 }
 
 /// A few hundred find room, all of them.

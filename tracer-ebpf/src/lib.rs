@@ -188,45 +188,50 @@ pub const FORK_CHILD_OFFSET: &str = "FORK_CHILD_OFFSET";
 pub const EXIT_SAYS_GROUP_DEAD: &str = "EXIT_SAYS_GROUP_DEAD";
 /// Name of the global that says whether the stacks of creators are wanted.
 pub const CREATION_STACKS: &str = "CREATION_STACKS";
-/// Name of the map of stacks, with [`STACK_BUCKETS`] entries where they are wanted.
+/// Name of the hash map of stacks, by [`StackCode`] as a `u32`, with [`STACK_PLACES`] entries where they are wanted.
 pub const STACKS: &str = "STACKS";
-/// Name of the map for stacks whose bucket in [`STACKS`] is taken by another, with [`MORE_STACK_BUCKETS`] entries.
-pub const MORE_STACKS: &str = "MORE_STACKS";
-/// Entries of [`STACKS`]. A stack has one bucket, by its hash, and keeps it: of 1,000 stacks about 30 find theirs taken.
-pub const STACK_BUCKETS: u32 = 1 << 14;
-/// Entries of [`MORE_STACKS`]. A stack has another hash there, so that of those 30 one has bad luck again in one run of
-/// ten.
-pub const MORE_STACK_BUCKETS: u32 = 1 << 12;
+/// So many stacks can be kept.
+pub const STACK_PLACES: u32 = 1 << 14;
+/// So many calls of a stack are kept, the innermost. One is [`CUT`] where there are more.
+pub const STACK_CALLS: usize = 128;
+/// Stands for the outer calls of a stack, where they could not be followed or kept.
+pub const CUT: u64 = u64::MAX;
+
+/// A stack in the map [`STACKS`]: its hash, how many calls follow, and their return addresses, the innermost first.
+pub type Stack = [u64; 2 + STACK_CALLS];
+
+/// The hash of a stack with one more call; 0 is that of none.
+#[inline(always)]
+pub const fn hash_call(hash: u64, pc: u64) -> u64 {
+    let mixed = (hash ^ pc).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed ^ mixed >> 32
+}
+
+/// The calls of a kept stack. `None` where they are not what was hashed: a thread that lost its CPU to another while it
+/// wrote them.
+pub fn calls_of(stack: &Stack) -> Option<&[u64]> {
+    let [hash, count, calls @ ..] = stack;
+    let calls = calls.get(..usize::try_from(*count).ok()?)?;
+    (calls.iter().fold(0, |hash, &pc| hash_call(hash, pc)) == *hash).then_some(calls)
+}
 
 /// Where the stack of a creator is kept: 16 bits in a creation record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct StackCode(pub u16);
 
 impl StackCode {
-    /// Nobody looked.
+    /// Nobody looked, or no goroutine created it.
     pub const NONE: StackCode = StackCode(0);
-    /// It could not be read, or both its buckets are taken.
+    /// It could not be read, or others are in all its places.
     pub const LOST: StackCode = StackCode(u16::MAX);
+    /// A stack may be in any of so many places. With half of all places taken, one in 16 finds none.
+    pub const CHOICES: u32 = 4;
 
-    /// Of a bucket of [`STACKS`].
-    pub const fn of(bucket: u32) -> StackCode {
-        StackCode(1 + (bucket % STACK_BUCKETS) as u16)
-    }
-
-    /// Of a bucket of [`MORE_STACKS`].
-    pub const fn of_more(bucket: u32) -> StackCode {
-        StackCode((1 + STACK_BUCKETS + bucket % MORE_STACK_BUCKETS) as u16)
-    }
-
-    /// The bucket, and whether it is one of [`MORE_STACKS`]. `None` where there is none.
-    pub const fn bucket(self) -> Option<(u32, bool)> {
-        let at = self.0 as u32;
-        match at {
-            0 => None,
-            1..=STACK_BUCKETS => Some((at - 1, false)),
-            _ if at <= STACK_BUCKETS + MORE_STACK_BUCKETS => Some((at - 1 - STACK_BUCKETS, true)),
-            _ => None,
-        }
+    /// One of the places of a stack with this hash.
+    #[inline(always)]
+    pub const fn choice(hash: u64, number: u32) -> StackCode {
+        let bits = STACK_PLACES.trailing_zeros() * (number % Self::CHOICES);
+        StackCode(1 + (hash >> bits) as u16 % STACK_PLACES as u16)
     }
 }
 
@@ -258,8 +263,10 @@ pub struct Cookie {
     pub startpc: u16,
     /// Offset of `g.m`, used to find the parent where `g` does not name it.
     pub m: u16,
-    /// Offset of `m.curg`, for the same.
+    /// Offset of `m.curg`, for the same, and to find the creator's stack.
     pub curg: u16,
+    /// Offset of `g.sched.bp`, less than 1024: where the stack of a creator begins.
+    pub bp: u16,
 }
 
 impl Cookie {
@@ -275,6 +282,7 @@ impl Cookie {
             | byte(self.startpc, 4)
             | byte(self.m, 5)
             | byte(self.curg, 6)
+            | (byte(self.bp, 7) & !(1 << 63))
             | (self.ends as u64) << 63
     }
 
@@ -290,6 +298,7 @@ impl Cookie {
             startpc: ((bits >> 32) as u8 as u16) * 8,
             m: ((bits >> 40) as u8 as u16) * 8,
             curg: ((bits >> 48) as u8 as u16) * 8,
+            bp: ((bits >> 56) as u8 as u16 & 0x7f) * 8,
         }
     }
 }
@@ -323,6 +332,7 @@ mod tests {
             startpc: 304,
             m: 48,
             curg: 192,
+            bp: 1016,
         };
         assert_eq!(Cookie::unpack(cookie.pack()), cookie);
         let end = Cookie { ends: true, ..cookie };
@@ -331,14 +341,25 @@ mod tests {
     }
 
     #[test]
-    fn buckets_survive_coding() {
-        for bucket in [0, 1, MORE_STACK_BUCKETS - 1, STACK_BUCKETS - 1] {
-            assert_eq!(StackCode::of(bucket).bucket(), Some((bucket, false)));
+    fn a_stack_has_four_places() {
+        let hash = hash_call(hash_call(0, 0x40_1234), 0x40_5678);
+        let codes: [u16; 4] = core::array::from_fn(|number| StackCode::choice(hash, number as u32).0);
+        assert!(codes.iter().all(|&code| code >= 1 && u32::from(code) <= STACK_PLACES), "{codes:?}");
+        assert!(codes.iter().enumerate().all(|(at, code)| !codes[..at].contains(code)), "{codes:?}");
+    }
+
+    #[test]
+    fn a_stack_that_another_wrote_over_is_none() {
+        let mut stack: Stack = [7; 2 + STACK_CALLS];
+        let calls = [1, 2, 3];
+        stack[..5].copy_from_slice(&[calls.into_iter().fold(0, hash_call), 3, 1, 2, 3]);
+        assert_eq!(calls_of(&stack), Some(&calls[..]));
+        stack[4] = 4;
+        assert_eq!(calls_of(&stack), None);
+        for count in [0, 2, 128, 129, u64::MAX] {
+            stack[1] = count;
+            assert_eq!(calls_of(&stack), None, "{count}");
         }
-        for bucket in [0, 1, MORE_STACK_BUCKETS - 1] {
-            assert_eq!(StackCode::of_more(bucket).bucket(), Some((bucket, true)));
-        }
-        assert_eq!((StackCode::NONE.bucket(), StackCode::LOST.bucket()), (None, None));
     }
 
     #[test]

@@ -13,20 +13,24 @@
 use core::{
     intrinsics::{AtomicOrdering, atomic_xadd},
     mem::MaybeUninit,
+    ops::Range,
 };
 
 use aya_ebpf::{
-    bindings::{BPF_F_USER_STACK, BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, pt_regs},
+    bindings::{BPF_NOEXIST, BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, pt_regs},
     helpers::{
         bpf_get_attach_cookie, bpf_get_current_pid_tgid, bpf_ktime_get_boot_ns, bpf_probe_read_user,
-        generated::{bpf_get_stackid, bpf_probe_read_user as read_user_raw},
+        generated::bpf_probe_read_user as read_user_raw,
     },
     macros::{map, raw_tracepoint, tracepoint, uprobe},
-    maps::{Array, PerCpuArray, RingBuf, StackTrace},
+    maps::{Array, HashMap, PerCpuArray, RingBuf},
     programs::{ProbeContext, RawTracePointContext, TracePointContext},
 };
 use aya_log_ebpf::warn;
-use tracer_ebpf::{Cookie, Counter, Created, Exited, Facts, Head, Kind, Process, SLOTS, SPAN, StackCode};
+use tracer_ebpf::{
+    CUT, Cookie, Counter, Created, Exited, Facts, Head, Kind, Process, SLOTS, SPAN, STACK_CALLS, Stack,
+    StackCode, hash_call,
+};
 
 /// All records of all CPUs, in the order of their reservation. User space sets the size.
 #[map]
@@ -39,13 +43,13 @@ static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::ALL.l
 #[map]
 static COOKIES: Array<u64> = Array::with_max_entries(SLOTS as u32, 0);
 
-/// Stacks of creators, each once, by hash. User space makes room where they are wanted.
+/// Stacks of creators, each once. User space makes room where they are wanted.
 #[map]
-static STACKS: StackTrace = StackTrace::with_max_entries(1, 0);
+static STACKS: HashMap<u32, Stack> = HashMap::with_max_entries(1, 0);
 
-/// Those whose place in `STACKS` is taken by another.
+/// Where a stack is put together.
 #[map]
-static MORE_STACKS: StackTrace = StackTrace::with_max_entries(1, 0);
+static SCRATCH: PerCpuArray<Stack> = PerCpuArray::with_max_entries(1, 0);
 
 #[unsafe(no_mangle)]
 static CREATION_STACKS: u32 = 0;
@@ -156,7 +160,7 @@ fn created(ctx: &ProbeContext, bits: u64, g: u64) {
     // SAFETY: as for FORK_CHILD_OFFSET. The verifier knows the value and drops what is not wanted.
     let stack = match unsafe { core::ptr::read_volatile(&CREATION_STACKS) } {
         0 => StackCode::NONE,
-        _ => creation_stack(ctx.regs),
+        _ => creation_stack(ctx.regs, bits),
     };
     let Some(mut slot) = EVENTS.reserve::<Created>(0) else {
         count(Counter::DroppedCreated);
@@ -265,39 +269,102 @@ fn count(counter: Counter) -> u64 {
     }
 }
 
-/// Keeps the stack of the running goroutine, and says where. The kernel walks the frame pointers, from the system stack
-/// that newproc1 runs on over to the goroutine's own.
-#[inline(always)]
-fn creation_stack(regs: *const pt_regs) -> StackCode {
-    let keep = |map: *const StackTrace, flags: u64| {
-        // SAFETY: the context of this program, and a map of the kind that the helper wants.
-        unsafe { bpf_get_stackid(regs as *mut _, map as *mut _, flags) }
-    };
-    let user = BPF_F_USER_STACK as u64;
-    let bucket = keep(&raw const STACKS, user);
-    if bucket >= 0 {
-        return StackCode::of(bucket as u32);
+/// Keeps the stack of the goroutine that creates another, and says where. newproc1 runs on the system stack; before
+/// `runtime.systemstack` went there, it saved the goroutine's frame pointer (`gosave_systemstack_switch` in
+/// <https://cs.opensource.google/go/go/+/master:src/runtime/asm_amd64.s> and its like for arm64). Not the kernel's own walk:
+/// it does not get over from one stack to the other everywhere.
+#[cold]
+#[inline(never)]
+fn creation_stack(regs: *const pt_regs, bits: u64) -> StackCode {
+    let creator = creator(regs, bits);
+    if creator == 0 {
+        return StackCode::NONE;
     }
-    // Without the innermost frame, which says nothing, it has another hash.
-    let bucket = keep(&raw const MORE_STACKS, user | 1);
-    if bucket >= 0 { StackCode::of_more(bucket as u32) } else { StackCode::LOST }
+    let Some(stack) = SCRATCH.get_ptr_mut(0) else { return StackCode::LOST };
+    // SAFETY: this CPU's own, and as good as: see `calls_of`.
+    let stack = unsafe { &mut *stack };
+    let bounds = bounds(creator);
+    let mut frame = follow(creator + Cookie::unpack(bits).bp as u64);
+    let mut hash = 0;
+    let mut calls = 0;
+    while calls < STACK_CALLS - 1 && bounds.contains(&frame) {
+        // SAFETY: the helper checks the address.
+        let Ok([callers_frame, pc]) = (unsafe { bpf_probe_read_user(frame as *const [u64; 2]) }) else {
+            break;
+        };
+        stack[2 + calls] = pc;
+        hash = hash_call(hash, pc);
+        frame = callers_frame;
+        calls += 1;
+    }
+    if calls == 0 {
+        return StackCode::LOST;
+    }
+    // There is always room for it; an index would have the compiler call what panics.
+    if frame != 0
+        && let Some(last) = stack.get_mut(2 + calls)
+    {
+        *last = CUT;
+        hash = hash_call(hash, CUT);
+        calls += 1;
+    }
+    (stack[0], stack[1]) = (hash, calls as u64);
+    for number in 0..StackCode::CHOICES {
+        let code = StackCode::choice(hash, number);
+        let key = code.0 as u32;
+        match STACKS.get_ptr(key) {
+            // SAFETY: entries are never removed, and the first word never changes.
+            Some(kept) if unsafe { (*kept)[0] } == hash => return code,
+            Some(_) => {}
+            None if STACKS.insert(key, &*stack, BPF_NOEXIST as u64).is_ok() => return code,
+            None => {}
+        }
+    }
+    StackCode::LOST
 }
 
-/// Before Go 1.21 a new g does not name its parent: newproc1 runs on g0, whose m knows the goroutine it serves.
+/// Where frames of a goroutine can be. Go before 1.21 does not adjust the frame pointers on a stack that it copies on arm64
+/// (`adjustframe` in <https://cs.opensource.google/go/go/+/refs/tags/go1.20.14:src/runtime/stack.go>): they lead to where the
+/// stack was. A g begins with the bounds of its stack, which assembly relies on.
+#[cfg(bpf_target_arch = "aarch64")]
+#[inline(always)]
+fn bounds(g: u64) -> Range<u64> {
+    follow(g)..follow(g + 8)
+}
+
+/// On other CPUs all frame pointers are right.
+#[cfg(bpf_target_arch = "x86_64")]
+#[inline(always)]
+fn bounds(_g: u64) -> Range<u64> {
+    1..u64::MAX
+}
+
+/// Before Go 1.21 a new g does not name its parent.
 #[cold]
 #[inline(never)]
 fn current_goid(regs: *const pt_regs, bits: u64) -> u64 {
+    let creator = creator(regs, bits);
+    if creator == 0 { 0 } else { follow(creator + Cookie::unpack(bits).goid as u64) }
+}
+
+/// The g of the goroutine that creates another: newproc1 runs on g0, whose m knows whom it serves. 0 where there is none.
+#[inline(always)]
+fn creator(regs: *const pt_regs, bits: u64) -> u64 {
     let cookie = Cookie::unpack(bits);
     if cookie.m == 0 {
         return 0;
     }
-    let follow = |address: u64| -> u64 {
-        // SAFETY: the helper checks the address.
-        unsafe { bpf_probe_read_user(address as *const u64) }.unwrap_or(0)
-    };
-    let m = follow(register(regs, G_REGISTER) + cookie.m as u64);
-    let curg = follow(m + cookie.curg as u64);
-    if m == 0 || curg == 0 { 0 } else { follow(curg + cookie.goid as u64) }
+    match follow(register(regs, G_REGISTER) + cookie.m as u64) {
+        0 => 0,
+        m => follow(m + cookie.curg as u64),
+    }
+}
+
+/// The word at an address of user space; 0 where it cannot be read.
+#[inline(always)]
+fn follow(address: u64) -> u64 {
+    // SAFETY: the helper checks the address.
+    unsafe { bpf_probe_read_user(address as *const u64) }.unwrap_or(0)
 }
 
 /// Where Go keeps the current g (ABIInternal): R14 on x86-64, R28 on arm64.

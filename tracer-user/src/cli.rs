@@ -277,7 +277,7 @@ pub struct View {
 /// What golife may spend.
 #[derive(Clone, Debug, Args)]
 pub struct Limits {
-    /// Read the creator's stack at each go statement: which calls led there. Costs the target more at each creation, and 21
+    /// Read the creator's stack at each go statement: which calls led there. Costs the target more at each creation, and 18
     /// MB of kernel memory
     #[arg(long)]
     pub creation_stacks: bool,

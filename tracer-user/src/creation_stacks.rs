@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use tracer_ebpf::StackCode;
+use tracer_ebpf::{CUT, StackCode};
 
 use crate::go::Binary;
 use crate::inspect::is_shown;
@@ -18,6 +18,9 @@ use crate::tracker::StackId;
 
 /// Named stacks that are remembered for the next report; beyond, all are named anew.
 const MOST_NAMED: usize = 1 << 16;
+
+/// The name of the last frame of a stack whose outer calls are not known, as in Go's own tracebacks.
+pub const ELIDED: &str = "...additional frames elided...";
 
 /// What a stack means: its number and the `go` statement, in a binary at a load bias.
 type Key = (StackId, u64, *const Binary, u64);
@@ -34,7 +37,8 @@ pub struct CreationStacks {
 
 impl CreationStacks {
     /// The calls of a stack from the `go` statement on that returns to `gopc`, innermost first, inlined ones included, as
-    /// Go's own traceback shows them. Empty where the stack is not known.
+    /// Go's own traceback shows them, [`ELIDED`] in the place of outer calls that are not known. Empty where the whole stack
+    /// is not.
     pub fn frames(&self, probes: &Probes, subject: &Subject, gopc: u64, stack: StackId) -> Vec<Frame> {
         let Some(pcs) = self.raw(probes, stack) else { return Vec::new() };
         let key = (stack, gopc, Arc::as_ptr(&subject.binary), subject.bias);
@@ -60,7 +64,10 @@ impl CreationStacks {
 /// What stands before the `go` statement is the runtime's, and another in each version.
 fn name(binary: &Binary, bias: u64, gopc: u64, pcs: &[u64]) -> Vec<Frame> {
     let Some(statement) = pcs.iter().position(|&pc| pc == gopc) else { return Vec::new() };
-    let calls = pcs[statement..].iter().map(|pc| pc.wrapping_sub(bias).wrapping_sub(1));
+    let is_cut = pcs.last() == Some(&CUT);
+    let calls = pcs[statement..pcs.len() - usize::from(is_cut)]
+        .iter()
+        .map(|pc| pc.wrapping_sub(bias).wrapping_sub(1));
     let is_wrapper = |pc| binary.function_at(pc).is_some_and(|function| binary.is_wrapper(&function));
     let all: Vec<_> = calls
         .flat_map(|pc| {
@@ -71,5 +78,7 @@ fn name(binary: &Binary, bias: u64, gopc: u64, pcs: &[u64]) -> Vec<Frame> {
         .collect();
     // A goroutine of the runtime's own has nothing but what is not shown.
     let hides_all = !all.iter().any(is_shown);
-    all.iter().filter(|frame| hides_all || is_shown(frame)).map(Frame::from).collect()
+    let shown = all.iter().filter(|frame| hides_all || is_shown(frame)).map(Frame::from);
+    let elided = Frame { function: ELIDED.into(), ..Frame::default() };
+    shown.chain(is_cut.then_some(elided)).collect()
 }

@@ -49,7 +49,7 @@ impl Check {
 pub fn run(out: &mut dyn Write) -> std::io::Result<bool> {
     let mut checks = vec![kernel_version()];
     checks.extend(FEATURES.iter().map(feature));
-    checks.extend([creation_stacks(), btf(), tracefs(), uprobes(), ring_buffer(), jit(), lockdown()]);
+    checks.extend([btf(), tracefs(), uprobes(), ring_buffer(), jit(), lockdown()]);
     checks.extend(capabilities().map(capability));
     checks.push(paranoid());
     let self_test = self_test();
@@ -130,26 +130,6 @@ fn feature(feature: &Feature) -> Check {
         )
     }
 }
-
-fn creation_stacks() -> Check {
-    const NAME: &str = "perf_event_max_stack";
-    const USUAL: u32 = kernel::USUAL_STACK;
-    if kernel::LOSES_CREATION_STACKS {
-        return Check::limited(
-            NAME,
-            "on arm64 the kernel follows a stack towards higher addresses alone, and most goroutines' creators are below \
-             the stack that they are created on",
-            "go without --creation-stacks: blame by creators' sites works",
-        );
-    }
-    match kernel::longest_stack() {
-        calls if calls >= USUAL => Check::good(NAME, format!("--creation-stacks keeps up to {USUAL} calls")),
-        0 => Check::bad(NAME, "0: no map of stacks can be made", STACK_REMEDY),
-        calls => Check::limited(NAME, format!("--creation-stacks keeps {calls} calls at most"), STACK_REMEDY),
-    }
-}
-
-const STACK_REMEDY: &str = "sysctl kernel.perf_event_max_stack=127";
 
 fn btf() -> Check {
     const NAME: &str = "BTF";

@@ -6,7 +6,6 @@
 mod log;
 mod multi;
 mod slots;
-mod stacks;
 
 use std::{
     borrow::Cow,
@@ -21,7 +20,7 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{MapData, PerCpuArray, RingBuf, StackTraceMap},
+    maps::{HashMap, MapData, PerCpuArray, RingBuf},
     programs::{
         ProgramError, RawTracePoint, TracePoint, UProbe,
         uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
@@ -32,10 +31,9 @@ use multi::MultiProgram;
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 pub use slots::COOKIES_SINCE;
 use slots::Slots;
-pub use stacks::{LOST as LOSES_CREATION_STACKS, USUAL as USUAL_STACK, longest as longest_stack};
 use tracer_ebpf::{
     COOKIES, COUNTERS, CREATION_STACKS, Cookie, Counter, EVENTS, EXIT_SAYS_GROUP_DEAD, FORK_CHILD_OFFSET,
-    MORE_STACK_BUCKETS, MORE_STACKS, OBJECT, STACK_BUCKETS, STACKS, StackCode, WAKE_BYTES,
+    OBJECT, STACK_PLACES, STACKS, Stack, StackCode, WAKE_BYTES, calls_of,
 };
 
 /// Size of the ring unless the user says otherwise: 16 MiB hold 190,000 goroutine lives.
@@ -141,8 +139,8 @@ pub struct Counters {
 pub struct Probes {
     ebpf: Ebpf,
     counters: PerCpuArray<MapData, u64>,
-    /// Those of creators, in their first and their second place.
-    stacks: [StackTraceMap<MapData>; 2],
+    /// Those of creators.
+    stacks: HashMap<MapData, u32, Stack>,
     keep_stacks: bool,
     log: ProbeLog,
     object: Cow<'static, [u8]>,
@@ -171,27 +169,22 @@ impl Probes {
         if running() < MULTI_SINCE && !Path::new(UPROBES).exists() {
             return Err(Error::Unsupported { release: release(), what: "uprobes (CONFIG_UPROBE_EVENTS)" });
         }
-        let mut object = override_object().map_or(Cow::Borrowed(OBJECT), Cow::Owned);
-        let calls = stacks::longest();
-        if calls < stacks::USUAL {
-            stacks::shorten(object.to_mut(), calls);
-        }
+        let object = override_object().map_or(Cow::Borrowed(OBJECT), Cow::Owned);
         let ring_bytes = ring_bytes.clamp(4096, 1 << 30).next_power_of_two();
         let wake = u64::from(ring_bytes) / 4;
         let fork_child = field_offset("sched_process_fork", "child_pid").unwrap_or(44);
         let group_dead = u32::from(field_offset("sched_process_exit", "group_dead").is_some());
-        let buckets = |wanted| if creation_stacks { wanted } else { 1 };
+        let places = if creation_stacks { STACK_PLACES } else { 1 };
         let mut ebpf = EbpfLoader::new()
             .btf(None)
             .map_max_entries(EVENTS, ring_bytes)
-            .map_max_entries(STACKS, buckets(STACK_BUCKETS))
-            .map_max_entries(MORE_STACKS, buckets(MORE_STACK_BUCKETS))
+            .map_max_entries(STACKS, places)
             .override_global(CREATION_STACKS, &u32::from(creation_stacks), true)
             .override_global(WAKE_BYTES, &wake, true)
             .override_global(FORK_CHILD_OFFSET, &fork_child, true)
             .override_global(EXIT_SAYS_GROUP_DEAD, &group_dead, true)
             .load(&object)
-            .map_err(|error| no_stacks().unwrap_or_else(|| classify(&error)))?;
+            .map_err(|error| classify(&error))?;
         let multi = (running() >= MULTI_SINCE).then(Vec::new);
         let maps = ebpf.maps().filter_map(|(name, map)| {
             let fd = multi::map_fd(map)?.try_clone_to_owned();
@@ -203,9 +196,7 @@ impl Probes {
         };
         let ring = RingBuf::try_from(take(&mut ebpf, EVENTS)?).map_err(|error| classify(&error))?;
         let counters = PerCpuArray::try_from(take(&mut ebpf, COUNTERS)?).map_err(|error| classify(&error))?;
-        let mut stacks =
-            |name| StackTraceMap::try_from(take(&mut ebpf, name)?).map_err(|error| classify(&error));
-        let stacks = [stacks(STACKS)?, stacks(MORE_STACKS)?];
+        let stacks = HashMap::try_from(take(&mut ebpf, STACKS)?).map_err(|error| classify(&error))?;
         let slots = (running() < COOKIES_SINCE)
             .then(|| Slots::new(take(&mut ebpf, COOKIES)?).map_err(|error| classify(&error)));
         let slots = slots.transpose()?;
@@ -357,12 +348,11 @@ impl Probes {
         self.keep_stacks
     }
 
-    /// A creator's stack, as loaded in its process, innermost first: return addresses, but for the first of all. `None`
-    /// where there is none.
+    /// A creator's stack, as loaded in its process: return addresses, innermost first, the last [`tracer_ebpf::CUT`] where
+    /// there are more. `None` where there is none.
     pub fn stack(&self, code: StackCode) -> Option<Vec<u64>> {
-        let (bucket, is_second) = code.bucket()?;
-        let stack = self.stacks[usize::from(is_second)].get(&bucket, 0).ok()?;
-        Some(stack.frames().iter().map(|frame| frame.ip).collect())
+        let stack = self.stacks.get(&code.0.into(), 0).ok()?;
+        calls_of(&stack).map(<[u64]>::to_vec)
     }
 
     /// Reads the counters.
@@ -452,16 +442,6 @@ pub fn tracefs() -> Result<&'static str, (&'static str, &'static str)> {
             true => ("permission denied", "run as root or grant CAP_DAC_READ_SEARCH"),
             false => ("not mounted", "mount it: mount -t tracefs tracefs /sys/kernel/tracing"),
         }
-    })
-}
-
-/// There is no map of stacks without a single call.
-fn no_stacks() -> Option<Error> {
-    const USUAL: u32 = stacks::USUAL;
-    (stacks::longest() == 0).then(|| {
-        Error::Load(format!(
-            "kernel.perf_event_max_stack is 0; set it back to {USUAL} (sysctl -w kernel.perf_event_max_stack={USUAL})"
-        ))
     })
 }
 

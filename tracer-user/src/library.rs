@@ -348,6 +348,7 @@ pub fn probe(binary: &Binary, site: &Site) -> Option<Probe> {
             startpc: layout.startpc,
             m: layout.m,
             curg: layout.curg,
+            bp: layout.sched_bp,
         },
         // Equal for all binaries: kernels without attach cookies have room for few different ones.
         Purpose::Exit | Purpose::CoroutineExit => {

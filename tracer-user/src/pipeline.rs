@@ -141,9 +141,6 @@ pub fn trace(source: &Source, settings: &Settings, tick: &mut dyn FnMut(&Report)
                 "note: another golife is tracing on this host: what both trace pays for each probe twice"
             );
         }
-        if creation_stacks && kernel::LOSES_CREATION_STACKS {
-            eprintln!("note: on this CPU architecture most creation stacks are not known: see golife doctor");
-        }
         let mut pipeline = Pipeline {
             session: Session::new(library, probes),
             ring,

@@ -297,7 +297,8 @@ pub struct CountedFrame {
 /// A creator's stack at the `go` statement, and how many goroutines came from it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CreationStack {
-    /// Innermost first: the `go` statement, inlined frames included; empty where the stack could not be read.
+    /// Innermost first: the `go` statement, inlined frames included; empty where the stack could not be read. Where outer calls
+    /// are not known, the last is `...additional frames elided...`, without file and line.
     pub frames: Vec<Frame>,
     /// Created since tracing began.
     pub created: u64,

@@ -48,6 +48,7 @@ const COOKIE: Cookie = Cookie {
     startpc: 304,
     m: 0,
     curg: 0,
+    bp: 0,
 };
 
 // The functions begin with an instruction that the kernel emulates under a probe: `nop` on x86-64, `ret` on arm64.

@@ -21,6 +21,8 @@ pub struct Layout {
     /// `g.sched.lr`: on CPUs that keep return addresses in a register, what that holds while it does not run. 0 where the
     /// function that it is in has put it on the stack, and on others.
     pub sched_lr: u16,
+    /// `g.sched.bp`: its frame pointer while it does not run, and while its thread is on the system stack.
+    pub sched_bp: u16,
     /// `g.syscallsp`: its stack pointer in a system call, else 0.
     pub syscallsp: u16,
     /// `g.syscallpc`: its program counter in a system call.
@@ -173,6 +175,7 @@ impl Layout {
             sched_sp: need("runtime.g", "sched.sp")?,
             sched_pc: need("runtime.g", "sched.pc")?,
             sched_lr: need("runtime.g", "sched.lr")?,
+            sched_bp: need("runtime.g", "sched.bp")?,
             syscallsp: need("runtime.g", "syscallsp")?,
             syscallpc: need("runtime.g", "syscallpc")?,
             atomicstatus: need("runtime.g", "atomicstatus")?,

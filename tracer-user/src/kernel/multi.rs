@@ -130,7 +130,8 @@ fn load(name: &str, license: &CStr, instructions: &[bpf_insn]) -> Result<OwnedFd
     attributes.log_buf = log.as_mut_ptr() as u64;
     let Err(_) = bpf(BPF_PROG_LOAD, &attributes) else { return Err(super::classify(&first)) };
     let log = CStr::from_bytes_until_nul(&log).map(CStr::to_string_lossy).unwrap_or_default();
-    match log.trim().lines().last() {
+    // The last line counts instructions; the one before says what is wrong.
+    match log.trim().lines().rfind(|line| !line.starts_with("processed ")) {
         Some(why) => Err(Error::Load(format!("the verifier refuses {name}: {why}"))),
         None => Err(super::classify(&first)),
     }
@@ -150,7 +151,7 @@ fn bpf<T>(command: libc::c_long, attributes: &T) -> io::Result<OwnedFd> {
 /// The file descriptor of a map, whatever its kind here.
 pub fn map_fd(map: &Map) -> Option<BorrowedFd<'_>> {
     let data = match map {
-        Map::Array(data) | Map::PerCpuArray(data) | Map::RingBuf(data) | Map::StackTraceMap(data) => data,
+        Map::Array(data) | Map::PerCpuArray(data) | Map::RingBuf(data) | Map::HashMap(data) => data,
         _ => return None,
     };
     Some(std::os::fd::AsFd::as_fd(data.fd()))

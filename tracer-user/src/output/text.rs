@@ -7,6 +7,7 @@ use super::human::{
 };
 use super::style::{BOLD, DIM, of_level, paint};
 use super::waited_on;
+use crate::creation_stacks::ELIDED;
 use crate::report::{Container, Frame, Level, Mode, Process, Report, Site};
 
 /// How a report is written as text.
@@ -323,7 +324,9 @@ fn creation_stack(site: &Site) -> impl Iterator<Item = String> {
         let calls = stack.frames.iter().take(CALLS).enumerate().map(|(at, frame)| {
             let share = format!("   ({} of {})", count(stack.live), count(site.live));
             let share = if at == 0 { share } else { String::new() };
-            format!("{} at {}{share}", function(frame), place(frame))
+            let place =
+                if frame.function == ELIDED { String::new() } else { format!(" at {}", place(frame)) };
+            format!("{}{place}{share}", function(frame))
         });
         calls.chain((left_out > 0).then(|| format!("and {} more calls", count(left_out as u64))))
     })

@@ -122,7 +122,7 @@ impl Programs {
         Ok(archive)
     }
 
-    /// The guest's first process. Its kernel walks fewer calls of a stack than usual: golife must get along with that.
+    /// The guest's first process.
     fn init(&self, tests: &[String]) -> String {
         let program = quoted(&self.tests);
         let directory = quoted(&machine::root().join("tracer-user"));
@@ -135,7 +135,6 @@ impl Programs {
              mount -t tracefs none /sys/kernel/tracing && mount -t tmpfs none /run\n\
              mount -t cgroup2 none /sys/fs/cgroup\n\
              ip link set lo up; insmod /overlay.ko\n\
-             echo 100 > /proc/sys/kernel/perf_event_max_stack\n\
              echo \"{RELEASE}$(uname -r)\"\n\
              cd {directory} && {program} --test-threads=1 {tests}\n\
              echo \"{VERDICT}$?\"\n\
