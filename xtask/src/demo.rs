@@ -4,14 +4,14 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     thread,
     time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
 
-use crate::machine::{self, say};
+use crate::machine::{self, Guard, say};
 
 /// Where the service's source is, from the repository.
 const SERVICE: &str = "tests/fixtures/demo/server/main.go";
@@ -131,17 +131,6 @@ fn build(go: &Path, name: &str) -> Result<PathBuf> {
             .env("CGO_ENABLED", "0"),
     )?;
     Ok(binary)
-}
-
-/// A child that does not survive this.
-struct Guard(Child);
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        // Both fail only where the child has ended already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 #[cfg(test)]

@@ -7,14 +7,14 @@ use std::{
     io::{BufRead, BufReader, Read, Write as _},
     net::TcpStream,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
 
 use super::tools::Tools;
-use crate::machine::{self, say};
+use crate::machine::{self, Guard, say};
 
 /// How many goroutines block.
 const CROWDS: [u32; 2] = [100_000, 1_000_000];
@@ -41,7 +41,7 @@ pub fn measure(tools: &Tools) -> Result<String> {
         std::thread::sleep(Duration::from_secs(2));
         row("nothing, for 2 s", "", "", "", crowd.longest_stop()?)?;
 
-        let pid = crowd.child.id().to_string();
+        let pid = crowd.child.0.id().to_string();
         let speeds = machine::output(Command::new(&tools.inspect_speed).arg(&pid))?;
         let late = crowd.longest_stop()?;
         for line in speeds.lines() {
@@ -99,7 +99,7 @@ fn output(command: &mut Command) -> Result<Vec<u8>> {
 
 /// The fixture `crowd`; it ends when this is dropped.
 struct Crowd {
-    child: Child,
+    child: Guard,
     address: String,
 }
 
@@ -113,7 +113,7 @@ impl Crowd {
             .context("cannot run the fixture")?;
         let mut address = String::new();
         BufReader::new(child.stdout.take().context("no pipe")?).read_line(&mut address)?;
-        Ok(Crowd { child, address: address.trim().to_owned() })
+        Ok(Crowd { child: Guard(child), address: address.trim().to_owned() })
     }
 
     /// The body of an answer.
@@ -130,13 +130,6 @@ impl Crowd {
     fn longest_stop(&self) -> Result<Duration> {
         let body = self.get("/stall")?;
         Ok(Duration::from_nanos(std::str::from_utf8(&body)?.trim().parse()?))
-    }
-}
-
-impl Drop for Crowd {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

@@ -14,7 +14,7 @@ use nix::sys::{
 };
 use serde_json::Value;
 
-use crate::machine::{self, say};
+use crate::machine::{self, Guard, say};
 
 /// Everything that is run.
 pub struct Tools {
@@ -83,7 +83,7 @@ impl Tools {
 
 /// A program that runs beside a measurement and ends with it.
 pub struct Beside {
-    child: Child,
+    child: Guard,
     stdin: Option<ChildStdin>,
     stdout: BufReader<ChildStdout>,
 }
@@ -96,7 +96,7 @@ impl Beside {
         let mut child = command.spawn().with_context(|| format!("cannot run {}", program.display()))?;
         let stdin = child.stdin.take();
         let stdout = BufReader::new(child.stdout.take().context("no pipe")?);
-        let mut beside = Beside { child, stdin, stdout };
+        let mut beside = Beside { child: Guard(child), stdin, stdout };
         let mut line = String::new();
         while !line.contains(ready) {
             line.clear();
@@ -110,19 +110,11 @@ impl Beside {
     /// Tells it to end, by the end of its input and SIGINT, and returns the rest of what it says.
     pub fn stop(mut self) -> Result<String> {
         drop(self.stdin.take());
-        interrupt(self.child.id())?;
+        interrupt(self.child.0.id())?;
         let mut rest = String::new();
         self.stdout.read_to_string(&mut rest)?;
-        self.child.wait()?;
+        self.child.0.wait()?;
         Ok(rest)
-    }
-}
-
-impl Drop for Beside {
-    fn drop(&mut self) {
-        // Only where a measurement failed: `stop` has waited for it.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

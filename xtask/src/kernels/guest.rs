@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     sync::mpsc::{RecvTimeoutError, channel},
     time::{Duration, Instant},
 };
@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, Result};
 
 use super::{architecture::Architecture, debian::Suite, programs::VERDICT};
-use crate::machine::{self, output, say};
+use crate::machine::{self, Guard, output, say};
 
 /// How long one kernel may take, boot included.
 const PATIENCE: Duration = Duration::from_secs(20 * 60);
@@ -94,7 +94,7 @@ pub fn boot(
         .stderr(Stdio::null());
     let start = Instant::now();
     let child = qemu.spawn().with_context(|| format!("cannot run {}", emulator.program.display()))?;
-    let mut guest = Guest(child);
+    let mut guest = Guard(child);
     let serial = guest.0.stdout.take().context("no pipe")?;
     let (lines, said) = channel();
     std::thread::spawn(move || {
@@ -134,17 +134,6 @@ pub fn boot(
 
 /// Before what `uname -r` says.
 pub const RELEASE: &str = "golife-kernel-release: ";
-
-/// A guest that does not outlive its test.
-struct Guest(Child);
-
-impl Drop for Guest {
-    fn drop(&mut self) {
-        // Both fail only where it has ended.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 #[cfg(test)]
 mod tests {
