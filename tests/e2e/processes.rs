@@ -213,6 +213,30 @@ fn a_binary_replaced_on_disk_is_still_the_one_that_runs() {
     assert_eq!(only_process(&report)["go"]["version"], OLDEST);
 }
 
+/// As a compiler does it, between two runs of the program.
+#[test]
+fn a_binary_truncated_while_it_is_traced() {
+    need_root();
+    let directory = tempfile::tempdir().unwrap();
+    let binary = directory.path().join("rebuilt");
+    std::fs::copy(fixture("tiny", Build::default()), &binary).unwrap();
+    let golife =
+        attach(&["trace", "--format", "json", "--interval", "50ms", "--exe", binary.to_str().unwrap()]);
+    let mut run = ready(&binary, &[]);
+    run.write("go");
+    let counts = truth("tiny", &run.line()).values().map(|counts| counts.created).sum::<u64>();
+    std::thread::sleep(Duration::from_millis(300));
+    drop(run);
+    std::fs::File::create(&binary).unwrap();
+    golife.signal(Signal::SIGINT);
+    let ended = golife.wait();
+    assert!(ended.stderr.contains("note: a binary was truncated"), "{}", ended.stderr);
+    let report = ended.report();
+    // Nobody can say any more which of them were the runtime's.
+    let created = only_process(&report)["goroutines"]["created"].as_u64().unwrap();
+    assert!(created >= counts, "{report:#}");
+}
+
 /// Deleted and replaced, and asked for by its path: what runs is the old file, what starts from now on the new one.
 #[test]
 fn a_path_also_means_what_was_started_from_it() {

@@ -11,6 +11,7 @@ use crate::{
         self, Binary, ErrorKind, Image, Layout,
         plan::{Cost, Kernel, Purpose, Site},
         probe_sites::{self, Placement},
+        truncated,
     },
     kernel::{self, Probe, Program},
     launch, mapped,
@@ -331,6 +332,10 @@ impl Library {
 
     /// What the user should know about the binaries, once.
     pub fn take_warnings(&mut self) -> Vec<String> {
+        if truncated::take() {
+            let what = "a binary was truncated or written anew while golife read it: what it says is missing";
+            self.warnings.push(format!("{what}, names above all; trace it again"));
+        }
         std::mem::take(&mut self.warnings)
     }
 }

@@ -304,7 +304,9 @@ impl Pipeline {
         self.session.raise_alarms(&self.tracker);
         self.check_fit(true)?;
         self.calibrate();
-        Ok(Outcome { report: self.report(settings), child: status })
+        let report = self.report(settings);
+        self.print_warnings();
+        Ok(Outcome { report, child: status })
     }
 
     /// One line once probes are live; scripts wait for it.

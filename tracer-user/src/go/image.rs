@@ -11,6 +11,7 @@ use object::endian::LittleEndian;
 use object::read::elf::{FileHeader as _, ProgramHeader as _, SectionHeader as _};
 
 use super::error::{Error, ErrorKind};
+use super::truncated;
 
 /// More program or section headers than any linker writes.
 const MAX_HEADERS: usize = 4096;
@@ -124,9 +125,9 @@ impl Image {
         if !metadata.is_file() || metadata.len() == 0 {
             return Err(ErrorKind::NotElf);
         }
+        truncated::outlive();
         // SAFETY: the mapping is private and read-only, and nothing keeps a reference across a point where it
-        // relies on the bytes staying the same. A file that is truncated while it is mapped raises SIGBUS;
-        // the kernel refuses that for a running executable (ETXTBSY).
+        // relies on the bytes staying the same, or being there.
         let map = unsafe { Mmap::map(file)? };
         // What is wanted is asked for. Reading around each fault may be most of the file: 8 MB on some disks.
         let _ = map.advise(Advice::Random);

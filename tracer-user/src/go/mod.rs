@@ -21,6 +21,7 @@ pub mod standard;
 pub mod status;
 pub mod symbols;
 pub mod system;
+pub mod truncated;
 mod types;
 mod wait_reason;
 mod wait_reason_table;
