@@ -6,9 +6,9 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::inspect::{Places, SiteKey, SiteWaits};
+use crate::inspect::{Places, SiteKey};
 use crate::library::Library;
-use crate::look::{Findings, Look, MOST_TIME};
+use crate::look::{Findings, Look, MOST_TIME, SiteFindings};
 use crate::output::human::{count, duration};
 use crate::pipeline::tool;
 use crate::process::{self, FileId, Process, boot_time};
@@ -17,7 +17,7 @@ use crate::report::{self, Frame, Goroutines, Mode, Oldest, Report, Run, Selectio
 use crate::session::Error;
 use crate::subject::Subject;
 use crate::targets::Targets;
-use crate::verdict::{Evidence, Level, Verdict};
+use crate::verdict::{Evidence, Level, Standing, Verdict, Wait, judge_standing};
 
 /// What a sweep found.
 pub struct Outcome {
@@ -89,7 +89,7 @@ struct Seen {
     subject: Subject,
     scan: report::Scan,
     places: Places,
-    sites: Vec<(SiteKey, SiteWaits, Vec<report::Waiting>)>,
+    sites: HashMap<SiteKey, SiteFindings>,
     /// What the look before found, and how long ago, in ns.
     before: Option<(HashMap<SiteKey, u64>, u64)>,
     at: Instant,
@@ -150,13 +150,12 @@ impl Sweep<'_> {
         let earlier = before.map(|before| &before.places);
         let look = Look::at(&subject, earlier, at + MOST_TIME).map_err(Error::from)?;
         let Findings { sites, places, scan, .. } = look.findings;
-        let sites = sites.into_iter().map(|(key, site)| (key, site.waits, site.waiting));
         Ok(Seen {
-            sites: sites.collect(),
+            sites,
             scan,
             places,
             before: before.map(|before| {
-                let live = before.sites.iter().map(|(key, site, _)| (*key, site.live));
+                let live = before.sites.iter().map(|(key, site)| (*key, site.waits.live));
                 (live.collect(), at.duration_since(before.at).as_nanos() as u64)
             }),
             at,
@@ -173,8 +172,8 @@ impl Seen {
     fn report(&self, selection: &Selection) -> report::Process {
         let mut totals = Goroutines { at_attach: Some(0), ..Goroutines::default() };
         let mut sites = Vec::new();
-        for (key, found, waiting) in &self.sites {
-            let site = self.site(*key, found, waiting);
+        for (key, found) in &self.sites {
+            let site = self.site(*key, found);
             if site.system {
                 totals.system += site.live;
             } else {
@@ -203,7 +202,7 @@ impl Seen {
     }
 
     /// With one look, all existed before; with two, those that only the second found were created in between.
-    fn site(&self, key: SiteKey, found: &SiteWaits, waiting: &[report::Waiting]) -> Site {
+    fn site(&self, key: SiteKey, SiteFindings { waits: found, waiting, judged }: &SiteFindings) -> Site {
         let binary = &self.subject.binary;
         let created = found.new.unwrap_or(0);
         let between_ns = self.before.as_ref().map(|(_, between_ns)| *between_ns);
@@ -221,34 +220,26 @@ impl Seen {
             at_attach: at_first,
             oldest: age_ns.map(|age_ns| Oldest { age_ns, at_least: true }),
             stack_bytes: Some(found.stack_bytes),
-            waiting: Some(waiting.to_vec()),
-            verdict: self.judge(found, at_first, exited),
+            waiting: Some(waiting.clone()),
+            verdict: self.judge(judged, found.live, at_first, exited),
             peak_live: found.live.max(at_first),
             system: binary.is_system(key.1),
             ..Site::default()
         }
     }
 
-    fn judge(&self, found: &SiteWaits, at_first: u64, exited: u64) -> Verdict {
-        let Some((_, between_ns)) = &self.before else { return Verdict::default() };
-        let mut verdict = Verdict::default();
-        let mut because = |kind: &str, text| verdict.evidence.push(Evidence { kind: kind.into(), text });
-        let time = duration(*between_ns);
-        let grew = found.live > at_first && exited == 0 && !self.scan.cut_short;
-        if grew {
-            because(
-                "growth",
-                format!("live grew by {} in {time}, and none ended", count(found.live - at_first)),
-            );
-        }
-        if let Some(unmoved) = found.unmoved.filter(|unmoved| *unmoved > 0) {
-            let all = if unmoved == found.live { "all ".into() } else { String::new() };
-            because("unmoved", format!("{all}{} blocked at the same place for {time}", count(unmoved)));
-        }
-        if grew {
-            verdict.level = Level::Watch;
-        }
-        verdict
+    /// Two looks are no trend.
+    fn judge(&self, waits: &[Wait], live: u64, at_first: u64, exited: u64) -> Verdict {
+        let between_ns = self.before.as_ref().map(|(_, between_ns)| *between_ns);
+        let module = self.subject.binary.build_info().module.as_deref();
+        let standing = Standing { window_ns: between_ns.unwrap_or(0), live, waits, module, blamed: None };
+        let grew = between_ns.filter(|_| live > at_first && exited == 0 && !self.scan.cut_short);
+        let growth = grew.map(|time| {
+            let text =
+                format!("live grew by {} in {}, and none ended", count(live - at_first), duration(time));
+            (Level::Watch, Evidence::new("growth", text))
+        });
+        judge_standing(&standing, growth.into_iter().collect())
     }
 }
 

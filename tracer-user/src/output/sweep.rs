@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::human::{bytes, clean, count, duration, fill};
+use super::human::{bytes, clean, count, duration, fill, wrap};
 use super::style::{BOLD, DIM, of_level, paint};
 use super::text::{located, place, process_name};
 use crate::report::{Level, Mode, Process, Report, Site};
@@ -79,6 +79,10 @@ fn site(site: &Site, width: usize, out: &mut dyn Write) -> io::Result<()> {
         for evidence in &site.verdict.evidence {
             let level = paint(of_level(site.verdict.level), site.verdict.level.name());
             writeln!(out, "{:INDENT$}{level} {}", "", clean(&evidence.text))?;
+        }
+        let advice = site.verdict.advice.iter().map(|advice| format!("do {}", clean(advice)));
+        for line in advice.flat_map(|advice| wrap(&advice, width.saturating_sub(INDENT))) {
+            writeln!(out, "{:INDENT$}{line}", "")?;
         }
     }
     Ok(())

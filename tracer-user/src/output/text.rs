@@ -75,10 +75,15 @@ impl Page<'_> {
         }
         let watched: Vec<_> = self.sites().filter(|(_, site)| site.verdict.level == Level::Watch).collect();
         for (process, site) in watched.iter().take(WATCHED) {
+            let evidence = site.verdict.evidence.first();
+            // A queue that does not move asks for a remedy as a leak does.
+            if evidence.is_some_and(|evidence| evidence.kind == "stuck") {
+                self.block(process, site, out)?;
+                continue;
+            }
             self.head(process, site, out)?;
-            let evidence =
-                site.verdict.evidence.first().map(|evidence| clean(&evidence.text)).unwrap_or_default();
-            self.parts(out, &[format!("live {}", count(site.live)), evidence])?;
+            let why = evidence.map(|evidence| clean(&evidence.text)).unwrap_or_default();
+            self.parts(out, &[format!("live {}", count(site.live)), why])?;
         }
         if !watched.is_empty() {
             writeln!(out)?;

@@ -13,7 +13,7 @@ use crate::sites;
 use crate::sites::SiteId;
 use crate::survival::Survival;
 use crate::tracker::{Instance, Living, StackId, Tracker};
-use crate::verdict::{self, Facts, Trend, Wait};
+use crate::verdict::{self, Facts, Standing, Trend, Wait};
 
 /// Where a report learns what the tracker does not know: names and files behind pids and addresses.
 pub trait Sources {
@@ -287,10 +287,15 @@ impl Observed<'_> {
         let series = instance.series_of(self.id, self.tracker.timeline(), self.now_ns);
         verdict::judge(&Facts {
             now_ns: self.now_ns,
-            window_ns,
+            standing: Standing {
+                window_ns,
+                live: counts.live,
+                waits,
+                module,
+                blamed: self.blame.most(self.id),
+            },
             created: counts.created,
             exited: counts.exited,
-            live: counts.live,
             peak: counts.peak,
             untracked: counts.untracked,
             overflow: counts.overflow,
@@ -301,9 +306,6 @@ impl Observed<'_> {
             lifetimes: &counts.lifetimes,
             survival,
             living: self.living,
-            waits,
-            module,
-            blamed: self.blame.most(self.id),
         })
     }
 }

@@ -8,7 +8,7 @@ use crate::output::human::{count, duration};
 /// unless they serve connections in use.
 pub(super) struct Ageing;
 
-impl Finding for Ageing {
+impl Finding<Facts<'_>> for Ageing {
     fn check(&self, facts: &Facts) -> Option<(Level, Evidence)> {
         let usual = facts.longest_usual_ns()?;
         let old = facts.living.older_than(usual);
@@ -23,7 +23,7 @@ impl Finding for Ageing {
             None if goes_on => Level::Suspect,
             _ => Level::Watch,
         };
-        let (of, usual) = (count(facts.live), duration(usual));
+        let (of, usual) = (count(facts.standing.live), duration(usual));
         let text = format!("{} of {of} are older than p99.9 of the finished ones ({usual})", count(old));
         Some((level, Evidence::new("age", text)))
     }
@@ -33,7 +33,7 @@ impl Finding for Ageing {
 /// was left behind before it ended.
 fn keeps_happening(facts: &Facts, usual: u64) -> bool {
     let older = |age| facts.living.ages.iter().filter(|&&(seen, _)| seen > age).map(|&(_, n)| n).sum::<u64>();
-    let middle = usual.saturating_add(facts.window_ns.saturating_sub(usual) / 2);
+    let middle = usual.saturating_add(facts.standing.window_ns.saturating_sub(usual) / 2);
     let (all, early) = (older(usual), older(middle));
     let ended_late = facts.exited.saturating_sub(facts.lifetimes.count()) + facts.unattributed_exits;
     all >= 10 && ended_late * 2 < all && early * 4 >= all && (all - early) * 4 >= all

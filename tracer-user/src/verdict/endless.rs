@@ -6,9 +6,9 @@ use crate::output::human::{count, duration};
 /// A few that live long by design are created once; a site that goes on creating and never sees an end is not one.
 pub(super) struct Endless;
 
-impl Finding for Endless {
+impl Finding<Facts<'_>> for Endless {
     fn check(&self, facts: &Facts) -> Option<(Level, Evidence)> {
-        if facts.exited > 0 || facts.created < 5 || facts.live == 0 || !facts.creation_goes_on() {
+        if facts.exited > 0 || facts.created < 5 || facts.standing.live == 0 || !facts.creation_goes_on() {
             return None;
         }
         if facts.trend.samples < super::Trend::FEWEST {
@@ -19,7 +19,7 @@ impl Finding for Endless {
             && facts.unattributed_exits * 2 <= facts.created
             && facts.connections_in_use().is_none();
         let level = if is_suspect { Level::Suspect } else { Level::Watch };
-        let (created, window) = (count(facts.created), duration(facts.window_ns));
+        let (created, window) = (count(facts.created), duration(facts.standing.window_ns));
         Some((
             level,
             Evidence::new("endless", format!("none of the {created} created in {window} has ended")),

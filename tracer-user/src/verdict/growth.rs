@@ -8,7 +8,7 @@ use crate::output::human::{count, duration};
 /// then the load may just be rising, or goroutines from before tracing may have ended unseen meanwhile.
 pub(super) struct Growth;
 
-impl Finding for Growth {
+impl Finding<Facts<'_>> for Growth {
     fn check(&self, facts: &Facts) -> Option<(Level, Evidence)> {
         let trend = &facts.trend;
         if !trend.is_growth() {

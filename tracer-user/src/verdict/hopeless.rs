@@ -1,20 +1,20 @@
 //! Goroutines wait for what can never come.
 
-use super::{Evidence, Facts, Finding, Level};
+use super::{Evidence, Finding, Level, Standing};
 use crate::output::human::count;
 
 /// Proven where several do; a single one may be meant to stay for as long as the program does.
 pub(super) struct Hopeless;
 
-impl Finding for Hopeless {
-    fn check(&self, facts: &Facts) -> Option<(Level, Evidence)> {
-        let mut hopeless = facts.waits.iter().filter_map(|wait| Some((wait.hopeless()?, wait)));
+impl Finding<Standing<'_>> for Hopeless {
+    fn check(&self, standing: &Standing) -> Option<(Level, Evidence)> {
+        let mut hopeless = standing.waits.iter().filter_map(|wait| Some((wait.hopeless()?, wait)));
         let (why, first) = hopeless.clone().max_by_key(|(_, wait)| wait.count)?;
         let n: u64 = hopeless.by_ref().map(|(_, wait)| wait.count).sum();
         let level = if n > 1 || first.leaked { Level::Proven } else { Level::Watch };
-        let text = match n == facts.live {
+        let text = match n == standing.live {
             true => format!("all {} {why}: nothing can end that", count(n)),
-            false => format!("{} of {} {why}: nothing can end that", count(n), count(facts.live.max(n))),
+            false => format!("{} of {} {why}: nothing can end that", count(n), count(standing.live.max(n))),
         };
         Some((level, Evidence::new("hopeless", text)))
     }

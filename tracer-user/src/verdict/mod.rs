@@ -9,6 +9,7 @@ mod cycle;
 mod endless;
 mod growth;
 mod hopeless;
+mod stuck;
 pub mod survey;
 mod trend;
 pub mod waits;
@@ -72,14 +73,15 @@ impl std::str::FromStr for Level {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evidence {
     /// Machine-readable: `growth`, `age`, `endless`, `steady`, `receded`, `ended`, `short`, `overflow`, `untracked`,
-    /// `hopeless`, `unmoved`.
+    /// `hopeless`, `stuck`, `unmoved`.
     pub kind: String,
     /// For people.
     pub text: String,
 }
 
 impl Evidence {
-    fn new(kind: &str, text: impl Into<String>) -> Evidence {
+    /// Of this kind, in these words.
+    pub fn new(kind: &str, text: impl Into<String>) -> Evidence {
         Evidence { kind: kind.into(), text: text.into() }
     }
 }
@@ -104,14 +106,12 @@ pub struct Verdict {
 pub struct Facts<'report> {
     /// Boot time in ns until which it was observed.
     pub now_ns: u64,
-    /// For how long it was observed, in ns.
-    pub window_ns: u64,
+    /// What the living do, and for how long the site was observed.
+    pub standing: Standing<'report>,
     /// Creations seen.
     pub created: u64,
     /// Exits seen.
     pub exited: u64,
-    /// Living.
-    pub live: u64,
     /// The most that ever lived at the same time.
     pub peak: u64,
     /// Counted, not followed.
@@ -132,12 +132,28 @@ pub struct Facts<'report> {
     pub survival: &'report Survival,
     /// The ages of the living.
     pub living: &'report Living,
-    /// What the living do, where somebody looked.
+}
+
+/// What is known of a site's goroutines without their history.
+#[derive(Clone, Copy, Debug)]
+pub struct Standing<'report> {
+    /// For how long they were observed, in ns.
+    pub window_ns: u64,
+    /// Living.
+    pub live: u64,
+    /// What they do, where somebody looked.
     pub waits: &'report [Wait],
     /// Path of the program's main module.
     pub module: Option<&'report str>,
-    /// The line of the main module that most of the living go back to, where their site is not of it.
+    /// The line of the main module that most of them go back to, where their site is not of it.
     pub blamed: Option<&'report cause::Blamed>,
+}
+
+impl Standing<'_> {
+    /// Why they do not end, and what to do about it.
+    fn cause(&self) -> Option<(Cause, String)> {
+        cause::of(self.waits, self.module, self.blamed)
+    }
 }
 
 impl Facts<'_> {
@@ -154,29 +170,32 @@ impl Facts<'_> {
             all: sum.all + wait.known.all,
             idle: sum.idle + wait.known.idle,
         };
-        let known = self.waits.iter().fold(Known::default(), add);
-        let cause = cause::of(self.waits, self.module, self.blamed).map(|(cause, _)| cause);
+        let known = self.standing.waits.iter().fold(Known::default(), add);
+        let cause = self.standing.cause().map(|(cause, _)| cause);
         (cause == Some(Cause::Io) && known.all >= 10 && known.idle * 10 <= known.all).then_some(known)
     }
 
     /// Whether goroutines were created in the first half of the window and in its last third.
     fn creation_goes_on(&self) -> bool {
-        let start = self.now_ns.saturating_sub(self.window_ns);
-        let early = self.first_created_ns.is_some_and(|first| first <= start + self.window_ns / 2);
-        let late = self.last_created_ns.is_some_and(|last| last >= start + self.window_ns / 3 * 2);
+        let window_ns = self.standing.window_ns;
+        let start = self.now_ns.saturating_sub(window_ns);
+        let early = self.first_created_ns.is_some_and(|first| first <= start + window_ns / 2);
+        let late = self.last_created_ns.is_some_and(|last| last >= start + window_ns / 3 * 2);
         early && late
     }
 }
 
-/// Something that may be wrong with a site.
-trait Finding {
+/// Something that may be wrong with a site, to be seen from its whole history or from what its goroutines do now.
+trait Finding<Known> {
     /// How bad it is and why; `None` where it is not the case.
-    fn check(&self, facts: &Facts) -> Option<(Level, Evidence)>;
+    fn check(&self, known: &Known) -> Option<(Level, Evidence)>;
 }
 
-/// Every finding; those who speak louder come first in the evidence.
-const FINDINGS: [&dyn Finding; 4] =
-    [&hopeless::Hopeless, &growth::Growth, &ageing::Ageing, &endless::Endless];
+/// What the living do says this.
+const OF_STANDING: [&dyn for<'known> Finding<Standing<'known>>; 2] = [&hopeless::Hopeless, &stuck::Stuck];
+/// Their history says this.
+const OF_HISTORY: [&dyn for<'known> Finding<Facts<'known>>; 3] =
+    [&growth::Growth, &ageing::Ageing, &endless::Endless];
 
 /// Judges a site.
 pub fn judge(facts: &Facts) -> Verdict {
@@ -184,22 +203,8 @@ pub fn judge(facts: &Facts) -> Verdict {
         let text = "many sites share this row: raise --max-sites to tell them apart";
         return Verdict { evidence: vec![Evidence::new("overflow", text)], ..Verdict::default() };
     }
-    let mut found: Vec<_> = FINDINGS.iter().filter_map(|finding| finding.check(facts)).collect();
-    found.sort_by_key(|(level, _)| std::cmp::Reverse(*level));
-    let mut verdict = match found.first() {
-        Some(&(level, _)) => {
-            let evidence = found.into_iter().map(|(_, evidence)| evidence).collect();
-            Verdict { level, evidence, ..Verdict::default() }
-        }
-        None => without_finding(facts),
-    };
-    if verdict.level >= Level::Watch {
-        verdict.evidence.extend(not_moved(facts));
-        if let Some((cause, advice)) = cause::of(facts.waits, facts.module, facts.blamed) {
-            verdict.cause = Some(cause.name().into());
-            verdict.advice = Some(advice);
-        }
-    }
+    let history = OF_HISTORY.iter().filter_map(|finding| finding.check(facts));
+    let mut verdict = conclude(&facts.standing, history.collect()).unwrap_or_else(|| without_finding(facts));
     if facts.untracked > 0 {
         // What became of them is not known, so nothing good can be said.
         verdict.level = if verdict.level == Level::Healthy { Level::Unknown } else { verdict.level };
@@ -209,13 +214,36 @@ pub fn judge(facts: &Facts) -> Verdict {
     verdict
 }
 
+/// Judges goroutines by what they do, and by what else was found; without any finding, by nothing.
+pub fn judge_standing(standing: &Standing, found: Vec<(Level, Evidence)>) -> Verdict {
+    conclude(standing, found).unwrap_or_default()
+}
+
+/// The verdict of all findings: who speaks louder comes first in the evidence.
+fn conclude(standing: &Standing, found: Vec<(Level, Evidence)>) -> Option<Verdict> {
+    let mut all: Vec<_> = OF_STANDING.iter().filter_map(|finding| finding.check(standing)).collect();
+    all.extend(found);
+    all.sort_by_key(|(level, _)| std::cmp::Reverse(*level));
+    let level = all.first()?.0;
+    let evidence = all.into_iter().map(|(_, evidence)| evidence).collect();
+    let mut verdict = Verdict { level, evidence, ..Verdict::default() };
+    if level >= Level::Watch {
+        verdict.evidence.extend(not_moved(standing));
+        if let Some((cause, advice)) = standing.cause() {
+            verdict.cause = Some(cause.name().into());
+            verdict.advice = Some(advice);
+        }
+    }
+    Some(verdict)
+}
+
 /// How many were at the same place in an earlier scan and now: this supports a suspicion, but workers without work do the
 /// same.
-fn not_moved(facts: &Facts) -> Option<Evidence> {
-    let unmoved: u64 = facts.waits.iter().filter_map(|wait| wait.unmoved).sum();
-    let least = facts.waits.iter().filter_map(|wait| wait.unmoved_ns).min().unwrap_or(facts.window_ns);
-    let (n, of, least) =
-        (count(unmoved), count(facts.live.max(unmoved)), duration(least.min(facts.window_ns)));
+fn not_moved(standing: &Standing) -> Option<Evidence> {
+    let Standing { waits, live, window_ns, .. } = *standing;
+    let unmoved: u64 = waits.iter().filter_map(|wait| wait.unmoved).sum();
+    let least = waits.iter().filter_map(|wait| wait.unmoved_ns).min().unwrap_or(window_ns);
+    let (n, of, least) = (count(unmoved), count(live.max(unmoved)), duration(least.min(window_ns)));
     let text = format!("{n} of {of} have been blocked at the same place for {least} or more");
     (unmoved > 1).then(|| Evidence::new("unmoved", text))
 }
@@ -227,19 +255,19 @@ fn without_finding(facts: &Facts) -> Verdict {
         evidence: vec![Evidence::new(kind, text)],
         ..Verdict::default()
     };
-    let window = duration(facts.window_ns);
-    if facts.live == 0 && facts.untracked == 0 {
+    let (window, live) = (duration(facts.standing.window_ns), facts.standing.live);
+    if live == 0 && facts.untracked == 0 {
         return healthy("ended", format!("all {} ended", count(facts.exited)));
     }
     if let Some((needs_ns, text)) = too_short(facts) {
         let evidence = vec![Evidence::new("short", text)];
         return Verdict { evidence, needs_ns: Some(needs_ns), ..Verdict::default() };
     }
-    let (live, trend) = (count(facts.live), &facts.trend);
+    let trend = &facts.trend;
     if trend.lowest == trend.highest {
-        healthy("steady", format!("live stayed at {live} for {window}"))
-    } else if facts.peak > 2 * facts.live.max(5) {
-        healthy("receded", format!("live rose to {} and fell back to {live}", count(facts.peak)))
+        healthy("steady", format!("live stayed at {} for {window}", count(live)))
+    } else if facts.peak > 2 * live.max(5) {
+        healthy("receded", format!("live rose to {} and fell back to {}", count(facts.peak), count(live)))
     } else {
         let (low, high) = (count(trend.lowest), count(trend.highest));
         healthy("steady", format!("live stayed between {low} and {high} for {window}"))
@@ -249,19 +277,20 @@ fn without_finding(facts: &Facts) -> Verdict {
 /// Why the window does not tell, and the one in ns that might.
 fn too_short(facts: &Facts) -> Option<(u64, String)> {
     const SECOND: u64 = 1_000_000_000;
-    let window = duration(facts.window_ns);
+    let window_ns = facts.standing.window_ns;
+    let window = duration(window_ns);
     if facts.trend.samples < Trend::FEWEST {
-        let needs = facts.window_ns.saturating_mul(Trend::FEWEST as u64) / facts.trend.samples.max(1) as u64;
+        let needs = window_ns.saturating_mul(Trend::FEWEST as u64) / facts.trend.samples.max(1) as u64;
         return Some((
             round_up(needs.max(30 * SECOND)),
             format!("window of {window} is too short for a trend"),
         ));
     }
     let age = facts.first_created_ns.map(|first| facts.now_ns.saturating_sub(first));
-    let is_young = facts.exited == 0 && age.is_some_and(|age| age < facts.window_ns / 4);
+    let is_young = facts.exited == 0 && age.is_some_and(|age| age < window_ns / 4);
     let may_grow =
         facts.exited == 0 && facts.created > 1 && facts.trend.grown > 0 && facts.creation_goes_on();
-    let needs = round_up(facts.window_ns.saturating_mul(4));
+    let needs = round_up(window_ns.saturating_mul(4));
     if is_young && facts.created > 1 {
         let age = duration(age.unwrap_or_default());
         return Some((

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::cycle::{self, Waiter};
-use super::waits::{Channel, Member, Wait};
+use super::waits::{Channel, HttpClients, Member, Wait};
 use crate::go::Binary;
 use crate::inspect::{Blocked, Direction, Group, Queues, SiteWaits, Snapshot, StackId, WaitObject};
 use crate::report::Frame;
@@ -15,14 +15,18 @@ pub struct Survey {
     cycles: HashMap<usize, Vec<usize>>,
     /// Who waits on what.
     queues: Queues,
-    /// What most readers of HTTP clients' connections do.
-    http_reader: &'static str,
+    /// What most connections of HTTP clients are in.
+    http_clients: Option<HttpClients>,
 }
 
 impl Survey {
     /// Looks for who waits for whom.
     pub fn of(snapshot: &Snapshot) -> Survey {
-        Survey { cycles: cycles(snapshot), queues: Queues::of(snapshot), http_reader: http_reader(snapshot) }
+        Survey {
+            cycles: cycles(snapshot),
+            queues: Queues::of(snapshot),
+            http_clients: http_clients(snapshot),
+        }
     }
 
     /// Who waits on what.
@@ -45,22 +49,28 @@ impl Survey {
         };
         let first = examples().min_by_key(known);
         let first = first.and_then(|index| snapshot.goroutines.get(index));
-        let others = examples().find_map(|index| self.cycles.get(&index));
         let member = |&other: &usize| member(snapshot, binary, snapshot.goroutines.get(other)?);
         Wait {
             reason: group.state,
             leaked: group.leaked,
             count: group.count,
             frames: first.map(|of| frames(snapshot, of)).unwrap_or_default(),
-            reader: self.http_reader,
+            http_clients: self.http_clients,
             channels: first.map(|of| self.channels(snapshot, binary, of)).unwrap_or_default(),
             on_nothing: first.is_some_and(|goroutine| goroutine.waits_on_nothing),
             asked_done: first.is_some_and(|goroutine| asked_done(snapshot, binary, goroutine)),
             unmoved: group.unmoved,
             known: group.known,
             unmoved_ns: group.unmoved_ns,
-            cycle: others.map(|others| others.iter().filter_map(member).collect()),
+            cycle: self.cycle_of(examples()).map(|others| others.iter().filter_map(member).collect()),
         }
+    }
+
+    /// The others of a cycle, where most of these are in one: a stack may hold what an ended call left there.
+    fn cycle_of(&self, examples: impl Iterator<Item = usize>) -> Option<&Vec<usize>> {
+        let found: Vec<_> = examples.map(|index| self.cycles.get(&index)).collect();
+        let in_cycles = || found.iter().copied().flatten();
+        (in_cycles().count() * 2 > found.len()).then(|| in_cycles().next())?
     }
 
     fn channels(&self, snapshot: &Snapshot, binary: &Binary, goroutine: &Blocked) -> Vec<Channel> {
@@ -89,8 +99,13 @@ fn cycles(snapshot: &Snapshot) -> HashMap<usize, Vec<usize>> {
                 return None;
             }
             let mentions: Vec<u64> = snapshot.mentions(index).collect();
-            // Whoever holds nothing that others want is in nobody's way.
-            (!mentions.is_empty()).then(|| (index, Waiter { on: object.address(), mentions }))
+            if mentions.is_empty() {
+                // It holds nothing that others want, and is in nobody's way.
+                return None;
+            }
+            let is_channel = matches!(object, WaitObject::Channel(_));
+            let entry = snapshot.site(goroutine).startpc;
+            Some((index, Waiter { on: object.address(), is_channel, entry, mentions }))
         })
         .unzip();
     let found = cycle::find(&waiters).into_iter().enumerate().filter(|(_, others)| !others.is_empty());
@@ -99,20 +114,45 @@ fn cycles(snapshot: &Snapshot) -> HashMap<usize, Vec<usize>> {
         .collect()
 }
 
-/// A connection has two goroutines; the writer's wait does not tell whether it is idle or a body is unread, the reader's
-/// does.
-fn http_reader(snapshot: &Snapshot) -> &'static str {
-    let is_reader = |id: StackId| {
-        snapshot.stacks.frames(id).any(|frame| frame.function == "net/http.(*persistConn).readLoop")
+/// A goroutine of a connection or a stream of HTTP clients: the reader of one, as HTTP/2 has a goroutine for each request.
+const READS: [&str; 3] = [
+    "net/http.(*persistConn).readLoop",
+    "net/http.(*http2clientStream).writeRequest",
+    "net/http/internal/http2.(*clientStream).writeRequest",
+];
+/// Who waits for a response on one of them, in the same order.
+const ASKS: [&str; 3] = [
+    "net/http.(*persistConn).roundTrip",
+    "net/http.(*http2ClientConn).roundTrip",
+    "net/http/internal/http2.(*ClientConn).roundTrip",
+];
+
+/// The reader's wait says whether a response is being read, in HTTP/1 alone; that it is waited for is said by who does.
+fn http_clients(snapshot: &Snapshot) -> Option<HttpClients> {
+    let stacks = &snapshot.stacks;
+    let role = |id: StackId| {
+        stacks.frames(id).find_map(|frame| {
+            let function = frame.function.as_str();
+            let reads = READS.contains(&function);
+            (reads || ASKS.contains(&function)).then_some(reads)
+        })
     };
-    let readers: Vec<bool> = snapshot.stacks.ids().map(is_reader).collect();
-    let mut states: HashMap<&'static str, u64> = HashMap::new();
+    let reads: Vec<Option<bool>> = stacks.ids().map(role).collect();
+    let (mut idle, mut unread, mut asking) = (0, 0, 0);
     for goroutine in &snapshot.goroutines {
-        if goroutine.stack.is_some_and(|stack| readers.get(stack.index()) == Some(&true)) {
-            *states.entry(goroutine.state()).or_default() += 1;
+        match goroutine.stack.and_then(|stack| reads[stack.index()]) {
+            Some(true) if goroutine.state() == "IO wait" => idle += 1,
+            Some(true) => unread += 1,
+            Some(false) => asking += 1,
+            None => {}
         }
     }
-    states.into_iter().max_by_key(|&(state, n)| (n, state)).map_or("", |(state, _)| state)
+    // Each has a reader, which looks like one of the others.
+    let of_idle = asking.min(idle);
+    idle -= of_idle;
+    unread -= unread.min(asking - of_idle);
+    let most = [(idle, HttpClients::Idle), (asking, HttpClients::Asking), (unread, HttpClients::Unread)];
+    most.into_iter().filter(|&(n, _)| n > 0).max().map(|(_, state)| state)
 }
 
 fn frames(snapshot: &Snapshot, goroutine: &Blocked) -> Vec<Frame> {

@@ -50,10 +50,15 @@ impl Case {
         let survival = Survival::estimate(self.lifetimes.bins(), ages.iter().copied());
         judge(&Facts {
             now_ns,
-            window_ns: now_ns,
+            standing: Standing {
+                window_ns: now_ns,
+                live: *self.counts.last().unwrap(),
+                waits: &self.waits,
+                blamed: None,
+                module: None,
+            },
             created: self.created,
             exited: self.exited,
-            live: *self.counts.last().unwrap(),
             peak: *self.counts.iter().max().unwrap(),
             untracked: 0,
             overflow: false,
@@ -64,9 +69,6 @@ impl Case {
             lifetimes: &self.lifetimes,
             survival: &survival,
             living: &Living { ages, least_ages: Vec::new(), oldest },
-            waits: &self.waits,
-            blamed: None,
-            module: None,
         })
     }
 }
@@ -212,6 +214,26 @@ fn goroutines_that_have_not_moved_support_a_suspicion_only() {
         "{}",
         said(&verdict)
     );
+}
+
+#[test]
+fn who_wants_to_send_or_a_lock_has_work() {
+    let stands = |reason, unmoved_ns| {
+        let wait = Wait { unmoved: Some(40), unmoved_ns: Some(unmoved_ns), ..stuck(reason, 40) };
+        Case { waits: vec![wait], ..Case::new(0, 0, [40; 31]) }.judge()
+    };
+    let verdict = stands("chan send", 20 * S);
+    assert_eq!((verdict.level, verdict.cause.as_deref()), (Level::Watch, Some("chan-send")));
+    assert_eq!(
+        said(&verdict),
+        "40 want to send and cannot: they have work, unlike workers that wait for it; \
+         40 of 40 have been blocked at the same place for 20 s or more"
+    );
+    assert_eq!(stands("sync.Mutex.Lock", 20 * S).level, Level::Watch);
+    // Slow is not stuck, and workers wait for work.
+    assert_eq!(stands("chan send", 10 * S).level, Level::Healthy);
+    assert_eq!(stands("chan receive", 20 * S).level, Level::Healthy);
+    assert_eq!(stands("sync.WaitGroup.Wait", 20 * S).level, Level::Healthy);
 }
 
 #[test]

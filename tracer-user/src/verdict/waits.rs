@@ -29,10 +29,21 @@ pub struct Wait {
     pub known: Known,
     /// For how long at least all of these have been there, in ns.
     pub unmoved_ns: Option<u64>,
-    /// What most goroutines do that read from the connections of this process's HTTP clients; empty where there is none.
-    pub reader: &'static str,
+    /// What most connections of this process's HTTP clients are in; `None` where there is none.
+    pub http_clients: Option<HttpClients>,
     /// They and others wait for each other; what the others do.
     pub cycle: Option<Vec<Member>>,
+}
+
+/// What the connection of an HTTP client is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum HttpClients {
+    /// No request.
+    Idle,
+    /// A request that has no response yet.
+    Asking,
+    /// A response that has not been read to its end.
+    Unread,
 }
 
 /// One that waits in a cycle of goroutines that wait for each other.

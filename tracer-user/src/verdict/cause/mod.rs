@@ -129,7 +129,7 @@ pub fn of(waits: &[Wait], module: Option<&str>, blamed: Option<&Blamed>) -> Opti
 }
 
 /// The cause of one wait.
-fn of_wait(wait: &Wait, module: Option<&str>) -> Cause {
+pub(super) fn of_wait(wait: &Wait, module: Option<&str>) -> Cause {
     if wait.cycle.is_some() {
         return Cause::Cycle;
     }

@@ -4,14 +4,14 @@
 //! program does deeper in is its own affair, even in a goroutine that `net/http` has started.
 
 use super::{Cause, Owner, owner};
-use crate::verdict::waits::Wait;
+use crate::verdict::waits::{HttpClients, Wait};
 
 /// A row of the table.
 pub(super) struct Pattern {
     /// The wait reason; empty: any.
     reason: &'static str,
-    /// What the readers of HTTP clients do; empty: anything.
-    reader: &'static str,
+    /// What most connections of HTTP clients are in; `None`: anything.
+    http_clients: Option<HttpClients>,
     /// The function, or how its name begins if this ends in `*`.
     function: &'static str,
     /// What it means.
@@ -22,10 +22,18 @@ pub(super) struct Pattern {
 }
 
 const fn row(reason: &'static str, function: &'static str, cause: Cause, advice: &'static str) -> Pattern {
-    Pattern { reason, reader: "", function, cause, advice }
+    Pattern { reason, http_clients: None, function, cause, advice }
 }
 
 const BODY: &str = "a request{made} got a response whose body is neither read to its end nor closed: defer response.Body.Close() after every successful request";
+const NO_ANSWER: &str =
+    "a request{made} gets no answer: set http.Client.Timeout, or give it a context with a deadline";
+const ASKED: &str =
+    "the request made at {at} gets no answer: set http.Client.Timeout, or give it a context with a deadline";
+const NO_CONNECTION: &str = "the request made at {at} gets no connection: close the bodies of those before where MaxConnsPerHost is set, and give it a context with a deadline";
+const DIAL: &str = "nobody answers the connection dialled at {at}: dial with a Timeout, or with a context that has a deadline";
+const LISTENER: &str = "the listener that accepts at {at} is not closed: close it when its server ends";
+const NOTIFY: &str = "the stop function of signal.NotifyContext{called} is not called: defer it";
 const IDLE_CLIENT: &str = "connections{opened} stay open after their requests: share one http.Transport instead of making one a request, or set its IdleConnTimeout";
 const IDLE_SERVER: &str = "clients keep their connections open: set ReadTimeout, WriteTimeout and IdleTimeout of the http.Server{started}";
 const PIPE_READ: &str = "nobody writes to or closes the other end of the io.Pipe read at {at}: close the writer (CloseWithError) on every path";
@@ -38,6 +46,8 @@ const DATABASE: &str = "a sql.DB{opened} is not closed, one after the other: ope
 const POOL: &str = "all connections of the sql.DB wanted at {at} are taken and not given back: close the rows of every query, and end every transaction";
 const TEST_SERVER: &str = "an httptest.Server{started} is not closed: defer its Close right after NewServer";
 const COMMAND: &str = "a command{started} is not waited for: call Wait after Start, and cancel its context";
+const OUTPUT: &str = "the output of a command{started} stays open: end it (exec.CommandContext), and where what it starts lives longer than it, set its WaitDelay";
+const OUTPUT_AWAITED: &str = "the command waited for at {at} has ended, but what it started keeps its output open: set its WaitDelay, or give it files for its output";
 const CHILD: &str =
     "the child process waited for at {at} does not end: start it with exec.CommandContext and a deadline";
 const ONCE: &str = "sync.Once.Do at {at} waits for itself or for a function that never returns: do not call Do within its own function";
@@ -49,17 +59,38 @@ const GROUP: &str =
 const PULL: &str = "an iterator{pulled} was not told to stop: defer the stop function that iter.Pull returns";
 const FOREIGN: &str = "a context{made} derives from one of another type and is never cancelled: defer its cancel function where it is made";
 
+const fn asking(reason: &'static str, function: &'static str) -> Pattern {
+    Pattern { http_clients: Some(HttpClients::Asking), ..row(reason, function, Cause::Io, NO_ANSWER) }
+}
+
 const TABLE: &[Pattern] = &[
     // net/http: the two goroutines of a client's connection, and those of a server's.
+    asking("IO wait", "net/http.(*persistConn).readLoop"),
     row("IO wait", "net/http.(*persistConn).readLoop", Cause::Io, IDLE_CLIENT),
     row("", "net/http.(*persistConn).readLoop", Cause::HttpBody, BODY),
-    Pattern { reader: "IO wait", ..row("", "net/http.(*persistConn).writeLoop", Cause::Io, IDLE_CLIENT) },
+    asking("", "net/http.(*persistConn).writeLoop"),
+    Pattern {
+        http_clients: Some(HttpClients::Idle),
+        ..row("", "net/http.(*persistConn).writeLoop", Cause::Io, IDLE_CLIENT)
+    },
     row("", "net/http.(*persistConn).writeLoop", Cause::HttpBody, BODY),
-    row("", "net/http.(*http2ClientConn).*", Cause::HttpBody, BODY),
+    row("select", "net/http.(*persistConn).roundTrip", Cause::Io, ASKED),
+    row("select", "net/http.(*Transport).getConn", Cause::Io, NO_CONNECTION),
+    // HTTP/2, in another package from Go 1.27 on. A stream has a goroutine until its response is read.
+    row("select", "net/http.(*http2ClientConn).roundTrip", Cause::Io, ASKED),
+    row("select", "net/http/internal/http2.(*ClientConn).roundTrip", Cause::Io, ASKED),
+    row("IO wait", "net/http.(*http2ClientConn).*", Cause::Io, IDLE_CLIENT),
+    row("IO wait", "net/http/internal/http2.(*ClientConn).*", Cause::Io, IDLE_CLIENT),
+    asking("", "net/http.(*http2clientStream).*"),
+    asking("", "net/http/internal/http2.(*clientStream).*"),
+    row("", "net/http.(*http2clientStream).*", Cause::HttpBody, BODY),
+    row("", "net/http/internal/http2.(*clientStream).*", Cause::HttpBody, BODY),
     row("", "net/http.(*body).*", Cause::Io, ""),
     row("IO wait", "net/http/httptest.(*Server).*", Cause::Io, TEST_SERVER),
     row("IO wait", "net/http.(*conn).serve", Cause::Io, IDLE_SERVER),
     row("IO wait", "net/http.(*connReader).backgroundRead", Cause::Io, IDLE_SERVER),
+    row("IO wait", "net.(*netFD).connect", Cause::Io, DIAL),
+    row("IO wait", "net.(*netFD).accept", Cause::Io, LISTENER),
     // database/sql
     row("", "database/sql.(*Rows).*", Cause::SqlRows, ROWS),
     row("", "database/sql.(*Tx).*", Cause::SqlRows, TRANSACTION),
@@ -67,13 +98,16 @@ const TABLE: &[Pattern] = &[
     row("", "database/sql.(*DB).connectionCleaner", Cause::SqlRows, DATABASE),
     row("", "database/sql.(*DB).conn", Cause::SqlRows, POOL),
     // os/exec
+    row("chan receive", "os/exec.(*Cmd).Wait", Cause::Process, OUTPUT_AWAITED),
     row("", "os/exec.(*Cmd).Wait", Cause::Process, CHILD),
     row("", "os.(*Process).Wait", Cause::Process, CHILD),
     row("", "os.(*Process).wait", Cause::Process, CHILD),
+    row("IO wait", "os/exec.*", Cause::Process, OUTPUT),
     row("", "os/exec.*", Cause::Process, COMMAND),
     // io.Pipe
     row("", "io.(*pipe).read", Cause::Io, PIPE_READ),
     row("", "io.(*pipe).write", Cause::Io, PIPE_WRITE),
+    row("", "os/signal.NotifyContext*", Cause::Context, NOTIFY),
     // context: the goroutine that passes on the end of a context of a type that the package does not know.
     row("", "context.(*cancelCtx).propagateCancel.*", Cause::Context, FOREIGN),
     row("", "context.propagateCancel.*", Cause::Context, FOREIGN),
@@ -117,7 +151,7 @@ pub(super) fn find(wait: &Wait, module: Option<&str>) -> Option<&'static Pattern
     let library = &wait.frames[..own.unwrap_or(wait.frames.len())];
     TABLE.iter().find(|pattern| {
         (pattern.reason.is_empty() || pattern.reason == wait.plain_reason())
-            && (pattern.reader.is_empty() || pattern.reader == wait.reader)
+            && (pattern.http_clients.is_none() || pattern.http_clients == wait.http_clients)
             && (pattern.function.is_empty() || library.iter().any(|frame| pattern.names(&frame.function)))
     })
 }

@@ -1,7 +1,7 @@
 //! Causes and advice for waits made by hand.
 
 use super::*;
-use crate::verdict::waits::{Channel, Member};
+use crate::verdict::waits::{Channel, HttpClients, Member};
 
 /// A goroutine that waits for a reason in some functions, innermost first, each in a file of its own.
 fn wait(reason: &'static str, functions: &[&str]) -> Wait {
@@ -86,6 +86,10 @@ fn the_standard_library_is_known_by_its_functions() {
         cause("IO wait", &["internal/poll.(*FD).Read", "os/exec.(*Cmd).writerDescriptor.func1"]),
         Cause::Process
     );
+    let (cause_of_wait, advice) = named(wait("chan receive", &["os/exec.(*Cmd).Wait", "main.f"]));
+    assert_eq!(cause_of_wait, Cause::Process);
+    assert!(advice.contains("WaitDelay"), "{advice}");
+    assert_eq!(cause("select", &["os/signal.NotifyContext.func1"]), Cause::Context);
     assert_eq!(cause("select", &["context.(*cancelCtx).propagateCancel.func2"]), Cause::Context);
     assert_eq!(cause("select", &["io.(*pipe).read", "io.(*PipeReader).Read", "main.f"]), Cause::Io);
     assert_eq!(cause("syscall", &["runtime.cgocall", "main._Cfunc_wait", "main.f"]), Cause::Cgo);
@@ -104,10 +108,23 @@ fn the_standard_library_is_known_by_its_functions() {
 }
 
 #[test]
-fn the_writer_of_a_connection_goes_by_its_reader() {
+fn a_connection_is_what_most_are() {
     let writer = wait("select", &["net/http.(*persistConn).writeLoop"]);
-    assert_eq!(named(writer.clone()).0, Cause::HttpBody);
-    assert_eq!(named(Wait { reader: "IO wait", ..writer }).0, Cause::Io);
+    let when = |http_clients| named(Wait { http_clients, ..writer.clone() });
+    assert_eq!(when(None).0, Cause::HttpBody);
+    assert_eq!(when(Some(HttpClients::Unread)).0, Cause::HttpBody);
+    let (idle, asking) = (when(Some(HttpClients::Idle)), when(Some(HttpClients::Asking)));
+    assert_eq!((idle.0, asking.0), (Cause::Io, Cause::Io));
+    assert!(idle.1.contains("stay open") && asking.1.contains("gets no answer"), "{idle:?} {asking:?}");
+}
+
+#[test]
+fn a_request_without_an_answer() {
+    for function in ["(*persistConn).roundTrip", "(*http2ClientConn).roundTrip"] {
+        let (cause, advice) = named(wait("select", &[&format!("net/http.{function}"), "main.f"]));
+        assert_eq!(cause, Cause::Io);
+        assert!(advice.starts_with("the request made at f1.go:11 gets no answer"), "{advice}");
+    }
 }
 
 #[test]
