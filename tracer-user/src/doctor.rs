@@ -279,6 +279,16 @@ pub fn missing_capabilities() -> Vec<&'static str> {
     missing.map(|(_, name, _)| *name).collect()
 }
 
+/// Says that so many processes could not be looked at, and what is missing. `None` where nothing is: some are closed to
+/// everybody, and that is nobody's mistake.
+pub fn about_denied(processes: u64) -> Option<String> {
+    let is_lack = processes > 0 && missing_capabilities().contains(&"CAP_SYS_PTRACE");
+    let them = if processes == 1 { "process" } else { "processes" };
+    is_lack.then(|| {
+        format!("cannot look at {processes} {them}: permission denied; run as root or grant CAP_SYS_PTRACE")
+    })
+}
+
 /// Whether this process may do what a capability stands for. The kernel lets CAP_SYS_ADMIN stand for those that were
 /// split off from it.
 fn has(capability: Capability) -> bool {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use super::{FOUND, Sink, Stream, width};
 use crate::{
     cli::{self, Sweep as Arguments},
-    output, pipeline,
+    doctor, output, pipeline,
     report::Selection,
     sweep,
     targets::Targets,
@@ -23,11 +23,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         include_system: arguments.include_system,
     };
     let outcome = sweep::sweep(&targets, arguments.twice, &selection)?;
-    if outcome.forbidden > 0 {
-        eprintln!(
-            "note: not looked at, for want of permission: {}; run as root or grant CAP_SYS_PTRACE",
-            outcome.forbidden
-        );
+    if let Some(warning) = doctor::about_denied(outcome.forbidden) {
+        eprintln!("note: {warning}");
     }
     let report = outcome.report;
     if report.processes.is_empty() {

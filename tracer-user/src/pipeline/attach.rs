@@ -33,12 +33,8 @@ impl Pipeline {
                     Ok(None) | Err(_) => {}
                 }
             }
-            // Some processes are closed to everybody; that is nobody's mistake.
-            if denied > 0 && doctor::missing_capabilities().contains(&"CAP_SYS_PTRACE") {
-                let them = if denied == 1 { "process" } else { "processes" };
-                self.session.warn(format!(
-                    "cannot look at {denied} {them}: permission denied; run as root or grant CAP_SYS_PTRACE"
-                ));
+            if let Some(warning) = doctor::about_denied(denied) {
+                self.session.warn(warning);
             }
         }
         for pid in self.targets.pids.clone() {
