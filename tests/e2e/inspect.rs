@@ -166,7 +166,8 @@ fn a_sweep_finds_what_grows() {
     assert!(number("created") > 10 && number("exited") == 0, "{site:#}");
     assert_eq!(number("live"), number("created") + number("at_attach"));
     assert_eq!(site["waiting"][0]["unmoved"], number("at_attach"));
-    assert_eq!(site["verdict"]["level"], "watch");
+    let verdict = &site["verdict"];
+    assert_eq!((&verdict["level"], &verdict["cause"]), (&"watch".into(), &"chan-receive".into()), "{site:#}");
     assert_eq!(site_at(&find(&twice, still.pid()), line)["verdict"]["level"], "unknown");
     let text = run(&["sweep", "--name", "^leaky$"]).stdout;
     assert!(text.contains("chan receive at main.go:") && text.contains(" Go processes, "), "{text}");

@@ -67,23 +67,19 @@ impl Page<'_> {
     }
 
     fn findings(&self, out: &mut dyn Write) -> io::Result<()> {
-        for level in [Level::Proven, Level::Suspect] {
-            for (process, site) in self.sites().filter(|(_, site)| site.verdict.level == level) {
-                self.block(process, site, out)?;
-                writeln!(out)?;
-            }
+        let at = |level| self.sites().filter(move |(_, site)| site.verdict.level == level);
+        // A queue that does not move asks for a remedy as a leak does.
+        let stands = |site: &Site| site.verdict.evidence.first().is_some_and(|found| found.kind == "stuck");
+        let (stuck, watched): (Vec<_>, Vec<_>) = at(Level::Watch).partition(|(_, site)| stands(site));
+        for (process, site) in at(Level::Proven).chain(at(Level::Suspect)).chain(stuck) {
+            self.block(process, site, out)?;
+            writeln!(out)?;
         }
-        let watched: Vec<_> = self.sites().filter(|(_, site)| site.verdict.level == Level::Watch).collect();
         for (process, site) in watched.iter().take(WATCHED) {
-            let evidence = site.verdict.evidence.first();
-            // A queue that does not move asks for a remedy as a leak does.
-            if evidence.is_some_and(|evidence| evidence.kind == "stuck") {
-                self.block(process, site, out)?;
-                continue;
-            }
             self.head(process, site, out)?;
-            let why = evidence.map(|evidence| clean(&evidence.text)).unwrap_or_default();
-            self.parts(out, &[format!("live {}", count(site.live)), why])?;
+            let evidence =
+                site.verdict.evidence.first().map(|evidence| clean(&evidence.text)).unwrap_or_default();
+            self.parts(out, &[format!("live {}", count(site.live)), evidence])?;
         }
         if !watched.is_empty() {
             writeln!(out)?;
