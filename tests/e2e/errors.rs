@@ -56,8 +56,12 @@ fn not_a_go_program() {
     need_root();
     let sleep = Running::start(Command::new("sleep").arg("60"));
     let pid = sleep.pid().to_string();
-    // The file is that of several programs where they are one.
-    let exe = fs::read_link(format!("/proc/{pid}/exe")).unwrap();
+    // The file is that of several programs where they are one. The kernel wakes who has spawned a process a moment before
+    // that has its new image.
+    let exe = || fs::read_link(format!("/proc/{pid}/exe")).unwrap();
+    let ours = fs::read_link("/proc/self/exe").unwrap();
+    eventually("sleep is executed", || exe() != ours);
+    let exe = exe();
     run(&["trace", "--pid", &pid, "--for", "1s"])
         .expect_error(NOTHING, &[exe.to_str().unwrap(), "not a Go program"]);
 }
