@@ -186,15 +186,15 @@ impl Facts<'_> {
 }
 
 /// Something that may be wrong with a site, to be seen from its whole history or from what its goroutines do now.
-trait Finding<Known> {
+trait Finding<Seen> {
     /// How bad it is and why; `None` where it is not the case.
-    fn check(&self, known: &Known) -> Option<(Level, Evidence)>;
+    fn check(&self, seen: &Seen) -> Option<(Level, Evidence)>;
 }
 
 /// What the living do says this.
-const OF_STANDING: [&dyn for<'known> Finding<Standing<'known>>; 2] = [&hopeless::Hopeless, &stuck::Stuck];
+const OF_STANDING: [&dyn for<'seen> Finding<Standing<'seen>>; 2] = [&hopeless::Hopeless, &stuck::Stuck];
 /// Their history says this.
-const OF_HISTORY: [&dyn for<'known> Finding<Facts<'known>>; 3] =
+const OF_HISTORY: [&dyn for<'seen> Finding<Facts<'seen>>; 3] =
     [&growth::Growth, &ageing::Ageing, &endless::Endless];
 
 /// Judges a site.
