@@ -149,7 +149,7 @@ impl Kernel<'_> {
     fn row(&self, outcome: &Outcome) -> String {
         let found = match &outcome.verdict {
             Ok(said) => format!("all {} pass", passed(said)),
-            Err(why) => format!("FAILED: {}", why.replace('|', " ")),
+            Err(why) => format!("FAILED: {}", why.trim_start_matches("FAILED. ").replace('|', " ")),
         };
         format!("{} {} | {found} |", self.key(), outcome.release.as_deref().unwrap_or("–"))
     }
