@@ -22,7 +22,7 @@ pub(super) struct Waiter {
 /// How many goroutines that mention the same object are looked at: all workers mention their queue.
 const MOST_HOLDERS: usize = 32;
 /// How many objects are looked at to find the way from one back to it.
-const MOST_OBJECTS: usize = 64;
+const MOST_OBJECTS: usize = 32;
 /// Longer cycles are hardly ever real: a stale pointer is as likely on each of their stacks.
 const LONGEST: usize = 8;
 
