@@ -80,7 +80,7 @@ const EXPERIMENTS: [(u32, &str); 10] = [
 ];
 const EXPERIMENT: &str = "`GOEXPERIMENT`";
 
-/// The numbers are exact, but each creation costs the target ten times as much.
+/// The numbers are exact, but each creation costs the target several times as much.
 const SINGLE_STEPPED: &str = "single-stepped";
 
 /// Where that is known: the new g is in no register where an instruction would be cheap (`golden/plan-amd64.txt`).

@@ -292,7 +292,7 @@ impl Library {
         let sites = probe_sites::of(binary, self.kernel, Placement::Cheapest).map_err(fail)?;
         for site in sites.iter().filter(|site| site.cost == Cost::SingleStepped) {
             self.warnings.push(format!(
-                "{}: no cheap instruction for a probe in {}, using {}: each hit costs the target ten times as much or more",
+                "{}: no cheap instruction for a probe in {}, using {}: each hit costs the target several times as much",
                 process::printable(path),
                 site.function,
                 site.instruction,

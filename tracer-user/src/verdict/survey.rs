@@ -120,7 +120,7 @@ const READS: [&str; 3] = [
     "net/http.(*http2clientStream).writeRequest",
     "net/http/internal/http2.(*clientStream).writeRequest",
 ];
-/// Who waits for a response on one of them, in the same order.
+/// Who waits for a response on one of them.
 const ASKS: [&str; 3] = [
     "net/http.(*persistConn).roundTrip",
     "net/http.(*http2ClientConn).roundTrip",

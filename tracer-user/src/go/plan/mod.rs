@@ -1,7 +1,7 @@
 //! Decides on which instruction each probe sits.
 //!
 //! What a uprobe costs its target is decided by the instruction under it: the kernel *emulates* a few kinds inside
-//! the breakpoint handler and *single-steps* everything else, which costs ten times as much and more. So a site is
+//! the breakpoint handler and *single-steps* everything else, which costs several times as much. So a site is
 //! planned: decode the function (`step`; only `amd64` and `arm64` know an instruction set), see which registers
 //! hold the new goroutine where (`flow`), which instructions every path passes exactly once (`graph`), and take
 //! the cheapest of them.
