@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::time::{Duration, SystemTime};
 
-use golife::decode::{Event, StackCode, What, decode, encode};
+use golife::decode::{Decoder, Event, StackCode, What, encode};
 use golife::report::{self, Frame, Go, Overhead, Process, Report, Run, Selection, Sources, Tool, Window};
 use golife::tracker::{Existing, Instance, Limits, Loss, StackId, Tracker};
 
@@ -81,6 +81,18 @@ impl Recording {
         self.event(at, What::Exited { g: g_of(goid) });
     }
 
+    /// An exit that is read at one time and happened at an earlier one.
+    pub fn late_exit(&mut self, at: u64, happened: u64, goid: u64) {
+        let what = What::Exited { g: g_of(goid) };
+        let event = Event { time_ns: START + happened, pid: self.pid, losses: self.losses, what };
+        self.steps.push((at, Step::Bytes(encode(&event))));
+    }
+
+    /// Bytes that are no record.
+    pub fn garbage(&mut self, at: u64) {
+        self.steps.push((at, Step::Bytes(vec![0xff; 48])));
+    }
+
     pub fn exec(&mut self, at: u64) {
         self.event(at, What::Exec);
     }
@@ -124,6 +136,7 @@ impl Recording {
             tracker.process_started(self.pid, START - 3_600 * S, true, START);
         }
         let (mut next_tick, mut hits) = (0, 0);
+        let mut decoder = Decoder::default();
         for (at, step) in steps {
             while next_tick <= *at {
                 tracker.tick(START + next_tick);
@@ -132,7 +145,9 @@ impl Recording {
             match step {
                 Step::Bytes(bytes) => {
                     hits += 1;
-                    tracker.apply(&decode(bytes).expect("a recorded event decodes"));
+                    if let Some(event) = decoder.decode(bytes) {
+                        tracker.apply(&event);
+                    }
                 }
                 Step::Lost(loss) => tracker.lost(*loss),
                 Step::Begin(pid) => tracker.begin_scan(*pid, START + at),
@@ -140,6 +155,7 @@ impl Recording {
                 Step::Reconcile(pid, list) => tracker.reconcile(*pid, list.iter().copied(), START + at),
             }
         }
+        tracker.lost(Loss { undecodable: decoder.take_undecodable(), ..Loss::default() });
         while next_tick <= until {
             tracker.tick(START + next_tick);
             next_tick += S;

@@ -66,6 +66,28 @@ pub enum DecodeError {
     UnknownKind(u32),
 }
 
+/// Decodes records and counts those that are none.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    undecodable: u64,
+}
+
+impl Decoder {
+    /// The event that a record says; `None` where it says none, which is counted.
+    #[inline]
+    pub fn decode(&mut self, record: &[u8]) -> Option<Event> {
+        let event = decode(record);
+        self.undecodable += u64::from(event.is_err());
+        event.ok()
+    }
+
+    /// Takes the number of records since the last call that were no events. Always 0 unless the probes in the kernel and
+    /// this program were built from different sources.
+    pub fn take_undecodable(&mut self) -> u64 {
+        std::mem::take(&mut self.undecodable)
+    }
+}
+
 /// Decodes one record. Bytes past the record's own length are ignored: the kernel may round a length up.
 pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
     let kind_pid = u32::from_ne_bytes(field(bytes, 8)?);
@@ -169,6 +191,15 @@ mod tests {
         fn any_bytes_decode_or_say_why(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
             let _ = decode(&bytes);
         }
+    }
+
+    #[test]
+    fn what_is_no_event_is_counted() {
+        let mut decoder = Decoder::default();
+        let event = Event { time_ns: 1, pid: 2, losses: 0, what: What::Exec };
+        assert_eq!(decoder.decode(&encode(&event)), Some(event));
+        assert_eq!((decoder.decode(&[0; 5]), decoder.decode(&[9; 48])), (None, None));
+        assert_eq!((decoder.take_undecodable(), decoder.take_undecodable()), (2, 0));
     }
 
     #[test]

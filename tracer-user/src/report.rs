@@ -88,6 +88,12 @@ pub struct Loss {
     /// Additive: ended processes that are not in the report any more, for want of room.
     #[serde(default)]
     pub forgotten_processes: u64,
+    /// Additive: records that arrived and could not be read: golife and its probes are not of the same build.
+    #[serde(default)]
+    pub undecodable: u64,
+    /// Additive: records of goroutines that arrived after the end of their process had been recorded, and count nowhere.
+    #[serde(default)]
+    pub late: u64,
 }
 
 /// What tracing cost.

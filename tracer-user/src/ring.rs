@@ -8,7 +8,7 @@ use std::time::Duration;
 use aya::maps::{MapData, RingBuf};
 use tokio::io::unix::AsyncFd;
 
-use crate::decode::{DecodeError, Event, decode};
+use crate::decode::{Decoder, Event};
 
 /// How long records may lie in an almost empty ring. At the highest rate seen (800,000 goroutines/s on two CPUs) less
 /// than a quarter of the default ring fills in this time; the fill level wakes the reader before that hurts.
@@ -20,7 +20,7 @@ const BATCH: usize = 1 << 16;
 /// The ring buffer, ready to be awaited.
 pub struct Ring {
     buffer: AsyncFd<RingBuf<MapData>>,
-    undecodable: u64,
+    decoder: Decoder,
 }
 
 impl Ring {
@@ -28,7 +28,7 @@ impl Ring {
     pub fn new(buffer: RingBuf<MapData>) -> std::io::Result<Ring> {
         // SAFETY: the ring owns its file descriptor and keeps it open and unchanged as long as it lives.
         let buffer = unsafe { AsyncFd::register(buffer) }?;
-        Ok(Ring { buffer, undecodable: 0 })
+        Ok(Ring { buffer, decoder: Decoder::default() })
     }
 
     /// Waits until the kernel says that there is enough to read, or [`IDLE`] is over.
@@ -44,16 +44,15 @@ impl Ring {
         let buffer = self.buffer.get_mut();
         for _ in 0..BATCH {
             let Some(record) = buffer.next() else { return false };
-            match decode(&record) {
-                Ok(event) => take(&event),
-                Err(DecodeError::Short { .. } | DecodeError::UnknownKind(_)) => self.undecodable += 1,
+            if let Some(event) = self.decoder.decode(&record) {
+                take(&event);
             }
         }
         true
     }
 
-    /// Records that were not events. Always 0 unless the embedded object and this program differ.
-    pub fn undecodable(&self) -> u64 {
-        self.undecodable
+    /// Takes the number of records since the last call that were no events.
+    pub fn take_undecodable(&mut self) -> u64 {
+        self.decoder.take_undecodable()
     }
 }

@@ -77,6 +77,8 @@ pub struct Loss {
     pub process: u64,
     /// Hits whose user memory could not be read.
     pub read_faults: u64,
+    /// Records that arrived and were no events.
+    pub undecodable: u64,
 }
 
 /// What is used of the [`Limits`].
@@ -219,6 +221,7 @@ impl Tracker {
         self.loss.exited += more.exited;
         self.loss.process += more.process;
         self.loss.read_faults += more.read_faults;
+        self.loss.undecodable += more.undecodable;
     }
 
     /// A process is known: when it started (boot time in ns, as precise as /proc) and whether it had goroutines before

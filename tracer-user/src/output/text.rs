@@ -293,12 +293,20 @@ impl Page<'_> {
             if unread > 0 { loss.unattributed_exits } else { 0 },
             "exits of goroutines from before tracing, created at sites that are not known",
         );
-        gap(loss.untracked, "goroutines counted but not followed: memory budget, see --max-goroutines");
+        gap(
+            loss.untracked,
+            "goroutines counted but not followed: the memory budget for the living is used up",
+        );
         gap(
             loss.without_creators,
             "goroutines whose creators were not kept: memory budget; blame leaves them out",
         );
         gap(loss.without_stack, "creations whose stack could not be read or kept");
+        gap(
+            loss.undecodable,
+            "records that could not be read: golife and its probes are not of the same build",
+        );
+        gap(loss.late, "records of processes that had already ended, counted nowhere");
         gap(loss.forgotten_processes, "ended processes left out: only the latest are kept");
         let other = self.sites().filter(|(_, site)| site.other).count() as u64;
         gap(other, "row(s) for sites beyond the limit: see --max-sites");

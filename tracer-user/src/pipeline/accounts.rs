@@ -16,6 +16,7 @@ impl Pipeline {
             exited: now.dropped_exited - before.dropped_exited,
             process: now.dropped_process - before.dropped_process,
             read_faults: now.read_faults - before.read_faults,
+            undecodable: self.ring.take_undecodable(),
         });
         (now.dropped_created, now.dropped_exited) != (before.dropped_created, before.dropped_exited)
     }
@@ -25,7 +26,7 @@ impl Pipeline {
     }
 
     pub(super) fn hits(&self) -> u64 {
-        self.received + self.dropped() + self.counters.read_faults
+        self.received + self.dropped() + self.counters.read_faults + self.tracker.loss().undecodable
     }
 
     /// Waits for the calibration, a fraction of a second. A thread that takes probes off may not be cut short by the

@@ -98,6 +98,8 @@ pub fn build(tracker: &Tracker, sources: &dyn Sources, run: &Run, selection: &Se
         dropped: lost.created + lost.exited + lost.process,
         read_faults: lost.read_faults,
         forgotten_processes: tracker.forgotten(),
+        undecodable: lost.undecodable,
+        late: tracker.late(),
         ..Loss::default()
     };
     let mut summary = Summary::default();

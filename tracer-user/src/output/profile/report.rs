@@ -88,6 +88,8 @@ fn gaps(report: &Report, gaps: &mut Vec<String>) {
         (loss.untracked, "goroutines counted but not followed, for want of memory"),
         (loss.forgotten_processes, "ended processes left out, for want of room"),
         (loss.unattributed_exits, "ends of goroutines from before golife that no look had found"),
+        (loss.undecodable, "records that could not be read: golife and its probes are not of the same build"),
+        (loss.late, "records of processes that had already ended"),
     ];
     gaps.extend(lost.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{what}: {}", count(*n))));
     let untraced = report.processes.iter().filter(|process| process.mode == Mode::Unsupported);
