@@ -308,6 +308,19 @@ pub fn check_exact(report: &Value) {
     }
 }
 
+/// What is not known of a place is null: it has no file `?`, and no line 0.
+fn check_positions(value: &Value) {
+    match value {
+        Value::Array(items) => items.iter().for_each(check_positions),
+        Value::Object(fields) => {
+            assert!(fields.get("file").is_none_or(|file| file != "?"), "{value}");
+            assert!(fields.get("line").is_none_or(|line| line != 0), "{value}");
+            fields.values().for_each(check_positions);
+        }
+        _ => {}
+    }
+}
+
 /// A child whose output is read as it comes, and which does not outlive its test.
 pub struct Running {
     child: Child,
@@ -331,9 +344,11 @@ pub struct Ended {
 impl Ended {
     /// Its output as JSON.
     pub fn report(&self) -> Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| {
+        let report = serde_json::from_str(&self.stdout).unwrap_or_else(|error| {
             panic!("no JSON report ({error}), {}: {}\n{}", self.status, self.stdout, self.stderr)
-        })
+        });
+        check_positions(&report);
+        report
     }
 
     /// Its exit code and all the words, in whatever order, in standard error.

@@ -525,12 +525,16 @@ impl report::Sources for Session {
 
     fn creation_site(&self, instance: &Instance, gopc: u64) -> Option<report::Frame> {
         let traced = self.instances.get(&instance.id)?;
-        traced.binary().go_statement(gopc.wrapping_sub(traced.subject.bias)).map(frame)
+        traced.binary().go_statement(gopc.wrapping_sub(traced.subject.bias)).as_ref().map(report::Frame::from)
     }
 
     fn entry(&self, instance: &Instance, startpc: u64) -> Option<report::Frame> {
         let traced = self.instances.get(&instance.id)?;
-        traced.binary().entry_function(startpc.wrapping_sub(traced.subject.bias)).map(frame)
+        traced
+            .binary()
+            .entry_function(startpc.wrapping_sub(traced.subject.bias))
+            .as_ref()
+            .map(report::Frame::from)
     }
 
     fn is_system(&self, instance: &Instance, startpc: u64) -> bool {
@@ -538,10 +542,6 @@ impl report::Sources for Session {
             .get(&instance.id)
             .is_some_and(|traced| traced.binary().is_system(startpc.wrapping_sub(traced.subject.bias)))
     }
-}
-
-fn frame(frame: go::Frame) -> report::Frame {
-    report::Frame { function: frame.function, file: Some(frame.file), line: Some(frame.line) }
 }
 
 /// The file that a process executes, if the process is wanted and has, or may have, Go in it. `loaded`: also for the
