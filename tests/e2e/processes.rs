@@ -79,6 +79,36 @@ fn a_name_selects_processes() {
     assert_eq!(reported("tiny", process_of(&report, fixture.pid())), truth);
 }
 
+/// File names, arguments and short names are bytes, and their owner chooses them: what is not UTF-8 is U+FFFD, never nothing,
+/// and what controls a terminal reaches none.
+#[test]
+fn names_that_are_not_text() {
+    need_root();
+    use std::ffi::OsStr;
+    use std::os::unix::{ffi::OsStrExt, process::CommandExt};
+    let directory = tempfile::tempdir().unwrap();
+    for build in [Build::default(), Build { pie: true, ..Build::default() }] {
+        let path = directory.path().join(OsStr::from_bytes(b"sh\xffop\x1b[31m"));
+        std::fs::copy(fixture("tiny", build), &path).unwrap();
+        let argument = OsStr::from_bytes(b"label=\xfe\xe2\x80\xae!");
+        let mut fixture =
+            ready_as(std::process::Command::new(&path).arg0(OsStr::from_bytes(b"\xff")).arg(argument));
+        let pid = fixture.pid().to_string();
+        let golife = attach(&["trace", "--format", "json", "--pid", &pid]);
+        fixture.write("go");
+        let truth = truth("tiny", &fixture.line());
+        let ended = stop(golife);
+        let report = ended.report();
+        let process = only_process(&report);
+        assert_eq!(reported("tiny", process), truth);
+        assert_eq!(process["command"], "\u{fffd} label=\u{fffd}\u{202e}!");
+        assert!(process["exe"].as_str().unwrap().ends_with("sh\u{fffd}op\u{1b}[31m"), "{}", process["exe"]);
+        assert!(!ended.stdout.contains('\u{202e}') && ended.stdout.contains("\\u202e"), "{}", ended.stdout);
+        let text = run(&["sweep", "--pid", &pid]).stdout;
+        assert!(text.chars().all(|char| char == '\n' || !char.is_control() && char != '\u{202e}'), "{text}");
+    }
+}
+
 /// The same process id runs two images, one after the other: their goroutines are not mixed.
 #[test]
 fn exec_of_itself_starts_a_new_life() {

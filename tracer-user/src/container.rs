@@ -4,9 +4,9 @@
 //! puts those of a pod below one that is named by the pod's UID. The path is the same inside and outside the container,
 //! needs no runtime's socket, and stands in `/proc/PID/cgroup` (cgroups(7)) for both versions of control groups.
 
-use std::fs;
-
 use serde::{Deserialize, Serialize};
+
+use crate::process::read_text;
 
 /// A container, as the path of its control group names it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,7 +29,7 @@ const ID: usize = 64;
 
 /// The container that a process runs in; `None` where it runs in none, or where it has ended.
 pub fn of(pid: u32) -> Option<Container> {
-    parse(&fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?)
+    parse(&read_text(format!("/proc/{pid}/cgroup")).ok()?)
 }
 
 /// Of several hierarchies the one that says most counts: under version 1 each controller has its own, and not every

@@ -15,7 +15,7 @@ use crate::{
     },
     kernel::{self, Probe, Program},
     launch, mapped,
-    process::{self, FileId, Process},
+    process::{FileId, Process},
     session::Error,
     subject::Subject,
 };
@@ -293,7 +293,7 @@ impl Library {
         for site in sites.iter().filter(|site| site.cost == Cost::SingleStepped) {
             self.warnings.push(format!(
                 "{}: no cheap instruction for a probe in {}, using {}: each hit costs the target several times as much",
-                process::printable(path),
+                path.display(),
                 site.function,
                 site.instruction,
             ));
@@ -307,8 +307,8 @@ impl Library {
             };
             self.warnings.push(format!(
                 "{}: {} {why}, checked against the process's memory",
-                process::printable(path),
-                process::printable(Path::new(&binary.build_info().version_text)),
+                path.display(),
+                binary.build_info().version_text,
             ));
         }
         Ok(sites.iter().filter_map(|site| probe(binary, site)).collect())

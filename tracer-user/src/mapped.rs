@@ -6,9 +6,12 @@ use std::{
     path::PathBuf,
 };
 
-use procfs::process::{MMPermissions, MMapPath, MemoryMap, Process as Proc};
+use procfs::{
+    FromBufRead,
+    process::{MMPermissions, MMapPath, MemoryMap, MemoryMaps},
+};
 
-use crate::process::{Error, FileId};
+use crate::process::{Error, FileId, read_text};
 
 /// A mapping of a file into a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +62,7 @@ impl Loaded {
 
 /// Where a process has mapped its executable, in ascending order of address.
 pub fn executable(pid: u32, file: FileId) -> Result<Vec<Mapping>, Error> {
-    let exe = fs::read_link(format!("/proc/{pid}/exe")).ok();
+    let exe = executable_path(pid);
     let is_it = |map: &&MemoryMap| {
         // The path is the better witness where the device number is another.
         file.is_mapped_as(device(map), map.inode)
@@ -70,7 +73,7 @@ pub fn executable(pid: u32, file: FileId) -> Result<Vec<Mapping>, Error> {
 
 /// The files with code that a process has loaded besides its executable, in ascending order of address.
 pub fn libraries(pid: u32) -> Result<Vec<Loaded>, Error> {
-    let exe = fs::read_link(format!("/proc/{pid}/exe")).ok();
+    let exe = executable_path(pid);
     let mut found: Vec<(Loaded, bool)> = Vec::new();
     for map in &maps(pid)? {
         let MMapPath::Path(path) = &map.pathname else { continue };
@@ -96,9 +99,16 @@ pub fn libraries(pid: u32) -> Result<Vec<Loaded>, Error> {
     Ok(found.into_iter().filter(|(_, has_code)| *has_code).map(|(loaded, _)| loaded).collect())
 }
 
+/// The path of what a process executes, as [`maps`] has it.
+fn executable_path(pid: u32) -> Option<PathBuf> {
+    let path = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+    Some(path.to_string_lossy().into_owned().into())
+}
+
+/// The mappings of a process, in ascending order of address. Paths that are not UTF-8 have U+FFFD in them.
 fn maps(pid: u32) -> Result<Vec<MemoryMap>, Error> {
-    let id = i32::try_from(pid).map_err(|_| Error::NoSuchProcess(pid))?;
-    let maps = Proc::new(id).and_then(|proc| proc.maps()).map_err(|error| Error::from_proc(pid, error))?;
+    let text = read_text(format!("/proc/{pid}/maps")).map_err(|error| Error::from_io(pid, error))?;
+    let maps = MemoryMaps::from_buf_read(text.as_bytes()).map_err(|error| Error::from_proc(pid, error))?;
     Ok(maps.0)
 }
 

@@ -149,9 +149,9 @@ impl Process {
         let id = i32::try_from(pid).map_err(|_| Error::NoSuchProcess(pid))?;
         let fail = |error| Error::from_proc(pid, error);
         let proc = Proc::new(id).map_err(fail)?;
-        let tgid = proc.status().map_err(fail)?.tgid;
-        if tgid != id {
-            return Err(Error::Thread { tid: pid, pid: tgid.unsigned_abs() });
+        let tgid = tgid_of(pid).map_err(|error| Error::from_io(pid, error))?;
+        if tgid != pid {
+            return Err(Error::Thread { tid: pid, pid: tgid });
         }
         let stat = proc.stat().map_err(fail)?;
         let exe = match fs::read_link(format!("/proc/{pid}/exe")) {
@@ -159,17 +159,12 @@ impl Process {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Error::NoExecutable(pid)),
             Err(error) => return Err(Error::from_io(pid, error)),
         };
-        let mut command = proc.cmdline().unwrap_or_default().join(" ");
-        if command.len() > COMMAND_LIMIT {
-            command.truncate(command.floor_char_boundary(COMMAND_LIMIT));
-            command.push('…');
-        }
         Ok(Process {
             pid,
             start_ticks: stat.starttime,
             start_time: start_time(stat.starttime),
             exe,
-            command,
+            command: command_of(pid),
             comm: stat.comm,
             container: container::of(pid),
         })
@@ -235,15 +230,29 @@ pub fn all() -> io::Result<Vec<u32>> {
 
 /// Whether an id is a process rather than one of a process's further threads.
 pub fn is_process(id: u32) -> bool {
-    let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
-    let tgid = status.lines().find_map(|line| line.strip_prefix("Tgid:")?.trim().parse().ok());
-    tgid == Some(id)
+    tgid_of(id).is_ok_and(|tgid| tgid == id)
 }
 
-/// A path for messages, with control characters made visible.
-pub fn printable(path: &Path) -> String {
-    path.to_string_lossy()
-        .chars()
-        .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
-        .collect()
+/// The process that a task belongs to, by the `Tgid` of `/proc/ID/status`.
+fn tgid_of(id: u32) -> io::Result<u32> {
+    let status = read_text(format!("/proc/{id}/status"))?;
+    let tgid = status.lines().find_map(|line| line.strip_prefix("Tgid:")?.trim().parse().ok());
+    tgid.ok_or_else(|| io::Error::other("its status names no Tgid"))
+}
+
+/// A process's arguments, joined by spaces; empty where it has none, or nobody may read them.
+fn command_of(pid: u32) -> String {
+    let arguments = read_text(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let arguments: Vec<&str> = arguments.split('\0').filter(|argument| !argument.is_empty()).collect();
+    let mut command = arguments.join(" ");
+    if command.len() > COMMAND_LIMIT {
+        command.truncate(command.floor_char_boundary(COMMAND_LIMIT));
+        command.push('…');
+    }
+    command
+}
+
+/// A file of `/proc` as text. Names in it are what their owner wants, not always UTF-8: what is not becomes U+FFFD.
+pub(crate) fn read_text(path: impl AsRef<Path>) -> io::Result<String> {
+    Ok(String::from_utf8_lossy(&fs::read(path)?).into_owned())
 }

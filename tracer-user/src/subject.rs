@@ -7,7 +7,7 @@ use crate::{
     go::Binary,
     inspect::{self, Depth, InspectError, Limits, ProcessMemory, Snapshot, WalkError},
     library::{Code, Found},
-    process::{self, Process},
+    process::Process,
     report,
     session::Error,
 };
@@ -42,8 +42,8 @@ impl Subject {
                 "process {} has another Go runtime, in {}, whose goroutines are not shown: they are not mixed with those of {}; \
                  trace it alone: --exe",
                 self.process.pid,
-                process::printable(other.binary.path()),
-                process::printable(self.binary.path()),
+                other.binary.path().display(),
+                self.binary.path().display(),
             )
         })
     }

@@ -56,10 +56,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     }
     sink.replace()?;
     sink.write(|out| match (arguments.format, arguments.group) {
-        (DumpFormat::Json, _) => {
-            serde_json::to_writer_pretty(&mut *out, &dump.document())?;
-            writeln!(out)
-        }
+        (DumpFormat::Json, _) => output::json::write(&dump.document(), out),
         (_, Some(group)) => output::dump::groups(&dump, group, out),
         (_, None) => output::dump::traceback(&dump, out),
     })?;

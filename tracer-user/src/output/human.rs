@@ -75,8 +75,16 @@ pub fn bytes(n: u64) -> String {
     format!("{} {}", text.strip_suffix(".0").unwrap_or(&text), UNITS[unit])
 }
 
-/// Text from a target, safe for a terminal: control characters (and those that reorder or hide text) are escaped, and what
-/// is very long is cut.
+/// Whether a character controls a terminal, or reorders or hides what stands beside it (bidirectional controls, characters
+/// without width, tags: <https://www.unicode.org/reports/tr36/>). Text from a target is never shown with one.
+pub fn is_unsafe(char: char) -> bool {
+    char.is_control()
+        || matches!(char, '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
+        || matches!(char, '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// Text from a target, safe for a terminal: characters that are not ([`is_unsafe`]) are escaped, and what is longer than 400
+/// characters is cut.
 pub fn clean(text: &str) -> String {
     const LONGEST: usize = 400;
     let mut clean = String::with_capacity(text.len());
@@ -85,8 +93,7 @@ pub fn clean(text: &str) -> String {
             clean.push('…');
             break;
         }
-        let hidden = matches!(char, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
-        if char.is_control() || hidden {
+        if is_unsafe(char) {
             clean.extend(char.escape_default());
         } else {
             clean.push(char);
