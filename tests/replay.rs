@@ -10,7 +10,7 @@ use golife::decode::StackCode;
 use golife::output::hist::{self, Hist};
 use golife::output::text::{self, Text};
 use golife::output::{human, json};
-use golife::report::{Report, Selection, Sort};
+use golife::report::{Report, Selection, Sort, Top};
 use golife::tracker::{Existing, Limits, Loss};
 use record::{MS, Recording, S, g_of, golden, plain};
 
@@ -156,6 +156,24 @@ fn a_lost_exit_is_found_by_a_scan() {
 }
 
 #[test]
+fn records_that_say_nothing_or_come_too_late_are_said() {
+    let mut run = Recording::new(4242);
+    run.create(0, 1, 0, 0x1000);
+    run.garbage(S);
+    run.garbage(2 * S);
+    run.process_exit(3 * S);
+    // Of the process that has ended, by its time.
+    run.late_exit(4 * S, 3 * S - MS, 1);
+    let report = run.report(30 * S);
+    assert_eq!((report.loss.undecodable, report.loss.late), (2, 1));
+    let text = text(&report, true);
+    assert!(text.contains("2 records that could not be read"), "{text}");
+    assert!(text.contains("1 records of processes that had already ended"), "{text}");
+    let again = json::read(&json(&report)).expect("its own report");
+    assert_eq!(again.loss, report.loss);
+}
+
+#[test]
 fn coroutines_are_short_and_many() {
     let mut run = Recording::new(4242);
     run.create(0, 1, 0, 0x1000);
@@ -179,7 +197,8 @@ fn sites_beyond_the_limit_share_a_row() {
         run.create(site * MS, 1 + site, 0, 0x10_0000 + site * 16);
         run.exit(site * MS + 3 * MS, 1 + site);
     }
-    let selection = Selection { sort: Sort::Created, top: Some(3), ..Selection::default() };
+    let selection =
+        Selection { sort: Sort::Created, top: Some(Top::OfEachProcess(3)), ..Selection::default() };
     let report = run.report_with(30 * S, &selection);
     assert_eq!(report.summary.sites, 10_001);
     assert_eq!((report.summary.created, report.summary.exited), (10_050, 10_050));

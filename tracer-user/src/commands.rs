@@ -20,7 +20,7 @@ use crate::{
     doctor, inspect,
     output::{flame, folded, hist, human, json, pprof, profile::Profile, text},
     pipeline::{self, Outcome, Settings, Source},
-    report::{Mode, Report, Selection},
+    report::{Mode, Report, Selection, Top},
     selftest, session, targets,
 };
 
@@ -138,7 +138,9 @@ fn draw(arguments: &Hist) -> anyhow::Result<ExitCode> {
     refuse_binary(form, arguments.view.output.as_deref(), Stream::Stdout);
     let reports = if arguments.reports.is_empty() {
         let duration = arguments.window.duration.or(Some(DEFAULT_WINDOW));
-        let settings = settings(duration, &arguments.window, &arguments.limits, &arguments.view);
+        let mut settings = settings(duration, &arguments.window, &arguments.limits, &arguments.view);
+        // Which are the first is known when all are merged.
+        settings.selection.top = None;
         vec![pipeline::trace(&Source::Selectors(&arguments.targets), &settings, &mut |_| {})?.report]
     } else {
         arguments.reports.iter().map(|path| read_report(path)).collect::<anyhow::Result<Vec<_>>>()?
@@ -179,7 +181,7 @@ fn settings<'a>(
         limits,
         selection: Selection {
             sort: view.sort,
-            top: view.top,
+            top: view.top.map(Top::OfEachProcess),
             min_age_ns: view.min_age.map(|age| age.as_nanos() as u64),
             include_system: view.include_system,
         },

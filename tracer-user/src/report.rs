@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::container::Container;
 pub use crate::verdict::{Evidence, Level, Verdict};
 pub use build::{MISSED, Run, Sources, Window, build, of_scanned};
-pub use select::{Selection, Sort};
+pub use select::{Selection, Sort, Top};
 
 /// Name and version of the contract.
 pub const SCHEMA: &str = "golife.report/1";

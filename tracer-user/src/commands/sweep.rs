@@ -6,7 +6,7 @@ use super::{FOUND, Sink, Stream, width};
 use crate::{
     cli::{self, Sweep as Arguments},
     doctor, output, pipeline,
-    report::Selection,
+    report::{Selection, Top},
     sweep,
     targets::Targets,
 };
@@ -18,7 +18,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Targets::resolve(&cli::Targets { all: all || arguments.targets.all, ..arguments.targets.clone() })?;
     let selection = Selection {
         sort: arguments.sort,
-        top: arguments.top,
+        top: arguments.top.map(Top::OfAll),
         min_age_ns: None,
         include_system: arguments.include_system,
     };

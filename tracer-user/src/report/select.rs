@@ -70,13 +70,22 @@ impl std::str::FromStr for Sort {
     }
 }
 
+/// How many sites a report shows, the first in its order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Top {
+    /// So many of each process.
+    OfEachProcess(usize),
+    /// So many of all processes together.
+    OfAll(usize),
+}
+
 /// Which sites a report shows.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Selection {
     /// In which order.
     pub sort: Sort,
-    /// At most this many, of all processes together.
-    pub top: Option<usize>,
+    /// How many at most; all unless said.
+    pub top: Option<Top>,
     /// Only those whose oldest living goroutine is at least this old, in ns.
     pub min_age_ns: Option<u64>,
     /// Also the runtime's own.
@@ -96,20 +105,48 @@ impl Selection {
             (Some(a_first), Some(b_first)) => self.sort.order(a_first, b_first).then(a.pid.cmp(&b.pid)),
             (a_first, b_first) => b_first.is_some().cmp(&a_first.is_some()).then(a.pid.cmp(&b.pid)),
         });
-        if let Some(top) = self.top {
-            self.keep(processes, top);
+        match self.top {
+            Some(Top::OfEachProcess(most)) => {
+                processes.iter_mut().for_each(|process| process.sites.truncate(most));
+            }
+            Some(Top::OfAll(most)) => self.keep_of_all(processes, most),
+            None => {}
         }
     }
 
-    fn keep(&self, processes: &mut [Process], top: usize) {
+    fn keep_of_all(&self, processes: &mut [Process], most: usize) {
         let mut all: Vec<(usize, usize)> = Vec::new();
         for (at, process) in processes.iter().enumerate() {
             all.extend((0..process.sites.len()).map(|site| (at, site)));
         }
         all.sort_by(|a, b| self.sort.order(&processes[a.0].sites[a.1], &processes[b.0].sites[b.1]));
         let mut kept = vec![0; processes.len()];
-        all.iter().take(top).for_each(|&(process, _)| kept[process] += 1);
+        all.iter().take(most).for_each(|&(process, _)| kept[process] += 1);
         // Within a process the sites are in the same order, so those to keep come first.
         processes.iter_mut().zip(kept).for_each(|(process, kept)| process.sites.truncate(kept));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The living of each process's sites that are shown.
+    fn shown(top: Top) -> Vec<Vec<u64>> {
+        let process = |pid, live: &[u64]| {
+            let sites = live.iter().map(|&live| Site { live, ..Site::default() }).collect();
+            Process { pid, sites, ..Process::default() }
+        };
+        let mut processes = [process(1, &[5, 9, 7]), process(2, &[1, 8])];
+        Selection { sort: Sort::Live, top: Some(top), ..Selection::default() }.apply(&mut processes);
+        processes.iter().map(|process| process.sites.iter().map(|site| site.live).collect()).collect()
+    }
+
+    #[test]
+    fn the_first_sites_are_those_of_each_process_or_of_all() {
+        assert_eq!(shown(Top::OfEachProcess(1)), [vec![9], vec![8]]);
+        assert_eq!(shown(Top::OfEachProcess(9)), [vec![9, 7, 5], vec![8, 1]]);
+        assert_eq!(shown(Top::OfAll(3)), [vec![9, 7], vec![8]]);
+        assert_eq!(shown(Top::OfAll(1)), [vec![9], vec![]]);
     }
 }
