@@ -3,7 +3,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use golife::decode::{Event, StackCode, What};
+use golife::event::{Event, StackCode, What};
 use golife::lifetimes::{Durations, HIGHEST_NS};
 use golife::tracker::{Limits, Tracker};
 

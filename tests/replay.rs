@@ -6,10 +6,11 @@
 #[path = "replay/record.rs"]
 mod record;
 
-use golife::decode::StackCode;
+use golife::event::StackCode;
+use golife::human;
 use golife::output::hist::{self, Hist};
+use golife::output::json;
 use golife::output::text::{self, Text};
-use golife::output::{human, json};
 use golife::report::{Report, Selection, Sort, Top};
 use golife::tracker::{Existing, Limits, Loss};
 use record::{MS, Recording, S, g_of, golden, plain};

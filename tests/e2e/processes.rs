@@ -321,14 +321,12 @@ fn a_process_in_another_mount_namespace() {
 /// The probes of a binary that send what cannot be right: it is given up, and nothing of it is shown.
 #[test]
 fn records_that_do_not_fit_end_the_tracing_of_a_binary() {
-    use golife::{
-        decode::{Event, What},
-        kernel::{Probes, Scope},
-        library::Library,
-        report::{Mode, Sources},
-        session::Session,
-        tracker::{Limits, Tracker},
-    };
+    use golife::event::{Event, What};
+    use golife::kernel::{Probes, Scope};
+    use golife::library::Library;
+    use golife::report::{Mode, Sources};
+    use golife::session::Session;
+    use golife::tracker::{Limits, Tracker};
     need_root();
     let binary = fixture("tiny", Build::default());
     let mut running = ready(&binary, &[]);
@@ -344,7 +342,7 @@ fn records_that_do_not_fit_end_the_tracing_of_a_binary() {
         parent: 1,
         gopc: 0x1234,
         startpc: 0xdead_beef,
-        stack: golife::decode::StackCode::NONE,
+        stack: golife::event::StackCode::NONE,
     };
     tracker.apply(&Event { time_ns: 1, pid: running.pid(), losses: 0, what: wrong });
     session.bind(&mut tracker);

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::time::{Duration, SystemTime};
 
-use golife::decode::{Decoder, Event, StackCode, What, encode};
+use golife::event::{Decoder, Event, StackCode, What, encode};
 use golife::report::{self, Frame, Go, Overhead, Process, Report, Run, Selection, Sources, Tool, Window};
 use golife::tracker::{Existing, Instance, Limits, Loss, StackId, Tracker};
 

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use golife::decode::{Event, StackCode, What, decode, encode};
+use golife::event::{Event, StackCode, What, decode, encode};
 use golife::tracker::{Limits, Tracker};
 
 /// Where the `runtime.g` of a goroutine is: 17 in each 8 KiB.

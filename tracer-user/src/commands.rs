@@ -15,14 +15,12 @@ use std::{
 use anyhow::Context;
 use clap::{CommandFactory, error::ErrorKind};
 
-use crate::{
-    cli::{self, Cli, Command, Format, Hist, Limits, ProfileForm, Run, Trace, View, Window},
-    doctor, inspect,
-    output::{flame, folded, hist, human, json, pprof, profile::Profile, text},
-    pipeline::{self, Outcome, Settings, Source},
-    report::{Mode, Report, Selection, Top},
-    selftest, session, targets,
-};
+use crate::cli::{Cli, Command, Format, Hist, Limits, ProfileForm, Run, Trace, View, Window};
+use crate::output::profile::Profile;
+use crate::output::{flame, folded, hist, json, pprof, text};
+use crate::pipeline::{Outcome, Settings, Source};
+use crate::report::{Mode, Report, Selection, Top};
+use crate::{cli, doctor, human, inspect, pipeline, selftest, session, targets};
 
 /// A site was found at or above the level of `--fail-on`.
 const FOUND: u8 = 3;
@@ -78,21 +76,7 @@ pub fn exit_code(error: &anyhow::Error) -> ExitCode {
 
 /// An error in one line, for standard error: control characters made visible, since much of it names things of others.
 pub fn message(error: &anyhow::Error) -> String {
-    human::clean(&chain(error.as_ref()))
-}
-
-/// A chain of errors in one line, without what a link only repeats of the one before.
-pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(error) = next {
-        let link = error.to_string();
-        if !text.contains(&link) {
-            text = format!("{text}: {link}");
-        }
-        next = error.source();
-    }
-    text
+    human::clean(&human::chain(error.as_ref()))
 }
 
 fn trace(arguments: &Trace, duration: Option<Duration>, table: bool) -> anyhow::Result<ExitCode> {

@@ -486,7 +486,7 @@ fn os_error(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
 
 /// A chain of errors in one line, with what to do.
 fn describe(error: &(dyn std::error::Error + 'static)) -> String {
-    let text = crate::commands::chain(error);
+    let text = crate::human::chain(error);
     match os_error(error) {
         Some(libc::EPERM | libc::EACCES) => {
             format!("{text}; {}", rights())

@@ -1,7 +1,7 @@
 //! golife watches every goroutine of every Go process on a Linux host: where it was created, when it ended, and
 //! which ones never will.
 //!
-//! The modules are the stages of one flow, in this order: [`kernel`] and [`ring`] deliver bytes, [`decode`] makes
+//! The modules are the stages of one flow, in this order: [`kernel`] and [`ring`] deliver bytes, [`event`] makes
 //! events of them, [`tracker`] keeps the goroutine table, [`sites`] the aggregates, [`verdict`] judges, [`report`]
 //! freezes the result, [`output`] shows it. [`process`], [`go`] and [`inspect`] find out what is traced, and
 //! [`pipeline`] is the one place where all of it is wired.
@@ -10,10 +10,11 @@ pub mod cli;
 pub mod commands;
 pub mod container;
 pub mod creation_stacks;
-pub mod decode;
 pub mod doctor;
 pub mod dump;
+pub mod event;
 pub mod go;
+pub mod human;
 pub mod inspect;
 pub mod kernel;
 pub mod launch;

@@ -32,26 +32,21 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval_at, sleep_until},
 };
 
-use crate::{
-    cli,
-    decode::{Event, What},
-    doctor,
-    go::BuildInfo,
-    inspect,
-    kernel::{self, Counters, Probes, Scope},
-    launch::{self, Launch},
-    library::Library,
-    look::{Look, MOST_TIME},
-    neighbour::Presence,
-    process::{self, boot_time},
-    progress::Progress,
-    report::{self, Report, Selection},
-    ring::Ring,
-    selftest,
-    session::{self, Session, Traced, is_wanted},
-    targets::{self, Targets},
-    tracker::{Existing, Limits, Loss, Tracker},
-};
+use crate::event::{Event, What};
+use crate::go::BuildInfo;
+use crate::kernel::{Counters, Probes, Scope};
+use crate::launch::Launch;
+use crate::library::Library;
+use crate::look::{Look, MOST_TIME};
+use crate::neighbour::Presence;
+use crate::process::boot_time;
+use crate::progress::Progress;
+use crate::report::{Report, Selection};
+use crate::ring::Ring;
+use crate::session::{Session, Traced, is_wanted};
+use crate::targets::Targets;
+use crate::tracker::{Existing, Limits, Loss, Tracker};
+use crate::{cli, doctor, inspect, kernel, launch, process, report, selftest, session, targets};
 
 /// Why there is no report.
 #[derive(Debug, thiserror::Error)]
@@ -332,12 +327,12 @@ impl Pipeline {
                 format!("tracing {processes} of {}{about}", plural(binaries.len(), "binary", "binaries"))
             }
         };
-        eprintln!("{}", crate::output::human::clean(&line));
+        eprintln!("{}", crate::human::clean(&line));
     }
 
     fn print_warnings(&mut self) {
         for warning in self.session.take_warnings() {
-            eprintln!("note: {}", crate::output::human::clean(&warning));
+            eprintln!("note: {}", crate::human::clean(&warning));
         }
     }
 

@@ -32,7 +32,7 @@ impl Progress {
 
     /// Shows how much has arrived.
     pub fn update(&self, events: u64, lost: u64) {
-        let count = crate::output::human::count;
+        let count = crate::human::count;
         let lost = if lost == 0 { String::new() } else { format!(", {} lost", count(lost)) };
         self.say(format!("{} events{lost}", count(events)));
     }

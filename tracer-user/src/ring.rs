@@ -8,7 +8,7 @@ use std::time::Duration;
 use aya::maps::{MapData, RingBuf};
 use tokio::io::unix::AsyncFd;
 
-use crate::decode::{Decoder, Event};
+use crate::event::{Decoder, Event};
 
 /// How long records may lie in an almost empty ring. At the highest rate seen (800,000 goroutines/s on two CPUs) less
 /// than a quarter of the default ring fills in this time; the fill level wakes the reader before that hurts.

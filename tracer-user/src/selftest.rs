@@ -15,12 +15,10 @@ use std::{
 
 use tracer_ebpf::Cookie;
 
-use crate::{
-    decode::{StackCode, What, decode},
-    kernel::{self, Probe, Probes, Program, Scope},
-    mapped,
-    process::FileId,
-};
+use crate::event::{StackCode, What, decode};
+use crate::kernel::{Probe, Probes, Program, Scope};
+use crate::process::FileId;
+use crate::{kernel, mapped};
 
 /// The hidden command that runs the target.
 pub const TARGET_COMMAND: &str = "selftest-target";

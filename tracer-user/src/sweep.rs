@@ -6,10 +6,10 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::human::{count, duration};
 use crate::inspect::{Places, SiteKey};
 use crate::library::Library;
 use crate::look::{Findings, Look, MOST_TIME, SiteFindings};
-use crate::output::human::{count, duration};
 use crate::pipeline::tool;
 use crate::process::{self, FileId, Process, boot_time};
 use crate::progress::Progress;

@@ -30,7 +30,7 @@ pub use lineage::{Lineage, LineageId, Lineages, StackId};
 pub use living::{Living, Oldest};
 pub use scan::Existing;
 
-use crate::decode::{Event, What};
+use crate::event::{Event, What};
 use crate::sites::{Tick, Timeline};
 use instance::{Birth, Exit, Reused};
 use scan::{Missing, Scan};

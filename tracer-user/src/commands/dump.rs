@@ -12,6 +12,7 @@ use super::{Sink, Stream, refuse_binary};
 use crate::{
     cli::{Cli, Dump as Arguments, DumpFormat},
     dump::{Dump, Filter},
+    human,
     library::Library,
     look::Look,
     output::{self, profile::Profile},
@@ -30,7 +31,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let mut sink = Sink::plain(arguments.output.as_deref(), Stream::Stdout)?;
     let subject = Library::default().subject(arguments.pid)?;
     for note in subject.about_others() {
-        eprintln!("note: {}", output::human::clean(&note));
+        eprintln!("note: {}", human::clean(&note));
     }
     let look = Look::at(&subject, None, Instant::now() + MOST_TIME)
         .with_context(|| format!("cannot read the goroutines of process {}", arguments.pid))?;

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
-use super::human::{clean, count, duration};
 use super::text::{located, place};
 use crate::dump::Dump;
 use crate::go::{Frame, Status};
+use crate::human::{clean, count, duration};
 use crate::inspect::{Blocked, StackId};
 use crate::report;
 

@@ -7,8 +7,8 @@ use inferno::flamegraph::color::{BackgroundColor, Color, PaletteMap};
 use inferno::flamegraph::{self, Options};
 
 use super::folded::{self, Folded};
-use super::human::{clean, count, duration, shorten};
 use super::profile::Profile;
+use crate::human::{clean, count, duration, shorten};
 use crate::report::Level;
 
 /// Numbers end here, so that the library's sum does not overflow.

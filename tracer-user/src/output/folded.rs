@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use super::human::clean;
 use super::profile::{Profile, Sample};
+use crate::human::clean;
 use crate::report::Level;
 
 /// What is known of the goroutines of one line.

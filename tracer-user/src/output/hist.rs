@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use super::human::{count, duration, fill, rate, shorten, width, wrap};
 use super::style::{BOLD, DIM, paint};
 use super::text::{function, located};
+use crate::human::{count, duration, fill, rate, shorten, width, wrap};
 use crate::lifetimes::{Durations, HdrError};
 use crate::report::{Frame, Report, Site};
 use crate::survival::Survival;

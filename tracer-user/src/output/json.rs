@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Serializer;
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter};
 
-use super::human::is_unsafe;
+use crate::human::is_unsafe;
 use crate::report::{Report, SCHEMA};
 
 /// Why a saved report cannot be read.

@@ -8,7 +8,6 @@ pub mod dump;
 pub mod flame;
 pub mod folded;
 pub mod hist;
-pub mod human;
 pub mod json;
 pub mod pprof;
 pub mod profile;

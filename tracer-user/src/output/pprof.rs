@@ -13,8 +13,8 @@ use std::time::SystemTime;
 use flate2::{Compression, write::GzEncoder};
 use prost::Message;
 
-use super::human::clean;
 use super::profile::Profile;
+use crate::human::clean;
 use crate::report::Frame;
 use message::{Function, Label, Line, Location, Mapping, Sample, ValueType};
 

@@ -2,9 +2,9 @@
 
 use std::io::{self, Write};
 
-use super::human::{bytes, clean, count, duration, fill, wrap};
 use super::style::{BOLD, DIM, of_level, paint};
 use super::text::{located, place, process_name};
+use crate::human::{bytes, clean, count, duration, fill, wrap};
 use crate::report::{Level, Mode, Process, Report, Site};
 
 /// Sites of each process that are shown, unless more were asked for.

@@ -2,12 +2,12 @@
 
 use std::io::{self, Write};
 
-use super::human::{
-    bytes, clean, count, duration, file_name, fill, rate, short_function, shorten, width, wrap,
-};
 use super::style::{BOLD, DIM, of_level, paint};
 use super::waited_on;
 use crate::creation_stacks::ELIDED;
+use crate::human::{
+    bytes, clean, count, duration, file_name, fill, rate, short_function, shorten, width, wrap,
+};
 use crate::report::{Container, Frame, Level, Mode, Process, Report, Site};
 
 /// How a report is written as text.

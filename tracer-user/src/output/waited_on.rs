@@ -1,7 +1,7 @@
 //! The channel or lock that goroutines of a site wait on, as a line for people.
 
-use super::human::{clean, count};
 use super::text::place;
+use crate::human::{clean, count};
 use crate::report::{Others, Site, WaitedOn};
 use crate::verdict::Level;
 

@@ -95,7 +95,7 @@ impl Pipeline {
         {
             let path = traced.subject.process.exe.display();
             let line = format!("tracing {path}, too{}", about(traced.binary().build_info()));
-            eprintln!("{}", crate::output::human::clean(&line));
+            eprintln!("{}", crate::human::clean(&line));
         }
         Ok(())
     }

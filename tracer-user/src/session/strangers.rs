@@ -6,11 +6,10 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::time::Duration;
 
-use crate::{
-    decode::{Event, What},
-    inspect::{self, Limits, ProcessMemory},
-    subject::Subject,
-};
+use crate::event::{Event, What};
+use crate::inspect;
+use crate::inspect::{Limits, ProcessMemory};
+use crate::subject::Subject;
 
 /// How much of another runtime's list is read; it is for those who live at this moment alone.
 const LIMITS: Limits = Limits { listed: 1 << 20, time: Duration::from_millis(500) };
@@ -81,7 +80,7 @@ impl Other {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decode::StackCode;
+    use crate::event::StackCode;
 
     #[test]
     fn records_of_another_runtime_are_told_by_their_addresses() {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::*;
-use crate::decode::StackCode;
+use crate::event::StackCode;
 use proptest::prelude::*;
 
 const PID: u32 = 9;

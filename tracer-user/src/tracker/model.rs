@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::decode::StackCode;
+use crate::event::StackCode;
 use proptest::prelude::*;
 
 const PID: u32 = 9;

@@ -1,7 +1,7 @@
 //! The tracker against a naive model that knows everything: random interleavings, losses and scans.
 
 use super::*;
-use crate::decode::StackCode;
+use crate::event::StackCode;
 use crate::sites::SiteId;
 
 const GOPC: u64 = 0x1000;

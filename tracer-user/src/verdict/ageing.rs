@@ -1,7 +1,7 @@
 //! Goroutines outlive what is usual for their site.
 
 use super::{Evidence, Facts, Finding, Level};
-use crate::output::human::{count, duration};
+use crate::human::{count, duration};
 
 /// Compares the ages of the living with the site's own finished lifetimes: one in a thousand may live longer than
 /// their p99.9. More is worth a look; suspect where ever more stay behind, or the live count grows as well,

@@ -1,7 +1,7 @@
 //! Goroutines are created all the time, and none has ever ended.
 
 use super::{Evidence, Facts, Finding, Level};
-use crate::output::human::{count, duration};
+use crate::human::{count, duration};
 
 /// A few that live long by design are created once; a site that goes on creating and never sees an end is not one.
 pub(super) struct Endless;

@@ -1,8 +1,8 @@
 //! The live count rises, steadily and still.
 
 use super::{Evidence, Facts, Finding, Level};
+use crate::human::{count, duration};
 use crate::inspect::Known;
-use crate::output::human::{count, duration};
 
 /// Suspect where a site keeps growing, unless its goroutines are all young for their kind or serve connections in use:
 /// then the load may just be rising, or goroutines from before tracing may have ended unseen meanwhile.

@@ -1,7 +1,7 @@
 //! Goroutines wait for what can never come.
 
 use super::{Evidence, Finding, Level, Standing};
-use crate::output::human::count;
+use crate::human::count;
 
 /// Proven where several do; a single one may be meant to stay for as long as the program does.
 pub(super) struct Hopeless;

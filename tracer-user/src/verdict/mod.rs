@@ -16,9 +16,9 @@ pub mod waits;
 
 use serde::{Deserialize, Serialize};
 
+use crate::human::{count, duration};
 use crate::inspect::Known;
 use crate::lifetimes::Durations;
-use crate::output::human::{count, duration};
 use crate::survival::Survival;
 use crate::tracker::Living;
 pub use cause::Cause;

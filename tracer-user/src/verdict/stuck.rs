@@ -1,7 +1,7 @@
 //! Goroutines stand in a queue that does not move.
 
 use super::{Cause, Evidence, Finding, Level, Standing, cause};
-use crate::output::human::count;
+use crate::human::count;
 
 /// So many in a queue are no coincidence.
 const MANY: u64 = 5;

@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use super::{Kind, OWN_LABELS, ProcessName, Profile, Sample};
 use crate::dump::Dump;
+use crate::human::count;
 use crate::inspect::{Blocked, Label, StackId};
-use crate::output::human::count;
 use crate::output::text::located;
 use crate::report::Frame;
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{Kind, ProcessName, Profile, Sample, UNKNOWN};
-use crate::output::human::{clean, count, duration};
+use crate::human::{clean, count, duration};
 use crate::output::text::located;
 use crate::report::{Frame, Level, Mode, Process, Report, Site, Waiting};
 

@@ -1,7 +1,7 @@
 //! The sentence that a reviewer would write under the line.
 
 use super::{Blamed, Cause, Owner, owner, patterns, place};
-use crate::output::human::{clean, count, file_name};
+use crate::human::{clean, count, file_name};
 use crate::report::Frame;
 use crate::verdict::waits::{Wait, WaitsFor};
 

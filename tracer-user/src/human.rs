@@ -1,4 +1,4 @@
-//! Numbers, durations and foreign text, as people read them.
+//! Numbers, durations, foreign text and errors, as people read them.
 
 /// With thousands separators: `1,204`.
 pub fn count(n: u64) -> String {
@@ -160,6 +160,20 @@ pub fn shorten(text: &str, most: usize) -> String {
     let start: String = text.chars().take(head).collect();
     let end: String = text.chars().skip(length - tail).collect();
     format!("{start}…{end}")
+}
+
+/// A chain of errors in one line, without what a link only repeats of the one before.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(error) = next {
+        let link = error.to_string();
+        if !text.contains(&link) {
+            text = format!("{text}: {link}");
+        }
+        next = error.source();
+    }
+    text
 }
 
 #[cfg(test)]
