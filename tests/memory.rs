@@ -4,7 +4,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use golife::event::{Event, StackCode, What};
-use golife::lifetimes::{Durations, HIGHEST_NS};
+use golife::stats::durations::{Durations, HIGHEST_NS};
 use golife::tracker::{Limits, Tracker};
 
 /// Counts what the thread holds, so that tests can run beside each other.

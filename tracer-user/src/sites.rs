@@ -1,6 +1,6 @@
 //! What is known of each creation site: the goroutines that one `go` statement made with one entry function.
 
-use crate::lifetimes::Durations;
+use crate::stats::Durations;
 
 /// A site within its process instance: an index, never reused while the instance lasts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -27,7 +27,6 @@ use std::hash::{BuildHasher, RandomState};
 
 pub use instance::{End, Instance};
 pub use lineage::{Lineage, LineageId, Lineages, StackId};
-pub use living::{Living, Oldest};
 pub use scan::Existing;
 
 use crate::event::{Event, What};

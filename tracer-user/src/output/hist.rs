@@ -9,9 +9,9 @@ use std::io::{self, Write};
 use super::style::{BOLD, DIM, paint};
 use super::text::{function, located};
 use crate::human::{count, duration, fill, rate, shorten, width, wrap};
-use crate::lifetimes::{Durations, HdrError};
 use crate::report::{Frame, Report, Site};
-use crate::survival::Survival;
+use crate::stats::Survival;
+use crate::stats::durations::{Durations, HdrError};
 
 /// How histograms are written.
 #[derive(Clone, Copy, Debug)]

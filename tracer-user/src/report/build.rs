@@ -8,12 +8,11 @@ use super::{
     Selection, Site, Summary, SurvivalPoint, Tool, Waiting, WindowOf, creation_stacks,
 };
 use crate::go::standard::is_of_program;
-use crate::lifetimes::Durations;
 use crate::sites;
 use crate::sites::SiteId;
-use crate::survival::Survival;
-use crate::tracker::{Instance, Living, StackId, Tracker};
-use crate::verdict::{self, Facts, Standing, Trend, Wait};
+use crate::stats::{Ages, Durations, Survival, Trend};
+use crate::tracker::{Instance, StackId, Tracker};
+use crate::verdict::{self, Facts, Standing, Wait};
 
 /// Where a report learns what the tracker does not know: names and files behind pids and addresses.
 pub trait Sources {
@@ -176,7 +175,7 @@ fn process(
     }
     let now_ns = instance.ended.map_or(window.end_ns, |(time, _)| time);
     let living = instance.living(now_ns);
-    let none = Living::default();
+    let none = Ages::default();
     let blame = Blame::of(instance, sources);
     let mut stacks = sources.has_creation_stacks().then(|| creation_stacks::by_site(instance, sources));
     let mut totals = Goroutines { at_attach: Some(0), ..Goroutines::default() };
@@ -209,7 +208,7 @@ struct Observed<'tracker> {
     instance: &'tracker Instance,
     id: SiteId,
     counts: &'tracker sites::Site,
-    living: &'tracker Living,
+    living: &'tracker Ages,
     blame: &'tracker Blame,
     now_ns: u64,
     window: &'tracker Window,
@@ -218,7 +217,7 @@ struct Observed<'tracker> {
 impl Observed<'_> {
     fn site(&self, sources: &dyn Sources) -> Site {
         let (counts, window) = (self.counts, self.window);
-        let survival = Survival::estimate(counts.lifetimes.bins(), self.living.ages.iter().copied());
+        let survival = Survival::estimate(counts.lifetimes.bins(), self.living.exact.iter().copied());
         let window_ns = self.now_ns.saturating_sub(self.instance.first_seen_ns.max(window.start_ns));
         let parents = counts.parents.by_count().into_iter().filter_map(|(parent, count)| {
             let frame = self.creation_site(sources, self.instance.sites().get(parent.0 as usize)?);
@@ -252,7 +251,7 @@ impl Observed<'_> {
             at_attach: counts.at_attach,
             oldest: self
                 .living
-                .oldest
+                .eldest
                 .map(|oldest| Oldest { age_ns: oldest.age_ns, at_least: oldest.at_least }),
             lifetime: Lifetime::of(&counts.lifetimes),
             survival: survival.points().into_iter().map(SurvivalPoint::from).collect(),
@@ -263,7 +262,7 @@ impl Observed<'_> {
             first_created: counts.first_created_ns.map(|time| window.calendar(time)),
             last_created: counts.last_created_ns.map(|time| window.calendar(time)),
             restricted_mean_ns: survival.restricted_mean_ns(),
-            living_hdr: hdr_of(&self.living.ages),
+            living_hdr: hdr_of(&self.living.exact),
             reconciled: counts.reconciled,
             untracked: counts.untracked,
             other: counts.overflow,

@@ -5,11 +5,11 @@ use std::collections::HashMap;
 use hashbrown::HashTable;
 
 use super::lineage::{Key, LineageId, Lineages, StackId};
-use super::living::Living;
 use super::scan::{Early, Fate, OfScan, Scan};
 use super::table::{BIRTH_UNKNOWN, Conflict, Goroutine, PARENT_COUNTED, Table, mix};
 use super::{Budget, InstanceId};
 use crate::sites::{Site, SiteId, Timeline};
+use crate::stats::Ages;
 
 /// A process from one exec to the next, or to its end. goids are unique within it.
 pub struct Instance {
@@ -53,7 +53,7 @@ pub struct Instance {
     /// Whom the last scan listed, and who seem to have ended before it was over, by goid: a creation that comes late shows
     /// that it was another.
     pub(super) early: HashMap<u64, Early>,
-    pub(super) at_end: Option<Vec<Living>>,
+    pub(super) at_end: Option<Vec<Ages>>,
     seed: u64,
 }
 
@@ -156,7 +156,7 @@ impl Instance {
     }
 
     /// The living of every site at `now_ns`, or at the instance's end.
-    pub fn living(&self, now_ns: u64) -> Vec<Living> {
+    pub fn living(&self, now_ns: u64) -> Vec<Ages> {
         match &self.at_end {
             Some(at_end) => at_end.clone(),
             None => super::living::by_site(&self.table, &self.lineages, self.sites.len(), now_ns),

@@ -2,37 +2,10 @@
 
 use super::lineage::Lineages;
 use super::table::{BIRTH_UNKNOWN, Goroutine, Table};
-use crate::lifetimes::Durations;
-
-/// The living goroutines of one site.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Living {
-    /// Ages of those whose creation was seen: (ns, count), youngest first, to 1 %.
-    pub ages: Vec<(u64, u64)>,
-    /// The same for those whose creation was not seen: they are at least this old.
-    pub least_ages: Vec<(u64, u64)>,
-    /// The oldest of all.
-    pub oldest: Option<Oldest>,
-}
-
-/// The age of a site's oldest goroutine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Oldest {
-    /// In ns, exact.
-    pub age_ns: u64,
-    /// Whether it may be older: its creation was not seen.
-    pub at_least: bool,
-}
-
-impl Living {
-    /// How many are older than this.
-    pub fn older_than(&self, age_ns: u64) -> u64 {
-        self.ages.iter().chain(&self.least_ages).filter(|&&(age, _)| age > age_ns).map(|&(_, n)| n).sum()
-    }
-}
+use crate::stats::{Ages, Durations, Eldest};
 
 /// Groups the ages of a whole table by site. Between the passes an age takes 4 bytes: an `f32` is good to 10⁻⁷.
-pub(super) fn by_site(table: &Table, lineages: &Lineages, sites: usize, now_ns: u64) -> Vec<Living> {
+pub(super) fn by_site(table: &Table, lineages: &Lineages, sites: usize, now_ns: u64) -> Vec<Ages> {
     let group = |goroutine: &Goroutine| {
         2 * lineages.site(goroutine.lineage).0 as usize + usize::from(goroutine.flags & BIRTH_UNKNOWN != 0)
     };
@@ -63,9 +36,9 @@ pub(super) fn by_site(table: &Table, lineages: &Lineages, sites: usize, now_ns: 
         .map(|site| {
             let (seen, unseen) = (eldest[2 * site], eldest[2 * site + 1]);
             let birth = seen.min(unseen);
-            let oldest = (birth != u64::MAX)
-                .then(|| Oldest { age_ns: now_ns.saturating_sub(birth), at_least: unseen <= seen });
-            Living { ages: part(2 * site), least_ages: part(2 * site + 1), oldest }
+            let eldest = (birth != u64::MAX)
+                .then(|| Eldest { age_ns: now_ns.saturating_sub(birth), at_least: unseen <= seen });
+            Ages { exact: part(2 * site), at_least: part(2 * site + 1), eldest }
         })
         .collect()
 }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::event::StackCode;
 use crate::sites::SiteId;
+use crate::stats::Eldest;
 
 const GOPC: u64 = 0x1000;
 const START: u64 = 0x2000;
@@ -185,7 +186,7 @@ fn an_exec_ends_all_goroutines_without_lifetimes() {
         (before.sites()[0].live, before.sites()[0].exited, before.sites()[0].lifetimes.count()),
         (2, 0, 0)
     );
-    assert_eq!(before.living(99)[0].oldest, Some(Oldest { age_ns: 9, at_least: false }));
+    assert_eq!(before.living(99)[0].eldest, Some(Eldest { age_ns: 9, at_least: false }));
     assert_eq!((after.execs, after.existed, after.ended), (1, false, None));
     assert_eq!(tracker.live(), 2);
 }
@@ -305,5 +306,5 @@ fn the_adopted_are_at_least_as_old_as_the_scan() {
         (1, 1, 1, 1, 0)
     );
     assert_eq!(instance.unmatched_exits, 1);
-    assert_eq!(instance.living(10_000)[0].oldest, Some(Oldest { age_ns: 9_000, at_least: false }));
+    assert_eq!(instance.living(10_000)[0].eldest, Some(Eldest { age_ns: 9_000, at_least: false }));
 }

@@ -32,7 +32,8 @@ impl Finding<Facts<'_>> for Ageing {
 /// Whether goroutines were left behind all through the window, in its first half as in its second, while hardly one that
 /// was left behind before it ended.
 fn keeps_happening(facts: &Facts, usual: u64) -> bool {
-    let older = |age| facts.living.ages.iter().filter(|&&(seen, _)| seen > age).map(|&(_, n)| n).sum::<u64>();
+    let older =
+        |age| facts.living.exact.iter().filter(|&&(seen, _)| seen > age).map(|&(_, n)| n).sum::<u64>();
     let middle = usual.saturating_add(facts.standing.window_ns.saturating_sub(usual) / 2);
     let (all, early) = (older(usual), older(middle));
     let ended_late = facts.exited.saturating_sub(facts.lifetimes.count()) + facts.unattributed_exits;

@@ -11,19 +11,15 @@ mod growth;
 mod hopeless;
 mod stuck;
 pub mod survey;
-mod trend;
 pub mod waits;
 
 use serde::{Deserialize, Serialize};
 
 use crate::human::{count, duration};
 use crate::inspect::Known;
-use crate::lifetimes::Durations;
-use crate::survival::Survival;
-use crate::tracker::Living;
+use crate::stats::{Ages, Durations, Survival, Trend};
 pub use cause::Cause;
 pub use survey::Survey;
-pub use trend::Trend;
 pub use waits::{Member, Wait, WaitsFor};
 
 /// How bad it is, best first.
@@ -131,7 +127,7 @@ pub struct Facts<'report> {
     /// Kaplan–Meier over finished and living.
     pub survival: &'report Survival,
     /// The ages of the living.
-    pub living: &'report Living,
+    pub living: &'report Ages,
 }
 
 /// What is known of a site's goroutines without their history.

@@ -1,7 +1,7 @@
 //! Verdicts on series, lifetimes and waits made by hand.
 
 use super::*;
-use crate::tracker::Oldest;
+use crate::stats::Eldest;
 
 const S: u64 = 1_000_000_000;
 
@@ -46,7 +46,7 @@ impl Case {
         let now_ns = points.last().map_or(0, |last| last.0);
         let mut ages: Vec<_> = self.ages_s.iter().map(|&age| (age * S, 1)).collect();
         ages.sort_unstable();
-        let oldest = ages.last().map(|&(age_ns, _)| Oldest { age_ns, at_least: false });
+        let eldest = ages.last().map(|&(age_ns, _)| Eldest { age_ns, at_least: false });
         let survival = Survival::estimate(self.lifetimes.bins(), ages.iter().copied());
         judge(&Facts {
             now_ns,
@@ -68,7 +68,7 @@ impl Case {
             trend: Trend::of(&points),
             lifetimes: &self.lifetimes,
             survival: &survival,
-            living: &Living { ages, least_ages: Vec::new(), oldest },
+            living: &Ages { exact: ages, at_least: Vec::new(), eldest },
         })
     }
 }
