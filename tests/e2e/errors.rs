@@ -163,7 +163,7 @@ fn without_permission() {
 
 /// What is needed, too, where maps count as locked memory.
 fn for_locked_memory() -> &'static str {
-    let limited = golife::kernel::running() < golife::kernel::UNLIMITED_SINCE;
+    let limited = golife::host::kernel::running() < golife::host::kernel::UNLIMITED_SINCE;
     if limited { ",+sys_resource" } else { "" }
 }
 

@@ -322,8 +322,8 @@ fn a_process_in_another_mount_namespace() {
 #[test]
 fn records_that_do_not_fit_end_the_tracing_of_a_binary() {
     use golife::event::{Event, What};
-    use golife::kernel::{Probes, Scope};
     use golife::library::Library;
+    use golife::probes::{Probes, Scope};
     use golife::report::{Mode, Sources};
     use golife::session::Session;
     use golife::tracker::{Limits, Tracker};

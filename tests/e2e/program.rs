@@ -222,7 +222,7 @@ fn doctor_is_content_with_a_machine_that_runs_these_tests() {
 #[test]
 fn doctor_names_what_golife_does_without() {
     need_root();
-    let running = golife::kernel::running();
+    let running = golife::host::kernel::running();
     // Only what is there can be left out.
     let older = [(5, 10), (6, 1), (6, 12)].into_iter().filter(|kernel| *kernel < running);
     for kernel in older.chain([running]) {

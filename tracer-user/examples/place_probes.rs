@@ -16,15 +16,11 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use golife::{
-    go::{
-        Binary,
-        plan::{Purpose, Site},
-        probe_sites::{self, Placement},
-    },
-    kernel::{Probe, Probes, Program, Scope},
-    library::{probe, running_kernel},
-};
+use golife::go::plan::{Purpose, Site};
+use golife::go::probe_sites::Placement;
+use golife::go::{Binary, probe_sites};
+use golife::library::{probe, running_kernel};
+use golife::probes::{Probe, Probes, Program, Scope};
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

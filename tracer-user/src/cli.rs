@@ -65,7 +65,7 @@ pub enum Command {
     /// Write the manual page to standard output
     Man,
     /// The self-test's target: makes the hits that a parent golife counts.
-    #[command(name = crate::selftest::TARGET_COMMAND, hide = true)]
+    #[command(name = crate::probes::selftest::TARGET_COMMAND, hide = true)]
     SelftestTarget,
 }
 
@@ -286,7 +286,7 @@ pub struct Limits {
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_sites: u32,
     /// Size of the kernel's ring buffer in bytes, rounded up to a power of two
-    #[arg(long, value_name = "BYTES", default_value_t = crate::kernel::DEFAULT_RING_BYTES)]
+    #[arg(long, value_name = "BYTES", default_value_t = crate::probes::DEFAULT_RING_BYTES)]
     #[arg(value_parser = clap::value_parser!(u32).range(4096..=1 << 30))]
     pub ring_bytes: u32,
 }

@@ -19,8 +19,9 @@ use crate::cli::{Cli, Command, Format, Hist, Limits, ProfileForm, Run, Trace, Vi
 use crate::output::profile::Profile;
 use crate::output::{flame, folded, hist, json, pprof, text};
 use crate::pipeline::{Outcome, Settings, Source};
+use crate::probes::selftest;
 use crate::report::{Mode, Report, Selection, Top};
-use crate::{cli, doctor, human, inspect, pipeline, selftest, session, targets};
+use crate::{cli, doctor, human, inspect, pipeline, session, targets};
 
 /// A site was found at or above the level of `--fail-on`.
 const FOUND: u8 = 3;

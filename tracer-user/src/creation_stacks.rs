@@ -11,7 +11,7 @@ use tracer_ebpf::{CUT, StackCode};
 
 use crate::go::Binary;
 use crate::inspect::is_shown;
-use crate::kernel::Probes;
+use crate::probes::Probes;
 use crate::report::Frame;
 use crate::subject::Subject;
 use crate::tracker::StackId;

@@ -4,10 +4,10 @@ use std::{fs, io::Write, path::Path};
 
 use anstyle::{AnsiColor, Style};
 use aya::{maps::MapType, sys::is_map_supported};
-use caps::{CapSet, Capability};
-use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
+use caps::Capability;
 
-use crate::{kernel, selftest};
+use crate::host::{capabilities, kernel};
+use crate::probes::selftest;
 
 /// The oldest kernel that golife is made for.
 const OLDEST_KERNEL: (u32, u32) = (5, 10);
@@ -50,7 +50,7 @@ pub fn run(out: &mut dyn Write) -> std::io::Result<bool> {
     let mut checks = vec![kernel_version()];
     checks.extend(FEATURES.iter().map(feature));
     checks.extend([btf(), tracefs(), uprobes(), ring_buffer(), jit(), lockdown()]);
-    checks.extend(capabilities().map(capability));
+    checks.extend(capabilities::that_matter().map(capability));
     checks.push(paranoid());
     let self_test = self_test();
     let works = self_test.state != State::Bad;
@@ -204,7 +204,7 @@ fn paranoid() -> Check {
     const NAME: &str = "perf_event_paranoid";
     let value = read("/proc/sys/kernel/perf_event_paranoid");
     let level: i32 = value.parse().unwrap_or(2);
-    let privileged = has(Capability::CAP_PERFMON);
+    let privileged = capabilities::has(Capability::CAP_PERFMON);
     if privileged || level < 0 {
         Check::good(NAME, format!("{value}: does not matter with these capabilities"))
     } else {
@@ -216,39 +216,10 @@ fn paranoid() -> Check {
     }
 }
 
-/// A capability, and what it is for.
-const CAPABILITIES: [(Capability, &str, &str); 6] = [
-    (Capability::CAP_BPF, "CAP_BPF", "load programs"),
-    (Capability::CAP_PERFMON, "CAP_PERFMON", "place probes, read memory from programs"),
-    (Capability::CAP_SYS_ADMIN, "CAP_SYS_ADMIN", "place probes through perf events, before Linux 6.10"),
-    (Capability::CAP_SYS_RESOURCE, "CAP_SYS_RESOURCE", "lock memory for maps, before Linux 5.11"),
-    (Capability::CAP_SYS_PTRACE, "CAP_SYS_PTRACE", "look at other users' processes"),
-    (
-        Capability::CAP_DAC_READ_SEARCH,
-        "CAP_DAC_READ_SEARCH",
-        "follow forks for golife run, open binaries that only their owner may read",
-    ),
-];
-
-/// Those that matter on this kernel.
-fn capabilities() -> impl Iterator<Item = &'static (Capability, &'static str, &'static str)> {
-    let limited = kernel::running() < kernel::UNLIMITED_SINCE;
-    CAPABILITIES.iter().filter(move |(capability, ..)| limited || *capability != Capability::CAP_SYS_RESOURCE)
-}
-
-/// Whether nothing works without a capability on this kernel.
-fn is_needed(capability: Capability) -> bool {
-    match capability {
-        Capability::CAP_SYS_ADMIN => kernel::running() < kernel::MULTI_SINCE,
-        Capability::CAP_DAC_READ_SEARCH => false,
-        _ => true,
-    }
-}
-
 fn capability(&(capability, name, purpose): &(Capability, &'static str, &'static str)) -> Check {
-    if has(capability) {
+    if capabilities::has(capability) {
         Check::good(name, purpose)
-    } else if is_needed(capability) {
+    } else if capabilities::is_needed(capability) {
         Check::bad(name, format!("missing: cannot {purpose}"), format!("run as root or grant {name}"))
     } else {
         Check::limited(name, format!("missing: cannot {purpose}"), "only needed where that matters")
@@ -271,39 +242,6 @@ fn self_test() -> Check {
             Check::bad(NAME, error.to_string(), "mend what fails above, then run golife doctor again")
         }
     }
-}
-
-/// The capabilities without which nothing can be traced and that this process lacks, by name.
-pub fn missing_capabilities() -> Vec<&'static str> {
-    let missing = capabilities().filter(|(capability, ..)| is_needed(*capability) && !has(*capability));
-    missing.map(|(_, name, _)| *name).collect()
-}
-
-/// Says that so many processes could not be looked at, and what is missing. `None` where nothing is: some are closed to
-/// everybody, and that is nobody's mistake.
-pub fn about_denied(processes: u64) -> Option<String> {
-    let is_lack = processes > 0 && missing_capabilities().contains(&"CAP_SYS_PTRACE");
-    let them = if processes == 1 { "process" } else { "processes" };
-    is_lack.then(|| {
-        format!("cannot look at {processes} {them}: permission denied; run as root or grant CAP_SYS_PTRACE")
-    })
-}
-
-/// Whether this process may do what a capability stands for. The kernel lets CAP_SYS_ADMIN stand for those that were
-/// split off from it.
-fn has(capability: Capability) -> bool {
-    let effective = |capability| caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false);
-    if capability == Capability::CAP_SYS_RESOURCE
-        && getrlimit(Resource::RLIMIT_MEMLOCK).is_ok_and(is_unlimited)
-    {
-        return true;
-    }
-    let split_off = matches!(capability, Capability::CAP_BPF | Capability::CAP_PERFMON);
-    effective(capability) || split_off && effective(Capability::CAP_SYS_ADMIN)
-}
-
-fn is_unlimited((_, hard): (u64, u64)) -> bool {
-    hard == RLIM_INFINITY
 }
 
 fn read(path: &str) -> String {

@@ -5,20 +5,16 @@ use std::{collections::HashMap, fs::File, path::Path, sync::Arc};
 
 use tracer_ebpf::Cookie;
 
-use crate::{
-    cli,
-    go::{
-        self, Binary, ErrorKind, Image, Layout,
-        plan::{Cost, Kernel, Purpose, Site},
-        probe_sites::{self, Placement},
-        truncated,
-    },
-    kernel::{self, Probe, Program},
-    launch, mapped,
-    process::{FileId, Process},
-    session::Error,
-    subject::Subject,
-};
+use crate::go::plan::{Cost, Kernel, Purpose, Site};
+use crate::go::probe_sites::Placement;
+use crate::go::{Binary, ErrorKind, Image, Layout, probe_sites, truncated};
+use crate::host::files::FileId;
+use crate::host::process::Process;
+use crate::host::{kernel, launch, mapped};
+use crate::probes::{Probe, Program};
+use crate::session::Error;
+use crate::subject::Subject;
+use crate::{cli, go};
 
 /// A Go binary and where its probes go.
 pub struct Target {

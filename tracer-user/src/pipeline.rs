@@ -19,13 +19,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use accounts::cpu_time;
+use crate::host::cpu_time;
 pub use accounts::tool;
 use looks::{Rhythm, Scan};
-use nix::sys::{
-    resource::{UsageWho, getrusage},
-    signal::{SigHandler, Signal, kill, signal},
-};
+use nix::sys::signal::{SigHandler, Signal, kill, signal};
 use tokio::{
     signal::unix::{SignalKind, signal as listen},
     sync::mpsc,
@@ -34,19 +31,21 @@ use tokio::{
 
 use crate::event::{Event, What};
 use crate::go::BuildInfo;
-use crate::kernel::{Counters, Probes, Scope};
-use crate::launch::Launch;
+use crate::host::clock::boot_time;
+use crate::host::launch::Launch;
+use crate::host::presence::Presence;
+use crate::host::{capabilities, launch, process};
 use crate::library::Library;
 use crate::look::{Look, MOST_TIME};
-use crate::neighbour::Presence;
-use crate::process::boot_time;
+use crate::probes::ring::Ring;
+use crate::probes::selftest;
+use crate::probes::{Counters, Probes, Scope};
 use crate::progress::Progress;
 use crate::report::{Report, Selection};
-use crate::ring::Ring;
 use crate::session::{Session, Traced, is_wanted};
 use crate::targets::Targets;
 use crate::tracker::{Existing, Limits, Loss, Tracker};
-use crate::{cli, doctor, inspect, kernel, launch, process, report, selftest, session, targets};
+use crate::{cli, inspect, probes, report, session, targets};
 
 /// Why there is no report.
 #[derive(Debug, thiserror::Error)]
@@ -59,7 +58,7 @@ pub enum Error {
     Unfit(inspect::Mismatch),
     /// The kernel refused.
     #[error(transparent)]
-    Kernel(#[from] kernel::Error),
+    Kernel(#[from] probes::ProbeError),
     /// A process or binary cannot be traced.
     #[error(transparent)]
     Session(#[from] session::Error),
@@ -68,7 +67,7 @@ pub enum Error {
     Targets(#[from] targets::Error),
     /// The program of `golife run` did not start.
     #[error(transparent)]
-    Launch(#[from] launch::Error),
+    Launch(#[from] launch::LaunchError),
     /// The operating system refused something that always works.
     #[error("cannot {what}: {source}")]
     System {
@@ -126,7 +125,7 @@ pub fn trace(source: &Source, settings: &Settings, tick: &mut dyn FnMut(&Report)
             Source::Command(command) => library.read_program(command),
         }
         let loaded =
-            loading.join().unwrap_or_else(|_| Err(kernel::Error::Load("the loader panicked".into())));
+            loading.join().unwrap_or_else(|_| Err(probes::ProbeError::Load("the loader panicked".into())));
         let (probes, ring) = loaded?;
         let ring = Ring::new(ring).map_err(system("poll the ring buffer"))?;
         let (scans, scanned) = mpsc::unbounded_channel();
@@ -211,7 +210,7 @@ impl Pipeline {
         };
         self.announce(source);
         self.start_ns = now_ns();
-        self.start_cpu = cpu_time();
+        self.start_cpu = cpu_time::own();
         self.calibration = std::thread::Builder::new()
             .name("calibration".into())
             .spawn(|| selftest::run().ok().map(|outcome| outcome.ns_per_hit))

@@ -10,7 +10,7 @@ mod select;
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::container::Container;
+pub use crate::host::container::Container;
 pub use crate::verdict::{Evidence, Level, Verdict};
 pub use build::{MISSED, Run, Sources, Window, build, of_scanned};
 pub use select::{Selection, Sort, Top};

@@ -15,21 +15,23 @@ use std::{
     sync::Arc,
 };
 
-use crate::{
-    creation_stacks::CreationStacks,
-    go::{self, Binary, plan::PlanError},
-    inspect::{self, Places},
-    kernel::{self, Attachment, Probes, Scope},
-    library::{Code, Found, Library, Target},
-    look::{Findings, SiteFindings},
-    process::{self, FileId, Process},
-    report,
-    subject::Subject,
-    targets::Targets,
-    tracker::{Instance, InstanceId, StackId, Tracker},
-    usage::Usage,
-    verdict::Wait,
-};
+use crate::creation_stacks::CreationStacks;
+use crate::go::Binary;
+use crate::go::plan::PlanError;
+use crate::host::clock;
+use crate::host::cpu_time::Usage;
+use crate::host::files::FileId;
+use crate::host::process;
+use crate::host::process::Process;
+use crate::inspect::Places;
+use crate::library::{Code, Found, Library, Target};
+use crate::look::{Findings, SiteFindings};
+use crate::probes::{Attachment, Probes, Scope};
+use crate::subject::Subject;
+use crate::targets::Targets;
+use crate::tracker::{Instance, InstanceId, StackId, Tracker};
+use crate::verdict::Wait;
+use crate::{go, inspect, probes, report};
 use strangers::Strangers;
 
 /// Goroutines of a process whose places are remembered from one look to the next, 24 bytes each: of a million, those that
@@ -41,7 +43,7 @@ const MOST_PLACES: usize = 1 << 16;
 pub enum Error {
     /// The process.
     #[error(transparent)]
-    Process(#[from] process::Error),
+    Process(#[from] process::ProcessError),
     /// The binary, as Go made it.
     #[error(transparent)]
     Go(#[from] go::Error),
@@ -55,7 +57,7 @@ pub enum Error {
     },
     /// The kernel.
     #[error(transparent)]
-    Kernel(#[from] kernel::Error),
+    Kernel(#[from] probes::ProbeError),
     /// The process does not look as its binary says.
     #[error("cannot trace process {pid}: {mismatch}")]
     Unverified {
@@ -102,7 +104,7 @@ impl Error {
     pub fn is_permission(&self) -> bool {
         matches!(
             self,
-            Error::Process(process::Error::Permission { .. })
+            Error::Process(process::ProcessError::Permission { .. })
                 | Error::Memory(inspect::MemoryError::Permission(_))
                 | Error::Walk(inspect::WalkError::Memory(inspect::MemoryError::Permission(_)))
         )
@@ -112,7 +114,9 @@ impl Error {
     pub fn is_not_go(&self) -> bool {
         match self {
             Error::Go(error) => matches!(error.kind, go::ErrorKind::NotElf | go::ErrorKind::NotGo),
-            Error::Process(process::Error::NoExecutable(_) | process::Error::NoSuchProcess(_)) => true,
+            Error::Process(
+                process::ProcessError::NoExecutable(_) | process::ProcessError::NoSuchProcess(_),
+            ) => true,
             Error::NoGo { .. } => true,
             _ => false,
         }
@@ -446,7 +450,7 @@ impl Session {
     }
 
     /// What the kernel counted.
-    pub fn counters(&self) -> kernel::Counters {
+    pub fn counters(&self) -> probes::Counters {
         self.probes.counters()
     }
 
@@ -458,7 +462,7 @@ impl Session {
     /// Takes all probes off. Waits for the kernel once, not once for each probe.
     pub fn detach(&mut self) {
         let attachments = std::mem::take(&mut self.attachments);
-        kernel::detach_all(attachments.into_values());
+        probes::detach_all(attachments.into_values());
     }
 }
 
@@ -475,7 +479,7 @@ impl Traced {
 
     /// When the process started, on the boot-time clock in ns, as precise as the kernel's ticks.
     pub fn start_ns(&self) -> u64 {
-        process::ticks_to_ns(self.subject.process.start_ticks)
+        clock::ticks_to_ns(self.subject.process.start_ticks)
     }
 }
 
@@ -551,13 +555,13 @@ pub fn is_wanted(
     pid: u32,
     session: &mut Session,
     loaded: bool,
-) -> Result<Option<FileId>, process::Error> {
+) -> Result<Option<FileId>, process::ProcessError> {
     // What it executes comes first: most of a host's processes are threads of the kernel, which execute nothing, and of
     // the others most are no Go programs. The rest of /proc costs more to look at.
     let fail = |source: std::io::Error| match source.kind() {
-        ErrorKind::NotFound => process::Error::NoExecutable(pid),
-        ErrorKind::PermissionDenied => process::Error::Permission { pid },
-        _ => process::Error::Io { pid, source },
+        ErrorKind::NotFound => process::ProcessError::NoExecutable(pid),
+        ErrorKind::PermissionDenied => process::ProcessError::Permission { pid },
+        _ => process::ProcessError::Io { pid, source },
     };
     let file = File::open(format!("/proc/{pid}/exe")).map_err(fail)?;
     let id = FileId::of(&file).map_err(fail)?;

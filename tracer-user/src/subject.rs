@@ -3,14 +3,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::{
-    go::Binary,
-    inspect::{self, Depth, InspectError, Limits, ProcessMemory, Snapshot, WalkError},
-    library::{Code, Found},
-    process::Process,
-    report,
-    session::Error,
-};
+use crate::go::Binary;
+use crate::host::process::Process;
+use crate::inspect::{Depth, InspectError, Limits, ProcessMemory, Snapshot, WalkError};
+use crate::library::{Code, Found};
+use crate::session::Error;
+use crate::{inspect, report};
 
 /// A Go process whose goroutines can be read.
 #[derive(Clone)]

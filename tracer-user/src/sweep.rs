@@ -6,12 +6,15 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::host::clock::boot_time;
+use crate::host::files::FileId;
+use crate::host::process;
+use crate::host::process::Process;
 use crate::human::{count, duration};
 use crate::inspect::{Places, SiteKey};
 use crate::library::Library;
 use crate::look::{Findings, Look, MOST_TIME, SiteFindings};
 use crate::pipeline::tool;
-use crate::process::{self, FileId, Process, boot_time};
 use crate::progress::Progress;
 use crate::report::{self, Frame, Goroutines, Mode, Oldest, Report, Run, Selection, Site, Window};
 use crate::session::Error;
@@ -115,7 +118,7 @@ impl Sweep<'_> {
         let missing =
             self.targets.pids.iter().find(|pid| seen.iter().all(|seen| seen.subject.process.pid != **pid));
         match missing {
-            Some(pid) => Err(process::Error::NoSuchProcess(*pid).into()),
+            Some(pid) => Err(process::ProcessError::NoSuchProcess(*pid).into()),
             None => Ok(seen),
         }
     }
@@ -128,7 +131,7 @@ impl Sweep<'_> {
                     || !self.targets.executables.is_empty()
                         && self.library.libraries(pid).0.iter().any(|code| self.targets.names_file(code.id))
             }),
-            Err(process::Error::Permission { .. }) => {
+            Err(process::ProcessError::Permission { .. }) => {
                 self.forbidden += 1;
                 false
             }

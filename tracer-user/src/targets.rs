@@ -2,10 +2,9 @@
 
 use std::{collections::HashSet, fs::File, io, path::PathBuf};
 
-use crate::{
-    cli,
-    process::{FileId, Process},
-};
+use crate::cli;
+use crate::host::files::FileId;
+use crate::host::process::Process;
 
 /// Why a selector cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -118,7 +117,7 @@ impl Targets {
 
     /// A task was cloned: the children of a family belong to it.
     pub fn cloned(&mut self, parent: u32, child: u32) {
-        if self.family.contains(&parent) && crate::process::is_process(child) {
+        if self.family.contains(&parent) && crate::host::process::is_process(child) {
             self.family.insert(child);
         }
     }

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use super::{FOUND, Sink, Stream, width};
 use crate::{
     cli::{self, Sweep as Arguments},
-    doctor, output, pipeline,
+    host::capabilities,
+    output, pipeline,
     report::{Selection, Top},
     sweep,
     targets::Targets,
@@ -23,7 +24,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         include_system: arguments.include_system,
     };
     let outcome = sweep::sweep(&targets, arguments.twice, &selection)?;
-    if let Some(warning) = doctor::about_denied(outcome.forbidden) {
+    if let Some(warning) = capabilities::about_denied(outcome.forbidden) {
         eprintln!("note: {warning}");
     }
     let report = outcome.report;

@@ -51,7 +51,7 @@ impl Pipeline {
                 probe_hits: Some(self.hits()),
                 target_ns_per_hit: per_hit.map(|ns| ns.round() as u64),
                 target_cpu_ns: per_hit.map(|ns| (ns * self.hits() as f64) as u64),
-                golife_cpu_ns: Some(cpu_time().saturating_sub(self.start_cpu).as_nanos() as u64),
+                golife_cpu_ns: Some(cpu_time::own().saturating_sub(self.start_cpu).as_nanos() as u64),
                 targets_used_cpu_ns: self.session.cpu_time_of_targets(),
             },
             untraced: self.session.untraced(),
@@ -72,14 +72,4 @@ pub fn tool() -> report::Tool {
         kernel: text(|uname| uname.release()),
         arch: std::env::consts::ARCH.to_owned(),
     }
-}
-
-/// CPU time that golife has used.
-pub(super) fn cpu_time() -> Duration {
-    let time = |value: nix::sys::time::TimeVal| {
-        Duration::new(value.tv_sec().unsigned_abs(), value.tv_usec().unsigned_abs() as u32 * 1000)
-    };
-    getrusage(UsageWho::RUSAGE_SELF)
-        .map(|usage| time(usage.user_time()) + time(usage.system_time()))
-        .unwrap_or_default()
 }

@@ -29,11 +29,11 @@ impl Pipeline {
                             failure = Some(error);
                         }
                     }
-                    Err(process::Error::Permission { .. }) => denied += 1,
+                    Err(process::ProcessError::Permission { .. }) => denied += 1,
                     Ok(None) | Err(_) => {}
                 }
             }
-            if let Some(warning) = doctor::about_denied(denied) {
+            if let Some(warning) = capabilities::about_denied(denied) {
                 self.session.warn(warning);
             }
         }

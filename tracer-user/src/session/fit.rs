@@ -5,14 +5,13 @@
 use std::{collections::HashSet, sync::Arc, time::SystemTime};
 
 use super::{Session, Traced};
-use crate::{
-    go::Binary,
-    inspect,
-    library::Target,
-    process::{FileId, Process},
-    subject::Subject,
-    tracker::{Instance, InstanceId, Tracker},
-};
+use crate::go::Binary;
+use crate::host::files::FileId;
+use crate::host::process::Process;
+use crate::inspect;
+use crate::library::Target;
+use crate::subject::Subject;
+use crate::tracker::{Instance, InstanceId, Tracker};
 
 /// How many creation sites of a process are checked.
 const FEW: usize = 4;

@@ -5,6 +5,8 @@
 
 mod log;
 mod multi;
+pub mod ring;
+pub mod selftest;
 mod slots;
 
 use std::{
@@ -29,19 +31,20 @@ use aya::{
 use log::ProbeLog;
 use multi::MultiProgram;
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
-pub use slots::COOKIES_SINCE;
 use slots::Slots;
 use tracer_ebpf::{
     COOKIES, COUNTERS, CREATION_STACKS, Cookie, Counter, EVENTS, EXIT_SAYS_GROUP_DEAD, FORK_CHILD_OFFSET,
     OBJECT, STACK_PLACES, STACKS, Stack, StackCode, WAKE_BYTES, calls_of,
 };
 
+use crate::host::{capabilities, kernel};
+
 /// Size of the ring unless the user says otherwise: 16 MiB hold 190,000 goroutine lives.
 pub const DEFAULT_RING_BYTES: u32 = 16 << 20;
 
 /// Why the kernel did not do as asked.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum ProbeError {
     /// Loading needs rights that this process lacks.
     #[error("cannot load the probes: permission denied; {remedy}")]
     Permission {
@@ -152,28 +155,25 @@ pub struct Probes {
     slots: Option<Slots>,
 }
 
-/// Linux 6.6 has uprobe-multi links, but before 6.10 their pid filter lets only one thread of the process through.
-pub const MULTI_SINCE: (u32, u32) = (6, 10);
-
-/// Before, maps and programs count as locked memory, of which a process may have little.
-pub const UNLIMITED_SINCE: (u32, u32) = (5, 11);
-
 impl Probes {
     /// Loads the embedded object with a ring of `ring_bytes` (rounded up to a power of two of at least a page). With
     /// `creation_stacks`, each creation also keeps its creator's stack: see [`Probes::stack`].
-    pub fn load(ring_bytes: u32, creation_stacks: bool) -> Result<(Probes, RingBuf<MapData>), Error> {
-        if running() < UNLIMITED_SINCE {
+    pub fn load(ring_bytes: u32, creation_stacks: bool) -> Result<(Probes, RingBuf<MapData>), ProbeError> {
+        if kernel::running() < kernel::UNLIMITED_SINCE {
             // Best effort: where it is not allowed, loading says what is missing.
             let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
         }
-        if running() < MULTI_SINCE && !Path::new(UPROBES).exists() {
-            return Err(Error::Unsupported { release: release(), what: "uprobes (CONFIG_UPROBE_EVENTS)" });
+        if kernel::running() < kernel::MULTI_SINCE && !Path::new(kernel::UPROBES).exists() {
+            return Err(ProbeError::Unsupported {
+                release: kernel::release(),
+                what: "uprobes (CONFIG_UPROBE_EVENTS)",
+            });
         }
         let object = override_object().map_or(Cow::Borrowed(OBJECT), Cow::Owned);
         let ring_bytes = ring_bytes.clamp(4096, 1 << 30).next_power_of_two();
         let wake = u64::from(ring_bytes) / 4;
-        let fork_child = field_offset("sched_process_fork", "child_pid").unwrap_or(44);
-        let group_dead = u32::from(field_offset("sched_process_exit", "group_dead").is_some());
+        let fork_child = kernel::field_offset("sched_process_fork", "child_pid").unwrap_or(44);
+        let group_dead = u32::from(kernel::field_offset("sched_process_exit", "group_dead").is_some());
         let places = if creation_stacks { STACK_PLACES } else { 1 };
         let mut ebpf = EbpfLoader::new()
             .btf(None)
@@ -185,19 +185,19 @@ impl Probes {
             .override_global(EXIT_SAYS_GROUP_DEAD, &group_dead, true)
             .load(&object)
             .map_err(|error| classify(&error))?;
-        let multi = (running() >= MULTI_SINCE).then(Vec::new);
+        let multi = (kernel::running() >= kernel::MULTI_SINCE).then(Vec::new);
         let maps = ebpf.maps().filter_map(|(name, map)| {
             let fd = multi::map_fd(map)?.try_clone_to_owned();
             Some(fd.map(|fd| (name.to_owned(), fd)))
         });
         let maps = maps.collect::<io::Result<Vec<_>>>().map_err(|error| classify(&error))?;
         let take = |ebpf: &mut Ebpf, name: &str| {
-            ebpf.take_map(name).ok_or_else(|| Error::Load(format!("the object has no map {name}")))
+            ebpf.take_map(name).ok_or_else(|| ProbeError::Load(format!("the object has no map {name}")))
         };
         let ring = RingBuf::try_from(take(&mut ebpf, EVENTS)?).map_err(|error| classify(&error))?;
         let counters = PerCpuArray::try_from(take(&mut ebpf, COUNTERS)?).map_err(|error| classify(&error))?;
         let stacks = HashMap::try_from(take(&mut ebpf, STACKS)?).map_err(|error| classify(&error))?;
-        let slots = (running() < COOKIES_SINCE)
+        let slots = (kernel::running() < kernel::COOKIES_SINCE)
             .then(|| Slots::new(take(&mut ebpf, COOKIES)?).map_err(|error| classify(&error)));
         let slots = slots.transpose()?;
         let log = ProbeLog::new(&mut ebpf)?;
@@ -208,7 +208,7 @@ impl Probes {
     }
 
     /// Reports exec and exit of every process through the ring from now on, and fork as well if `forks`.
-    pub fn watch_processes(&mut self, forks: bool) -> Result<(), Error> {
+    pub fn watch_processes(&mut self, forks: bool) -> Result<(), ProbeError> {
         for (program, tracepoint) in
             [("process_exec", "sched_process_exec"), ("process_exit", "sched_process_exit")]
         {
@@ -216,29 +216,29 @@ impl Probes {
             program.load().map_err(|error| classify(&error))?;
             program
                 .attach(tracepoint)
-                .map_err(|error| Error::Tracepoint { tracepoint, why: describe(&error) })?;
+                .map_err(|error| ProbeError::Tracepoint { tracepoint, why: describe(&error) })?;
         }
         if forks {
             let tracepoint = "sched_process_fork";
             let program: &mut TracePoint = self.program("process_fork")?;
             program.load().map_err(|error| classify(&error))?;
             program.attach("sched", tracepoint).map_err(|error| {
-                let why = match tracefs() {
+                let why = match kernel::tracefs() {
                     Ok(_) => describe(&error),
                     Err((found, remedy)) => format!("tracefs: {found}; {remedy}"),
                 };
-                Error::Tracepoint { tracepoint, why }
+                ProbeError::Tracepoint { tracepoint, why }
             })?;
         }
         Ok(())
     }
 
-    fn program<'a, P>(&'a mut self, name: &str) -> Result<&'a mut P, Error>
+    fn program<'a, P>(&'a mut self, name: &str) -> Result<&'a mut P, ProbeError>
     where
         &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
     {
         let program = self.ebpf.program_mut(name);
-        let program = program.ok_or_else(|| Error::Load(format!("the object has no program {name}")))?;
+        let program = program.ok_or_else(|| ProbeError::Load(format!("the object has no program {name}")))?;
         program.try_into().map_err(|error: ProgramError| classify(&error))
     }
 
@@ -250,7 +250,7 @@ impl Probes {
         path: &Path,
         probes: &[Probe],
         scope: Scope,
-    ) -> Result<Attachment, Error> {
+    ) -> Result<Attachment, ProbeError> {
         // Another than ours may stand at the path by now; this leads to the file that was read.
         let target = format!("/proc/self/fd/{}", file.as_raw_fd());
         // Ends first: whatever is seen to be created is seen to end as well, however long the kernel takes in between.
@@ -260,23 +260,22 @@ impl Probes {
             Some(_) => self.attach_multi(&target, &probes, scope),
             None => self.attach_each(&target, &probes, scope),
         };
-        let links = links.map_err(|(probe, why)| Error::Attach { probe, path: path.to_path_buf(), why })?;
+        let links = links.map_err(|Unplaced { probe, why }| ProbeError::Attach {
+            probe,
+            path: path.to_path_buf(),
+            why,
+        })?;
         Ok(Attachment { links })
     }
 
-    /// One perf event for each probe. Errors are the probe and what is wrong with it.
-    fn attach_each(
-        &mut self,
-        target: &str,
-        probes: &[Probe],
-        scope: Scope,
-    ) -> Result<Vec<Link>, (String, String)> {
+    /// One perf event for each probe.
+    fn attach_each(&mut self, target: &str, probes: &[Probe], scope: Scope) -> Result<Vec<Link>, Unplaced> {
         let scope = match scope {
             Scope::Everyone => UProbeScope::AllProcesses,
             Scope::Process(pid) => UProbeScope::OneProcess(pid),
         };
         let attach = |probe: &Probe| {
-            let fail = |why: String| (format!("a probe at {:#x}", probe.file_offset), why);
+            let fail = |why: String| Unplaced { probe: format!("a probe at {:#x}", probe.file_offset), why };
             let name = match (&mut self.slots, probe.program) {
                 (Some(slots), Program::Goroutine) => Cow::Owned(slots.program(probe.cookie).map_err(fail)?),
                 (_, program) => Cow::Borrowed(program.name()),
@@ -297,12 +296,7 @@ impl Probes {
     }
 
     /// One link for all probes of a program, which the kernel places in their order.
-    fn attach_multi(
-        &mut self,
-        target: &str,
-        probes: &[Probe],
-        scope: Scope,
-    ) -> Result<Vec<Link>, (String, String)> {
+    fn attach_multi(&mut self, target: &str, probes: &[Probe], scope: Scope) -> Result<Vec<Link>, Unplaced> {
         let pid = match scope {
             Scope::Everyone => 0,
             Scope::Process(pid) => pid.get(),
@@ -315,7 +309,7 @@ impl Probes {
             if offsets.is_empty() {
                 continue;
             }
-            let fail = |why: String| (format!("probes at {offsets:#x?}"), why);
+            let fail = |why: String| Unplaced { probe: format!("probes at {offsets:#x?}"), why };
             let path = CString::new(target).map_err(|error| fail(error.to_string()))?;
             let program = self.multi_program(kind).map_err(|error| fail(error.to_string()))?;
             let link = program.attach(&path, &offsets, &cookies, pid);
@@ -325,7 +319,7 @@ impl Probes {
     }
 
     /// A program for uprobe-multi links, loaded when first asked for.
-    fn multi_program(&mut self, kind: Program) -> Result<&MultiProgram, Error> {
+    fn multi_program(&mut self, kind: Program) -> Result<&MultiProgram, ProbeError> {
         let loaded = self.multi.get_or_insert_default();
         let at = match loaded.iter().position(|(loaded, _)| *loaded == kind) {
             Some(at) => at,
@@ -369,6 +363,14 @@ impl Probes {
     }
 }
 
+/// A probe that could not be put in place.
+struct Unplaced {
+    /// Which one.
+    probe: String,
+    /// The kernel's answer, with what to do.
+    why: String,
+}
+
 /// Probes in place on one binary. Dropping takes them off.
 pub struct Attachment {
     links: Vec<Link>,
@@ -403,72 +405,20 @@ fn close_all(links: impl Iterator<Item = Link>) {
     });
 }
 
-/// There where the kernel has uprobes.
-pub const UPROBES: &str = "/sys/bus/event_source/devices/uprobe/type";
-
-/// Where tracefs is mounted, on all distributions.
-const TRACEFS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
-
-/// Version of the running kernel: `(6, 18)`. Whoever tests the ways of an older one can set GOLIFE_KERNEL to its release.
-pub fn running() -> (u32, u32) {
-    let pretended = std::env::var("GOLIFE_KERNEL").ok();
-    let release =
-        pretended.unwrap_or_else(|| fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default());
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
-}
-
 /// A freshly built object to use instead of the embedded one, for whoever works on the probes.
 fn override_object() -> Option<Vec<u8>> {
     std::env::var_os("GOLIFE_PROBES").and_then(|path| fs::read(path).ok())
 }
 
-/// Where this kernel's own description of a scheduler tracepoint puts a field: it moves between versions. `None` where
-/// there is no such field, or tracefs is not mounted.
-fn field_offset(tracepoint: &str, field: &str) -> Option<u32> {
-    let format = TRACEFS
-        .iter()
-        .find_map(|root| fs::read_to_string(format!("{root}/events/sched/{tracepoint}/format")).ok())?;
-    let line = format.lines().find(|line| line.contains(&format!(" {field};")))?;
-    line.split("offset:").nth(1)?.split(';').next()?.trim().parse().ok()
-}
-
-/// Where tracefs can be read, or why it cannot and what to do.
-pub fn tracefs() -> Result<&'static str, (&'static str, &'static str)> {
-    let readable = TRACEFS.iter().find(|root| Path::new(root).join("events/sched").exists());
-    readable.copied().ok_or_else(|| {
-        let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
-        match mounts.lines().any(|line| line.split(' ').nth(2) == Some("tracefs")) {
-            true => ("permission denied", "run as root or grant CAP_DAC_READ_SEARCH"),
-            false => ("not mounted", "mount it: mount -t tracefs tracefs /sys/kernel/tracing"),
-        }
-    })
-}
-
-/// What to do where the kernel denies permission.
-fn rights() -> String {
-    match &crate::doctor::missing_capabilities()[..] {
-        [] => {
-            "all capabilities are there, so a security module or lockdown refuses: see golife doctor".into()
-        }
-        [only] => format!("run as root or grant {only}"),
-        [most @ .., last] => format!("run as root or grant {} and {last}", most.join(", ")),
-    }
-}
-
-fn release() -> String {
-    nix::sys::utsname::uname().map(|uname| uname.release().to_string_lossy().into_owned()).unwrap_or_default()
-}
-
 /// Tells a missing right and a missing feature from everything else.
-fn classify(error: &(dyn std::error::Error + 'static)) -> Error {
+fn classify(error: &(dyn std::error::Error + 'static)) -> ProbeError {
     match os_error(error) {
-        Some(libc::EPERM | libc::EACCES) => Error::Permission { remedy: rights() },
-        Some(libc::ENOSYS) => Error::Unsupported { release: release(), what: "bpf system call" },
+        Some(libc::EPERM | libc::EACCES) => ProbeError::Permission { remedy: capabilities::remedy() },
+        Some(libc::ENOSYS) => ProbeError::Unsupported { release: kernel::release(), what: "bpf system call" },
         _ if describe(error).contains("RingBuf") => {
-            Error::Unsupported { release: release(), what: "BPF ring buffer" }
+            ProbeError::Unsupported { release: kernel::release(), what: "BPF ring buffer" }
         }
-        _ => Error::Load(describe(error)),
+        _ => ProbeError::Load(describe(error)),
     }
 }
 
@@ -489,7 +439,7 @@ fn describe(error: &(dyn std::error::Error + 'static)) -> String {
     let text = crate::human::chain(error);
     match os_error(error) {
         Some(libc::EPERM | libc::EACCES) => {
-            format!("{text}; {}", rights())
+            format!("{text}; {}", capabilities::remedy())
         }
         Some(libc::ESRCH) => format!("{text}; the process ended"),
         _ => text,

@@ -16,9 +16,10 @@ use std::{
 use tracer_ebpf::Cookie;
 
 use crate::event::{StackCode, What, decode};
-use crate::kernel::{Probe, Probes, Program, Scope};
-use crate::process::FileId;
-use crate::{kernel, mapped};
+use crate::host::files::FileId;
+use crate::host::mapped;
+use crate::probes::ProbeError;
+use crate::probes::{Probe, Probes, Program, Scope};
 
 /// The hidden command that runs the target.
 pub const TARGET_COMMAND: &str = "selftest-target";
@@ -88,10 +89,10 @@ pub struct Outcome {
 
 /// Why there is no outcome.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum SelftestError {
     /// The kernel refused.
     #[error(transparent)]
-    Kernel(#[from] kernel::Error),
+    Probe(#[from] ProbeError),
     /// The target did not do its part.
     #[error("the built-in target does not run: {0}")]
     Target(#[from] io::Error),
@@ -125,7 +126,7 @@ pub fn run_target() -> io::Result<()> {
 }
 
 /// Traces the target and checks every record. Takes about a tenth of a second.
-pub fn run() -> Result<Outcome, Error> {
+pub fn run() -> Result<Outcome, SelftestError> {
     let exe = File::open("/proc/self/exe")?;
     let (mut probes, mut ring) = Probes::load(1 << 20, false)?;
     let mut target = Target::start()?;
@@ -147,7 +148,7 @@ pub fn run() -> Result<Outcome, Error> {
     drop(attachment);
     let made = 2 * LIVES * ROUNDS as u64;
     if received != made {
-        return Err(Error::Lost { made, received });
+        return Err(SelftestError::Lost { made, received });
     }
     let added = probed.saturating_sub(bare).as_nanos() as f64;
     Ok(Outcome { ns_per_hit: added / (2 * LIVES) as f64, hits: made })

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::process::read_text;
+use super::files::read_text;
 
 /// A container, as the path of its control group names it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

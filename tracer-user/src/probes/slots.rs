@@ -5,9 +5,6 @@
 use aya::maps::{Array, Map, MapData};
 use tracer_ebpf::{Cookie, SLOTS};
 
-/// Linux has attach cookies from here on: <https://github.com/torvalds/linux/commit/82e6b1eee6a8>.
-pub const COOKIES_SINCE: (u32, u32) = (5, 15);
-
 /// Which program stands for which cookie.
 pub struct Slots {
     cookies: Array<MapData, u64>,

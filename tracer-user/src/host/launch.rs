@@ -18,7 +18,7 @@ use nix::{
 
 /// Why the program did not start.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum LaunchError {
     /// There is no such program.
     #[error("cannot run {0}: not found in PATH; give its path, e.g. ./{0}")]
     NotFound(String),
@@ -41,8 +41,8 @@ pub struct Launch {
 }
 
 /// The file that a command name leads to, as `execvp` would find it.
-pub fn resolve(program: &OsStr) -> Result<PathBuf, Error> {
-    let not_found = || Error::NotFound(program.to_string_lossy().into_owned());
+pub fn resolve(program: &OsStr) -> Result<PathBuf, LaunchError> {
+    let not_found = || LaunchError::NotFound(program.to_string_lossy().into_owned());
     if program.as_encoded_bytes().contains(&b'/') {
         return Ok(PathBuf::from(program));
     }
@@ -55,10 +55,11 @@ pub fn resolve(program: &OsStr) -> Result<PathBuf, Error> {
 
 impl Launch {
     /// Forks. The child inherits standard input, output and error, the terminal and the process group.
-    pub fn fork(command: &[OsString]) -> Result<Launch, Error> {
-        let (program, arguments) = command.split_first().ok_or_else(|| Error::NotFound(String::new()))?;
+    pub fn fork(command: &[OsString]) -> Result<Launch, LaunchError> {
+        let (program, arguments) =
+            command.split_first().ok_or_else(|| LaunchError::NotFound(String::new()))?;
         let name = program.to_string_lossy().into_owned();
-        let fail = |source: io::Error| Error::Spawn { program: name.clone(), source };
+        let fail = |source: io::Error| LaunchError::Spawn { program: name.clone(), source };
         let (announced, announce) = pipe().map_err(|errno| fail(errno.into()))?;
         let (wait, release) = pipe().map_err(|errno| fail(errno.into()))?;
         // The child must see the end of the file when golife dies, so it may not hold the other end itself.
@@ -97,7 +98,7 @@ impl Launch {
                     Ok(Err(source)) => source,
                     _ => error,
                 };
-                Err(Error::Spawn { program: name, source })
+                Err(LaunchError::Spawn { program: name, source })
             }
         }
     }
@@ -108,8 +109,8 @@ impl Launch {
     }
 
     /// Lets the child become its program.
-    pub fn release(mut self) -> Result<Child, Error> {
-        let fail = |program: &str, source| Error::Spawn { program: program.to_owned(), source };
+    pub fn release(mut self) -> Result<Child, LaunchError> {
+        let fail = |program: &str, source| LaunchError::Spawn { program: program.to_owned(), source };
         self.release.write_all(&[1]).map_err(|source| fail(&self.program, source))?;
         match self.spawned.join() {
             Ok(child) => child.map_err(|source| fail(&self.program, source)),

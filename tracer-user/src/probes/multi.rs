@@ -13,7 +13,7 @@ use std::{
 use aya::maps::Map;
 use aya_obj::{Object, generated::bpf_insn};
 
-use super::{Error, Program};
+use crate::probes::{ProbeError, Program};
 
 // From <https://github.com/torvalds/linux/blob/v6.6/include/uapi/linux/bpf.h>.
 const BPF_PROG_LOAD: libc::c_long = 5;
@@ -69,8 +69,8 @@ impl MultiProgram {
         object: &[u8],
         program: Program,
         maps: impl Iterator<Item = (&'a str, BorrowedFd<'a>)>,
-    ) -> Result<MultiProgram, Error> {
-        let broken = |what: String| Error::Load(format!("the object of the probes is damaged: {what}"));
+    ) -> Result<MultiProgram, ProbeError> {
+        let broken = |what: String| ProbeError::Load(format!("the object of the probes is damaged: {what}"));
         let mut object = Object::parse(object).map_err(|error| broken(error.to_string()))?;
         let sections: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
         let definitions = object.maps.clone();
@@ -107,7 +107,7 @@ impl MultiProgram {
     }
 }
 
-fn load(name: &str, license: &CStr, instructions: &[bpf_insn]) -> Result<OwnedFd, Error> {
+fn load(name: &str, license: &CStr, instructions: &[bpf_insn]) -> Result<OwnedFd, ProbeError> {
     let mut attributes = LoadProgram {
         prog_type: BPF_PROG_TYPE_KPROBE,
         insn_cnt: instructions.len() as u32,
@@ -128,12 +128,12 @@ fn load(name: &str, license: &CStr, instructions: &[bpf_insn]) -> Result<OwnedFd
     attributes.log_level = 1;
     attributes.log_size = LOG_BYTES as u32;
     attributes.log_buf = log.as_mut_ptr() as u64;
-    let Err(_) = bpf(BPF_PROG_LOAD, &attributes) else { return Err(super::classify(&first)) };
+    let Err(_) = bpf(BPF_PROG_LOAD, &attributes) else { return Err(crate::probes::classify(&first)) };
     let log = CStr::from_bytes_until_nul(&log).map(CStr::to_string_lossy).unwrap_or_default();
     // The last line counts instructions; the one before says what is wrong.
     match log.trim().lines().rfind(|line| !line.starts_with("processed ")) {
-        Some(why) => Err(Error::Load(format!("the verifier refuses {name}: {why}"))),
-        None => Err(super::classify(&first)),
+        Some(why) => Err(ProbeError::Load(format!("the verifier refuses {name}: {why}"))),
+        None => Err(crate::probes::classify(&first)),
     }
 }
 

@@ -1,8 +1,13 @@
 //! CPU time that the traced processes use, from `/proc/PID/stat`: what the cost of tracing is compared with.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
-use crate::process::{self, Process, boot_time, ticks_to_ns};
+use nix::sys::resource::{UsageWho, getrusage};
+
+use super::{
+    clock::{now_ns, ticks_to_ns},
+    process::{self, Process},
+};
 
 /// CPU time of one process, in ns.
 #[derive(Clone, Copy)]
@@ -25,7 +30,7 @@ pub struct Usage {
 impl Usage {
     /// The window begins now.
     pub fn new() -> Usage {
-        Usage { began_ns: boot_time().as_nanos() as u64, spans: HashMap::new(), ended_ns: None }
+        Usage { began_ns: now_ns(), spans: HashMap::new(), ended_ns: None }
     }
 
     /// A process is traced from now on. One that started in the window has all its time counted.
@@ -65,6 +70,16 @@ impl Default for Usage {
     fn default() -> Usage {
         Usage::new()
     }
+}
+
+/// CPU time that this process, golife, has used.
+pub fn own() -> Duration {
+    let time = |value: nix::sys::time::TimeVal| {
+        Duration::new(value.tv_sec().unsigned_abs(), value.tv_usec().unsigned_abs() as u32 * 1000)
+    };
+    getrusage(UsageWho::RUSAGE_SELF)
+        .map(|usage| time(usage.user_time()) + time(usage.system_time()))
+        .unwrap_or_default()
 }
 
 #[cfg(test)]

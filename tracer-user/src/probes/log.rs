@@ -6,7 +6,7 @@ use aya::Ebpf;
 use aya_log::EbpfLogger;
 use log::{Log, Metadata, Record};
 
-use super::Error;
+use crate::probes::ProbeError;
 
 /// Lines kept between two looks.
 const KEPT: usize = 16;
@@ -19,10 +19,10 @@ pub struct ProbeLog {
 
 impl ProbeLog {
     /// Takes the log's ring out of the loaded object.
-    pub fn new(ebpf: &mut Ebpf) -> Result<ProbeLog, Error> {
+    pub fn new(ebpf: &mut Ebpf) -> Result<ProbeLog, ProbeError> {
         let lines = Lines::default();
         let reader = EbpfLogger::init_with_logger(ebpf, lines.clone());
-        let reader = reader.map_err(|error| Error::Load(format!("the log of the probes: {error}")))?;
+        let reader = reader.map_err(|error| ProbeError::Load(format!("the log of the probes: {error}")))?;
         Ok(ProbeLog { reader, lines })
     }
 

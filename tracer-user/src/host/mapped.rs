@@ -11,7 +11,10 @@ use procfs::{
     process::{MMPermissions, MMapPath, MemoryMap, MemoryMaps},
 };
 
-use crate::process::{Error, FileId, read_text};
+use super::{
+    files::{FileId, read_text},
+    process::ProcessError,
+};
 
 /// A mapping of a file into a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +64,7 @@ impl Loaded {
 }
 
 /// Where a process has mapped its executable, in ascending order of address.
-pub fn executable(pid: u32, file: FileId) -> Result<Vec<Mapping>, Error> {
+pub fn executable(pid: u32, file: FileId) -> Result<Vec<Mapping>, ProcessError> {
     let exe = executable_path(pid);
     let is_it = |map: &&MemoryMap| {
         // The path is the better witness where the device number is another.
@@ -72,7 +75,7 @@ pub fn executable(pid: u32, file: FileId) -> Result<Vec<Mapping>, Error> {
 }
 
 /// The files with code that a process has loaded besides its executable, in ascending order of address.
-pub fn libraries(pid: u32) -> Result<Vec<Loaded>, Error> {
+pub fn libraries(pid: u32) -> Result<Vec<Loaded>, ProcessError> {
     let exe = executable_path(pid);
     let mut found: Vec<(Loaded, bool)> = Vec::new();
     for map in &maps(pid)? {
@@ -106,9 +109,10 @@ fn executable_path(pid: u32) -> Option<PathBuf> {
 }
 
 /// The mappings of a process, in ascending order of address. Paths that are not UTF-8 have U+FFFD in them.
-fn maps(pid: u32) -> Result<Vec<MemoryMap>, Error> {
-    let text = read_text(format!("/proc/{pid}/maps")).map_err(|error| Error::from_io(pid, error))?;
-    let maps = MemoryMaps::from_buf_read(text.as_bytes()).map_err(|error| Error::from_proc(pid, error))?;
+fn maps(pid: u32) -> Result<Vec<MemoryMap>, ProcessError> {
+    let text = read_text(format!("/proc/{pid}/maps")).map_err(|error| ProcessError::from_io(pid, error))?;
+    let maps =
+        MemoryMaps::from_buf_read(text.as_bytes()).map_err(|error| ProcessError::from_proc(pid, error))?;
     Ok(maps.0)
 }
 

@@ -6,18 +6,21 @@
 use std::{
     fs::{self, File},
     io,
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
 use procfs::{ProcError, process::Process as Proc};
 
-use crate::container::{self, Container};
+use super::{
+    clock::{boot_time, ticks_to_ns},
+    container::{self, Container},
+    files::read_text,
+};
 
 /// Why a process cannot be looked at.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum ProcessError {
     /// There is no process with this id.
     #[error("cannot trace process {0}: no such process")]
     NoSuchProcess(u32),
@@ -48,69 +51,22 @@ pub enum Error {
     },
 }
 
-impl Error {
-    pub(crate) fn from_io(pid: u32, source: io::Error) -> Error {
+impl ProcessError {
+    pub(crate) fn from_io(pid: u32, source: io::Error) -> ProcessError {
         match source.raw_os_error() {
-            Some(libc::ENOENT | libc::ESRCH) => Error::NoSuchProcess(pid),
-            Some(libc::EACCES | libc::EPERM) => Error::Permission { pid },
-            _ => Error::Io { pid, source },
+            Some(libc::ENOENT | libc::ESRCH) => ProcessError::NoSuchProcess(pid),
+            Some(libc::EACCES | libc::EPERM) => ProcessError::Permission { pid },
+            _ => ProcessError::Io { pid, source },
         }
     }
 
-    pub(crate) fn from_proc(pid: u32, error: ProcError) -> Error {
+    pub(crate) fn from_proc(pid: u32, error: ProcError) -> ProcessError {
         match error {
-            ProcError::NotFound(_) => Error::NoSuchProcess(pid),
-            ProcError::PermissionDenied(_) => Error::Permission { pid },
-            ProcError::Io(source, _) => Error::from_io(pid, source),
-            other => Error::Io { pid, source: io::Error::other(other.to_string()) },
+            ProcError::NotFound(_) => ProcessError::NoSuchProcess(pid),
+            ProcError::PermissionDenied(_) => ProcessError::Permission { pid },
+            ProcError::Io(source, _) => ProcessError::from_io(pid, source),
+            other => ProcessError::Io { pid, source: io::Error::other(other.to_string()) },
         }
-    }
-}
-
-/// A file, whatever it is called: two paths with the same identity are one binary.
-///
-/// On overlay file systems that is the file below: the containers of one image each have an overlay of their own over
-/// the same file, and the kernel puts probes on the file below, for all of them. Which file that is the overlay does not
-/// say, but it passes on its inode number, size and times; the time of the last change of the inode is none that a copy
-/// can share, since nobody can set it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct FileId {
-    /// Device, or [`OVERLAY`].
-    device: u64,
-    inode: u64,
-    /// What else tells files below overlays apart: size, and change and modification time in ns.
-    below: Option<(u64, i128, i128)>,
-}
-
-/// Stands for whatever device is below an overlay.
-const OVERLAY: u64 = u64::MAX;
-
-/// Overlays over several file systems put the number of the file system into the upper bits of inode numbers
-/// (`xino` in the kernel's Documentation/filesystems/overlayfs.rst).
-const INODE_BELOW: u64 = 0xffff_ffff;
-
-impl FileId {
-    /// Whether a process's map means this file. File systems such as overlay and btrfs show another device number there than
-    /// in the file's status: then this cannot be told.
-    pub(crate) fn is_mapped_as(self, device: u64, inode: u64) -> bool {
-        (self.device, self.inode) == (device, inode)
-    }
-
-    /// The identity of an open file.
-    pub fn of(file: &File) -> io::Result<FileId> {
-        let metadata = file.metadata()?;
-        let (device, inode) = (metadata.dev(), metadata.ino());
-        if nix::sys::statfs::fstatfs(file)?.filesystem_type() != nix::sys::statfs::OVERLAYFS_SUPER_MAGIC {
-            return Ok(FileId { device, inode, below: None });
-        }
-        let ns = |seconds: i64, ns: i64| i128::from(seconds) * 1_000_000_000 + i128::from(ns);
-        let changed = ns(metadata.ctime(), metadata.ctime_nsec());
-        let modified = ns(metadata.mtime(), metadata.mtime_nsec());
-        Ok(FileId {
-            device: OVERLAY,
-            inode: inode & INODE_BELOW,
-            below: Some((metadata.size(), changed, modified)),
-        })
     }
 }
 
@@ -138,26 +94,29 @@ const COMMAND_LIMIT: usize = 4096;
 
 impl Process {
     /// Looks at a process and opens what it executes.
-    pub fn open(pid: u32) -> Result<(Process, File), Error> {
+    pub fn open(pid: u32) -> Result<(Process, File), ProcessError> {
         let process = Process::look(pid)?;
-        let file = File::open(format!("/proc/{pid}/exe")).map_err(|error| Error::from_io(pid, error))?;
+        let file =
+            File::open(format!("/proc/{pid}/exe")).map_err(|error| ProcessError::from_io(pid, error))?;
         Ok((process, file))
     }
 
     /// Looks at a process.
-    pub fn look(pid: u32) -> Result<Process, Error> {
-        let id = i32::try_from(pid).map_err(|_| Error::NoSuchProcess(pid))?;
-        let fail = |error| Error::from_proc(pid, error);
+    pub fn look(pid: u32) -> Result<Process, ProcessError> {
+        let id = i32::try_from(pid).map_err(|_| ProcessError::NoSuchProcess(pid))?;
+        let fail = |error| ProcessError::from_proc(pid, error);
         let proc = Proc::new(id).map_err(fail)?;
-        let tgid = tgid_of(pid).map_err(|error| Error::from_io(pid, error))?;
+        let tgid = tgid_of(pid).map_err(|error| ProcessError::from_io(pid, error))?;
         if tgid != pid {
-            return Err(Error::Thread { tid: pid, pid: tgid });
+            return Err(ProcessError::Thread { tid: pid, pid: tgid });
         }
         let stat = proc.stat().map_err(fail)?;
         let exe = match fs::read_link(format!("/proc/{pid}/exe")) {
             Ok(exe) => exe,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Error::NoExecutable(pid)),
-            Err(error) => return Err(Error::from_io(pid, error)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(ProcessError::NoExecutable(pid));
+            }
+            Err(error) => return Err(ProcessError::from_io(pid, error)),
         };
         Ok(Process {
             pid,
@@ -196,11 +155,6 @@ impl Process {
     }
 }
 
-/// The kernel's clock ticks in ns.
-pub fn ticks_to_ns(ticks: u64) -> u64 {
-    ticks.saturating_mul(1_000_000_000 / procfs::ticks_per_second().max(1))
-}
-
 /// When a process started, in ticks since boot, and the CPU time in ns that all its threads have used. Also of one
 /// that has ended but was not waited for; `None` where there is none.
 pub fn cpu_ns(pid: u32) -> Option<(u64, u64)> {
@@ -212,12 +166,6 @@ fn start_time(ticks: u64) -> SystemTime {
     let since_boot = Duration::from_nanos(ticks_to_ns(ticks));
     // Boot time is now minus the boot clock: /proc/stat's btime has whole seconds only.
     SystemTime::now().checked_sub(boot_time()).unwrap_or(SystemTime::UNIX_EPOCH) + since_boot
-}
-
-/// The kernel's boot-time clock now: what the events' clock shows.
-pub fn boot_time() -> Duration {
-    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME);
-    now.map(Duration::from).unwrap_or_default()
 }
 
 /// The ids of all processes, in ascending order.
@@ -250,9 +198,4 @@ fn command_of(pid: u32) -> String {
         command.push('…');
     }
     command
-}
-
-/// A file of `/proc` as text. Names in it are what their owner wants, not always UTF-8: what is not becomes U+FFFD.
-pub(crate) fn read_text(path: impl AsRef<Path>) -> io::Result<String> {
-    Ok(String::from_utf8_lossy(&fs::read(path)?).into_owned())
 }

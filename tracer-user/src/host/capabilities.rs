@@ -1,0 +1,79 @@
+//! What this process may do: the capabilities that golife needs, which of them are missing, and what to do about it.
+
+use caps::{CapSet, Capability};
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
+
+use super::kernel;
+
+/// A capability, and what it is for.
+const CAPABILITIES: [(Capability, &str, &str); 6] = [
+    (Capability::CAP_BPF, "CAP_BPF", "load programs"),
+    (Capability::CAP_PERFMON, "CAP_PERFMON", "place probes, read memory from programs"),
+    (Capability::CAP_SYS_ADMIN, "CAP_SYS_ADMIN", "place probes through perf events, before Linux 6.10"),
+    (Capability::CAP_SYS_RESOURCE, "CAP_SYS_RESOURCE", "lock memory for maps, before Linux 5.11"),
+    (Capability::CAP_SYS_PTRACE, "CAP_SYS_PTRACE", "look at other users' processes"),
+    (
+        Capability::CAP_DAC_READ_SEARCH,
+        "CAP_DAC_READ_SEARCH",
+        "follow forks for golife run, open binaries that only their owner may read",
+    ),
+];
+
+/// Those that matter on this kernel.
+pub fn that_matter() -> impl Iterator<Item = &'static (Capability, &'static str, &'static str)> {
+    let limited = kernel::running() < kernel::UNLIMITED_SINCE;
+    CAPABILITIES.iter().filter(move |(capability, ..)| limited || *capability != Capability::CAP_SYS_RESOURCE)
+}
+
+/// Whether nothing works without a capability on this kernel.
+pub fn is_needed(capability: Capability) -> bool {
+    match capability {
+        Capability::CAP_SYS_ADMIN => kernel::running() < kernel::MULTI_SINCE,
+        Capability::CAP_DAC_READ_SEARCH => false,
+        _ => true,
+    }
+}
+
+/// The capabilities without which nothing can be traced and that this process lacks, by name.
+pub fn missing() -> Vec<&'static str> {
+    let missing = that_matter().filter(|(capability, ..)| is_needed(*capability) && !has(*capability));
+    missing.map(|(_, name, _)| *name).collect()
+}
+
+/// Says that so many processes could not be looked at, and what is missing. `None` where nothing is: some are closed to
+/// everybody, and that is nobody's mistake.
+pub fn about_denied(processes: u64) -> Option<String> {
+    let is_lack = processes > 0 && missing().contains(&"CAP_SYS_PTRACE");
+    let them = if processes == 1 { "process" } else { "processes" };
+    is_lack.then(|| {
+        format!("cannot look at {processes} {them}: permission denied; run as root or grant CAP_SYS_PTRACE")
+    })
+}
+
+/// Whether this process may do what a capability stands for. The kernel lets CAP_SYS_ADMIN stand for those that were
+/// split off from it.
+pub fn has(capability: Capability) -> bool {
+    let effective = |capability| caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false);
+    if capability == Capability::CAP_SYS_RESOURCE
+        && getrlimit(Resource::RLIMIT_MEMLOCK).is_ok_and(is_unlimited)
+    {
+        return true;
+    }
+    let split_off = matches!(capability, Capability::CAP_BPF | Capability::CAP_PERFMON);
+    effective(capability) || split_off && effective(Capability::CAP_SYS_ADMIN)
+}
+
+fn is_unlimited((_, hard): (u64, u64)) -> bool {
+    hard == RLIM_INFINITY
+}
+
+/// What to do where the kernel denies permission: the capabilities that are missing, by name.
+pub fn remedy() -> String {
+    match &missing()[..] {
+        [] => {
+            "all capabilities are there, so a security module or lockdown refuses: see golife doctor".into()
+        }
+        [only] => format!("run as root or grant {only}"),
+        [most @ .., last] => format!("run as root or grant {} and {last}", most.join(", ")),
+    }
+}

@@ -1,0 +1,16 @@
+//! The machine that golife runs on, as the kernel shows it: processes and the files that they have mapped, containers,
+//! clocks, the kernel's own features, what this process may do. Nothing here knows Go, a probe or a report.
+
+pub mod capabilities;
+pub mod clock;
+pub mod container;
+pub mod cpu_time;
+pub mod files;
+pub mod kernel;
+pub mod launch;
+pub mod mapped;
+pub mod presence;
+pub mod process;
+
+pub use files::FileId;
+pub use process::{Process, ProcessError};
