@@ -12,7 +12,7 @@ use golife::output::hist::{self, Hist};
 use golife::output::json;
 use golife::output::text::{self, Text};
 use golife::report::{Report, Selection, Sort, Top};
-use golife::tracker::{Existing, Limits, Loss};
+use golife::tracker::{Existing, Limits, Lost};
 use record::{MS, Recording, S, g_of, golden, plain};
 
 const LEAK: u64 = 0x48_1010;
@@ -134,7 +134,7 @@ fn a_lost_creation_is_an_unmatched_exit() {
     let mut run = Recording::new(4242);
     run.create(0, 1, 0, 0x1000);
     (2..50).for_each(|goid| run.create(goid * 100 * MS, goid, 1, SERVE));
-    run.lost(20 * S, Loss { created: 2, ..Loss::default() });
+    run.lost(20 * S, Lost { created: 2, ..Lost::default() });
     (2..52).for_each(|goid| run.exit(20 * S + goid * MS, goid));
     let report = run.report(30 * S);
     assert_eq!((report.loss.dropped, report.loss.unmatched_exits), (2, 2));
@@ -147,7 +147,7 @@ fn a_lost_exit_is_found_by_a_scan() {
     run.create(0, 1, 0, 0x1000);
     (2..50).for_each(|goid| run.create(goid * 100 * MS, goid, 1, SERVE));
     (2..47).for_each(|goid| run.exit(10 * S + goid * MS, goid));
-    run.lost(12 * S, Loss { exited: 3, ..Loss::default() });
+    run.lost(12 * S, Lost { exited: 3, ..Lost::default() });
     let phantoms = run.report(13 * S).processes[0].goroutines.live;
     let list = vec![Existing { g: g_of(1), goid: 1, parent: 0, gopc: 0x1000, startpc: 0x1000 }];
     run.reconcile(14 * S, 15 * S, list);

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use golife::event::{Decoder, Event, StackCode, What, encode};
 use golife::report::{self, Frame, Go, Overhead, Process, Report, Run, Selection, Sources, Tool, Window};
-use golife::tracker::{Existing, Instance, Limits, Loss, StackId, Tracker};
+use golife::tracker::{Existing, Instance, Limits, Lost, StackId, Tracker};
 
 pub const MS: u64 = 1_000_000;
 pub const S: u64 = 1_000_000_000;
@@ -15,7 +15,7 @@ const START: u64 = 10_000 * S;
 
 enum Step {
     Bytes(Vec<u8>),
-    Lost(Loss),
+    Lost(Lost),
     Begin(u32),
     Adopt(u32, Vec<Existing>),
     Reconcile(u32, Vec<Existing>),
@@ -102,7 +102,7 @@ impl Recording {
     }
 
     /// What is recorded from now on comes after the loss.
-    pub fn lost(&mut self, at: u64, loss: Loss) {
+    pub fn lost(&mut self, at: u64, loss: Lost) {
         self.losses += (loss.created + loss.exited + loss.process + loss.read_faults) as u32;
         self.steps.push((at, Step::Lost(loss)));
     }
@@ -155,7 +155,7 @@ impl Recording {
                 Step::Reconcile(pid, list) => tracker.reconcile(*pid, list.iter().copied(), START + at),
             }
         }
-        tracker.lost(Loss { undecodable: decoder.take_undecodable(), ..Loss::default() });
+        tracker.lost(Lost { undecodable: decoder.take_undecodable(), ..Lost::default() });
         while next_tick <= until {
             tracker.tick(START + next_tick);
             next_tick += S;

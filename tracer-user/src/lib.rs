@@ -2,7 +2,7 @@
 //! which ones never will.
 //!
 //! The modules are the stages of one flow, in this order: [`probes`] deliver bytes, [`event`] makes
-//! events of them, [`tracker`] keeps the goroutine table, [`sites`] the aggregates, [`verdict`] judges, [`report`]
+//! events of them, [`tracker`] keeps the goroutine table, its sites the aggregates, [`verdict`] judges, [`report`]
 //! freezes the result, [`output`] shows it. [`host`], [`go`] and [`inspect`] find out what is traced, and
 //! [`pipeline`] is the one place where all of it is wired.
 
@@ -24,7 +24,6 @@ pub mod probes;
 pub mod progress;
 pub mod report;
 pub mod session;
-pub mod sites;
 pub mod stats;
 pub mod subject;
 pub mod sweep;

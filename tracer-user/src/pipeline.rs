@@ -44,7 +44,7 @@ use crate::progress::Progress;
 use crate::report::{Report, Selection};
 use crate::session::{Session, Traced, is_wanted};
 use crate::targets::Targets;
-use crate::tracker::{Existing, Limits, Loss, Tracker};
+use crate::tracker::{Existing, Limits, Lost, Tracker};
 use crate::{cli, inspect, probes, report, session, targets};
 
 /// Why there is no report.

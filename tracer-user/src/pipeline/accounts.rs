@@ -11,7 +11,7 @@ impl Pipeline {
             self.session.take_log().into_iter().for_each(|line| self.session.warn(line));
             self.print_warnings();
         }
-        self.tracker.lost(Loss {
+        self.tracker.lost(Lost {
             created: now.dropped_created - before.dropped_created,
             exited: now.dropped_exited - before.dropped_exited,
             process: now.dropped_process - before.dropped_process,

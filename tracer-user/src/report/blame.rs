@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use super::{CountedFrame, Frame, Sources};
 use crate::go::standard::is_of_program;
-use crate::sites::SiteId;
+use crate::tracker::SiteId;
 use crate::tracker::{Instance, StackId};
 use crate::verdict::cause::Blamed;
 

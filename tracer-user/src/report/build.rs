@@ -8,10 +8,9 @@ use super::{
     Selection, Site, Summary, SurvivalPoint, Tool, Waiting, WindowOf, creation_stacks,
 };
 use crate::go::standard::is_of_program;
-use crate::sites;
-use crate::sites::SiteId;
 use crate::stats::{Ages, Durations, Survival, Trend};
-use crate::tracker::{Instance, StackId, Tracker};
+use crate::tracker::SiteId;
+use crate::tracker::{Instance, SiteCounts, StackId, Tracker};
 use crate::verdict::{self, Facts, Standing, Wait};
 
 /// Where a report learns what the tracker does not know: names and files behind pids and addresses.
@@ -207,7 +206,7 @@ struct Observed<'tracker> {
     tracker: &'tracker Tracker,
     instance: &'tracker Instance,
     id: SiteId,
-    counts: &'tracker sites::Site,
+    counts: &'tracker SiteCounts,
     living: &'tracker Ages,
     blame: &'tracker Blame,
     now_ns: u64,
@@ -270,7 +269,7 @@ impl Observed<'_> {
         }
     }
 
-    fn creation_site(&self, sources: &dyn Sources, counts: &sites::Site) -> Frame {
+    fn creation_site(&self, sources: &dyn Sources, counts: &SiteCounts) -> Frame {
         if counts.overflow {
             return other_sites();
         }

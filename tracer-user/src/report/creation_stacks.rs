@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use super::{CreationStack, Frame, Sources};
-use crate::sites::SiteId;
+use crate::tracker::SiteId;
 use crate::tracker::{Instance, StackId};
 
 /// Stacks that are shown for one site.

@@ -11,7 +11,8 @@ use crate::host::process::Process;
 use crate::inspect;
 use crate::library::Target;
 use crate::subject::Subject;
-use crate::tracker::{Instance, InstanceId, Tracker};
+use crate::tracker::InstanceId;
+use crate::tracker::{Instance, Tracker};
 
 /// How many creation sites of a process are checked.
 const FEW: usize = 4;

@@ -4,11 +4,14 @@ use std::collections::HashMap;
 
 use hashbrown::HashTable;
 
-use super::lineage::{Key, LineageId, Lineages, StackId};
-use super::scan::{Early, Fate, OfScan, Scan};
+use super::budget::Budget;
+use super::ids::{InstanceId, LineageId, SiteId};
+use super::lineage::{LineageKey, Lineages};
+use super::living;
+use super::open_scan::{Early, Fate, OfScan, OpenScan, Unknown};
+use super::records::{Birth, Exit};
+use super::sites::{SiteCounts, Timeline};
 use super::table::{BIRTH_UNKNOWN, Conflict, Goroutine, PARENT_COUNTED, Table, mix};
-use super::{Budget, InstanceId};
-use crate::sites::{Site, SiteId, Timeline};
 use crate::stats::Ages;
 
 /// A process from one exec to the next, or to its end. goids are unique within it.
@@ -40,14 +43,14 @@ pub struct Instance {
     /// Differences to the runtime's own list that scans corrected.
     pub corrected: u64,
     pub(super) table: Table,
-    pub(super) sites: Vec<Site>,
+    pub(super) sites: Vec<SiteCounts>,
     pub(super) lineages: Lineages,
     by_pcs: HashTable<u32>,
     overflow: Option<SiteId>,
     /// The parent of the last creation and its lineage: a spawner spawns many.
     pub(super) last_parent: (u64, Option<LineageId>),
     pub(super) untracked: u64,
-    pub(super) scan: Option<Scan>,
+    pub(super) scan: Option<OpenScan>,
     /// What the last scan removed, by g: an exit that comes late takes its goroutine back.
     pub(super) removed: HashMap<u64, Goroutine>,
     /// Whom the last scan listed, and who seem to have ended before it was over, by goid: a creation that comes late shows
@@ -74,35 +77,6 @@ const LONGEST_BIRTH_NS: u64 = 1_000_000_000;
 
 /// The pid belongs to another process by now: a goid came twice.
 pub(super) struct Reused;
-
-/// What is known of a goroutine at birth.
-#[derive(Clone, Copy)]
-pub(super) struct Birth {
-    pub time_ns: u64,
-    /// Records lost before this one.
-    pub losses: u32,
-    pub g: u64,
-    pub goid: u64,
-    pub parent: u64,
-    pub gopc: u64,
-    pub startpc: u64,
-    pub stack: StackId,
-}
-
-impl Birth {
-    fn key(&self, parent: Option<LineageId>) -> Key {
-        Key { parent, stack: self.stack, gopc: self.gopc, startpc: self.startpc }
-    }
-}
-
-/// What is known of a goroutine at its end.
-#[derive(Clone, Copy)]
-pub(super) struct Exit {
-    pub time_ns: u64,
-    /// Records lost before this one.
-    pub losses: u32,
-    pub g: u64,
-}
 
 impl Instance {
     pub(super) fn new(id: InstanceId, pid: u32, now_ns: u64, seed: u64) -> Instance {
@@ -136,7 +110,7 @@ impl Instance {
     }
 
     /// Its sites; the index is the [`SiteId`].
-    pub fn sites(&self) -> &[Site] {
+    pub fn sites(&self) -> &[SiteCounts] {
         &self.sites
     }
 
@@ -159,7 +133,7 @@ impl Instance {
     pub fn living(&self, now_ns: u64) -> Vec<Ages> {
         match &self.at_end {
             Some(at_end) => at_end.clone(),
-            None => super::living::by_site(&self.table, &self.lineages, self.sites.len(), now_ns),
+            None => living::by_site(&self.table, &self.lineages, self.sites.len(), now_ns),
         }
     }
 
@@ -339,14 +313,14 @@ impl Instance {
         }
         let id = SiteId(self.sites.len() as u32);
         if budget.take_site() {
-            self.sites.push(Site { gopc, startpc, ..Site::default() });
+            self.sites.push(SiteCounts { gopc, startpc, ..SiteCounts::default() });
             let sites = &self.sites;
             self.by_pcs.insert_unique(hash_of(gopc, startpc), id.0, |&at| {
                 let site = &sites[at as usize];
                 hash_of(site.gopc, site.startpc)
             });
         } else {
-            self.sites.push(Site { overflow: true, ..Site::default() });
+            self.sites.push(SiteCounts { overflow: true, ..SiteCounts::default() });
             self.overflow = Some(id);
         }
         id
@@ -354,7 +328,7 @@ impl Instance {
 
     /// The lineage of goroutines of a site whose creator has this one.
     #[inline]
-    pub(super) fn lineage_for(&mut self, key: Key, budget: &mut Budget) -> LineageId {
+    pub(super) fn lineage_for(&mut self, key: LineageKey, budget: &mut Budget) -> LineageId {
         match self.lineages.find(&key) {
             Some(lineage) => lineage,
             None => self.new_lineage(key, budget),
@@ -362,11 +336,11 @@ impl Instance {
     }
 
     #[cold]
-    fn new_lineage(&mut self, key: Key, budget: &mut Budget) -> LineageId {
+    fn new_lineage(&mut self, key: LineageKey, budget: &mut Budget) -> LineageId {
         let id = self.site_for(key.gopc, key.startpc, budget);
         // Those of an overflow row are not this goroutine's own.
-        let Site { gopc, startpc, .. } = self.sites[id.0 as usize];
-        self.lineages.intern(&Key { gopc, startpc, ..key }, id, budget)
+        let SiteCounts { gopc, startpc, .. } = self.sites[id.0 as usize];
+        self.lineages.intern(&LineageKey { gopc, startpc, ..key }, id, budget)
     }
 
     /// The lineage of this goroutine, if it lives.
@@ -411,18 +385,10 @@ impl Instance {
     }
 }
 
-pub(super) fn end_of(site: &mut Site, goroutine: Goroutine, exit: Exit) {
+pub(super) fn end_of(site: &mut SiteCounts, goroutine: Goroutine, exit: Exit) {
     site.exited += 1;
     if goroutine.flags & BIRTH_UNKNOWN == 0 && goroutine.losses == exit.losses {
         // Records of two CPUs can be a little out of order.
         site.lifetimes.record(exit.time_ns.saturating_sub(goroutine.birth_ns));
     }
-}
-
-/// What the exit of a goroutine that is not in the table was counted as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unknown {
-    Untracked,
-    Unattributed,
-    Unmatched,
 }

@@ -8,28 +8,12 @@
 
 use hashbrown::HashTable;
 
-use super::Budget;
+use super::budget::Budget;
+use super::ids::{LineageId, SiteId, StackId};
 use super::table::mix;
-use crate::sites::SiteId;
 
 /// Edges that one process may have, so that none can use up what there is for all.
 const MOST_OF_ONE: usize = 1 << 16;
-
-/// A lineage within its process instance: an index, never reused while the instance lasts. Creators' are smaller than
-/// those of what they created.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LineageId(pub u32);
-
-/// A creation stack, by the number that the probes gave it. The same stack has the same number as long as they run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct StackId(pub u32);
-
-impl StackId {
-    /// Nobody looked: creation stacks were not asked for, or the creation was not seen.
-    pub const NONE: StackId = StackId(0);
-    /// It could not be read, or there was no room for it.
-    pub const LOST: StackId = StackId(u16::MAX as u32);
-}
 
 /// Goroutines of one site whose creators have one lineage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +32,7 @@ pub struct Lineage {
 
 /// What a lineage is found by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Key {
+pub(super) struct LineageKey {
     /// The creator's.
     pub parent: Option<LineageId>,
     pub stack: StackId,
@@ -61,7 +45,7 @@ pub(super) struct Key {
 pub struct Lineages {
     nodes: Vec<Lineage>,
     /// Which lineage a creator's goroutines have: a new one, or with recursion one of its own ancestors'.
-    edges: HashTable<(Key, LineageId)>,
+    edges: HashTable<(LineageKey, LineageId)>,
     seed: u64,
     /// Edges that count against the budget.
     pub(super) taken: usize,
@@ -113,18 +97,18 @@ impl Lineages {
 
     /// The lineage of this key, if there ever was one.
     #[inline]
-    pub(super) fn find(&self, key: &Key) -> Option<LineageId> {
+    pub(super) fn find(&self, key: &LineageKey) -> Option<LineageId> {
         let found = self.edges.find(hash(key, self.seed), |(known, _)| known == key);
         found.map(|&(_, lineage)| lineage)
     }
 
     /// The same for a key of this site, which gets one. Without budget, the creators are left out, and counted as cut.
     #[cold]
-    pub(super) fn intern(&mut self, key: &Key, site: SiteId, budget: &mut Budget) -> LineageId {
+    pub(super) fn intern(&mut self, key: &LineageKey, site: SiteId, budget: &mut Budget) -> LineageId {
         if let Some(known) = self.find(key) {
             return known;
         }
-        let origin = Key { parent: None, stack: StackId::NONE, ..*key };
+        let origin = LineageKey { parent: None, stack: StackId::NONE, ..*key };
         if self.has_room(budget) {
             budget.lineages += 1;
             self.taken += 1;
@@ -153,20 +137,20 @@ impl Lineages {
         creators.into_iter().find(|&id| (self.get(id).site, self.get(id).stack) == (site, stack))
     }
 
-    fn push(&mut self, key: &Key, site: SiteId) -> LineageId {
+    fn push(&mut self, key: &LineageKey, site: SiteId) -> LineageId {
         let id = LineageId(self.nodes.len() as u32);
         self.nodes.push(Lineage { site, stack: key.stack, parent: key.parent, created: 0, live: 0 });
         id
     }
 
-    fn insert(&mut self, key: Key, lineage: LineageId) {
+    fn insert(&mut self, key: LineageKey, lineage: LineageId) {
         let seed = self.seed;
         self.edges.insert_unique(hash(&key, seed), (key, lineage), |(key, _)| hash(key, seed));
     }
 }
 
 #[inline]
-fn hash(key: &Key, seed: u64) -> u64 {
+fn hash(key: &LineageKey, seed: u64) -> u64 {
     let parent = key.parent.map_or(u32::MAX, |parent| parent.0);
     let creator = u64::from(parent) << 32 | u64::from(key.stack.0);
     // Neither waits for the other.

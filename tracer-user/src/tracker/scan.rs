@@ -21,99 +21,15 @@
 //!
 //! None of this makes a lifetime: whom a scan adds has an unknown birth, and for all others the count of losses decides.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
-use super::Budget;
-use super::instance::{Exit, Instance, Unknown, end_of};
-use super::lineage::{Key, LineageId, StackId};
+use super::budget::Budget;
+use super::ids::LineageId;
+use super::instance::{Instance, end_of};
+use super::lineage::LineageKey;
+use super::open_scan::{Early, Fate, Missing, OfScan, OpenScan, Unknown};
+use super::records::{Existing, Exit};
 use super::table::{AT_ATTACH, BIRTH_UNKNOWN, Goroutine, LISTED, PARENT_COUNTED, UNPLACED};
-
-/// A goroutine on the runtime's list (`runtime.allgs`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Existing {
-    /// Address of its `runtime.g`.
-    pub g: u64,
-    /// Its id.
-    pub goid: u64,
-    /// Its creator's id; 0 where the runtime does not say.
-    pub parent: u64,
-    /// Return address of the `go` statement.
-    pub gopc: u64,
-    /// Entry of its function.
-    pub startpc: u64,
-}
-
-impl Existing {
-    fn key(&self, parent: Option<LineageId>) -> Key {
-        Key { parent, stack: StackId::NONE, gopc: self.gopc, startpc: self.startpc }
-    }
-}
-
-/// What must be remembered from the moment a scan begins until its list is applied.
-pub(super) struct Scan {
-    began_ns: u64,
-    /// The goids of those that ended.
-    ended: HashSet<u64>,
-    /// The last exit on each g that nobody was known to hold: its time, and as what it was counted.
-    unknown: HashMap<u64, (u64, Unknown)>,
-    limit: usize,
-}
-
-impl Scan {
-    /// Remembers at most `limit` exits; beyond, a goroutine may be taken for living until the next scan.
-    pub fn new(began_ns: u64, limit: usize) -> Scan {
-        Scan { began_ns, ended: HashSet::new(), unknown: HashMap::new(), limit }
-    }
-
-    /// A goroutine ended.
-    pub fn remember_end(&mut self, goid: u64) {
-        if self.has_room() {
-            self.ended.insert(goid);
-        }
-    }
-
-    /// An exit on a g that nobody was known to hold. One from before the scan, which only comes now, is of nobody on its
-    /// list: probes of exits are in place before those of creations, and the g may have a new holder whose creation nobody
-    /// saw.
-    pub fn remember_unknown(&mut self, exit: Exit, how: Unknown) {
-        if exit.time_ns >= self.began_ns && self.has_room() {
-            self.unknown.insert(exit.g, (exit.time_ns, how));
-        }
-    }
-
-    fn has_room(&self) -> bool {
-        self.ended.len() + self.unknown.len() < self.limit
-    }
-}
-
-/// A goroutine that was listed, and whose end was concluded from an event from before the scan's end.
-pub(super) struct Early {
-    lineage: LineageId,
-    flags: u16,
-    fate: Fate,
-}
-
-/// What a scan knew of a goroutine whose creation record came after all.
-pub(super) struct OfScan {
-    pub parent_counted: bool,
-    /// The lineage of its creator.
-    pub creator: Option<LineageId>,
-}
-
-/// What was concluded.
-pub(super) enum Fate {
-    /// An exit was its own. Else it is one of an unknown goroutine, counted so.
-    Ended(Unknown),
-    /// Its exit was lost.
-    Reconciled,
-}
-
-/// What to do about known goroutines that are not on the list.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Missing {
-    Keep,
-    Remove,
-}
 
 /// Late records take back at most this many removals and this many ends.
 const MOST_TAKEN_BACK: usize = 1 << 16;
@@ -127,7 +43,7 @@ impl Instance {
         missing: Missing,
         budget: &mut Budget,
     ) {
-        let mut scan = self.scan.take().unwrap_or_else(|| Scan::new(now_ns, 0));
+        let mut scan = self.scan.take().unwrap_or_else(|| OpenScan::new(now_ns, 0));
         // The first list tells what existed at attach. A later one can only find what should have been seen.
         let at_attach = if self.has_unknown_goroutines() { AT_ATTACH } else { 0 };
         self.scanned_ns = Some(self.scanned_ns.unwrap_or(0).max(now_ns));
@@ -316,7 +232,7 @@ impl Instance {
             counts.parents.count(self.lineages.site(creator));
         }
         let (gopc, startpc) = (counts.gopc, counts.startpc);
-        let key = Key { parent: Some(creator), stack: node.stack, gopc, startpc };
+        let key = LineageKey { parent: Some(creator), stack: node.stack, gopc, startpc };
         let lineage = self.lineages.intern(&key, node.site, budget);
         let created = u64::from(child.flags & AT_ATTACH == 0);
         let before = self.lineages.get_mut(child.lineage);

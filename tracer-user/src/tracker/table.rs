@@ -4,7 +4,7 @@
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
-use super::lineage::LineageId;
+use super::ids::LineageId;
 
 /// One goroutine that lives, as far as known.
 #[repr(C)]

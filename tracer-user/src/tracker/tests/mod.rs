@@ -1,8 +1,10 @@
 //! The tracker against a naive model that knows everything: random interleavings, losses and scans.
 
+mod ancestry;
+mod model;
+
 use super::*;
 use crate::event::StackCode;
-use crate::sites::SiteId;
 use crate::stats::Eldest;
 
 const GOPC: u64 = 0x1000;
@@ -143,7 +145,7 @@ fn exits_without_creations_raise_an_alarm() {
     let mut one = tracker(&[created(100, 1)]);
     exits.iter().for_each(|event| one.apply(event));
     assert!(misses(&one));
-    one.lost(Loss { created: 20, ..Loss::default() });
+    one.lost(Lost { created: 20, ..Lost::default() });
     assert!(!misses(&one), "lost records explain it");
     let mut most = tracker(&[created(100, 1)]);
     seen.iter().chain(&exits).for_each(|event| most.apply(event));

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use super::*;
 use crate::event::StackCode;
+use crate::tracker::*;
 use proptest::prelude::*;
 
 const PID: u32 = 9;

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::*;
 use crate::event::StackCode;
+use crate::tracker::*;
 use proptest::prelude::*;
 
 const PID: u32 = 9;

@@ -1,16 +1,13 @@
 //! What is known of each creation site: the goroutines that one `go` statement made with one entry function.
 
+use super::ids::SiteId;
 use crate::stats::Durations;
-
-/// A site within its process instance: an index, never reused while the instance lasts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SiteId(pub u32);
 
 /// One creation site of one process instance.
 ///
 /// `created + at_attach = exited + live + reconciled + untracked` at any time.
 #[derive(Clone, Debug, Default)]
-pub struct Site {
+pub struct SiteCounts {
     /// Return address of the `go` statement (`runtime.g.gopc`); 0 in an overflow row.
     pub gopc: u64,
     /// Entry of the goroutines' function (`runtime.g.startpc`); 0 in an overflow row.
@@ -43,7 +40,7 @@ pub struct Site {
     pub series: Series,
 }
 
-impl Site {
+impl SiteCounts {
     pub(crate) fn add_live(&mut self) {
         self.live += 1;
         self.peak = self.peak.max(self.live);

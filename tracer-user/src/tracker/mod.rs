@@ -9,65 +9,39 @@
 //! many were: where that number is the same at creation and exit, none was lost in between, and they belong together. Else
 //! the exit is counted without a lifetime: loss leaves a gap in the counts, never a wrong lifetime.
 
+mod budget;
+mod ids;
 mod instance;
 mod lineage;
 mod living;
+mod open_scan;
+mod records;
 mod scan;
+mod sites;
 mod table;
-
-#[cfg(test)]
-mod ancestry;
-#[cfg(test)]
-mod model;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 
+pub use budget::Limits;
+pub use ids::{InstanceId, LineageId, SiteId, StackId};
 pub use instance::{End, Instance};
-pub use lineage::{Lineage, LineageId, Lineages, StackId};
-pub use scan::Existing;
+pub use lineage::{Lineage, Lineages};
+pub use records::Existing;
+pub use sites::{Parents, Series, SiteCounts, Timeline};
 
 use crate::event::{Event, What};
-use crate::sites::{Tick, Timeline};
-use instance::{Birth, Exit, Reused};
-use scan::{Missing, Scan};
+use budget::Budget;
+use instance::Reused;
+use open_scan::{Missing, OpenScan};
+use records::{Birth, Exit};
+use sites::Tick;
 
-/// The number of a process instance, never reused while golife runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct InstanceId(pub u32);
-
-/// How much the tracker may keep.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Sites of all processes; beyond, each process has one overflow row.
-    pub max_sites: usize,
-    /// Living goroutines of all processes; beyond, new ones are counted, not followed.
-    pub max_goroutines: usize,
-    /// Lineages of all processes; beyond, goroutines are known by their site, not by their creators.
-    pub max_lineages: usize,
-    /// Ended instances that are kept for the report; beyond, the oldest are forgotten.
-    pub max_gone: usize,
-    /// Exits remembered from the begin of a scan until its list is applied.
-    pub max_remembered: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits {
-            max_sites: 10_000,
-            max_goroutines: 16 << 20,
-            max_lineages: 1 << 18,
-            max_gone: 256,
-            max_remembered: 4 << 20,
-        }
-    }
-}
-
-/// Records that were lost in the kernel.
+/// Records that did not reach the tracker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Loss {
+pub struct Lost {
     /// Creations that did not fit into the ring buffer.
     pub created: u64,
     /// Exits that did not fit.
@@ -78,35 +52,6 @@ pub struct Loss {
     pub read_faults: u64,
     /// Records that arrived and were no events.
     pub undecodable: u64,
-}
-
-/// What is used of the [`Limits`].
-pub(crate) struct Budget {
-    limits: Limits,
-    sites: usize,
-    goroutines: usize,
-    lineages: usize,
-}
-
-impl Budget {
-    fn has_room_for_site(&self) -> bool {
-        self.sites < self.limits.max_sites
-    }
-
-    fn take_site(&mut self) -> bool {
-        let room = self.has_room_for_site();
-        self.sites += usize::from(room);
-        room
-    }
-
-    fn has_room_for_lineage(&self) -> bool {
-        self.lineages < self.limits.max_lineages
-    }
-
-    #[inline]
-    fn has_room_for_goroutine(&self) -> bool {
-        self.goroutines < self.limits.max_goroutines
-    }
 }
 
 /// What is known about a pid.
@@ -130,7 +75,7 @@ pub struct Tracker {
     gone: VecDeque<InstanceId>,
     timeline: Timeline,
     last_tick_ns: u64,
-    loss: Loss,
+    loss: Lost,
     forgotten: u64,
     late: u64,
     seeds: RandomState,
@@ -140,7 +85,7 @@ impl Tracker {
     /// A tracker that knows no process yet.
     pub fn new(limits: Limits) -> Tracker {
         Tracker {
-            budget: Budget { limits, sites: 0, goroutines: 0, lineages: 0 },
+            budget: Budget::new(limits),
             instances: Vec::new(),
             pids: HashMap::new(),
             last: None,
@@ -148,7 +93,7 @@ impl Tracker {
             gone: VecDeque::new(),
             timeline: Timeline::default(),
             last_tick_ns: 0,
-            loss: Loss::default(),
+            loss: Lost::default(),
             forgotten: 0,
             late: 0,
             seeds: RandomState::new(),
@@ -215,7 +160,7 @@ impl Tracker {
     }
 
     /// Adds to the records that were lost in the kernel.
-    pub fn lost(&mut self, more: Loss) {
+    pub fn lost(&mut self, more: Lost) {
         self.loss.created += more.created;
         self.loss.exited += more.exited;
         self.loss.process += more.process;
@@ -247,7 +192,7 @@ impl Tracker {
     pub fn begin_scan(&mut self, pid: u32, now_ns: u64) {
         let limit = self.budget.limits.max_remembered;
         if let Some((instance, _)) = self.current(pid) {
-            instance.scan = Some(Scan::new(now_ns, limit));
+            instance.scan = Some(OpenScan::new(now_ns, limit));
         }
     }
 
@@ -314,7 +259,7 @@ impl Tracker {
     }
 
     /// Records lost in the kernel.
-    pub fn loss(&self) -> Loss {
+    pub fn loss(&self) -> Lost {
         self.loss
     }
 
