@@ -21,7 +21,7 @@ use programs::{Programs, with_modules};
 
 use crate::{
     machine::{self, say},
-    readme,
+    tables,
 };
 
 /// What `kernels` can be told.
@@ -85,9 +85,9 @@ pub fn run(args: Args) -> Result<()> {
             }
             // Each at once: all together take an hour, which may be cut short.
             if filters.is_empty() {
-                let draft = readme::draft("kernels")?;
-                fs::write(&draft, with_row(&readme::table("kernels")?, &kernel.row(&outcome)))?;
-                readme::adopt("kernels", &draft)?;
+                let draft = tables::draft("kernels")?;
+                fs::write(&draft, with_row(&tables::table("README.md", "kernels")?, &kernel.row(&outcome)))?;
+                tables::adopt("kernels", &draft)?;
             }
         }
     }

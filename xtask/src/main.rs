@@ -10,7 +10,7 @@ mod kernels;
 mod machine;
 mod matrix;
 mod programs;
-mod readme;
+mod tables;
 mod test;
 mod tidy;
 

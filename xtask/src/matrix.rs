@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 
 use crate::{
     machine::{self, is_root, output, say},
-    readme,
+    tables,
 };
 
 /// Runs the test and rewrites the table, also where something is not exact: the README says what is.
@@ -18,7 +18,7 @@ pub fn run() -> Result<()> {
     let go = machine::go()?;
     say(format!("{} at {}", output(Command::new(&go).arg("version"))?, go.display()));
     machine::mount_tracefs()?;
-    let table = readme::draft("matrix")?;
+    let table = tables::draft("matrix")?;
     say("every Go version in every way to build; the first time this fetches and compiles a lot");
     let tested = machine::run(
         machine::cargo()
@@ -27,6 +27,6 @@ pub fn run() -> Result<()> {
             .env("PATH", machine::path_with(&go)?)
             .env("GOLIFE_MATRIX", &table),
     );
-    readme::adopt("matrix", &table)?;
+    tables::adopt("matrix", &table)?;
     tested
 }

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::{
     machine::{self, is_root, say},
-    readme,
+    tables,
 };
 
 /// Debian's packages that are traced, or that one of those needs.
@@ -46,7 +46,7 @@ pub fn run() -> Result<()> {
     let root = debian(&DEBIAN)?;
     let esbuild = npm(NPM)?;
     let large = with_dwarf(&go)?;
-    let table = readme::draft("programs")?;
+    let table = tables::draft("programs")?;
     say("golife beside each of them, a few minutes");
     let tested = machine::run(
         machine::cargo()
@@ -58,7 +58,7 @@ pub fn run() -> Result<()> {
             .env("GOLIFE_PROGRAMS_LARGE", large)
             .env("GOLIFE_PROGRAMS_TABLE", &table),
     );
-    readme::adopt("programs", &table)?;
+    tables::adopt("programs", &table)?;
     tested
 }
 
