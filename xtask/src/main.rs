@@ -44,8 +44,8 @@ enum Command {
     Programs,
     /// Let golife find three leaks in a small web service.
     Demo(demo::Args),
-    /// Check what no compiler checks: headers, file sizes, leftovers, commands in the README.
-    Tidy,
+    /// Check what no compiler checks: which folder may use which, headers, file sizes, leftovers, commands in the README.
+    Tidy(tidy::Args),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -59,6 +59,6 @@ fn main() -> anyhow::Result<()> {
         Command::Matrix => matrix::run(),
         Command::Programs => programs::run(),
         Command::Demo(args) => demo::run(args),
-        Command::Tidy => tidy::run(),
+        Command::Tidy(args) => tidy::run(args),
     }
 }

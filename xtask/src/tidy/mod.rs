@@ -1,9 +1,17 @@
 //! `cargo xtask tidy`: what no compiler checks.
 
+mod breach;
+mod code;
+mod floors;
+mod house;
+mod imports;
+
 use std::{fs, process::Command};
 
 use anyhow::{Context, Result, bail};
+use breach::Breach;
 use clap::CommandFactory;
+use house::House;
 
 use crate::machine::{self, output, say};
 
@@ -25,8 +33,16 @@ const FORBIDDEN: [(&str, &str); 8] = [
 const MUST_EXIST: [&str; 5] =
     ["LICENSE-MIT", "LICENSE-APACHE", "LICENSE-GPL-2.0", "CHANGELOG.md", "README.md"];
 
+/// What `tidy` can be told.
+#[derive(clap::Args)]
+pub struct Args {
+    /// First write what is made from the code: the table of floors in ARCHITECTURE.md
+    #[arg(long)]
+    write: bool,
+}
+
 /// Checks every file that is in the repository.
-pub fn run() -> Result<()> {
+pub fn run(args: Args) -> Result<()> {
     let root = machine::root();
     let listed = output(Command::new("git").arg("-C").arg(&root).args([
         "ls-files",
@@ -35,6 +51,7 @@ pub fn run() -> Result<()> {
         "--exclude-standard",
     ]))?;
     let mut faults = Vec::new();
+    let mut texts = Vec::new();
     for name in MUST_EXIST.iter().filter(|name| !root.join(name).is_file()) {
         faults.push(format!("{name}: missing"));
     }
@@ -43,13 +60,25 @@ pub fn run() -> Result<()> {
         // What is not text (objects, recorded events) is nobody's prose.
         if let Ok(text) = String::from_utf8(bytes) {
             check(name, &text, &mut faults);
+            texts.push((name.to_owned(), text));
         }
     }
+    floors::check_document(args.write, &mut faults);
+    faults.extend(breach::faults(&breaches(&texts), breach::KNOWN));
     if !faults.is_empty() {
         bail!("not tidy:\n  {}", faults.join("\n  "));
     }
     say("tidy");
     Ok(())
+}
+
+/// What breaks the rules of golife's house, given all files (path from the repository's root, text).
+fn breaches(files: &[(String, String)]) -> Vec<Breach> {
+    let mut breaches = Vec::new();
+    let house = House::of(files, &mut breaches);
+    floors::check(&house, &mut breaches);
+    breaches.sort_by(|a, b| (&a.file, a.line, &a.what).cmp(&(&b.file, b.line, &b.what)));
+    breaches
 }
 
 /// Adds what is wrong with one file.
