@@ -1,4 +1,4 @@
-//! golife's own sources as a house: which file is which module, and what each uses.
+//! golife's own sources as a house: which file is which module, what each uses, and in which file that is defined.
 //!
 //! What only tests compile is not part of it: tests may look into every room.
 
@@ -16,6 +16,9 @@ pub const SOURCES: &str = "tracer-user/src/";
 /// What `main.rs`, which is a crate of its own, calls the library.
 const LIBRARY: &str = "golife";
 
+/// Re-exports of re-exports that are followed.
+const MOST_STEPS: usize = 16;
+
 /// One file.
 #[derive(Debug)]
 pub struct File {
@@ -25,6 +28,10 @@ pub struct File {
     pub module: Path,
     /// What it uses.
     pub imports: Imports,
+    /// Its folder; a module with modules in files of their own stands in the folder of those.
+    pub folder: Path,
+    /// Whether it is the module of its folder.
+    pub is_head: bool,
 }
 
 impl File {
@@ -74,17 +81,40 @@ impl House {
             .collect();
         read.retain(|(_, module, _)| !tests.iter().any(|test| module.starts_with(test)));
         read.sort_by(|(a, ..), (b, ..)| a.cmp(b));
+        let parents: BTreeSet<Path> =
+            read.iter().filter_map(|(_, module, _)| Some(module.split_last()?.1.to_vec())).collect();
         let files: Vec<File> = read
             .into_iter()
             .map(|(name, module, code)| {
+                let is_head = parents.contains(&module) || name.ends_with("/mod.rs");
+                let parent = module.split_last().map_or(&[][..], |(_, parent)| parent);
+                let folder = if is_head { module.as_slice() } else { parent }.to_vec();
                 // The program has no modules; what it calls `crate` is nobody's.
                 let krate = if name == "main.rs" { LIBRARY } else { "crate" };
                 let imports = imports::of(&code, &module, &[krate]);
-                File { name, module, imports }
+                File { name, module, imports, folder, is_head }
             })
             .collect();
         let modules = files.iter().enumerate().map(|(index, file)| (file.module.clone(), index)).collect();
         House { files, modules }
+    }
+
+    /// Whether this is a module in a file of its own.
+    pub fn is_module(&self, path: &[String]) -> bool {
+        self.modules.contains_key(path)
+    }
+
+    /// The file that defines what a path leads to, through all re-exports.
+    pub fn definer(&self, path: &[String]) -> Option<&File> {
+        let mut path = path.to_vec();
+        for _ in 0..MOST_STEPS {
+            let (module, file) = self.module_of(&path)?;
+            match self.target(file, &path[..module], path.get(module)) {
+                Some(target) if target != &path[..=module] => path = [target, &path[module + 1..]].concat(),
+                _ => return Some(file),
+            }
+        }
+        None
     }
 
     /// The room that a path leads into. What the library's root re-exports is in the room that it comes from.
@@ -163,15 +193,42 @@ mod tests {
     }
 
     #[test]
-    fn a_path_leads_into_a_room() {
+    fn a_name_leads_through_re_exports_to_its_file() {
         let house = testing::house(&[
             ("lib.rs", "pub mod a; pub mod d; pub use a::B as Best;"),
-            ("a/mod.rs", "pub struct B;"),
+            ("a/mod.rs", "mod b; mod c; pub use b::B; pub struct Own;"),
+            ("a/b.rs", "pub use super::c::B;"),
+            ("a/c.rs", "pub struct B;"),
             ("d.rs", "use crate::a::B; mod inner { pub struct E; }"),
         ]);
+        let file = |path: &str| house.definer(&words(path)).map(|file| file.name.clone());
+        assert_eq!(file("a::B").as_deref(), Some("a/c.rs"));
+        assert_eq!(file("a::B::new").as_deref(), Some("a/c.rs"));
+        assert_eq!(file("a::Own").as_deref(), Some("a/mod.rs"));
+        assert_eq!(file("d::inner::E").as_deref(), Some("d.rs"));
+        assert_eq!(file("Best").as_deref(), Some("a/c.rs"));
         assert_eq!(house.room_of(&words("Best")), Some("a"));
         assert_eq!(house.room_of(&words("d::B")), Some("d"), "as it is written");
         assert_eq!(house.room_of(&words("Nobody")), Some("lib"));
+    }
+
+    #[test]
+    fn a_module_with_files_below_it_stands_in_their_folder() {
+        let house = testing::house(&[("a.rs", "mod b;"), ("a/b.rs", ""), ("c/mod.rs", ""), ("d.rs", "")]);
+        let folders: Vec<_> = house
+            .files
+            .iter()
+            .map(|file| (file.name.as_str(), file.folder.join("/"), file.is_head))
+            .collect();
+        assert_eq!(
+            folders,
+            [
+                ("a.rs", "a".to_owned(), true),
+                ("a/b.rs", "a".to_owned(), false),
+                ("c/mod.rs", "c".to_owned(), true),
+                ("d.rs", String::new(), false)
+            ]
+        );
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `cargo xtask tidy`: what no compiler checks.
 
 mod breach;
+mod circles;
 mod code;
 mod floors;
 mod house;
@@ -77,6 +78,7 @@ fn breaches(files: &[(String, String)]) -> Vec<Breach> {
     let mut breaches = Vec::new();
     let house = House::of(files, &mut breaches);
     floors::check(&house, &mut breaches);
+    circles::check(&house, &mut breaches);
     breaches.sort_by(|a, b| (&a.file, a.line, &a.what).cmp(&(&b.file, b.line, &b.what)));
     breaches
 }
