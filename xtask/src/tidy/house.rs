@@ -26,6 +26,8 @@ pub struct File {
     pub name: String,
     /// Its module.
     pub module: Path,
+    /// Its words.
+    pub code: Code,
     /// What it uses.
     pub imports: Imports,
     /// Its folder; a module with modules in files of their own stands in the folder of those.
@@ -92,7 +94,7 @@ impl House {
                 // The program has no modules; what it calls `crate` is nobody's.
                 let krate = if name == "main.rs" { LIBRARY } else { "crate" };
                 let imports = imports::of(&code, &module, &[krate]);
-                File { name, module, imports, folder, is_head }
+                File { name, module, code, imports, folder, is_head }
             })
             .collect();
         let modules = files.iter().enumerate().map(|(index, file)| (file.module.clone(), index)).collect();

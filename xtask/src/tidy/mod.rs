@@ -3,6 +3,7 @@
 mod breach;
 mod circles;
 mod code;
+mod conduct;
 mod floors;
 mod house;
 mod imports;
@@ -79,6 +80,7 @@ fn breaches(files: &[(String, String)]) -> Vec<Breach> {
     let house = House::of(files, &mut breaches);
     floors::check(&house, &mut breaches);
     circles::check(&house, &mut breaches);
+    conduct::check(&house, &mut breaches);
     breaches.sort_by(|a, b| (&a.file, a.line, &a.what).cmp(&(&b.file, b.line, &b.what)));
     breaches
 }
