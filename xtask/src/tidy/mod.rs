@@ -4,6 +4,7 @@ mod breach;
 mod circles;
 mod code;
 mod conduct;
+mod contract;
 mod floors;
 mod house;
 mod imports;
@@ -38,7 +39,7 @@ const MUST_EXIST: [&str; 5] =
 /// What `tidy` can be told.
 #[derive(clap::Args)]
 pub struct Args {
-    /// First write what is made from the code: the table of floors in ARCHITECTURE.md
+    /// First write what is made from the code: the table of floors in ARCHITECTURE.md, the schema of the report
     #[arg(long)]
     write: bool,
 }
@@ -66,6 +67,7 @@ pub fn run(args: Args) -> Result<()> {
         }
     }
     floors::check_document(args.write, &mut faults);
+    contract::check(args.write, &mut faults)?;
     faults.extend(breach::faults(&breaches(&texts), breach::KNOWN));
     if !faults.is_empty() {
         bail!("not tidy:\n  {}", faults.join("\n  "));
