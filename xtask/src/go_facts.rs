@@ -49,7 +49,7 @@ pub fn run(args: Args) -> Result<()> {
         layouts.push((minor(version)?, layout));
         reasons.push((minor(version)?, toolchain.wait_reasons()?));
     }
-    let directory = machine::root().join("tracer-user/src/go");
+    let directory = machine::root().join("tracer-user/src/go/runtime");
     let tables = [
         (directory.join("layout_table.rs"), layout_table(&layouts)?),
         (directory.join("wait_reason_table.rs"), wait_reason_table(&reasons)?),

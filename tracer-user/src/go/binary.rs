@@ -5,21 +5,20 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use super::buildinfo::{BuildInfo, GoVersion};
-use super::dwarf;
-use super::error::{Error, ErrorKind};
 use super::globals::Globals;
-use super::image::{Architecture, Image};
-use super::inline::Inlined;
-use super::layout::{Layout, LayoutSource};
-use super::moduledata::ModuleData;
 use super::modules::Module;
-use super::pclntab::{Frame, FrameSize, Function, Header, Pclntab};
-use super::{standard, symbols, system};
-
-/// Debug information of more bytes than this (decompressed) is not read for a version that the table has: reading it
-/// costs about 1.2 ms a MB.
-const CHEAP_DWARF: u64 = 4 << 20;
+use super::standard;
+use crate::go::file::buildinfo::{BuildInfo, GoVersion};
+use crate::go::file::error::{Error, ErrorKind};
+use crate::go::file::image::{Architecture, Image};
+use crate::go::file::symbols;
+use crate::go::functions::header::Header;
+use crate::go::functions::inline::Inlined;
+use crate::go::functions::moduledata::ModuleData;
+use crate::go::functions::pclntab::{Frame, FrameSize, Function, Pclntab};
+use crate::go::runtime::layout::Layout;
+use crate::go::runtime::layout_choice::{self, LayoutSource};
+use crate::go::runtime::system;
 
 /// A Go executable. All addresses are link-time addresses: subtract the process's load bias
 /// ([`Image::load_bias`]) from those seen at run time. Share it in an [`Arc`].
@@ -28,7 +27,7 @@ pub struct Binary {
     image: Arc<Image>,
     table: Arc<Pclntab>,
     /// Plugins of one process: see [`Binary::with_modules`].
-    pub(super) modules: Vec<Module>,
+    modules: Vec<Module<Binary>>,
     build_info: BuildInfo,
     build_id: Option<String>,
     layout: Layout,
@@ -113,7 +112,7 @@ impl Binary {
         header.prefetch(&image);
         let module = ModuleData::find(&image, build_info.version, &header)?;
         let table = Arc::new(Pclntab::new(image.clone(), header, module)?);
-        let (layout, layout_source) = choose_layout(&image, &build_info);
+        let (layout, layout_source) = layout_choice::choose(&image, &build_info);
         let build_id = image.gnu_build_id().or_else(|| image.go_build_id());
         Ok(Binary {
             image,
@@ -192,6 +191,42 @@ impl Binary {
         *self.opens_plugins.get_or_init(opens)
     }
 
+    /// The program as it is in a process, together with its plugins, each with its load bias. `bias` is the program's own.
+    pub fn with_modules(&self, bias: u64, plugins: &[(Arc<Binary>, u64)]) -> Binary {
+        let module = |(plugin, loaded): &(Arc<Binary>, u64)| {
+            Module::new(plugin.clone(), plugin.image(), *loaded, bias)
+        };
+        Binary { modules: plugins.iter().map(module).collect(), ..self.clone() }
+    }
+
+    /// How many plugins it has.
+    pub fn plugins(&self) -> usize {
+        self.modules.len()
+    }
+
+    /// The plugin or program that an address belongs to, and the address as it was linked.
+    pub(super) fn owner(&self, address: u64) -> (&Binary, u64) {
+        Module::owner(&self.modules, address).unwrap_or((self, address))
+    }
+
+    /// Whether it brings its own runtime: a plugin does not, it uses that of the program which opens it.
+    pub fn has_runtime(&self) -> bool {
+        !self.functions_named("runtime.main").is_empty()
+    }
+
+    /// Whether it is a library for programs that are not written in Go (`-buildmode=c-shared` and `c-archive`). Its
+    /// `runtime.main` returns before it comes to `main.main`, and goroutine 1 ends.
+    pub fn is_library(&self) -> bool {
+        const ENTRIES: [&str; 2] = ["_rt0_amd64_linux_lib", "_rt0_arm64_linux_lib"];
+        ENTRIES.iter().any(|entry| !self.functions_named(entry).is_empty())
+    }
+
+    /// Whether Go code is at this address, the plugins' included.
+    pub fn is_code(&self, pc: u64) -> bool {
+        let (binary, pc) = self.owner(pc);
+        binary.text_range().contains(&pc)
+    }
+
     /// Whether both are the same file, with whatever plugins.
     pub fn is_same_file(&self, other: &Binary) -> bool {
         Arc::ptr_eq(&self.image, &other.image)
@@ -264,8 +299,17 @@ impl Binary {
 
     /// Whether a frame is of Go's standard library.
     pub fn is_standard(&self, frame: &Frame) -> bool {
-        let root = self.standard_root.get_or_init(|| standard::root(self));
+        let root = self.standard_root.get_or_init(|| self.standard_root());
         standard::is_standard(frame, root, self.build_info.module.as_deref())
+    }
+
+    /// Where Go was installed when the program was built, with the slash at the end: what the paths of the standard
+    /// library's files begin with. Empty for programs built with `-trimpath`.
+    fn standard_root(&self) -> String {
+        let gopark = self.functions_named("runtime.gopark");
+        let file = gopark.first().and_then(|function| self.frames_at(function.entry).pop());
+        let root = file.and_then(|frame| frame.file.strip_suffix("runtime/proc.go").map(str::to_owned));
+        root.unwrap_or_default()
     }
 
     /// The bytes of the code in a range of addresses; empty where it is not all in the file.
@@ -306,23 +350,6 @@ impl Binary {
 fn is_packed(image: &Image) -> bool {
     let start = image.data().get(..512).unwrap_or(image.data());
     start.windows(4).any(|word| word == b"UPX!")
-}
-
-/// The program's own debug information where it is cheap to read or nothing else is known, else the table.
-fn choose_layout(image: &Image, build: &BuildInfo) -> (Layout, LayoutSource) {
-    let measured = Layout::measured(build);
-    let size = dwarf::info_size(image);
-    if let Some(layout) = measured
-        && size.is_none_or(|size| size > CHEAP_DWARF)
-    {
-        return (layout, LayoutSource::Table);
-    }
-    match (dwarf::layout(image), measured) {
-        (Ok(Some(layout)), _) => (layout, LayoutSource::Dwarf),
-        // Debug information that is damaged, or of a kind that is not known, says nothing against the table.
-        (_, Some(layout)) => (layout, LayoutSource::Table),
-        (_, None) => (Layout::nearest(build.version), LayoutSource::NewestTable),
-    }
 }
 
 #[cfg(test)]

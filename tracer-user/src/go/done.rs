@@ -5,9 +5,10 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use super::image::u32_at;
-use super::plan::{self, Body, Convention, Kernel, Next, Operand, Step, Value};
-use super::{Binary, FrameSize, Function};
+use super::binary::Binary;
+use crate::go::file::image::u32_at;
+use crate::go::functions::pclntab::{FrameSize, Function};
+use crate::go::plan::{self, Body, Convention, Kernel, Next, Operand, Step, Value};
 
 /// Where the methods of an interface begin in its `abi.ITab`, and the place of `Done` among those of `context.Context`:
 /// they are sorted by name (Deadline, Done, Err, Value).

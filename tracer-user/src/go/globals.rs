@@ -3,10 +3,10 @@
 
 use std::ops::Range;
 
-use super::error::ErrorKind;
-use super::pclntab::Pclntab;
-use super::plan::{self, Kernel, Operand, Step, Value};
-use super::symbols;
+use crate::go::file::error::ErrorKind;
+use crate::go::file::symbols;
+use crate::go::functions::pclntab::Pclntab;
+use crate::go::plan::{self, Kernel, Operand, Step, Value};
 
 /// Where the runtime keeps its list of all goroutines, as link-time addresses. The runtime itself reads this pair
 /// without a lock: first the length, then the array

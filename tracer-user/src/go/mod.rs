@@ -1,31 +1,23 @@
-//! All knowledge of Go and its versions: what an executable says about itself ([`binary`] and the modules that it
-//! is made of), and what the runtime's numbers mean.
+//! All knowledge of Go and its versions, in folders of which each knows only those before it:
+//!
+//! - `file`: the executable as a file, and what the linker says about the build;
+//! - `runtime`: what the numbers in the runtime's memory mean;
+//! - `plan`: what machine code does, and on which instruction a probe sits;
+//! - `functions`: the function table.
+//!
+//! [`Binary`] puts all of it together for one executable.
 
 pub mod binary;
-pub mod buildinfo;
 mod done;
-mod dwarf;
-pub mod error;
+pub mod file;
+pub mod functions;
 pub mod globals;
-pub mod image;
-pub mod inline;
-pub mod layout;
-mod layout_table;
-pub mod moduledata;
 mod modules;
-pub mod pclntab;
-mod pcvalue;
 pub mod plan;
 pub mod probe_sites;
+pub mod runtime;
 pub mod standard;
-pub mod status;
-pub mod symbols;
-pub mod system;
-pub mod truncated;
 mod types;
-mod wait_reason;
-mod wait_reason_table;
-mod wrapper;
 
 #[cfg(test)]
 pub(crate) mod testing;
@@ -33,12 +25,16 @@ pub(crate) mod testing;
 mod tests;
 
 pub use binary::Binary;
-pub use buildinfo::{BuildInfo, GoVersion};
-pub use error::{Error, ErrorKind};
+pub use file::buildinfo::{BuildInfo, GoVersion};
+pub use file::error::{Error, ErrorKind};
+pub use file::image::{Architecture, Image};
+pub use file::{buildinfo, error, image, symbols, truncated};
+pub use functions::inline::Inlined;
+pub use functions::pclntab::{Frame, FrameSize, Function};
+pub use functions::{inline, moduledata, pclntab};
 pub use globals::Globals;
-pub use image::{Architecture, Image};
-pub use inline::Inlined;
-pub use layout::{Layout, LayoutSource};
-pub use pclntab::{Frame, FrameSize, Function};
-pub use status::Status;
-pub use wait_reason::WaitReason;
+pub use runtime::layout::Layout;
+pub use runtime::layout_choice::LayoutSource;
+pub use runtime::status::Status;
+pub use runtime::wait_reason::WaitReason;
+pub use runtime::{layout, status, system};

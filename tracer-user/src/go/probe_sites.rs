@@ -3,10 +3,8 @@
 
 use std::ops::Range;
 
-use super::{
-    Binary,
-    plan::{self, Body, Kernel, PlanError, Purpose, Site},
-};
+use super::binary::Binary;
+use crate::go::plan::{self, Body, Kernel, PlanError, Purpose, Site};
 
 /// How probe sites are chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,16 +1,6 @@
 //! What belongs to Go's standard library and what to the program.
 
-use super::binary::Binary;
-use super::pclntab::Frame;
-
-/// Where a program's Go was installed when it was built, with the slash at the end: what the paths of the standard
-/// library begin with. Empty for programs built with `-trimpath`.
-pub(super) fn root(binary: &Binary) -> String {
-    let runtime = binary.functions_named("runtime.gopark");
-    let file =
-        runtime.first().and_then(|function| binary.frames_at(function.entry).pop()).map(|frame| frame.file);
-    file.and_then(|file| file.strip_suffix("runtime/proc.go").map(str::to_owned)).unwrap_or_default()
-}
+use crate::go::functions::pclntab::Frame;
 
 /// Whether a frame is of the standard library: by its file, or by the path of its package, whose first part has a dot for
 /// all that is downloaded. `module` is the program's own.

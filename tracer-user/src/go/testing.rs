@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
 use super::binary::Binary;
-use super::image::{Architecture, Image};
+use crate::go::file::image::{Architecture, Image};
 
 /// The versions that the layout table has, as Go toolchains.
 const TOOLCHAINS: [&str; 10] = [

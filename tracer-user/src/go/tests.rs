@@ -5,11 +5,11 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use super::image::{Architecture, Image};
-use super::layout::{Layout, LayoutSource};
-use super::plan::{self, Kernel, Next};
 use super::testing::{FOREIGN, PIE, PLAIN, Program, STRIPPED, STRIPPED_PIE, toolchains};
-use super::{Binary, Error, ErrorKind, dwarf, pclntab, symbols};
+use super::{Binary, Error, ErrorKind, Layout, LayoutSource, pclntab, symbols};
+use crate::go::file::image::{Architecture, Image};
+use crate::go::plan::{self, Kernel, Next};
+use crate::go::runtime::dwarf;
 
 /// Each toolchain, for this machine's CPU and for the other one, as environment of `go build`.
 fn targets() -> impl Iterator<Item = (&'static str, &'static [(&'static str, &'static str)])> {

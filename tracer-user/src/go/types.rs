@@ -1,8 +1,8 @@
 //! Names of types, from the descriptions that the linker puts into every binary.
 //! <https://cs.opensource.google/go/go/+/master:src/internal/abi/type.go>, `type Type` and `type Name`.
 
-use super::Binary;
-use super::image::u32_at;
+use super::binary::Binary;
+use crate::go::file::image::u32_at;
 
 /// `abi.Type.TFlag`, and its bit that says that the name has a `*` too many.
 const TFLAG: usize = 20;

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::{Body, Effect, Graph, Place, PlanError, Step};
-use crate::go::layout::Layout;
+use crate::go::runtime::layout::Layout;
 
 /// Register numbers are below this on every instruction set.
 const REGISTERS: usize = 32;

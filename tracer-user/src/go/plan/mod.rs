@@ -18,7 +18,8 @@ mod step;
 
 use std::ops::Range;
 
-use crate::go::{Architecture, layout::Layout};
+use crate::go::file::image::Architecture;
+use crate::go::runtime::layout::Layout;
 use flow::Flow;
 use graph::Graph;
 pub(super) use held::before;

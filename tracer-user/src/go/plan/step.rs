@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::{CallTargets, Cost, Kernel, amd64, arm64};
-use crate::go::Architecture;
+use crate::go::file::image::Architecture;
 
 /// Which registers Go's calling convention gives a purpose, by the numbers that the instruction set gives them: rax = 0,
 /// rcx = 1, … r15 = 15; x0 = 0, … x30 = 30. <https://go.dev/s/regabi>, "Architecture specifics".

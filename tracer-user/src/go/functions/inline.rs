@@ -3,8 +3,8 @@
 
 use std::ops::Range;
 
-use super::image::u32_at;
 use super::pclntab::{Frame, Function, Pclntab, printed};
+use crate::go::file::image::u32_at;
 
 /// `abi.PCDATA_InlTreeIndex`
 const PCDATA_INL_TREE_INDEX: u32 = 2;

@@ -3,15 +3,13 @@
 
 use std::ops::Range;
 
-use super::buildinfo::GoVersion;
-use super::error::ErrorKind;
-use super::image::Image;
-use super::pclntab::Header;
+use super::header::{Header, MODULE_DATA_SECTIONS};
+use crate::go::file::buildinfo::GoVersion;
+use crate::go::file::error::ErrorKind;
+use crate::go::file::image::Image;
 
 /// Words of moduledata that are read. The last is `gofunc` of Go 1.27.
 const WORDS: usize = 344 / 8 + 1;
-/// Sections where linkers put it: from Go 1.26 on, and before.
-pub(crate) const SECTIONS: [&str; 2] = [".go.module", ".noptrdata"];
 
 /// The fields that golife needs, as link-time addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,7 +89,7 @@ fn locate(image: &Image, header: &Header) -> Option<(u64, Vec<u64>)> {
         hits.take(MAX_CANDIDATES).find_map(|(target, _)| check(target))
     };
     let in_sections = || {
-        SECTIONS.iter().filter_map(|name| image.section_vaddr(name)).find_map(|range| {
+        MODULE_DATA_SECTIONS.iter().filter_map(|name| image.section_vaddr(name)).find_map(|range| {
             in_bytes(image.bytes(range.clone())?, range.start).or_else(|| by_relocations(range))
         })
     };

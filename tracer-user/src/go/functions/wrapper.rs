@@ -2,7 +2,7 @@
 //! calls `f(x)`: `main.main.gowrap1` since Go 1.22, `main.main.func1` before. Go's traceback leaves it out.
 
 use super::pclntab::{Function, Pclntab};
-use super::plan::{self, Kernel, Next};
+use crate::go::plan::{self, Kernel, Next};
 
 /// Wrappers are tens of bytes long; what is longer is not searched.
 const MAX_WRAPPER: u64 = 4096;

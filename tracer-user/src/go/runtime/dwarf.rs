@@ -7,9 +7,9 @@ use std::io::Read;
 use gimli::{AttributeValue, EndianSlice, LittleEndian};
 use object::elf::{ELFCOMPRESS_ZLIB, ELFCOMPRESS_ZSTD};
 
-use super::error::ErrorKind;
-use super::image::{Image, u32_at, u64_at};
 use super::layout::Layout;
+use crate::go::file::error::ErrorKind;
+use crate::go::file::image::{Image, u32_at, u64_at};
 
 /// Reading more than this takes seconds.
 const MAX_INFO: u64 = 512 << 20;

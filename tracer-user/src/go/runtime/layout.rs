@@ -1,8 +1,5 @@
 //! Where the fields of the runtime's structs are.
 
-use super::buildinfo::{BuildInfo, GoVersion};
-use super::layout_table::TABLE;
-
 /// Offsets in bytes of the fields of `runtime.g`, and of the few of `runtime.m`, `runtime.sudog` and `runtime.hchan`
 /// that golife reads. Go's own definitions:
 /// <https://cs.opensource.google/go/go/+/master:src/runtime/runtime2.go>.
@@ -33,7 +30,7 @@ pub struct Layout {
     pub goid: u16,
     /// `g.waitsince`: runtime clock in nanoseconds, set by the garbage collector for those that wait; 0 where not known.
     pub waitsince: u16,
-    /// `g.waitreason`, 8 bits: see [`super::WaitReason`].
+    /// `g.waitreason`, 8 bits: see [`super::wait_reason::WaitReason`].
     pub waitreason: u16,
     /// `g.trackingSeq`, 8 bits: counts how often it stopped running.
     pub tracking_seq: u16,
@@ -73,93 +70,7 @@ pub struct Layout {
     pub hchan_recvq: u16,
 }
 
-/// Where a [`Layout`] is from, and with it how far to trust it before it was checked against live memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LayoutSource {
-    /// The program's own debug information.
-    Dwarf,
-    /// The table, which has this version.
-    Table,
-    /// The table's newest version, for a program that is newer, or built with a toolchain that nobody measured.
-    NewestTable,
-}
-
-impl LayoutSource {
-    /// Nobody has compared this layout with such a program: what is read with it has to be checked, and said.
-    pub fn is_unverified(self) -> bool {
-        self == LayoutSource::NewestTable
-    }
-}
-
-/// `GOEXPERIMENT`s that move no field of [`Layout`], whether they are on or, with `no` before them, off. Of all that Go 1.18
-/// to 1.27 have, few bring structs of the runtime in two forms (files of package runtime with `goexperiment` in their
-/// `go:build` line); layouts with these were measured: `allocheaders`, `arenas`, `exectracer2`, `goroutineleakprofile`,
-/// `greenteagc`, `pagetrace`, `spinbitmutex`, `staticlockranking`, `swissmap`, `synctest`. Not among them are those that
-/// change the calling convention.
-const HARMLESS_EXPERIMENTS: [&str; 33] = [
-    "aliastypeparams",
-    "allocheaders",
-    "arenas",
-    "boringcrypto",
-    "cacheprog",
-    "cgocheck2",
-    "coverageredesign",
-    "dwarf5",
-    "exectracer2",
-    "fieldtrack",
-    "goroutineleakprofile",
-    "greenteagc",
-    "heapminimum512kib",
-    "jsonv2",
-    "loopvar",
-    "mapsplitgroup",
-    "newinliner",
-    "pacerredesign",
-    "pagetrace",
-    "preemptibleloops",
-    "randomizedheapbase64",
-    "range",
-    "rangefunc",
-    "runtimefreegc",
-    "runtimesecret",
-    "simd",
-    "sizespecializedmalloc",
-    "spinbitmutex",
-    "staticlockranking",
-    "swissmap",
-    "synchashtriemap",
-    "synctest",
-    "unified",
-];
-
 impl Layout {
-    /// The layout from the table, where it was measured for this version and these experiments.
-    pub fn measured(build: &BuildInfo) -> Option<Layout> {
-        let release = !build.version_text.starts_with("devel");
-        let harmless = build
-            .experiments()
-            .all(|name| HARMLESS_EXPERIMENTS.contains(&name.strip_prefix("no").unwrap_or(name)));
-        (release && harmless).then(|| Layout::of(build.version)).flatten()
-    }
-
-    /// The layout of the release or, where it is newer than the table, of the newest one.
-    pub fn nearest(version: GoVersion) -> Layout {
-        let newest = TABLE[TABLE.len() - 1].1;
-        Layout::of(version).unwrap_or(newest)
-    }
-
-    /// Whether the table has the release.
-    pub fn has(version: GoVersion) -> bool {
-        Layout::of(version).is_some()
-    }
-
-    fn of(version: GoVersion) -> Option<Layout> {
-        TABLE
-            .iter()
-            .find(|(minor, _)| version.major == 1 && version.minor == *minor)
-            .map(|(_, layout)| *layout)
-    }
-
     /// Asks for each field's offset by the names of its struct and its path in it; `""` asks for the struct's size.
     ///
     /// # Errors

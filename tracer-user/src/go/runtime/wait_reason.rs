@@ -2,8 +2,8 @@
 
 use std::num::NonZeroU8;
 
-use super::buildinfo::GoVersion;
 use super::wait_reason_table::TABLE;
+use crate::go::file::buildinfo::GoVersion;
 
 /// A wait reason of one version of Go. Those of different versions are different, also where they have the same text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,0 +1,8 @@
+//! An executable as a file, before anything of the runtime in it is known: the ELF format, its symbols, what the
+//! linker says about the build.
+
+pub mod buildinfo;
+pub mod error;
+pub mod image;
+pub mod symbols;
+pub mod truncated;

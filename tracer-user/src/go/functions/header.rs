@@ -1,0 +1,114 @@
+//! The start of the function table, and where to look for it in a file: `pcHeader` in
+//! <https://cs.opensource.google/go/go/+/master:src/runtime/symtab.go>.
+
+use crate::go::file::error::ErrorKind;
+use crate::go::file::image::{Image, u32_at, u64_at};
+
+/// Go 1.18 and 1.19.
+const MAGIC_118: u32 = 0xffff_fff0;
+/// Go 1.20 and newer.
+const MAGIC_120: u32 = 0xffff_fff1;
+/// Go 1.2 to 1.17, to tell old from none.
+const MAGIC_OLD: [u32; 2] = [0xffff_fffb, 0xffff_fffa];
+/// Sections that hold the table alone.
+const SECTIONS: [&str; 2] = [".gopclntab", ".data.rel.ro.gopclntab"];
+/// Sections where linkers put `runtime.firstmoduledata`: from Go 1.26 on, and before.
+pub(super) const MODULE_DATA_SECTIONS: [&str; 2] = [".go.module", ".noptrdata"];
+/// Functions of the largest programs are some 100,000s.
+const MAX_FUNCTIONS: u64 = 1 << 24;
+
+/// The start of the table: where its parts are, in bytes from `vaddr`.
+#[derive(Clone, Debug)]
+pub(crate) struct Header {
+    pub(crate) vaddr: u64,
+    pub(crate) count: u64,
+    pub(crate) funcnames: u64,
+    pub(crate) units: u64,
+    pub(crate) files: u64,
+    pub(crate) pcvalues: u64,
+    pub(crate) functions: u64,
+    magic: u32,
+}
+
+impl Header {
+    /// Finds the table: by the section's name; by the pointer of module data to it, where another linker than Go's
+    /// merged the section into a larger one; by its first bytes.
+    pub(crate) fn find(image: &Image) -> Result<Header, ErrorKind> {
+        let named = || {
+            let ranges = SECTIONS.iter().filter_map(|name| image.section_vaddr(name));
+            ranges.filter_map(|range| Header::parse(image, range.start)).next()
+        };
+        let pointed = || {
+            let ranges = MODULE_DATA_SECTIONS.iter().filter_map(|name| image.section_vaddr(name));
+            let pointed_to = ranges.flat_map(|range| image.relocations_in(range));
+            // Most point to code, which would all be read for nothing.
+            pointed_to.filter(|&(_, to)| !image.is_code(to)).find_map(|(_, to)| Header::parse(image, to))
+        };
+        let mut old = false;
+        let mut scanned = || {
+            let readable = image
+                .segments()
+                .iter()
+                .filter_map(|s| Some((s.vaddr, image.in_order(image.bytes_from(s.vaddr)?))));
+            readable.into_iter().find_map(|(vaddr, bytes)| {
+                let skip = (vaddr.wrapping_neg() % 8) as usize;
+                let words = bytes.get(skip..)?.as_chunks::<8>().0.iter().enumerate();
+                let magic = |word: &[u8; 8]| word[1..6] == [0xff, 0xff, 0xff, 0, 0] && word[7] == 8;
+                words.filter(|(_, word)| magic(word)).find_map(|(index, word)| {
+                    old |= MAGIC_OLD.map(|magic| magic as u8).contains(&word[0]);
+                    Header::parse(image, vaddr + (skip + 8 * index) as u64)
+                })
+            })
+        };
+        match named().or_else(pointed).or_else(&mut scanned) {
+            Some(header) => Ok(header),
+            None if old => Err(ErrorKind::TooOld("Go 1.17 or older".into())),
+            None => Err(ErrorKind::NotGo),
+        }
+    }
+
+    /// Whether there is a section that should hold the table, readable or not.
+    pub(crate) fn has_section(image: &Image) -> bool {
+        SECTIONS.iter().any(|name| image.section(name).is_some())
+    }
+
+    /// Names and records are gone through as a whole; the numbers between them are needed for few functions.
+    pub(crate) fn prefetch(&self, image: &Image) {
+        let Some(start) = image.vaddr_to_file_offset(self.vaddr) else { return };
+        let at = |offset: u64| (start + offset) as usize;
+        image.prefetch(at(0)..at(self.units));
+        // No linker says where the records end; they take some 100 bytes each.
+        image.prefetch(at(self.functions)..at(self.functions + 128 * self.count));
+    }
+
+    /// Whether the records of functions and of inlined calls have the form that Go 1.20 brought.
+    pub(super) fn is_of_120(&self) -> bool {
+        self.magic == MAGIC_120
+    }
+
+    fn parse(image: &Image, vaddr: u64) -> Option<Header> {
+        let bytes = image.bytes_from(vaddr)?;
+        let magic = u32_at(bytes, 0).filter(|magic| [MAGIC_118, MAGIC_120].contains(magic))?;
+        let prefix: [u8; 4] = bytes.get(4..8)?.try_into().ok()?;
+        if prefix != [0, 0, image.architecture().instruction_quantum(), 8] {
+            return None;
+        }
+        let word = |index: usize| u64_at(bytes, 8 * index);
+        let header = Header {
+            vaddr,
+            count: word(1).filter(|count| (1..MAX_FUNCTIONS).contains(count))?,
+            funcnames: word(4)?,
+            units: word(5)?,
+            files: word(6)?,
+            pcvalues: word(7)?,
+            functions: word(8)?,
+            magic,
+        };
+        let ordered = header.funcnames <= header.units
+            && header.units <= header.files
+            && header.files <= header.pcvalues
+            && header.pcvalues <= header.functions
+            && header.functions.checked_add(8 * header.count + 4)? <= bytes.len() as u64;
+        ordered.then_some(header)
+    }
+}

@@ -1,0 +1,9 @@
+//! The function table that every Go program carries: which function, file and line an instruction belongs to, stripped
+//! or not, and what was inlined where.
+
+pub(super) mod header;
+pub mod inline;
+pub mod moduledata;
+pub mod pclntab;
+mod pcvalue;
+mod wrapper;
