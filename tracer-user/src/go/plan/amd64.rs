@@ -5,8 +5,8 @@ use iced_x86::{
     Register,
 };
 
-use super::step::{Effect, NO_STACK, Next, Operand, Place, Probe, STACK, Step, Value};
-use super::{CallTargets, Kernel};
+use super::kernel::Kernel;
+use super::step::{CallTargets, Effect, NO_STACK, Next, Operand, Place, Probe, STACK, Step, Value};
 
 /// R14 holds the current g in Go code:
 /// <https://go.dev/s/regabi>, "Special-purpose registers" of the amd64 architecture.

@@ -5,8 +5,7 @@ use std::ops::Range;
 use yaxpeax_arch::{Decoder as _, U8Reader};
 use yaxpeax_arm::armv8::a64::{InstDecoder, Instruction, Opcode, Operand as Arm, ShiftStyle, SizeCode};
 
-use super::CallTargets;
-use super::step::{Effect, NO_STACK, Next, Operand, Place, Probe, STACK, Step, Value};
+use super::step::{CallTargets, Effect, NO_STACK, Next, Operand, Place, Probe, STACK, Step, Value};
 
 /// R28 holds the current g in Go code:
 /// <https://go.dev/s/regabi>, "Special-purpose registers" of the arm64 architecture.

@@ -11,7 +11,10 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use super::{Body, Effect, Graph, Place, PlanError, Step};
+use super::body::Body;
+use super::error::PlanError;
+use super::graph::Graph;
+use super::step::{Effect, Place, Step};
 use crate::go::runtime::layout::Layout;
 
 /// Register numbers are below this on every instruction set.

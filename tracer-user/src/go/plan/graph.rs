@@ -1,7 +1,9 @@
 //! The paths through a function, instruction by instruction. A function has some hundred instructions, so plain
 //! reachability answers every question about "on all paths" and "once"; there are no dominator trees.
 
-use super::{Body, CallTargets, Next, PlanError, Step};
+use super::body::Body;
+use super::error::PlanError;
+use super::step::{CallTargets, Next, Step};
 
 /// Which instruction can follow which.
 pub(super) struct Graph {

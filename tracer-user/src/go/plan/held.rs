@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::rc::Rc;
 
-use super::{Body, CallTargets, Effect, Graph, Next, Place, Step};
+use super::body::Body;
+use super::decode::Convention;
+use super::graph::Graph;
+use super::step::{CallTargets, Effect, Next, Place, Step};
 
 /// Register numbers are below this on every instruction set.
 const REGISTERS: usize = 32;
@@ -114,7 +117,7 @@ pub(in crate::go) fn before(
     calls: &CallTargets,
 ) -> Option<Held> {
     let graph = Graph::new(body, steps, calls).ok()?;
-    let result = body.convention().result();
+    let result = Convention::of(body.architecture).result();
     let writes_anywhere = |step: &Step| match step.next {
         Next::Call(Some(target)) => calls(target).is_some_and(|name| {
             let name = name.strip_prefix("runtime.").unwrap_or_default();
@@ -205,7 +208,7 @@ fn apply(held: &mut Held, step: &Step, exposed: &[Range<i64>], anywhere: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::go::Architecture;
+    use crate::go::file::image::Architecture;
     use crate::go::plan::{Kernel, decode};
     use proptest::prelude::*;
 

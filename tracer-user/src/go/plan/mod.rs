@@ -2,7 +2,7 @@
 //!
 //! What a uprobe costs its target is decided by the instruction under it: the kernel *emulates* a few kinds inside
 //! the breakpoint handler and *single-steps* everything else, which costs several times as much. So a site is
-//! planned: decode the function (`step`; only `amd64` and `arm64` know an instruction set), see which registers
+//! planned: decode the function (`decode`; only `amd64` and `arm64` know an instruction set), see which registers
 //! hold the new goroutine where (`flow`), which instructions every path passes exactly once (`graph`), and take
 //! the cheapest of them.
 //!
@@ -11,72 +11,30 @@
 
 mod amd64;
 mod arm64;
+mod body;
+mod decode;
+mod error;
 mod flow;
 mod graph;
 mod held;
+mod kernel;
 mod step;
 
-use std::ops::Range;
-
-use crate::go::file::image::Architecture;
-use crate::go::runtime::layout::Layout;
+pub use body::Body;
+pub(super) use decode::{Convention, decode};
+pub use error::PlanError;
 use flow::Flow;
 use graph::Graph;
 pub(super) use held::before;
+pub use kernel::{Cost, Kernel};
+pub use step::CallTargets;
 use step::Probe;
-pub(super) use step::{Convention, Effect, Next, Operand, Place, Step, Value, decode};
+pub(super) use step::{Next, Operand, Step, Value};
+
+use crate::go::runtime::layout::Layout;
 
 /// Largest function that is analysed, in bytes; `runtime.newproc1` has about a thousand, unoptimised two.
 pub(super) const MAX_CODE: usize = 32 << 10;
-
-/// One place where the code of a probed function stands: the function itself, or one inlined copy of it.
-#[derive(Clone, Copy, Debug)]
-pub struct Body<'a> {
-    /// The CPU that the code is for.
-    pub architecture: Architecture,
-    /// Name of the physical function.
-    pub function: &'a str,
-    /// Address of the physical function's first instruction.
-    pub entry: u64,
-    /// Its machine code, from `entry` on.
-    pub code: &'a [u8],
-    /// Addresses of the inlined copy's instructions, what was inlined into the copy included. Empty: the physical
-    /// function is the probed function. Two copies in one physical function are two bodies.
-    pub inlined: &'a [Range<u64>],
-}
-
-impl Body<'_> {
-    fn convention(&self) -> Convention {
-        Convention::of(self.architecture)
-    }
-
-    fn contains(&self, address: u64) -> bool {
-        self.inlined.is_empty() || self.inlined.iter().any(|range| range.contains(&address))
-    }
-}
-
-/// Answers which function starts at an address, to name what code calls.
-pub type CallTargets<'a> = dyn Fn(u64) -> Option<String> + 'a;
-
-/// How the running kernel treats the instructions for which kernels differ.
-///
-/// The rest is the same for all kernels from 5.8 on: `branch_setup_xol_ops` and `push_setup_xol_ops` in
-/// <https://github.com/torvalds/linux/blob/master/arch/x86/kernel/uprobes.c>.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Kernel {
-    /// Multi-byte nops are emulated, not only the one-byte nop.
-    pub emulates_long_nops: bool,
-    /// A probed five-byte nop is rewritten into a call, which saves the breakpoint.
-    pub optimises_nop5: bool,
-}
-
-impl Kernel {
-    /// What Linux `major.minor` does.
-    pub fn from_version(major: u32, minor: u32) -> Kernel {
-        let recent = (major, minor) >= (6, 18);
-        Kernel { emulates_long_nops: recent, optimises_nop5: recent }
-    }
-}
 
 /// What a probe sees happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -87,17 +45,6 @@ pub enum Purpose {
     Exit,
     /// A coroutine of `iter.Pull` ends: `runtime.coroexit`, Go 1.23 and later.
     CoroutineExit,
-}
-
-/// What a hit costs, cheapest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Cost {
-    /// The kernel replaces the five-byte nop by a call: no exception at all.
-    Nop5Optimised,
-    /// One exception; the kernel emulates the instruction.
-    Emulated,
-    /// Two exceptions: the kernel lets the CPU step over a copy of the instruction. Worth a warning.
-    SingleStepped,
 }
 
 /// Where a probe goes.
@@ -116,79 +63,6 @@ pub struct Site {
     pub cost: Cost,
     /// The instruction, for humans: `nop`, `call runtime.mcall`.
     pub instruction: String,
-}
-
-/// Why a probe has no place. Each message is complete but for the name of the binary.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PlanError {
-    /// No body was given.
-    #[error(
-        "no code of the probed function was found; is this a Go program built by a toolchain other than gc?"
-    )]
-    NoBody,
-    /// The function is larger than any real one.
-    #[error(
-        "{function} has {bytes} bytes of code, more than golife analyses; the symbol table may be damaged"
-    )]
-    TooLarge {
-        /// The physical function.
-        function: String,
-        /// Its size.
-        bytes: usize,
-    },
-    /// Bytes that are no instruction, or a jump into the middle of one.
-    #[error(
-        "cannot decode {function} at {address:#x}; the symbol table may be damaged or the file encrypted"
-    )]
-    Undecodable {
-        /// The physical function.
-        function: String,
-        /// Where.
-        address: u64,
-    },
-    /// A jump whose targets are not in the code.
-    #[error("{function} has an indirect jump at {address:#x}, so its paths cannot be followed")]
-    IndirectJump {
-        /// The physical function.
-        function: String,
-        /// Where.
-        address: u64,
-    },
-    /// The data flow did not settle within its budget: not compiler output.
-    #[error("{function} is too tangled to be analysed; the code may be obfuscated")]
-    TooComplex {
-        /// The physical function.
-        function: String,
-    },
-    /// The stores that make a goroutine are not there, so layout and code disagree.
-    #[error(
-        "{function} never stores goid, gopc and startpc of one g at the expected offsets; the struct layout does not \
-         match this binary"
-    )]
-    NoGoidStore {
-        /// The physical function.
-        function: String,
-    },
-    /// No instruction is passed exactly once with the g in a register.
-    #[error("{function} has no instruction that every path passes once with the new g in a register")]
-    NoSite {
-        /// The physical function.
-        function: String,
-    },
-    /// The end of a goroutine is the one call of `runtime.mcall`.
-    #[error("{function} calls runtime.mcall {count} times where one call was expected")]
-    Mcall {
-        /// The physical function.
-        function: String,
-        /// How often.
-        count: usize,
-    },
-    /// The register that holds the current g in Go code is written to.
-    #[error("{function} changes the g register before it calls runtime.mcall, so the ending g is not known")]
-    NoG {
-        /// The physical function.
-        function: String,
-    },
 }
 
 /// Plans the probes for creations: at least one site for each body of `runtime.newproc1`.
@@ -248,7 +122,7 @@ pub fn single_stepped_exit(
     each(bodies, |body| {
         let steps = steps(body, calls, kernel)?;
         let first = steps.first().ok_or(PlanError::NoBody)?;
-        Ok(vec![site(body, first, purpose, body.convention().g, calls)])
+        Ok(vec![site(body, first, purpose, Convention::of(body.architecture).g, calls)])
     })
 }
 
@@ -324,7 +198,7 @@ fn exit_in(
     if !graph.passed_at_most_once(mcall.address) {
         return Err(PlanError::NoSite { function: function() });
     }
-    Ok(vec![site(body, mcall, purpose, body.convention().g, calls)])
+    Ok(vec![site(body, mcall, purpose, Convention::of(body.architecture).g, calls)])
 }
 
 fn returns(body: &Body, calls: &CallTargets, kernel: Kernel) -> Result<Vec<Site>, PlanError> {
@@ -335,7 +209,7 @@ fn returns(body: &Body, calls: &CallTargets, kernel: Kernel) -> Result<Vec<Site>
     let sites: Vec<Site> = steps(body, calls, kernel)?
         .iter()
         .filter(|step| step.next == Next::Return)
-        .map(|step| site(body, step, Purpose::Creation, body.convention().result(), calls))
+        .map(|step| site(body, step, Purpose::Creation, Convention::of(body.architecture).result(), calls))
         .collect();
     if sites.is_empty() { Err(none()) } else { Ok(sites) }
 }

@@ -6,7 +6,10 @@ mod arm64;
 mod asm;
 mod random;
 
+use std::ops::Range;
+
 use super::*;
+use crate::go::file::image::Architecture;
 use asm::*;
 
 const GO_1_22: crate::go::GoVersion = crate::go::GoVersion { major: 1, minor: 22, patch: 0 };
