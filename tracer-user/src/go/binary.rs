@@ -18,7 +18,7 @@ use crate::go::functions::moduledata::ModuleData;
 use crate::go::functions::pclntab::{Frame, FrameSize, Function, Pclntab};
 use crate::go::runtime::layout::Layout;
 use crate::go::runtime::layout_choice::{self, LayoutSource};
-use crate::go::runtime::system;
+use crate::go::runtime::{system, versions};
 
 /// A Go executable. All addresses are link-time addresses: subtract the process's load bias
 /// ([`Image::load_bias`]) from those seen at run time. Share it in an [`Arc`].
@@ -74,19 +74,19 @@ impl Binary {
     pub fn open_plugin(file: &File, display_path: &Path, host: &Binary) -> Result<Binary, Error> {
         let image = Arc::new(Image::open(file, display_path)?);
         let unsaid = |_| BuildInfo { path: None, module: None, ..host.build_info.clone() };
-        let info = BuildInfo::read(&image).unwrap_or_else(unsaid);
+        let info = BuildInfo::read(&image, versions::OLDEST).unwrap_or_else(unsaid);
         let plugin = Binary::with_info(image, info).map_err(|kind| Error::new(display_path, kind))?;
         Ok(Binary { layout: host.layout, layout_source: host.layout_source, ..plugin })
     }
 
     fn read(image: Arc<Image>) -> Result<Binary, ErrorKind> {
         image.prefetch_sections(&[".go.buildinfo", ".go.module", ".noptrdata"]);
-        let build_info = match BuildInfo::read(&image) {
+        let build_info = match BuildInfo::read(&image, versions::OLDEST) {
             // Without build info, a function table tells a Go program from others.
             Err(ErrorKind::NoBuildInfo) => match Header::find(&image) {
                 // Where the data is, module data says in the same place in every version.
-                Ok(header) => ModuleData::find(&image, GoVersion::OLDEST, &header)
-                    .and_then(|module| BuildInfo::of_variable(&image, module.data))?,
+                Ok(header) => ModuleData::find(&image, versions::OLDEST, &header)
+                    .and_then(|module| BuildInfo::of_variable(&image, module.data, versions::OLDEST))?,
                 Err(ErrorKind::NotGo) if is_packed(&image) => return Err(ErrorKind::Packed),
                 Err(ErrorKind::NotGo) if Header::has_section(&image) => return Err(ErrorKind::Obfuscated),
                 Err(other) => return Err(other),

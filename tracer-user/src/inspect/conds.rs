@@ -12,13 +12,8 @@ use super::collect::Wait;
 use super::goroutines::{Limits, WalkError};
 use super::memory::{Place, ProcessMemory};
 use crate::go::image;
+use crate::go::versions::cond::{CHECKER, HEAD, LIST};
 
-/// Where the list, its field `notify`, is in a `sync.Cond`: behind an interface of two words.
-const LIST: u64 = 16;
-/// Where `notify.head`, the first `sudog` of the list, is: behind two of the list's words, in all of Go 1.18 to 1.27.
-const HEAD: u64 = 32;
-/// Where its `checker` is. `Wait` puts its own address there, to find out about copies.
-const CHECKER: u64 = 48;
 /// Goroutines whose stacks are looked at. Of each queue one is enough.
 const MOST_GOROUTINES: usize = 8192;
 /// Steps along all queues together.

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::collect::Remembered;
 use super::goroutines::WalkError;
 use super::memory::{MemoryError, Place, ProcessMemory, Reader};
+use crate::go::versions::{self, LabelForm};
 use crate::go::{Binary, Layout, image};
 
 /// Sets that are read. Programs that label each request have one for each.
@@ -78,10 +79,9 @@ impl LabelSets {
     /// Reads the sets. One that nobody has any more when it was read is left empty: the memory may be another's by now.
     pub(super) fn read(&self, memory: &ProcessMemory, binary: &Binary) -> Result<Vec<Labels>, WalkError> {
         let mut reader = Reader::new(*memory);
-        // A map up to Go 1.23, then a slice.
-        let found = match binary.version().minor {
-            ..24 => maps(memory, &self.sets)?,
-            _ => slices(&mut reader, &self.sets)?,
+        let found = match versions::label_form(binary.version()) {
+            LabelForm::Map => maps(memory, &self.sets)?,
+            LabelForm::Slice => slices(&mut reader, &self.sets)?,
         };
         let mut places = Vec::new();
         let mut bytes = 0;
@@ -121,7 +121,7 @@ impl LabelSets {
     }
 }
 
-/// Go 1.24 and newer: a slice of pairs of strings.
+/// Sets that are slices of pairs of strings ([`LabelForm::Slice`]).
 fn slices(reader: &mut Reader, sets: &[Set]) -> Result<Vec<(usize, [Str; 2])>, MemoryError> {
     let mut lists = Vec::new();
     let headers: Vec<Place> = sets.iter().map(|set| Place { address: set.address, size: 16 }).collect();
@@ -142,7 +142,7 @@ fn slices(reader: &mut Reader, sets: &[Set]) -> Result<Vec<(usize, [Str; 2])>, M
     Ok(found)
 }
 
-/// Up to Go 1.23: a `map[string]string`, as `runtime.hmap` with buckets of eight:
+/// Sets that are a `map[string]string` ([`LabelForm::Map`]), as `runtime.hmap` with buckets of eight:
 /// <https://cs.opensource.google/go/go/+/refs/tags/go1.23.0:src/runtime/map.go>.
 fn maps(memory: &ProcessMemory, sets: &[Set]) -> Result<Vec<(usize, [Str; 2])>, MemoryError> {
     let mut found = Vec::new();

@@ -11,6 +11,7 @@ use super::collect::Wait;
 use super::conds;
 use super::goroutines::{Limits, WalkError};
 use super::memory::{Place, ProcessMemory};
+use crate::go::versions::{self, SudogPointers};
 use crate::go::{Binary, Layout, image};
 
 /// Cases of one `select` that are followed.
@@ -29,10 +30,9 @@ struct Sudog {
 }
 
 impl Sudog {
-    /// From Go 1.26 on, both pointers are pairs of one that the garbage collector sees and one that always is set.
-    fn parse(bytes: &[u8], layout: &Layout, paired: bool) -> Option<Sudog> {
+    fn parse(bytes: &[u8], layout: &Layout, pointers: SudogPointers) -> Option<Sudog> {
         let word = |offset: u16| image::u64_at(bytes, usize::from(offset));
-        let pointer = |offset: u16| word(offset + if paired { 8 } else { 0 });
+        let pointer = |offset: u16| word(offset + pointers.address());
         Some(Sudog {
             g: word(0)?,
             next: word(layout.sudog_waitlink)?,
@@ -56,7 +56,7 @@ pub(super) fn read(
     limits: Limits,
 ) -> Result<(), WalkError> {
     let layout = binary.layout();
-    let paired = binary.version().minor >= 26;
+    let pointers = versions::sudog_pointers(binary.version());
     let size = usize::from(layout.sudog_c.max(layout.sudog_elem).max(layout.sudog_waitlink)) + 16;
     let channel_size =
         usize::from(layout.hchan_recvq.max(layout.hchan_closed).max(layout.hchan_dataqsiz)) + 32;
@@ -81,7 +81,9 @@ pub(super) fn read(
             let mut next = Vec::new();
             memory.read_many(&places, |index, bytes| {
                 let (at, _) = open[index];
-                let Some(sudog) = bytes.and_then(|bytes| Sudog::parse(bytes, layout, paired)) else { return };
+                let Some(sudog) = bytes.and_then(|bytes| Sudog::parse(bytes, layout, pointers)) else {
+                    return;
+                };
                 // Another goroutine's by now.
                 if sudog.g != batch[at].g {
                     return;

@@ -2,6 +2,7 @@
 
 use super::blocked::{Blocked, Channel, Snapshot, WaitObject};
 use super::waits::Group;
+use crate::go::versions::{self, Lock};
 use crate::go::{Binary, Frame};
 use crate::report;
 
@@ -140,9 +141,8 @@ fn within(queue: &[(u64, u32)], address: u64, size: u64) -> &[(u64, u32)] {
 }
 
 impl Thing {
-    /// A lock is known by the semaphore in it. How far that is from its start has not changed since Go 1.18:
-    /// `sync.Mutex` has it behind its state, and is the first field of `sync.RWMutex`, which has two more behind that, for a
-    /// writer and for readers; `sync.WaitGroup` has it behind its counters.
+    /// A lock is known by the semaphore in it that a method of package sync waits for: the innermost call says which
+    /// semaphore that is, and the outermost, whose lock it is.
     fn of(object: &WaitObject, waiter: &Blocked, snapshot: &Snapshot) -> Thing {
         let address = match *object {
             WaitObject::Channel(Channel { address, .. }) => return Thing { kind: "chan", address, size: 1 },
@@ -161,18 +161,15 @@ impl Thing {
         let mut of_sync = of_sync.map(|name| name.strip_prefix("internal/").unwrap_or(name)).peekable();
         let innermost = of_sync.peek().copied().unwrap_or_default();
         let outermost = of_sync.last().unwrap_or_default();
-        let offset = match innermost {
-            name if name.starts_with("sync.(*Mutex)") => 4,
-            "sync.(*RWMutex).RLock" => 12,
-            name if name.starts_with("sync.(*RWMutex)") || name.starts_with("sync.(*WaitGroup)") => 8,
-            _ => 0,
+        let Some(offset) = versions::semaphore_offset(innermost) else {
+            return Thing { kind: "semaphore", address, size: 1 };
         };
-        let (kind, size) = match outermost {
-            _ if offset == 0 => ("semaphore", 1),
-            name if name.starts_with("sync.(*RWMutex)") => ("rwmutex", 16),
-            name if name.starts_with("sync.(*WaitGroup)") => ("waitgroup", 12),
-            _ => ("mutex", 8),
+        let lock = Lock::with_method(outermost).unwrap_or(Lock::Mutex);
+        let kind = match lock {
+            Lock::Mutex => "mutex",
+            Lock::RwMutex => "rwmutex",
+            Lock::WaitGroup => "waitgroup",
         };
-        Thing { kind, address: address.wrapping_sub(offset), size }
+        Thing { kind, address: address.wrapping_sub(offset), size: lock.size() }
     }
 }

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 
 use super::text::{located, place};
 use crate::dump::Dump;
+use crate::go::versions::{self, LabelsInHeader};
 use crate::go::{Frame, Status};
 use crate::human::{clean, count, duration};
 use crate::inspect::{Blocked, StackId};
@@ -72,16 +73,18 @@ fn header(dump: &Dump, goroutine: &Blocked) -> String {
         header.push_str(", locked to thread");
     }
     let labels = dump.snapshot.labels(goroutine);
-    // Go 1.27 prints them behind the state; Go 1.26, where asked to, within, which older readers of tracebacks bear.
-    let behind = dump.subject.binary.version().minor >= 27;
-    let quote = if behind { quoted_if_needed } else { quoted };
+    let form = versions::labels_in_header(dump.subject.binary.version());
+    let quote = match form {
+        LabelsInHeader::WithState => quoted,
+        LabelsInHeader::BehindState => quoted_if_needed,
+    };
     let labels: Vec<String> =
         labels.iter().map(|label| format!("{}: {}", quote(&label.key), quote(&label.value))).collect();
     let labels = labels.join(", ");
-    let _ = match (labels.is_empty(), behind) {
-        (true, _) => write!(header, "]"),
-        (false, true) => write!(header, "] {{{labels}}}"),
-        (false, false) => write!(header, " labels:{{{labels}}}]"),
+    let _ = match form {
+        _ if labels.is_empty() => write!(header, "]"),
+        LabelsInHeader::WithState => write!(header, " labels:{{{labels}}}]"),
+        LabelsInHeader::BehindState => write!(header, "] {{{labels}}}"),
     };
     header
 }

@@ -32,9 +32,6 @@ pub struct GoVersion {
 }
 
 impl GoVersion {
-    /// The oldest Go that golife traces.
-    pub const OLDEST: GoVersion = GoVersion { major: 1, minor: 18, patch: 0 };
-
     /// Finds the release in a version text: `go1.26.8-X:race`, `go1.27rc1`, `devel go1.28-2d1b7a3`.
     pub fn parse(text: &str) -> Option<GoVersion> {
         let start = text.find("go1.").map(|at| at + 2)?;
@@ -76,11 +73,11 @@ pub struct BuildInfo {
 }
 
 impl BuildInfo {
-    /// Reads the build info of an executable.
+    /// Reads the build info of an executable, and refuses one that was built by an older Go than `oldest`.
     ///
     /// # Errors
     /// [`ErrorKind::NoBuildInfo`], [`ErrorKind::TooOld`], [`ErrorKind::UnknownVersion`], [`ErrorKind::Corrupt`].
-    pub fn read(image: &Image) -> Result<BuildInfo, ErrorKind> {
+    pub fn read(image: &Image, oldest: GoVersion) -> Result<BuildInfo, ErrorKind> {
         let blob = find(image).ok_or(ErrorKind::NoBuildInfo)?;
         let flags = *blob.get(15).ok_or_else(cut_off)?;
         if flags & INLINE == 0 {
@@ -89,7 +86,7 @@ impl BuildInfo {
         }
         let (version, rest) = string(blob.get(2 * ALIGN..).ok_or_else(cut_off)?).ok_or_else(cut_off)?;
         let (modules, _) = string(rest).ok_or_else(cut_off)?;
-        let mut info = BuildInfo::of_version(version)?;
+        let mut info = BuildInfo::of_version(version, oldest)?;
         let text = modules.get(SENTINEL..modules.len().saturating_sub(SENTINEL)).unwrap_or_default();
         info.read_modules(&String::from_utf8_lossy(text));
         Ok(info)
@@ -100,7 +97,11 @@ impl BuildInfo {
     ///
     /// # Errors
     /// [`ErrorKind::NoBuildInfo`] where there is none, or several that differ; else as [`BuildInfo::read`].
-    pub(crate) fn of_variable(image: &Image, data: Range<u64>) -> Result<BuildInfo, ErrorKind> {
+    pub(crate) fn of_variable(
+        image: &Image,
+        data: Range<u64>,
+        oldest: GoVersion,
+    ) -> Result<BuildInfo, ErrorKind> {
         let count = (data.end.saturating_sub(data.start) / 8) as usize;
         let words = image.words(data.start, count).ok_or(ErrorKind::NoBuildInfo)?;
         let mut versions = words.windows(2).filter_map(|header| {
@@ -109,24 +110,24 @@ impl BuildInfo {
                 return None;
             }
             let text = image.bytes(start..start.checked_add(length)?)?;
-            (is_version(text) && BuildInfo::of_version(text).is_ok()).then_some(text)
+            (is_version(text) && BuildInfo::of_version(text, oldest).is_ok()).then_some(text)
         });
         let version = versions.next().ok_or(ErrorKind::NoBuildInfo)?;
         if versions.any(|other| other != version) {
             return Err(ErrorKind::NoBuildInfo);
         }
-        BuildInfo::of_version(version)
+        BuildInfo::of_version(version, oldest)
     }
 
     /// With nothing but a version.
-    fn of_version(version: &[u8]) -> Result<BuildInfo, ErrorKind> {
+    fn of_version(version: &[u8], oldest: GoVersion) -> Result<BuildInfo, ErrorKind> {
         if version.len() > MAX_VERSION {
             return Err(ErrorKind::Corrupt(format!("a Go version of {} bytes", version.len())));
         }
         let version_text = String::from_utf8_lossy(version).into_owned();
         let version =
             GoVersion::parse(&version_text).ok_or_else(|| ErrorKind::UnknownVersion(version_text.clone()))?;
-        if version < GoVersion::OLDEST {
+        if version < oldest {
             return Err(ErrorKind::TooOld(version_text));
         }
         Ok(BuildInfo {
@@ -258,12 +259,14 @@ mod tests {
         Decoy(bytes)
     };
 
+    const OLD: GoVersion = GoVersion { major: 1, minor: 18, patch: 0 };
+
     #[test]
     fn a_program_that_only_knows_the_magic_is_no_go_program() {
         assert!(std::hint::black_box(&DECOY).0.starts_with(MAGIC));
         let file = std::fs::File::open("/proc/self/exe").unwrap();
         let image = Image::open(&file, std::path::Path::new("/proc/self/exe")).unwrap();
-        assert!(matches!(BuildInfo::read(&image), Err(ErrorKind::NoBuildInfo)));
+        assert!(matches!(BuildInfo::read(&image, OLD), Err(ErrorKind::NoBuildInfo)));
     }
 
     #[test]

@@ -7,9 +7,10 @@ use super::header::{Header, MODULE_DATA_SECTIONS};
 use crate::go::file::buildinfo::GoVersion;
 use crate::go::file::error::ErrorKind;
 use crate::go::file::image::Image;
+use crate::go::runtime::versions;
 
-/// Words of moduledata that are read. The last is `gofunc` of Go 1.27.
-const WORDS: usize = 344 / 8 + 1;
+/// Words of moduledata that are read.
+const WORDS: usize = versions::MODULE_DATA_SIZE / 8;
 
 /// The fields that golife needs, as link-time addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,11 +38,7 @@ impl ModuleData {
     /// [`ErrorKind::Missing`] where nothing points at the table as module data does, [`ErrorKind::Corrupt`] where
     /// what does is nonsense.
     pub(crate) fn find(image: &Image, version: GoVersion, header: &Header) -> Result<ModuleData, ErrorKind> {
-        let gofunc = match version.minor {
-            ..=19 => 304,
-            20..=26 => 320,
-            27.. => 344,
-        } / 8;
+        let offsets = versions::module_data_offsets(version);
         let (vaddr, words) = locate(image, header).ok_or_else(|| ErrorKind::Missing {
             what: "runtime.firstmoduledata".into(),
             why: "nothing in the data points at the function table".into(),
@@ -53,8 +50,8 @@ impl ModuleData {
             data: word(208)..word(216),
             bss: word(224)..word(232),
             noptrbss: word(240)..word(248),
-            gofunc: words.get(gofunc).copied().unwrap_or(0),
-            types: word(if version.minor < 20 { 280 } else { 296 }),
+            gofunc: word(offsets.gofunc),
+            types: word(offsets.types),
         };
         let code = image.segments().iter().any(|segment| {
             segment.executable

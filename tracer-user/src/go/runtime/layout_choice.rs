@@ -3,6 +3,7 @@
 use super::dwarf;
 use super::layout::Layout;
 use super::layout_table::TABLE;
+use super::versions;
 use crate::go::file::buildinfo::{BuildInfo, GoVersion};
 use crate::go::file::image::Image;
 
@@ -91,10 +92,7 @@ impl Layout {
     }
 
     fn of(version: GoVersion) -> Option<Layout> {
-        TABLE
-            .iter()
-            .find(|(minor, _)| version.major == 1 && version.minor == *minor)
-            .map(|(_, layout)| *layout)
+        versions::measured_row(&TABLE, version).copied()
     }
 }
 

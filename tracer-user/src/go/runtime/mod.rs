@@ -6,5 +6,6 @@ pub mod layout_choice;
 mod layout_table;
 pub mod status;
 pub mod system;
+pub mod versions;
 pub mod wait_reason;
 mod wait_reason_table;

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU8;
 
+use super::versions;
 use super::wait_reason_table::TABLE;
 use crate::go::file::buildinfo::GoVersion;
 
@@ -17,7 +18,7 @@ impl WaitReason {
     /// What a number means. None for 0, which says that the goroutine does not wait, and for numbers that the version
     /// does not have. A newer version is read as the newest known.
     pub fn from_number(version: GoVersion, number: u8) -> Option<WaitReason> {
-        let version = TABLE.iter().rposition(|(minor, _)| *minor <= version.minor)?;
+        let version = versions::row_at_most(&TABLE, version)?;
         let (_, texts) = TABLE[version];
         let is_known = texts.get(usize::from(number)).is_some_and(|text| !text.is_empty());
         let number = NonZeroU8::new(number).filter(|_| is_known)?;
