@@ -13,12 +13,16 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use golife::go::plan::{Body, Cost, Kernel, Purpose, Site, creation, exit};
+use golife::go::releases::RELEASES;
 use golife::go::{Binary, Function, Inlined};
 
-const VERSIONS: [&str; 10] = [
-    "1.18.10", "1.19.13", "1.20.14", "1.21.13", "1.22.12", "1.23.12", "1.24.13", "1.25.5", "1.26.8", "1.27.3",
-];
-const QUICK: [&str; 2] = ["1.18.10", "1.26.8"];
+/// The first minor version whose compiler takes a profile.
+const FIRST_PROFILED: u32 = 21;
+
+/// All measured versions, oldest first: `1.26.8`.
+fn versions() -> Vec<&'static str> {
+    RELEASES.into_iter().filter_map(|release| release.strip_prefix("go")).collect()
+}
 
 /// Names of the ways of building, with the arguments of `go build`.
 const MODES: [(&str, &[&str]); 6] = [
@@ -50,6 +54,14 @@ fn fixture() -> PathBuf {
 
 fn all_versions() -> bool {
     std::env::var("GOLIFE_GO_VERSIONS").is_ok_and(|versions| versions == "all")
+}
+
+/// The versions to build with: all of them, or the oldest and the newest.
+fn built() -> Vec<&'static str> {
+    match versions()[..] {
+        [oldest, .., newest] if !all_versions() => vec![oldest, newest],
+        ref all => all.to_vec(),
+    }
 }
 
 fn minor(version: &str) -> u32 {
@@ -144,9 +156,8 @@ fn sites_are_where_they_were(cpu: &str) {
     }
     let has_race = all_versions() && cpu == HOST;
     let modes = if has_race { &MODES[..] } else { &MODES[..5] };
-    let versions = if all_versions() { &VERSIONS[..] } else { &QUICK[..] };
     let mut differs = Vec::new();
-    for version in versions {
+    for version in built() {
         for (mode, arguments) in modes {
             let sites = plan(&build(version, cpu, mode, arguments), version);
             let rows: Vec<String> = sites.iter().map(|site| row(cpu, site)).collect();
@@ -158,7 +169,8 @@ fn sites_are_where_they_were(cpu: &str) {
         }
     }
     if std::env::var_os("GOLIFE_UPDATE_GOLDEN").is_some() {
-        let keys = VERSIONS.iter().flat_map(|version| MODES.map(|(mode, _)| format!("{version} {mode}")));
+        let keys =
+            versions().into_iter().flat_map(|version| MODES.map(|(mode, _)| format!("{version} {mode}")));
         let rows =
             |key: String| known.get(&key).into_iter().flatten().map(move |row| format!("{key} {row}\n"));
         let text: String = keys.flat_map(|key| rows(key).collect::<Vec<_>>()).collect();
@@ -179,8 +191,7 @@ fn inlined_copies_have_cheap_sites() {
     if !all_versions() {
         eprintln!("one version only; GOLIFE_GO_VERSIONS=all for all of them");
     }
-    let versions = if all_versions() { &VERSIONS[3..] } else { &["1.26.8"][..] };
-    for version in versions {
+    for version in built().into_iter().filter(|version| minor(version) >= FIRST_PROFILED) {
         let profile = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("spawn-{version}.pprof"));
         if !profile.exists() {
             let plain = build(version, HOST, "profiled", &[]);

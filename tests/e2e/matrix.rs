@@ -7,23 +7,10 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-use golife::go::Binary;
+use golife::go::{Binary, releases::RELEASES};
 use serde_json::Value;
 
 use crate::support::*;
-
-const VERSIONS: [&str; 10] = [
-    OLDEST,
-    "go1.19.13",
-    "go1.20.14",
-    "go1.21.13",
-    "go1.22.12",
-    "go1.23.12",
-    "go1.24.13",
-    "go1.25.5",
-    "go1.26.8",
-    NEWEST,
-];
 
 const USUAL: Build = Build {
     toolchain: None,
@@ -239,7 +226,7 @@ fn every_go_in_every_way() {
     let headings = COLUMNS.map(|column| column.heading).join(" | ");
     let mut table = format!("| Go | {headings} |\n|---|{}\n", "---|".repeat(COLUMNS.len()));
     let (mut notes, mut unknown) = (Vec::<String>::new(), Vec::new());
-    for version in VERSIONS {
+    for version in RELEASES {
         let minor: u32 = version.split('.').nth(1).unwrap().parse().unwrap();
         write!(table, "| {} ", version.trim_start_matches("go")).unwrap();
         for Column { heading, fixture, build, since } in &COLUMNS {

@@ -15,6 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use golife::go::releases::RELEASES;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -31,9 +32,9 @@ fn patience() -> u32 {
 }
 
 /// The toolchains that the tests compile with: the oldest that golife supports and the newest that it knows.
-pub const OLDEST: &str = "go1.18.10";
+pub const OLDEST: &str = RELEASES[0];
 /// See [`OLDEST`].
-pub const NEWEST: &str = "go1.27.3";
+pub const NEWEST: &str = RELEASES[RELEASES.len() - 1];
 
 /// Fails the test, not skips it, where it cannot work.
 pub fn need_root() {

@@ -13,10 +13,8 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::machine::{self, output, say};
 
-/// One release of each minor version that golife supports, oldest first.
-const VERSIONS: [&str; 10] = [
-    "1.18.10", "1.19.13", "1.20.14", "1.21.13", "1.22.12", "1.23.12", "1.24.13", "1.25.5", "1.26.8", "1.27.3",
-];
+/// One release of each minor version that golife supports, oldest first, among comments.
+const RELEASES: &str = include_str!("../../tracer-user/src/go/runtime/releases.txt");
 
 /// What `go-facts` can be told.
 #[derive(clap::Args)]
@@ -40,7 +38,7 @@ pub fn run(args: Args) -> Result<()> {
     let reader = machine::target_dir().join("debug/examples/go_facts");
     let mut layouts = Vec::new();
     let mut reasons = Vec::new();
-    for version in VERSIONS {
+    for version in versions() {
         say(format!("go{version}"));
         let toolchain = Toolchain { go: &go, version };
         let [layout, arm64] = [toolchain.layout(&reader, "amd64")?, toolchain.layout(&reader, "arm64")?];
@@ -69,6 +67,11 @@ pub fn run(args: Args) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// `1.26.8` and so on.
+fn versions() -> impl Iterator<Item = &'static str> {
+    RELEASES.lines().filter_map(|line| line.strip_prefix("go"))
 }
 
 fn minor(version: &str) -> Result<u16> {
@@ -148,7 +151,7 @@ fn layout_table(layouts: &[(u16, String)]) -> Result<String> {
          use super::layout::Layout;\n\n\
          /// The minor version of Go 1, and its layout; in order.\n\
          pub(crate) const TABLE: [(u16, Layout); {}] = [\n",
-        VERSIONS.join(", "),
+        versions().collect::<Vec<_>>().join(", "),
         layouts.len()
     );
     for (minor, layout) in layouts {
@@ -158,7 +161,7 @@ fn layout_table(layouts: &[(u16, String)]) -> Result<String> {
     Ok(source)
 }
 
-fn wait_reason_table(versions: &[(u16, Vec<String>)]) -> Result<String> {
+fn wait_reason_table(reasons: &[(u16, Vec<String>)]) -> Result<String> {
     let mut source = format!(
         "//! The texts of `g.waitreason` per Go version; written by `cargo xtask go-facts`, do not edit.\n\
          //!\n\
@@ -166,10 +169,10 @@ fn wait_reason_table(versions: &[(u16, Vec<String>)]) -> Result<String> {
          //! {}.\n\n\
          /// The minor version of Go 1, and its texts by number; in order.\n\
          pub(crate) const TABLE: [(u16, &[&str]); {}] = [\n",
-        VERSIONS.join(", "),
-        versions.len()
+        versions().collect::<Vec<_>>().join(", "),
+        reasons.len()
     );
-    for (minor, texts) in versions {
+    for (minor, texts) in reasons {
         writeln!(source, "({minor}, &{texts:?}),")?;
     }
     source.push_str("];\n");

@@ -37,4 +37,4 @@ pub use runtime::layout::Layout;
 pub use runtime::layout_choice::LayoutSource;
 pub use runtime::status::Status;
 pub use runtime::wait_reason::WaitReason;
-pub use runtime::{layout, status, system, versions};
+pub use runtime::{layout, releases, status, system, versions};

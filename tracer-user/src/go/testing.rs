@@ -11,27 +11,19 @@ use tempfile::TempDir;
 
 use super::binary::Binary;
 use crate::go::file::image::{Architecture, Image};
+use crate::go::runtime::releases::RELEASES;
 
-/// The versions that the layout table has, as Go toolchains.
-const TOOLCHAINS: [&str; 10] = [
-    "go1.18.10",
-    "go1.19.13",
-    "go1.20.14",
-    "go1.21.13",
-    "go1.22.12",
-    "go1.23.12",
-    "go1.24.13",
-    "go1.25.5",
-    "go1.26.8",
-    "go1.27.3",
-];
+/// The oldest toolchain that golife supports.
+pub(crate) const OLDEST: &str = RELEASES[0];
+/// The newest toolchain that golife knows.
+pub(crate) const NEWEST: &str = RELEASES[RELEASES.len() - 1];
 
-/// The oldest and the newest, or with `GOLIFE_GO_VERSIONS=all` in the environment all of them.
+/// The toolchains to build with: the oldest and the newest, or with `GOLIFE_GO_VERSIONS=all` in the environment all of them.
 pub(crate) fn toolchains() -> Vec<&'static str> {
     if std::env::var("GOLIFE_GO_VERSIONS").is_ok_and(|versions| versions == "all") {
-        return TOOLCHAINS.to_vec();
+        return RELEASES.to_vec();
     }
-    vec![TOOLCHAINS[0], TOOLCHAINS[TOOLCHAINS.len() - 1]]
+    vec![OLDEST, NEWEST]
 }
 
 /// For [`Program::build_for`]: for the other CPU than this machine's.

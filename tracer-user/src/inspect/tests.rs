@@ -8,11 +8,14 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::*;
-use crate::go::testing::{FOREIGN, PLAIN, Program, STRIPPED, STRIPPED_PIE, TracedFrame};
+use crate::go::releases::release_of;
+use crate::go::testing::{FOREIGN, NEWEST, OLDEST, PLAIN, Program, STRIPPED, STRIPPED_PIE, TracedFrame};
 use crate::go::{Binary, Frame, Status};
 
-/// The oldest, one in the middle, one before and one after the change of `sudog`, the newest.
-const TOOLCHAINS: [&str; 4] = ["go1.18.10", "go1.22.12", "go1.25.5", "go1.27.3"];
+/// The oldest, one in the middle, the last one before `sudog` has changed, the newest.
+fn toolchains() -> [&'static str; 4] {
+    [OLDEST, release_of(22), release_of(25), NEWEST]
+}
 
 /// Scans until main has said that all is ready and blocks in a read.
 fn scan_of(binary: &Binary, pid: i32, bias: u64) -> Snapshot {
@@ -46,7 +49,7 @@ fn stacks_of_another_cpu_are_what_go_prints() {
 
 fn compare_stacks(ways: [&[&str]; 2], environment: &[(&str, &str)]) {
     let mut kinds = [0; 2];
-    for toolchain in TOOLCHAINS {
+    for toolchain in toolchains() {
         for flags in ways {
             let program = Program::build_for(toolchain, flags, environment);
             let binary = program.binary();
@@ -96,7 +99,8 @@ fn compare_stacks(ways: [&[&str]; 2], environment: &[(&str, &str)]) {
 
 #[test]
 fn who_waits_on_what() {
-    let programs = TOOLCHAINS.iter().flat_map(|toolchain| [(toolchain, &[][..]), (toolchain, FOREIGN)]);
+    let programs =
+        toolchains().into_iter().flat_map(|toolchain| [(toolchain, &[][..]), (toolchain, FOREIGN)]);
     for (toolchain, cpu) in programs {
         let program = Program::build_for(toolchain, PLAIN, cpu);
         let binary = program.binary();
@@ -209,7 +213,7 @@ impl Liar {
 
 #[test]
 fn a_list_of_anything_is_walked_within_bounds() {
-    let program = Program::build(TOOLCHAINS[3], STRIPPED_PIE);
+    let program = Program::build(NEWEST, STRIPPED_PIE);
     let mut liar = Liar::new(&program);
     let start = Instant::now();
     liar.list = (0..100_000u64).map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect();
@@ -229,7 +233,7 @@ fn a_list_of_anything_is_walked_within_bounds() {
 
 #[test]
 fn a_list_that_lists_itself_ends() {
-    let program = Program::build(TOOLCHAINS[3], STRIPPED_PIE);
+    let program = Program::build(NEWEST, STRIPPED_PIE);
     let mut liar = Liar::new(&program);
     // The same goroutine a million times, then a list whose entries are the list.
     let stack = vec![0u64; 64];
@@ -249,7 +253,7 @@ fn a_list_that_lists_itself_ends() {
 #[test]
 fn labels_of_anything_are_read_within_bounds() {
     // A map, then a slice.
-    for toolchain in [TOOLCHAINS[0], TOOLCHAINS[3]] {
+    for toolchain in [OLDEST, NEWEST] {
         let program = Program::build(toolchain, STRIPPED_PIE);
         let mut liar = Liar::new(&program);
         let at = usize::from(liar.binary.layout().labels);
@@ -281,7 +285,7 @@ fn labels_of_anything_are_read_within_bounds() {
 
 #[test]
 fn cycles_and_endless_stacks_end() {
-    let program = Program::build(TOOLCHAINS[3], STRIPPED_PIE);
+    let program = Program::build(NEWEST, STRIPPED_PIE);
     let mut liar = Liar::new(&program);
     let layout = *liar.binary.layout();
     // A stack whose every word returns into the same call, longer than is ever looked at.
@@ -313,7 +317,7 @@ fn cycles_and_endless_stacks_end() {
 
 #[test]
 fn a_process_that_ends_while_it_is_read_is_said_to_have_ended() {
-    let program = Program::build(TOOLCHAINS[3], PLAIN);
+    let program = Program::build(NEWEST, PLAIN);
     let binary = program.binary();
     let running = program.start();
     let memory = ProcessMemory::new(running.pid());
@@ -336,7 +340,7 @@ fn a_process_that_ends_while_it_is_read_is_said_to_have_ended() {
 
 #[test]
 fn a_process_that_executes_something_else_is_refused() {
-    let program = Program::build(TOOLCHAINS[3], PLAIN);
+    let program = Program::build(NEWEST, PLAIN);
     let binary = program.binary();
     let mut other = std::process::Command::new("sleep").arg("60").spawn().unwrap();
     let memory = ProcessMemory::new(other.id() as i32);
@@ -349,7 +353,7 @@ fn a_process_that_executes_something_else_is_refused() {
 
 #[test]
 fn any_goroutine_and_any_stack_are_read_without_a_panic() {
-    let program = Program::build(TOOLCHAINS[3], STRIPPED_PIE);
+    let program = Program::build(NEWEST, STRIPPED_PIE);
     let liar = std::cell::RefCell::new(Liar::new(&program));
     let (text, bias) = (liar.borrow().binary.text_range(), liar.borrow().bias());
     let text = text.start + bias..text.end + bias;

@@ -4,6 +4,7 @@ pub(super) mod dwarf;
 pub mod layout;
 pub mod layout_choice;
 mod layout_table;
+pub mod releases;
 pub mod status;
 pub mod system;
 pub mod versions;

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::go::Status;
-use crate::go::testing::{FOREIGN, PLAIN, Program};
+use crate::go::testing::{FOREIGN, NEWEST, OLDEST, PLAIN, Program};
 use crate::inspect::{Depth, Limits, ProcessMemory, scan};
 
 const SPINNING: &str = include_str!("../../go/testdata/spinning.go");
@@ -56,7 +56,7 @@ fn interrupted(program: &Program, environment: &[(&str, &str)], wanted: &[&str])
 
 #[test]
 fn interrupted_goroutines_have_whole_stacks() {
-    for toolchain in ["go1.18.10", "go1.27.3"] {
+    for toolchain in [OLDEST, NEWEST] {
         for cpu in [&[][..], FOREIGN] {
             let program = Program::build_source(toolchain, SPINNING, PLAIN, cpu);
             interrupted(&program, &[], &["signal in main.leaf"]);
@@ -76,7 +76,7 @@ proptest! {
         words in prop::collection::vec((any::<prop::sample::Index>(), any::<u64>(), 0..3u8), 0..200),
     ) {
         static BINARIES: LazyLock<[Binary; 2]> =
-            LazyLock::new(|| [&[], FOREIGN].map(|cpu| Program::build_for("go1.27.3", PLAIN, cpu).binary()));
+            LazyLock::new(|| [&[], FOREIGN].map(|cpu| Program::build_for(NEWEST, PLAIN, cpu).binary()));
         for binary in BINARIES.iter() {
             let text = binary.text_range();
             let address = |index: prop::sample::Index, any: u64, kind: u8| match kind {
