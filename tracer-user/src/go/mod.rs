@@ -33,6 +33,7 @@ pub use functions::inline::Inlined;
 pub use functions::pclntab::{Frame, FrameSize, Function};
 pub use functions::{inline, moduledata, pclntab};
 pub use globals::Globals;
+pub use runtime::activity::Activity;
 pub use runtime::layout::Layout;
 pub use runtime::layout_choice::LayoutSource;
 pub use runtime::status::Status;

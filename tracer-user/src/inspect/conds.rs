@@ -11,8 +11,8 @@ use super::blocked::{Snapshot, WaitObject};
 use super::collect::Wait;
 use super::goroutines::{Limits, WalkError};
 use super::memory::{Place, ProcessMemory};
-use crate::go::image;
 use crate::go::versions::cond::{CHECKER, HEAD, LIST};
+use crate::go::{Activity, image};
 
 /// Goroutines whose stacks are looked at. Of each queue one is enough.
 const MOST_GOROUTINES: usize = 8192;
@@ -24,8 +24,9 @@ const BYTES: u64 = 1024;
 const BATCH: usize = 256;
 
 /// Whether goroutines with this wait reason wait on a Cond.
+#[inline]
 pub(super) fn is_cond(reason: &str) -> bool {
-    reason.starts_with("sync.Cond.Wait")
+    Activity::of(reason) == Activity::CondWait
 }
 
 /// The Cond that has this list.

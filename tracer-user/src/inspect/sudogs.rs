@@ -5,7 +5,7 @@
 use super::collect::Wait;
 use super::goroutines::WalkError;
 use super::memory::{Place, ProcessMemory};
-use crate::go::{Layout, image};
+use crate::go::{Activity, Layout, image};
 
 /// Goroutines that are looked at.
 const MOST_GOROUTINES: usize = 8192;
@@ -14,10 +14,13 @@ const BYTES: u64 = 512;
 /// Goroutines whose stacks are looked at together.
 const BATCH: usize = 512;
 
-/// Whether goroutines with this wait reason wait for a semaphore.
+/// Whether goroutines with this wait reason wait for a semaphore, in whose queue a `sudog` stands for them. Within a bubble
+/// of `testing/synctest` they wait for the bubble instead.
+#[inline]
 pub(super) fn is_semaphore(reason: &str) -> bool {
-    reason == "semacquire"
-        || (reason.starts_with("sync.") && !reason.starts_with("sync.Cond") && !reason.ends_with("(durable)"))
+    use Activity::{MutexLock, RwMutexLock, RwMutexRLock, Semacquire, WaitGroupWait};
+    !Activity::is_durable(reason)
+        && matches!(Activity::of(reason), Semacquire | MutexLock | RwMutexLock | RwMutexRLock | WaitGroupWait)
 }
 
 /// Fills in the `sudog` of those waits that have none; what is not found stays 0.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::cycle::{self, Waiter};
 use super::waits::{Channel, HttpClients, Member, Wait};
-use crate::go::Binary;
+use crate::go::{Activity, Binary};
 use crate::inspect::{Blocked, Direction, Group, Queues, SiteWaits, Snapshot, StackId, WaitObject};
 use crate::report::Frame;
 
@@ -141,7 +141,7 @@ fn http_clients(snapshot: &Snapshot) -> Option<HttpClients> {
     let (mut idle, mut unread, mut asking) = (0, 0, 0);
     for goroutine in &snapshot.goroutines {
         match goroutine.stack.and_then(|stack| reads[stack.index()]) {
-            Some(true) if goroutine.state() == "IO wait" => idle += 1,
+            Some(true) if Activity::of(goroutine.state()) == Activity::IoWait => idle += 1,
             Some(true) => unread += 1,
             Some(false) => asking += 1,
             None => {}
@@ -169,9 +169,9 @@ fn member(snapshot: &Snapshot, binary: &Binary, goroutine: &Blocked) -> Option<M
 
 /// Whether the innermost call outside the runtime waits for a context.
 fn asked_done(snapshot: &Snapshot, binary: &Binary, goroutine: &Blocked) -> bool {
-    let many = match goroutine.reason() {
-        Some(reason) if reason.starts_with("chan receive") => false,
-        Some(reason) if reason.starts_with("select") => true,
+    let many = match goroutine.reason().map(Activity::of) {
+        Some(Activity::ChanReceive) => false,
+        Some(Activity::Select) => true,
         _ => return false,
     };
     let pcs = goroutine.stack.map(|stack| snapshot.stacks.pcs(stack)).unwrap_or_default();

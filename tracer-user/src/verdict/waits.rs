@@ -3,6 +3,7 @@
 //! Plain data, without addresses of any process: whoever has inspected one fills it in, and everything that judges can be
 //! tested with what a test makes up.
 
+use crate::go::Activity;
 use crate::inspect::Known;
 use crate::report::Frame;
 
@@ -103,18 +104,18 @@ impl Wait {
     /// What it waits for, as far as a cycle is concerned. Old versions of Go have one reason for all semaphores.
     pub fn waits_for(&self) -> WaitsFor {
         let is_in = |prefix: &str| self.frames.iter().any(|frame| frame.function.starts_with(prefix));
-        match self.plain_reason() {
-            "chan receive" => WaitsFor::Receive,
-            "chan send" => WaitsFor::Send,
+        match self.activity() {
+            Activity::ChanReceive => WaitsFor::Receive,
+            Activity::ChanSend => WaitsFor::Send,
             _ if is_in("sync.(*Mutex)") || is_in("sync.(*RWMutex)") => WaitsFor::Lock,
             _ if is_in("sync.(*WaitGroup)") => WaitsFor::Group,
             _ => WaitsFor::Other,
         }
     }
 
-    /// The reason without what synctest adds to it.
-    pub fn plain_reason(&self) -> &'static str {
-        self.reason.strip_suffix(" (durable)").unwrap_or(self.reason)
+    /// What its reason says that they do, within `testing/synctest` or not.
+    pub fn activity(&self) -> Activity {
+        Activity::of(self.reason)
     }
 
     /// Nothing can end this wait: there is no channel to wait for, or the garbage collector says so. `None` where something
@@ -124,11 +125,11 @@ impl Wait {
         if self.frames.iter().any(|frame| frame.function == "runtime.main") {
             return None;
         }
-        match self.plain_reason() {
-            "chan receive (nil chan)" => Some("receive from a nil channel"),
-            "chan send (nil chan)" => Some("send on a nil channel"),
-            "select (no cases)" => Some("are in a select without cases"),
-            "select" if self.on_nothing => Some("are in a select whose channels are all nil"),
+        match self.activity() {
+            Activity::ChanReceiveNil => Some("receive from a nil channel"),
+            Activity::ChanSendNil => Some("send on a nil channel"),
+            Activity::SelectNoCases => Some("are in a select without cases"),
+            Activity::Select if self.on_nothing => Some("are in a select whose channels are all nil"),
             _ if self.leaked => Some("wait on what nothing else can reach, says Go's garbage collector"),
             _ => None,
         }

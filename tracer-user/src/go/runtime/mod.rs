@@ -1,5 +1,6 @@
 //! What the numbers in the memory of Go's runtime mean, and how that differs between versions of Go.
 
+pub mod activity;
 pub(super) mod dwarf;
 pub mod layout;
 pub mod layout_choice;

@@ -1,6 +1,7 @@
 //! The sentence that a reviewer would write under the line.
 
 use super::{Blamed, Cause, Owner, owner, patterns, place};
+use crate::go::Activity;
 use crate::human::{clean, count, file_name};
 use crate::report::Frame;
 use crate::verdict::waits::{Wait, WaitsFor};
@@ -33,7 +34,7 @@ pub(super) fn of(cause: Cause, wait: &Wait, module: Option<&str>, blamed: Option
                 "nobody receives from the channel sent on at {at}: make it with a buffer for what is sent, or select on ctx.Done()"
             ),
         },
-        Cause::Select if wait.plain_reason() == "select (no cases)" => {
+        Cause::Select if wait.activity() == Activity::SelectNoCases => {
             format!("select {{}} at {at} never ends: return instead, or wait for ctx.Done()")
         }
         Cause::Select => format!(

@@ -11,6 +11,7 @@ mod tests;
 use serde::{Deserialize, Serialize};
 
 use super::waits::Wait;
+use crate::go::Activity;
 use crate::go::standard::is_of_program;
 use crate::report::Frame;
 
@@ -137,27 +138,29 @@ pub(super) fn of_wait(wait: &Wait, module: Option<&str>) -> Cause {
         return pattern.cause;
     }
     let channels = &wait.channels[..];
-    match wait.plain_reason() {
-        "chan receive (nil chan)" | "chan send (nil chan)" => Cause::NilChan,
-        "select (no cases)" => Cause::Select,
-        "chan receive" | "select" if wait.asked_done => Cause::Context,
-        "chan receive" | "select" if channels.iter().any(|channel| channel.is_timer()) => Cause::Timer,
-        "chan receive" => Cause::ChanReceive,
-        "chan send" => match channels {
+    match wait.activity() {
+        Activity::ChanReceiveNil | Activity::ChanSendNil => Cause::NilChan,
+        Activity::SelectNoCases => Cause::Select,
+        Activity::ChanReceive | Activity::Select if wait.asked_done => Cause::Context,
+        Activity::ChanReceive | Activity::Select if channels.iter().any(|channel| channel.is_timer()) => {
+            Cause::Timer
+        }
+        Activity::ChanReceive => Cause::ChanReceive,
+        Activity::ChanSend => match channels {
             [slots] if slots.is_signal() && slots.capacity > 0 => Cause::Semaphore,
             _ => Cause::ChanSend,
         },
-        "select" if wait.hopeless().is_some() => Cause::NilChan,
-        "select" => Cause::Select,
-        "sync.Mutex.Lock" | "sync.RWMutex.Lock" | "sync.RWMutex.RLock" => Cause::Mutex,
-        "sync.WaitGroup.Wait" => Cause::WaitGroup,
-        "sync.Cond.Wait" => Cause::Cond,
-        "semacquire" => Cause::Semaphore,
-        "sleep" => Cause::Sleep,
-        "IO wait" => Cause::Io,
-        "syscall" => Cause::Syscall,
-        "running" | "runnable" | "preempted" | "copystack" => Cause::Running,
-        _ => Cause::Other,
+        Activity::Select if wait.hopeless().is_some() => Cause::NilChan,
+        Activity::Select => Cause::Select,
+        Activity::MutexLock | Activity::RwMutexLock | Activity::RwMutexRLock => Cause::Mutex,
+        Activity::WaitGroupWait => Cause::WaitGroup,
+        Activity::CondWait => Cause::Cond,
+        Activity::Semacquire => Cause::Semaphore,
+        Activity::Sleep => Cause::Sleep,
+        Activity::IoWait => Cause::Io,
+        Activity::Syscall => Cause::Syscall,
+        Activity::Running | Activity::Runnable | Activity::Preempted | Activity::CopyStack => Cause::Running,
+        Activity::Coroutine | Activity::Other => Cause::Other,
     }
 }
 

@@ -4,12 +4,13 @@
 //! program does deeper in is its own affair, even in a goroutine that `net/http` has started.
 
 use super::{Cause, Owner, owner};
+use crate::go::Activity;
 use crate::verdict::waits::{HttpClients, Wait};
 
 /// A row of the table.
 pub(super) struct Pattern {
-    /// The wait reason; empty: any.
-    reason: &'static str,
+    /// What the goroutine does; `None`: anything.
+    activity: Option<Activity>,
     /// What most connections of HTTP clients are in; `None`: anything.
     http_clients: Option<HttpClients>,
     /// The function, or how its name begins if this ends in `*`.
@@ -21,8 +22,13 @@ pub(super) struct Pattern {
     pub advice: &'static str,
 }
 
-const fn row(reason: &'static str, function: &'static str, cause: Cause, advice: &'static str) -> Pattern {
-    Pattern { reason, http_clients: None, function, cause, advice }
+const fn row(
+    activity: Option<Activity>,
+    function: &'static str,
+    cause: Cause,
+    advice: &'static str,
+) -> Pattern {
+    Pattern { activity, http_clients: None, function, cause, advice }
 }
 
 const BODY: &str = "a request{made} got a response whose body is neither read to its end nor closed: defer response.Body.Close() after every successful request";
@@ -59,75 +65,83 @@ const GROUP: &str =
 const PULL: &str = "an iterator{pulled} was not told to stop: defer the stop function that iter.Pull returns";
 const FOREIGN: &str = "a context{made} derives from one of another type and is never cancelled: defer its cancel function where it is made";
 
-const fn asking(reason: &'static str, function: &'static str) -> Pattern {
-    Pattern { http_clients: Some(HttpClients::Asking), ..row(reason, function, Cause::Io, NO_ANSWER) }
+const fn asking(activity: Option<Activity>, function: &'static str) -> Pattern {
+    Pattern { http_clients: Some(HttpClients::Asking), ..row(activity, function, Cause::Io, NO_ANSWER) }
 }
+
+const ANY: Option<Activity> = None;
+const IO_WAIT: Option<Activity> = Some(Activity::IoWait);
+const SELECT: Option<Activity> = Some(Activity::Select);
+const RECEIVE: Option<Activity> = Some(Activity::ChanReceive);
+const SEMACQUIRE: Option<Activity> = Some(Activity::Semacquire);
+const SYSCALL: Option<Activity> = Some(Activity::Syscall);
+const COROUTINE: Option<Activity> = Some(Activity::Coroutine);
 
 const TABLE: &[Pattern] = &[
     // net/http: the two goroutines of a client's connection, and those of a server's.
-    asking("IO wait", "net/http.(*persistConn).readLoop"),
-    row("IO wait", "net/http.(*persistConn).readLoop", Cause::Io, IDLE_CLIENT),
-    row("", "net/http.(*persistConn).readLoop", Cause::HttpBody, BODY),
-    asking("", "net/http.(*persistConn).writeLoop"),
+    asking(IO_WAIT, "net/http.(*persistConn).readLoop"),
+    row(IO_WAIT, "net/http.(*persistConn).readLoop", Cause::Io, IDLE_CLIENT),
+    row(ANY, "net/http.(*persistConn).readLoop", Cause::HttpBody, BODY),
+    asking(ANY, "net/http.(*persistConn).writeLoop"),
     Pattern {
         http_clients: Some(HttpClients::Idle),
-        ..row("", "net/http.(*persistConn).writeLoop", Cause::Io, IDLE_CLIENT)
+        ..row(ANY, "net/http.(*persistConn).writeLoop", Cause::Io, IDLE_CLIENT)
     },
-    row("", "net/http.(*persistConn).writeLoop", Cause::HttpBody, BODY),
-    row("select", "net/http.(*persistConn).roundTrip", Cause::Io, ASKED),
-    row("select", "net/http.(*Transport).getConn", Cause::Io, NO_CONNECTION),
+    row(ANY, "net/http.(*persistConn).writeLoop", Cause::HttpBody, BODY),
+    row(SELECT, "net/http.(*persistConn).roundTrip", Cause::Io, ASKED),
+    row(SELECT, "net/http.(*Transport).getConn", Cause::Io, NO_CONNECTION),
     // HTTP/2, in another package from Go 1.27 on. A stream has a goroutine until its response is read.
-    row("select", "net/http.(*http2ClientConn).roundTrip", Cause::Io, ASKED),
-    row("select", "net/http/internal/http2.(*ClientConn).roundTrip", Cause::Io, ASKED),
-    row("IO wait", "net/http.(*http2ClientConn).*", Cause::Io, IDLE_CLIENT),
-    row("IO wait", "net/http/internal/http2.(*ClientConn).*", Cause::Io, IDLE_CLIENT),
-    asking("", "net/http.(*http2clientStream).*"),
-    asking("", "net/http/internal/http2.(*clientStream).*"),
-    row("", "net/http.(*http2clientStream).*", Cause::HttpBody, BODY),
-    row("", "net/http/internal/http2.(*clientStream).*", Cause::HttpBody, BODY),
-    row("", "net/http.(*body).*", Cause::Io, ""),
-    row("IO wait", "net/http/httptest.(*Server).*", Cause::Io, TEST_SERVER),
-    row("IO wait", "net/http.(*conn).serve", Cause::Io, IDLE_SERVER),
-    row("IO wait", "net/http.(*connReader).backgroundRead", Cause::Io, IDLE_SERVER),
-    row("IO wait", "net.(*netFD).connect", Cause::Io, DIAL),
-    row("IO wait", "net.(*netFD).accept", Cause::Io, LISTENER),
+    row(SELECT, "net/http.(*http2ClientConn).roundTrip", Cause::Io, ASKED),
+    row(SELECT, "net/http/internal/http2.(*ClientConn).roundTrip", Cause::Io, ASKED),
+    row(IO_WAIT, "net/http.(*http2ClientConn).*", Cause::Io, IDLE_CLIENT),
+    row(IO_WAIT, "net/http/internal/http2.(*ClientConn).*", Cause::Io, IDLE_CLIENT),
+    asking(ANY, "net/http.(*http2clientStream).*"),
+    asking(ANY, "net/http/internal/http2.(*clientStream).*"),
+    row(ANY, "net/http.(*http2clientStream).*", Cause::HttpBody, BODY),
+    row(ANY, "net/http/internal/http2.(*clientStream).*", Cause::HttpBody, BODY),
+    row(ANY, "net/http.(*body).*", Cause::Io, ""),
+    row(IO_WAIT, "net/http/httptest.(*Server).*", Cause::Io, TEST_SERVER),
+    row(IO_WAIT, "net/http.(*conn).serve", Cause::Io, IDLE_SERVER),
+    row(IO_WAIT, "net/http.(*connReader).backgroundRead", Cause::Io, IDLE_SERVER),
+    row(IO_WAIT, "net.(*netFD).connect", Cause::Io, DIAL),
+    row(IO_WAIT, "net.(*netFD).accept", Cause::Io, LISTENER),
     // database/sql
-    row("", "database/sql.(*Rows).*", Cause::SqlRows, ROWS),
-    row("", "database/sql.(*Tx).*", Cause::SqlRows, TRANSACTION),
-    row("", "database/sql.(*DB).connectionOpener", Cause::SqlRows, DATABASE),
-    row("", "database/sql.(*DB).connectionCleaner", Cause::SqlRows, DATABASE),
-    row("", "database/sql.(*DB).conn", Cause::SqlRows, POOL),
+    row(ANY, "database/sql.(*Rows).*", Cause::SqlRows, ROWS),
+    row(ANY, "database/sql.(*Tx).*", Cause::SqlRows, TRANSACTION),
+    row(ANY, "database/sql.(*DB).connectionOpener", Cause::SqlRows, DATABASE),
+    row(ANY, "database/sql.(*DB).connectionCleaner", Cause::SqlRows, DATABASE),
+    row(ANY, "database/sql.(*DB).conn", Cause::SqlRows, POOL),
     // os/exec
-    row("chan receive", "os/exec.(*Cmd).Wait", Cause::Process, OUTPUT_AWAITED),
-    row("", "os/exec.(*Cmd).Wait", Cause::Process, CHILD),
-    row("", "os.(*Process).Wait", Cause::Process, CHILD),
-    row("", "os.(*Process).wait", Cause::Process, CHILD),
-    row("IO wait", "os/exec.*", Cause::Process, OUTPUT),
-    row("", "os/exec.*", Cause::Process, COMMAND),
+    row(RECEIVE, "os/exec.(*Cmd).Wait", Cause::Process, OUTPUT_AWAITED),
+    row(ANY, "os/exec.(*Cmd).Wait", Cause::Process, CHILD),
+    row(ANY, "os.(*Process).Wait", Cause::Process, CHILD),
+    row(ANY, "os.(*Process).wait", Cause::Process, CHILD),
+    row(IO_WAIT, "os/exec.*", Cause::Process, OUTPUT),
+    row(ANY, "os/exec.*", Cause::Process, COMMAND),
     // io.Pipe
-    row("", "io.(*pipe).read", Cause::Io, PIPE_READ),
-    row("", "io.(*pipe).write", Cause::Io, PIPE_WRITE),
-    row("", "os/signal.NotifyContext*", Cause::Context, NOTIFY),
+    row(ANY, "io.(*pipe).read", Cause::Io, PIPE_READ),
+    row(ANY, "io.(*pipe).write", Cause::Io, PIPE_WRITE),
+    row(ANY, "os/signal.NotifyContext*", Cause::Context, NOTIFY),
     // context: the goroutine that passes on the end of a context of a type that the package does not know.
-    row("", "context.(*cancelCtx).propagateCancel.*", Cause::Context, FOREIGN),
-    row("", "context.propagateCancel.*", Cause::Context, FOREIGN),
+    row(ANY, "context.(*cancelCtx).propagateCancel.*", Cause::Context, FOREIGN),
+    row(ANY, "context.propagateCancel.*", Cause::Context, FOREIGN),
     // gRPC
-    row("", "google.golang.org/grpc.newClientStream*", Cause::Context, STREAM),
-    row("", "google.golang.org/grpc.(*clientStream).*", Cause::Context, STREAM),
-    row("", "google.golang.org/grpc/internal/transport.(*http2Client).*", Cause::Io, CHANNEL),
-    row("", "google.golang.org/grpc/internal/transport.(*controlBuffer).get", Cause::Io, CHANNEL),
-    row("", "google.golang.org/grpc/internal/grpcsync.(*CallbackSerializer).run", Cause::Io, CHANNEL),
+    row(ANY, "google.golang.org/grpc.newClientStream*", Cause::Context, STREAM),
+    row(ANY, "google.golang.org/grpc.(*clientStream).*", Cause::Context, STREAM),
+    row(ANY, "google.golang.org/grpc/internal/transport.(*http2Client).*", Cause::Io, CHANNEL),
+    row(ANY, "google.golang.org/grpc/internal/transport.(*controlBuffer).get", Cause::Io, CHANNEL),
+    row(ANY, "google.golang.org/grpc/internal/grpcsync.(*CallbackSerializer).run", Cause::Io, CHANNEL),
     // Other synchronisation. Before Go 1.20 locks, and before 1.25 wait groups, have the reason `semacquire`.
-    row("", "golang.org/x/sync/semaphore.(*Weighted).Acquire", Cause::Semaphore, ""),
-    row("", "golang.org/x/sync/errgroup.(*Group).Wait", Cause::WaitGroup, GROUP),
-    row("", "golang.org/x/sync/errgroup.(*Group).Go", Cause::Semaphore, ""),
-    row("", "sync.(*Once).*", Cause::Mutex, ONCE),
-    row("semacquire", "sync.(*Mutex).*", Cause::Mutex, ""),
-    row("semacquire", "sync.(*RWMutex).*", Cause::Mutex, ""),
-    row("semacquire", "sync.(*WaitGroup).Wait", Cause::WaitGroup, ""),
-    row("semacquire", "internal/poll.(*fdMutex).*", Cause::Io, ""),
-    row("syscall", "runtime.cgocall", Cause::Cgo, ""),
-    row("coroutine", "", Cause::Other, PULL),
+    row(ANY, "golang.org/x/sync/semaphore.(*Weighted).Acquire", Cause::Semaphore, ""),
+    row(ANY, "golang.org/x/sync/errgroup.(*Group).Wait", Cause::WaitGroup, GROUP),
+    row(ANY, "golang.org/x/sync/errgroup.(*Group).Go", Cause::Semaphore, ""),
+    row(ANY, "sync.(*Once).*", Cause::Mutex, ONCE),
+    row(SEMACQUIRE, "sync.(*Mutex).*", Cause::Mutex, ""),
+    row(SEMACQUIRE, "sync.(*RWMutex).*", Cause::Mutex, ""),
+    row(SEMACQUIRE, "sync.(*WaitGroup).Wait", Cause::WaitGroup, ""),
+    row(SEMACQUIRE, "internal/poll.(*fdMutex).*", Cause::Io, ""),
+    row(SYSCALL, "runtime.cgocall", Cause::Cgo, ""),
+    row(COROUTINE, "", Cause::Other, PULL),
 ];
 
 impl Pattern {
@@ -149,8 +163,9 @@ pub(super) fn all() -> &'static [Pattern] {
 pub(super) fn find(wait: &Wait, module: Option<&str>) -> Option<&'static Pattern> {
     let own = wait.frames.iter().position(|frame| owner(&frame.function, module) == Owner::Program);
     let library = &wait.frames[..own.unwrap_or(wait.frames.len())];
+    let activity = wait.activity();
     TABLE.iter().find(|pattern| {
-        (pattern.reason.is_empty() || pattern.reason == wait.plain_reason())
+        pattern.activity.is_none_or(|wanted| wanted == activity)
             && (pattern.http_clients.is_none() || pattern.http_clients == wait.http_clients)
             && (pattern.function.is_empty() || library.iter().any(|frame| pattern.names(&frame.function)))
     })
