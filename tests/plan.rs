@@ -12,7 +12,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use golife::go::plan::{Body, Cost, Kernel, Purpose, Site, creation, exit};
+use golife::go::plan::{Body, Cost, Kernel, ProbeSite, Purpose, creation, exit};
 use golife::go::releases::RELEASES;
 use golife::go::{Binary, Function, Inlined};
 
@@ -90,7 +90,7 @@ fn build(version: &str, cpu: &str, name: &str, arguments: &[&str]) -> PathBuf {
 }
 
 /// The sites for creations, exits and ends of coroutines.
-fn plan(path: &Path, version: &str) -> Vec<(Function, Site)> {
+fn plan(path: &Path, version: &str) -> Vec<(Function, ProbeSite)> {
     let binary = Binary::open_foreign(&File::open(path).unwrap(), path).unwrap();
     let kernel = Kernel::from_version(6, 18);
     let callee =
@@ -127,7 +127,7 @@ fn plan(path: &Path, version: &str) -> Vec<(Function, Site)> {
     sites.into_iter().map(|site| (binary.function_at(site.address).unwrap(), site)).collect()
 }
 
-fn row(cpu: &str, (function, site): &(Function, Site)) -> String {
+fn row(cpu: &str, (function, site): &(Function, ProbeSite)) -> String {
     let offset = site.address - function.entry;
     let register = register(cpu, site.register);
     format!(
@@ -202,7 +202,7 @@ fn inlined_copies_have_cheap_sites() {
         for cpu in CPUS {
             let arguments = [&*pgo, "-gcflags=all=-d=pgoinlinebudget=8000"];
             let sites = plan(&build(version, cpu, "pgo", &arguments), version);
-            let inlined = |(_, site): &&(Function, Site)| {
+            let inlined = |(_, site): &&(Function, ProbeSite)| {
                 site.purpose == Purpose::Creation && site.function != "runtime.newproc1"
             };
             assert!(sites.iter().any(|site| inlined(&site)), "{version} {cpu}: nothing inlined: {sites:#?}");

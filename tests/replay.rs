@@ -6,6 +6,7 @@
 #[path = "replay/record.rs"]
 mod record;
 
+use golife::assemble::merged;
 use golife::event::StackCode;
 use golife::human;
 use golife::output::hist::{self, Hist};
@@ -184,7 +185,7 @@ fn coroutines_are_short_and_many() {
     }
     let report = run.report(30 * S);
     golden("iter-pull.txt", &text(&report, true));
-    let sites = hist::merge(std::slice::from_ref(&report)).expect("its own histograms");
+    let sites = merged::merge(std::slice::from_ref(&report)).expect("its own histograms");
     golden(
         "iter-pull-hist.txt",
         &plain(|out| hist::write(&sites, &Hist { width: 100, top: 1, scale: None }, out)),
@@ -237,8 +238,8 @@ fn several_processes_are_told_apart() {
 fn a_histogram_shows_what_ended_and_what_lives() {
     let report = server().report(30 * S);
     let saved = json::read(&json(&report)).expect("a saved report");
-    let one = hist::merge(std::slice::from_ref(&saved)).expect("its histograms");
-    let two = hist::merge(&[saved, report]).expect("both reports' histograms");
+    let one = merged::merge(std::slice::from_ref(&saved)).expect("its histograms");
+    let two = merged::merge(&[saved, report]).expect("both reports' histograms");
     assert_eq!(two[0].lifetimes.count(), 2 * one[0].lifetimes.count());
     assert_eq!(two[0].lifetimes.max_ns(), one[0].lifetimes.max_ns());
     let hist = Hist { width: 100, top: 10, scale: Some(2.0) };

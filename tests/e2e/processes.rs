@@ -322,18 +322,19 @@ fn a_process_in_another_mount_namespace() {
 #[test]
 fn records_that_do_not_fit_end_the_tracing_of_a_binary() {
     use golife::event::{Event, What};
-    use golife::library::Library;
-    use golife::probes::{Probes, Scope};
-    use golife::report::{Mode, Sources};
-    use golife::session::Session;
+    use golife::probes::Probes;
+    use golife::report::Mode;
+    use golife::targets::Binaries;
+    use golife::trace::attachments::Attachments;
+    use golife::trace::session::Session;
     use golife::tracker::{Limits, Tracker};
     need_root();
     let binary = fixture("tiny", Build::default());
     let mut running = ready(&binary, &[]);
     let (probes, _ring) = Probes::load(4096, false).unwrap();
-    let mut session = Session::new(Library::default(), probes);
-    let target = session.target(std::fs::File::open(&binary).unwrap(), &binary).unwrap();
-    session.attach(&target, Scope::Everyone).unwrap();
+    let mut session = Session::new(Binaries::default(), Attachments::new(probes));
+    let planned = session.binaries.plan(std::fs::File::open(&binary).unwrap(), &binary).unwrap();
+    session.attach_asked_for(&planned).unwrap();
     assert!(patched_bytes(running.pid()) > 0);
     let mut tracker = Tracker::new(Limits::default());
     let wrong = What::Created {
@@ -346,16 +347,15 @@ fn records_that_do_not_fit_end_the_tracing_of_a_binary() {
     };
     tracker.apply(&Event { time_ns: 1, pid: running.pid(), losses: 0, what: wrong });
     session.bind(&mut tracker);
-    assert!(session.misfits(&tracker, false).is_empty(), "once may be an exec that is not heard of yet");
-    let misfits = session.misfits(&tracker, false);
-    let [(target, mismatch)] = &misfits[..] else { panic!("{} misfits", misfits.len()) };
-    session.give_up(target, mismatch);
-    assert!(session.binaries().is_empty());
+    assert!(session.drop_misfits(&tracker, false).is_none(), "once may be an exec that is not heard of yet");
+    assert!(session.drop_misfits(&tracker, false).is_some());
+    assert!(session.probed_binaries().is_empty());
     assert_eq!(patched_bytes(running.pid()), 0, "its probes are gone");
-    let process = session.process(tracker.instances().next().unwrap());
+    let instance = tracker.instances().next().unwrap().id;
+    let process = session.describe(&tracker).remove(&instance).unwrap().process;
     assert_eq!(process.mode, Mode::Unsupported);
     assert!(process.detail.unwrap().contains("gopc is 0x1234"));
-    assert!(session.take_warnings()[0].starts_with("no longer traced: "));
+    assert!(session.take_notices()[0].to_string().starts_with("no longer traced: "));
     assert!(running.is_alive());
 }
 

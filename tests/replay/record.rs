@@ -3,8 +3,12 @@
 use std::io::{self, Write};
 use std::time::{Duration, SystemTime};
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use golife::assemble::{self, CreationStacks, Described, DescribedSite};
 use golife::event::{Decoder, Event, StackCode, What, encode};
-use golife::report::{self, Frame, Go, Overhead, Process, Report, Run, Selection, Sources, Tool, Window};
+use golife::report::{BootWindow, Frame, Go, Overhead, Process, Report, Run, Selection, Tool};
 use golife::tracker::{Existing, Instance, Limits, Lost, StackId, Tracker};
 
 pub const MS: u64 = 1_000_000;
@@ -160,7 +164,11 @@ impl Recording {
             tracker.tick(START + next_tick);
             next_tick += S;
         }
-        report::build(&tracker, self, &run(until, hits), selection)
+        let names: Vec<Names> = tracker.instances().map(|instance| self.names(instance)).collect();
+        let described = tracker.instances().zip(&names);
+        let described: HashMap<_, _> =
+            described.map(|(instance, names)| (instance.id, self.described(instance, names))).collect();
+        assemble::report(&tracker, &described, &run(until, hits), selection)
     }
 }
 
@@ -174,7 +182,7 @@ fn run(until: u64, hits: u64) -> Run {
             kernel: Some("6.18.0".into()),
             arch: "x86_64".into(),
         },
-        window: Window { start_ns: START, end_ns: START + until, end },
+        window: BootWindow { start_ns: START, end_ns: START + until, end },
         overhead: Overhead {
             probe_hits: Some(hits),
             target_ns_per_hit: Some(820),
@@ -186,10 +194,29 @@ fn run(until: u64, hits: u64) -> Run {
     }
 }
 
-/// Invented names for the addresses of this folder's recordings.
-impl Sources for Recording {
-    fn process(&self, instance: &Instance) -> Process {
-        Process {
+/// Invented names for the addresses of one process instance.
+struct Names {
+    sites: Vec<(Option<Frame>, Option<Frame>, bool)>,
+    stacks: CreationStacks,
+}
+
+impl Recording {
+    fn names(&self, instance: &Instance) -> Names {
+        let sites = instance.sites().iter().map(|site| {
+            let entry = go_statement(site.startpc.wrapping_sub(0x800));
+            let entry = entry.map(|made| Frame { function: format!("{}.func1", made.function), ..made });
+            (go_statement(site.gopc), entry, site.startpc == 0x1800)
+        });
+        let mut stacks = CreationStacks::default();
+        for lineage in instance.lineages().all().iter().filter(|lineage| lineage.stack != StackId::NONE) {
+            let gopc = instance.sites()[lineage.site.0 as usize].gopc;
+            stacks.insert((lineage.site, lineage.stack), creation_stack(gopc, lineage.stack));
+        }
+        Names { sites: sites.collect(), stacks }
+    }
+
+    fn described<'a>(&self, instance: &Instance, names: &'a Names) -> Described<'a> {
+        let process = Process {
             exe: Some("/srv/api".into()),
             command: Some(if instance.pid == 77 { "worker".into() } else { self.command.clone() }),
             build_id: Some("abcdef".into()),
@@ -201,58 +228,45 @@ impl Sources for Recording {
                 stripped: Some(false),
             }),
             ..Process::default()
+        };
+        let site = |(site, entry, is_system): &'a (Option<Frame>, Option<Frame>, bool)| DescribedSite {
+            site: site.as_ref(),
+            entry: entry.as_ref(),
+            is_system: *is_system,
+            looked: None,
+        };
+        Described {
+            process,
+            module: Some("example.com/api"),
+            sites: names.sites.iter().map(site).collect(),
+            creation_stacks: (self.stack != StackCode::NONE).then_some(&names.stacks),
         }
     }
+}
 
-    fn creation_site(&self, _: &Instance, gopc: u64) -> Option<Frame> {
-        let frame = |function: &str, file: &str, line| {
-            Some(Frame {
-                function: function.into(),
-                file: Some(format!("/src/api/{file}")),
-                line: Some(line),
-            })
-        };
-        match gopc {
-            0x1000 => frame("runtime.main", "proc.go", 1),
-            crate::LEAK => frame("example.com/api/hub.(*Hub).Subscribe", "hub/hub.go", 88),
-            crate::SERVE => frame("main.serve", "main.go", 42),
-            crate::POOL => frame("main.startPool", "pool.go", 17),
-            crate::DIAL => frame("github.com/x/rpc.(*Client).dial", "vendor/rpc/client.go", 70),
-            crate::READ => frame("github.com/x/rpc.newConn", "vendor/rpc/conn.go", 31),
-            _ => None,
-        }
-    }
+fn frame(function: &str, file: &str, line: u32) -> Frame {
+    Frame { function: function.into(), file: Some(format!("/src/api/{file}")), line: Some(line) }
+}
 
-    fn entry(&self, instance: &Instance, startpc: u64) -> Option<Frame> {
-        let site = self.creation_site(instance, startpc - 0x800)?;
-        Some(Frame { function: format!("{}.func1", site.function), ..site })
+fn go_statement(gopc: u64) -> Option<Frame> {
+    match gopc {
+        0x1000 => Some(frame("runtime.main", "proc.go", 1)),
+        crate::LEAK => Some(frame("example.com/api/hub.(*Hub).Subscribe", "hub/hub.go", 88)),
+        crate::SERVE => Some(frame("main.serve", "main.go", 42)),
+        crate::POOL => Some(frame("main.startPool", "pool.go", 17)),
+        crate::DIAL => Some(frame("github.com/x/rpc.(*Client).dial", "vendor/rpc/client.go", 70)),
+        crate::READ => Some(frame("github.com/x/rpc.newConn", "vendor/rpc/conn.go", 31)),
+        _ => None,
     }
+}
 
-    fn has_creation_stacks(&self) -> bool {
-        self.stack != StackCode::NONE
-    }
-
-    fn creation_stack(&self, instance: &Instance, gopc: u64, stack: StackId) -> Vec<Frame> {
-        let call = |function: &str, file: &str, line| Frame {
-            function: function.into(),
-            file: Some(format!("/src/api/{file}")),
-            line: Some(line),
-        };
-        let callers = match stack.0 {
-            1 => vec![call("main.(*Shop).prices", "shop.go", 61), call("main.serve.func1", "main.go", 44)],
-            2 => vec![call("main.warmUp", "pool.go", 23)],
-            _ => return Vec::new(),
-        };
-        self.creation_site(instance, gopc).into_iter().chain(callers).collect()
-    }
-
-    fn module(&self, _: &Instance) -> Option<&str> {
-        Some("example.com/api")
-    }
-
-    fn is_system(&self, _: &Instance, startpc: u64) -> bool {
-        startpc == 0x1800
-    }
+fn creation_stack(gopc: u64, stack: StackId) -> Arc<[Frame]> {
+    let callers = match stack.0 {
+        1 => vec![frame("main.(*Shop).prices", "shop.go", 61), frame("main.serve.func1", "main.go", 44)],
+        2 => vec![frame("main.warmUp", "pool.go", 23)],
+        _ => return Arc::new([]),
+    };
+    go_statement(gopc).into_iter().chain(callers).collect()
 }
 
 /// What is written, without styles.

@@ -6,8 +6,8 @@ use std::error::Error;
 use std::io::IoSliceMut;
 use std::time::{Duration, Instant};
 
-use golife::inspect::{Depth, Limits, ProcessMemory};
-use golife::library::Library;
+use golife::inspect::{Depth, ProcessMemory, WalkLimits};
+use golife::targets::Binaries;
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::unistd::Pid;
 
@@ -18,8 +18,8 @@ const RANGES: usize = 1024;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let pid: u32 = std::env::args().nth(1).ok_or("which process? inspect_speed PID")?.parse()?;
-    let subject = Library::default().subject(pid)?;
-    let limits = Limits { time: Duration::from_secs(120), ..Limits::default() };
+    let subject = Binaries::default().subject(pid)?;
+    let limits = WalkLimits { time: Duration::from_secs(120), ..WalkLimits::default() };
     let layout = subject.binary.layout();
     let size = usize::from(layout.g_size);
 

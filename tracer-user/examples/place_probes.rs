@@ -16,11 +16,12 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use golife::go::plan::{Purpose, Site};
+use golife::go::plan::{ProbeSite, Purpose};
 use golife::go::probe_sites::Placement;
 use golife::go::{Binary, probe_sites};
-use golife::library::{probe, running_kernel};
 use golife::probes::{Probe, Probes, Program, Scope};
+use golife::targets::binaries::running_kernel;
+use golife::trace::attachments::probe;
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -38,7 +39,7 @@ fn main() -> anyhow::Result<()> {
     let sites = probe_sites::of(&binary, running_kernel(), placement)?;
     let probes: Vec<Probe> = sites
         .iter()
-        .filter_map(|site: &Site| {
+        .filter_map(|site: &ProbeSite| {
             eprintln!(
                 "{:?} {}+{:#x} {} {:?}",
                 site.purpose, site.function, site.address, site.instruction, site.cost

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use golife::{cli::Cli, commands};
+use golife::commands::{self, arguments::Cli};
 
 /// Memory blocks from this size on are the system's own: when a table grows, moves or shrinks, its old memory is given
 /// back. Left to itself, glibc keeps up to 32 MB of each for later (`M_MMAP_THRESHOLD` in mallopt(3)).

@@ -8,15 +8,13 @@ use std::{
 use anyhow::Context;
 use clap::{CommandFactory, error::ErrorKind};
 
-use super::{Sink, Stream, refuse_binary};
-use crate::{
-    cli::{Cli, Dump as Arguments, DumpFormat},
-    dump::{Dump, Filter},
-    human,
-    library::Library,
-    look::Look,
-    output::{self, profile::Profile},
-};
+use super::arguments::{Cli, Dump as Arguments, DumpFormat};
+use super::note;
+use super::sink::{Sink, Stream, refuse_binary};
+use crate::look::Look;
+use crate::look::dump::{Dump, Filter};
+use crate::output::{self, profile::Profile};
+use crate::targets::Binaries;
 
 /// The longest that a dump takes to read.
 const MOST_TIME: Duration = Duration::from_secs(60);
@@ -29,10 +27,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let form = arguments.format.profile();
     refuse_binary(form, arguments.output.as_deref(), Stream::Stdout);
     let mut sink = Sink::plain(arguments.output.as_deref(), Stream::Stdout)?;
-    let subject = Library::default().subject(arguments.pid)?;
-    for note in subject.about_others() {
-        eprintln!("note: {}", human::clean(&note));
-    }
+    let subject = Binaries::default().subject(arguments.pid)?;
+    subject.other_runtimes().for_each(|other| note(&other));
     let look = Look::at(&subject, None, Instant::now() + MOST_TIME)
         .with_context(|| format!("cannot read the goroutines of process {}", arguments.pid))?;
     let filter = Filter {
@@ -44,12 +40,12 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let scan = look.findings.scan;
     let dump = Dump::new(&subject, &look.snapshot, scan, &filter);
     if scan.cut_short {
-        eprintln!(
-            "note: not all goroutines: {} were read in {} s, of {} that the runtime keeps",
+        note(&format!(
+            "not all goroutines: {} were read in {} s, of {} that the runtime keeps",
             scan.found,
             MOST_TIME.as_secs(),
             scan.listed
-        );
+        ));
     }
     if let Some(form) = form {
         sink.profile(form, &Profile::of_dump(&dump))?;

@@ -1,39 +1,69 @@
 //! `golife sweep`: every Go process of the host, without probes.
 
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
-use super::{FOUND, Sink, Stream, width};
-use crate::{
-    cli::{self, Sweep as Arguments},
-    host::capabilities,
-    output, pipeline,
-    report::{Selection, Top},
-    sweep,
-    targets::Targets,
-};
+use super::arguments::Sweep as Arguments;
+use super::progress::Progress;
+use super::sink::{Sink, Stream, width};
+use super::{judge, note};
+use crate::host::capabilities;
+use crate::look::sweep::Sweep;
+use crate::output;
+use crate::report::{Selection, Top};
+use crate::targets::{Selectors, Wanted};
+use crate::trace::{Notice, TraceError};
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let mut sink = Sink::open(arguments.format, arguments.output.as_deref(), Stream::Stdout)?;
-    let all = arguments.targets.selects_nothing();
-    let targets =
-        Targets::resolve(&cli::Targets { all: all || arguments.targets.all, ..arguments.targets.clone() })?;
+    let selectors = arguments.targets.selectors();
+    let all = selectors.all || selectors.is_empty();
+    let wanted = Wanted::resolve(&Selectors { all, ..selectors })?;
     let selection = Selection {
         sort: arguments.sort,
         top: arguments.top.map(Top::OfAll),
         min_age_ns: None,
         include_system: arguments.include_system,
     };
-    let outcome = sweep::sweep(&targets, arguments.twice, &selection)?;
-    if let Some(warning) = capabilities::about_denied(outcome.forbidden) {
-        eprintln!("note: {warning}");
+    let mut sweep = Sweep::new(&wanted);
+    sweep.look()?;
+    if let Some(between) = arguments.twice
+        && pause(between)
+    {
+        sweep.look()?;
     }
-    let report = outcome.report;
+    // Some are closed to everybody, and that is nobody's mistake.
+    if sweep.forbidden() > 0 && capabilities::lacks_ptrace() {
+        note(&Notice::Denied { processes: sweep.forbidden() });
+    }
+    let report = sweep.report(&selection);
     if report.processes.is_empty() {
-        return Err(pipeline::Error::Nothing("no Go process matches".into()).into());
+        return Err(TraceError::Nothing("no Go process matches".into()).into());
     }
     sink.finish(&report, |out| output::sweep::write(&report, width(), out))?;
-    Ok(match (arguments.fail_on, report.summary.worst()) {
-        (Some(limit), Some(worst)) if worst >= limit => ExitCode::from(FOUND),
-        _ => ExitCode::SUCCESS,
-    })
+    Ok(judge(&report, arguments.fail_on))
+}
+
+/// Waits for the second look. Returns false where the user has seen enough: Ctrl-C ends with the first look.
+fn pause(between: Duration) -> bool {
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
+        std::thread::sleep(between);
+        return true;
+    };
+    let progress = Progress::start(Some(between), true);
+    let end = Instant::now() + between;
+    let wait = async {
+        while Instant::now() < end {
+            progress.say("until the second look; Ctrl-C shows the first".into());
+            tokio::time::sleep(Duration::from_millis(200).min(end - Instant::now())).await;
+        }
+    };
+    let waited = runtime.block_on(async {
+        tokio::select! {
+            () = wait => true,
+            _ = tokio::signal::ctrl_c() => false,
+        }
+    });
+    progress.finish();
+    waited
 }

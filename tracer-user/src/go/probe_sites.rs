@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::binary::Binary;
-use crate::go::plan::{self, Body, Kernel, PlanError, Purpose, Site};
+use crate::go::plan::{self, Body, Kernel, PlanError, ProbeSite, Purpose};
 
 /// How probe sites are chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub enum Placement {
 
 /// Plans creation, exit and coroutine exit. A binary without `runtime.coroexit` (Go before 1.23, or none linked in)
 /// has no sites for it.
-pub fn of(binary: &Binary, kernel: Kernel, placement: Placement) -> Result<Vec<Site>, PlanError> {
+pub fn of(binary: &Binary, kernel: Kernel, placement: Placement) -> Result<Vec<ProbeSite>, PlanError> {
     let calls = |pc: u64| {
         binary.function_at(pc).filter(|function| function.entry == pc).map(|function| function.name)
     };

@@ -40,14 +40,9 @@ pub fn missing() -> Vec<&'static str> {
     missing.map(|(_, name, _)| *name).collect()
 }
 
-/// Says that so many processes could not be looked at, and what is missing. `None` where nothing is: some are closed to
-/// everybody, and that is nobody's mistake.
-pub fn about_denied(processes: u64) -> Option<String> {
-    let is_lack = processes > 0 && missing().contains(&"CAP_SYS_PTRACE");
-    let them = if processes == 1 { "process" } else { "processes" };
-    is_lack.then(|| {
-        format!("cannot look at {processes} {them}: permission denied; run as root or grant CAP_SYS_PTRACE")
-    })
+/// Whether it is for want of a capability that processes of others cannot be looked at.
+pub fn lacks_ptrace() -> bool {
+    missing().contains(&"CAP_SYS_PTRACE")
 }
 
 /// Whether this process may do what a capability stands for. The kernel lets CAP_SYS_ADMIN stand for those that were

@@ -4,24 +4,19 @@
 //! puts those of a pod below one that is named by the pod's UID. The path is the same inside and outside the container,
 //! needs no runtime's socket, and stands in `/proc/PID/cgroup` (cgroups(7)) for both versions of control groups.
 
-use serde::{Deserialize, Serialize};
-
 use super::files::read_text;
 
 /// A container, as the path of its control group names it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Container {
     /// Its id.
     pub id: Option<String>,
-    /// Additive: its name, where its runtime goes by names (LXC, systemd-nspawn).
-    #[serde(default)]
+    /// Its name, where its runtime goes by names (LXC, systemd-nspawn).
     pub name: Option<String>,
     /// Path of its control group.
     pub cgroup: Option<String>,
     /// UID of the Kubernetes pod.
     pub pod: Option<String>,
-    /// Kubernetes namespace; control groups do not tell it.
-    pub namespace: Option<String>,
 }
 
 /// Length of the ids that OCI runtimes give.
@@ -54,7 +49,7 @@ fn in_path(path: &str) -> Option<Container> {
     if id.is_none() && pod.is_none() && name.is_none() {
         return None;
     }
-    Some(Container { id, name, pod, cgroup: Some(path.to_owned()), namespace: None })
+    Some(Container { id, name, pod, cgroup: Some(path.to_owned()) })
 }
 
 /// `ID` (cgroupfs), or `docker-ID.scope`, `cri-containerd-ID.scope`, `crio-ID.scope`, `libpod-ID.scope` (systemd).

@@ -37,6 +37,9 @@ impl FileId {
     }
 
     /// The identity of an open file.
+    ///
+    /// # Errors
+    /// The system cannot tell it.
     pub fn of(file: &File) -> io::Result<FileId> {
         let metadata = file.metadata()?;
         let (device, inode) = (metadata.dev(), metadata.ino());
@@ -51,6 +54,28 @@ impl FileId {
             inode: inode & INODE_BELOW,
             below: Some((metadata.size(), changed, modified)),
         })
+    }
+}
+
+/// Which file it is and what is in it: the identity of a file that nobody keeps open may be another's one day, or its content
+/// be replaced, but not without a later time of its last change, which nobody can set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FileStamp {
+    file: FileId,
+    size: u64,
+    /// When the inode was last changed, in ns since 1970.
+    changed_ns: i128,
+}
+
+impl FileStamp {
+    /// Of an open file, now.
+    ///
+    /// # Errors
+    /// The system cannot tell it.
+    pub fn of(file: &File) -> io::Result<FileStamp> {
+        let metadata = file.metadata()?;
+        let changed_ns = i128::from(metadata.ctime()) * 1_000_000_000 + i128::from(metadata.ctime_nsec());
+        Ok(FileStamp { file: FileId::of(file)?, size: metadata.size(), changed_ns })
     }
 }
 

@@ -103,6 +103,11 @@ impl Launch {
         }
     }
 
+    /// The program as the user named it.
+    pub fn program(&self) -> &str {
+        &self.program
+    }
+
     /// The child's process id, now and after exec.
     pub fn pid(&self) -> u32 {
         self.pid

@@ -30,7 +30,7 @@ pub struct Mapping {
 /// What the kernel's map of a process says of a file. Two with the same are taken for the same file: a device and an inode
 /// are used again at times, but hardly under the same path.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Key {
+pub struct MappedFile {
     device: u64,
     inode: u64,
     path: PathBuf,
@@ -39,16 +39,16 @@ pub struct Key {
 /// A file with code that a process has mapped, other than its executable.
 #[derive(Clone, Debug)]
 pub struct Loaded {
-    /// Which.
-    pub key: Key,
-    /// Where, in ascending order of address.
+    /// Which file it is.
+    pub file: MappedFile,
+    /// Where it is mapped, in ascending order of address.
     pub mappings: Vec<Mapping>,
 }
 
 impl Loaded {
     /// The path that led to it in the process's own mount namespace.
     pub fn path(&self) -> &PathBuf {
-        &self.key.path
+        &self.file.path
     }
 
     /// Opens it through the mapping, so that it is what the process has mapped, whatever its path leads to by now. That
@@ -57,7 +57,7 @@ impl Loaded {
         let Some(first) = self.mappings.first() else { return Err(io::ErrorKind::NotFound.into()) };
         File::open(format!("/proc/{pid}/map_files/{:x}-{:x}", first.start, first.end)).or_else(|_| {
             let mut path = std::ffi::OsString::from(format!("/proc/{pid}/root"));
-            path.push(&self.key.path);
+            path.push(&self.file.path);
             File::open(path)
         })
     }
@@ -86,7 +86,7 @@ pub fn libraries(pid: u32) -> Result<Vec<Loaded>, ProcessError> {
         let has_code = map.perms.contains(MMPermissions::EXECUTE);
         let (device, inode) = (device(map), map.inode);
         let is_known = |(known, _): &&mut (Loaded, bool)| {
-            (known.key.device, known.key.inode) == (device, inode) && known.key.path == *path
+            (known.file.device, known.file.inode) == (device, inode) && known.file.path == *path
         };
         match found.iter_mut().rev().find(is_known) {
             Some((known, code)) => {
@@ -94,8 +94,8 @@ pub fn libraries(pid: u32) -> Result<Vec<Loaded>, ProcessError> {
                 *code |= has_code;
             }
             None => {
-                let key = Key { device, inode, path: path.clone() };
-                found.push((Loaded { key, mappings: vec![mapping(map)] }, has_code));
+                let file = MappedFile { device, inode, path: path.clone() };
+                found.push((Loaded { file, mappings: vec![mapping(map)] }, has_code));
             }
         }
     }

@@ -1,14 +1,13 @@
 //! From the goroutines that were read to a snapshot: numbers become names, what many have in common is kept once.
 
-use std::collections::HashMap;
-use std::hash::Hash;
-
-use super::blocked::{Blocked, Site, SiteId, Snapshot};
 use super::conds;
 use super::labels::LabelSets;
-use super::scan::Depth;
+use super::limits::Depth;
+use super::remembered::Remembered;
+use super::snapshot::{CreationSite, Goroutine, SiteId, Snapshot};
 use super::stopped::Stopped;
 use super::sudogs;
+use super::waiter::Waiter;
 use crate::go::{Binary, Status, WaitReason};
 
 /// Sites that are told apart; goroutines of others are shown without one. A hostile process can show another one for each
@@ -17,20 +16,6 @@ const MOST_SITES: usize = 1 << 18;
 
 /// Less memory than this is not worth a huge page.
 const HUGE_PAGE: usize = 2 << 20;
-
-/// A goroutine that waits on something.
-pub(super) struct Wait {
-    /// Where it is in the snapshot.
-    pub(super) index: usize,
-    /// Its `runtime.g`.
-    pub(super) g: u64,
-    /// The first `sudog` of its list.
-    pub(super) sudog: u64,
-    /// For a `sync.Cond`.
-    pub(super) on_cond: bool,
-    /// The part of its stack that is in use: from its stack pointer to its end.
-    pub(super) used_stack: (u64, u64),
-}
 
 /// Makes a snapshot, goroutine by goroutine.
 pub(super) struct Collector<'a> {
@@ -42,7 +27,7 @@ pub(super) struct Collector<'a> {
     /// By `gopc` and `startpc` as they are in the process.
     sites: Remembered<(u64, u64), SiteId>,
     pub(super) labels: LabelSets,
-    pub(super) waits: Vec<Wait>,
+    pub(super) waits: Vec<Waiter>,
     pub(super) snapshot: Snapshot,
 }
 
@@ -60,7 +45,7 @@ impl<'a> Collector<'a> {
             snapshot: Snapshot {
                 goroutines: with_room(usize::try_from(expected).unwrap_or(0)),
                 taken_ns: monotonic_ns(),
-                sites: vec![Site::default()],
+                sites: vec![CreationSite::default()],
                 ..Snapshot::default()
             },
         }
@@ -83,11 +68,11 @@ impl<'a> Collector<'a> {
             let on_cond = conds::is_cond(reason);
             if waiting != 0 || on_cond || sudogs::is_semaphore(reason) {
                 let g = goroutine.address;
-                self.waits.push(Wait { index, g, sudog: waiting, on_cond, used_stack });
+                self.waits.push(Waiter { index, g, sudog: waiting, on_cond, used_stack });
             }
         }
         let site = self.site(goroutine.gopc, goroutine.startpc);
-        self.snapshot.goroutines.push(Blocked {
+        self.snapshot.goroutines.push(Goroutine {
             address: goroutine.address,
             goid: goroutine.goid,
             parent: goroutine.parent.unwrap_or(0),
@@ -117,31 +102,9 @@ impl<'a> Collector<'a> {
             let code = |address: u64| if address == 0 { 0 } else { address.wrapping_sub(bias) };
             let (gopc, startpc) = (code(gopc), code(startpc));
             let is_system = startpc != 0 && binary.is_system(startpc);
-            sites.push(Site { gopc, startpc, is_system });
+            sites.push(CreationSite { gopc, startpc, is_system });
             SiteId(sites.len() as u32 - 1)
         })
-    }
-}
-
-/// What was found out about an address, or several. Neighbours are mostly alike, so the last one is at hand.
-#[derive(Default)]
-pub(super) struct Remembered<K, T> {
-    last: Option<(K, T)>,
-    all: HashMap<K, T>,
-}
-
-impl<K: Copy + Eq + Hash, T: Copy> Remembered<K, T> {
-    /// What is known of it; finds it out where nothing is.
-    #[inline]
-    pub(super) fn get(&mut self, key: K, find: impl FnOnce() -> T) -> T {
-        match self.last {
-            Some((last, known)) if last == key => known,
-            _ => {
-                let known = *self.all.entry(key).or_insert_with(find);
-                self.last = Some((key, known));
-                known
-            }
-        }
     }
 }
 

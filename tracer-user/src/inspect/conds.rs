@@ -1,5 +1,5 @@
 //! Which `sync.Cond` goroutines wait on. Its queue is a list of `runtime.sudog`s, as a lock's is. From Go 1.26 on they name
-//! the list; before, nothing does. `Cond.Wait` locks again once it was woken, though, so its caller's or its own frame has a
+//! the list; before, nothing does. `Cond.Waiter` locks again once it was woken, though, so its caller's or its own frame has a
 //! pointer to the Cond: each word there is followed, and believed where a Cond is and its list leads to the goroutine.
 //! <https://cs.opensource.google/go/go/+/master:src/sync/cond.go>, and `notifyListWait` in
 //! <https://cs.opensource.google/go/go/+/master:src/runtime/sema.go>.
@@ -7,10 +7,10 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use super::blocked::{Snapshot, WaitObject};
-use super::collect::Wait;
-use super::goroutines::{Limits, WalkError};
+use super::limits::{WalkError, WalkLimits};
 use super::memory::{Place, ProcessMemory};
+use super::snapshot::{Snapshot, WaitObject};
+use super::waiter::Waiter;
 use crate::go::versions::cond::{CHECKER, HEAD, LIST};
 use crate::go::{Activity, image};
 
@@ -18,7 +18,7 @@ use crate::go::{Activity, image};
 const MOST_GOROUTINES: usize = 8192;
 /// Steps along all queues together.
 const MOST_STEPS: usize = 1 << 17;
-/// Bytes of each stack, from the innermost call on: some frames of the runtime, and `Cond.Wait`.
+/// Bytes of each stack, from the innermost call on: some frames of the runtime, and `Cond.Waiter`.
 const BYTES: u64 = 1024;
 /// Goroutines whose stacks are looked at together.
 const BATCH: usize = 256;
@@ -38,18 +38,19 @@ pub(super) fn of_list(list: u64) -> Option<WaitObject> {
 pub(super) fn read(
     memory: &ProcessMemory,
     snapshot: &mut Snapshot,
-    waits: &[Wait],
+    waits: &[Waiter],
     start: Instant,
-    limits: Limits,
+    limits: WalkLimits,
 ) -> Result<(), WalkError> {
-    let waits: Vec<&Wait> = waits.iter().filter(|wait| wait.on_cond && wait.sudog == 0).collect();
+    let waits: Vec<&Waiter> = waits.iter().filter(|wait| wait.on_cond && wait.sudog == 0).collect();
     let mut queues = Queues {
         waiters: waits.iter().map(|wait| (wait.g, (wait.index, None))).collect(),
         steps_left: MOST_STEPS,
     };
     let mut left = MOST_GOROUTINES;
     for batch in waits.chunks(BATCH) {
-        let mut batch: Vec<&Wait> = batch.iter().copied().filter(|wait| queues.is_unknown(wait.g)).collect();
+        let mut batch: Vec<&Waiter> =
+            batch.iter().copied().filter(|wait| queues.is_unknown(wait.g)).collect();
         batch.truncate(left);
         left -= batch.len();
         if start.elapsed() > limits.time {
@@ -75,8 +76,8 @@ struct Cond {
 }
 
 /// Those that these goroutines have pointers to.
-fn conds(memory: &ProcessMemory, waits: &[&Wait]) -> Result<Vec<Cond>, WalkError> {
-    let place = |wait: &&Wait| {
+fn conds(memory: &ProcessMemory, waits: &[&Waiter]) -> Result<Vec<Cond>, WalkError> {
+    let place = |wait: &&Waiter| {
         let (sp, end) = wait.used_stack;
         Place { address: sp, size: end.saturating_sub(sp).min(BYTES) as usize }
     };

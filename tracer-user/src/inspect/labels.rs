@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::collect::Remembered;
-use super::goroutines::WalkError;
+use super::limits::WalkError;
 use super::memory::{MemoryError, Place, ProcessMemory, Reader};
+use super::remembered::Remembered;
 use crate::go::versions::{self, LabelForm};
 use crate::go::{Binary, Layout, image};
 

@@ -6,10 +6,10 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use super::blocked::{Snapshot, WaitObject};
-use super::collect::Wait;
-use super::goroutines::{Limits, WalkError};
+use super::limits::{WalkError, WalkLimits};
 use super::memory::{Place, ProcessMemory};
+use super::snapshot::{Snapshot, WaitObject};
+use super::waiter::Waiter;
 
 /// Goroutines whose stacks are read again for this.
 const MOST_GOROUTINES: usize = 8192;
@@ -27,9 +27,9 @@ const BATCH: usize = 1024;
 pub(super) fn read(
     memory: &ProcessMemory,
     snapshot: &mut Snapshot,
-    waits: &[Wait],
+    waits: &[Waiter],
     start: Instant,
-    limits: Limits,
+    limits: WalkLimits,
 ) -> Result<(), WalkError> {
     // By address, whether it is a part of what is pointed to.
     let conds = snapshot.objects.iter().filter(|object| matches!(object, WaitObject::Cond { .. }));
@@ -52,7 +52,7 @@ pub(super) fn read(
         if start.elapsed() > limits.time {
             break;
         }
-        let place = |(wait, _): &(&Wait, u64)| {
+        let place = |(wait, _): &(&Waiter, u64)| {
             let (sp, end) = wait.used_stack;
             Place { address: sp, size: (end - sp).min(MOST_BYTES) as usize }
         };

@@ -1,33 +1,37 @@
 //! Looking into a live process from outside: its memory, the goroutines in it, and whether what was read can be right.
 
-pub mod blocked;
 mod collect;
 mod conds;
-pub mod goroutines;
 pub mod labels;
+pub mod limits;
 pub mod memory;
 mod mentions;
 mod objects;
 pub mod queues;
+mod remembered;
 pub mod scan;
+pub mod snapshot;
 pub mod stacks;
 mod stopped;
 mod sudogs;
 pub mod traceback;
 mod unwind;
 pub mod verify;
+mod waiter;
 pub mod waits;
+pub mod walk;
 
-pub use blocked::{Blocked, Channel, Cut, Direction, Site, Snapshot, WaitObject};
-pub use goroutines::{Goroutine, Goroutines, Limits, WalkError, walk};
 pub use labels::Label;
+pub use limits::{Cut, Depth, WalkError, WalkLimits};
 pub use memory::{MemoryError, Place, ProcessMemory};
 pub use queues::Queues;
-pub use scan::{Depth, scan};
+pub use scan::scan;
+pub use snapshot::{Channel, CreationSite, Direction, Goroutine, Snapshot, WaitObject};
 pub use stacks::{StackId, Stacks};
 pub use traceback::is_shown;
 pub use verify::{InspectError, Mismatch, verify, verify_creation, walk_verified};
 pub use waits::{Group, Known, Places, SiteKey, SiteWaits, by_site};
+pub use walk::{G, Walk, walk};
 
 #[cfg(test)]
 mod tests;

@@ -6,11 +6,11 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use super::blocked::{Channel, Cut, Direction, Snapshot, WaitObject};
-use super::collect::Wait;
 use super::conds;
-use super::goroutines::{Limits, WalkError};
+use super::limits::{Cut, WalkError, WalkLimits};
 use super::memory::{Place, ProcessMemory};
+use super::snapshot::{Channel, Direction, Snapshot, WaitObject};
+use super::waiter::Waiter;
 use crate::go::versions::{self, SudogPointers};
 use crate::go::{Binary, Layout, image};
 
@@ -51,9 +51,9 @@ pub(super) fn read(
     binary: &Binary,
     bias: u64,
     snapshot: &mut Snapshot,
-    waits: &[Wait],
+    waits: &[Waiter],
     start: Instant,
-    limits: Limits,
+    limits: WalkLimits,
 ) -> Result<(), WalkError> {
     let layout = binary.layout();
     let pointers = versions::sudog_pointers(binary.version());

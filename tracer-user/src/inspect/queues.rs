@@ -1,10 +1,9 @@
 //! Who waits on the same channel or lock, and who else may have to do with it.
 
-use super::blocked::{Blocked, Channel, Snapshot, WaitObject};
+use super::snapshot::{Channel, Goroutine, Snapshot, WaitObject};
 use super::waits::Group;
 use crate::go::versions::{self, Lock};
 use crate::go::{Binary, Frame};
-use crate::report;
 
 /// Objects that are named of one group, and places of other waiters that are named of one object.
 const MOST_NAMED: usize = 3;
@@ -17,16 +16,66 @@ const MOST_PLACES: usize = 64;
 /// Goroutines by what they wait on.
 #[derive(Clone, Debug, Default)]
 pub struct Queues {
-    /// (address of an object, index of a goroutine that waits on it), ordered.
-    waiting: Vec<(u64, u32)>,
-    /// The same of those that wait on something else and have a pointer to it on their stack.
-    knowing: Vec<(u64, u32)>,
+    /// Who waits on what, ordered.
+    waiting: Vec<Entry>,
+    /// Who waits on something else and has a pointer to it on the stack, ordered.
+    knowing: Vec<Entry>,
+}
+
+/// An object, and a goroutine that has to do with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Entry {
+    /// Its address in the process.
+    object: u64,
+    /// Index of the goroutine in the snapshot.
+    goroutine: u32,
+}
+
+/// What goroutines wait on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A channel.
+    Channel(Channel),
+    /// A `sync.Cond`.
+    Cond,
+    /// A lock or a wait group of package sync.
+    Lock(Lock),
+    /// A semaphore that belongs to nothing that is known.
+    Semaphore,
+}
+
+/// An object that goroutines of a group wait on, and who else has to do with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Queue<'a> {
+    /// What it is.
+    pub kind: Kind,
+    /// Where it begins in the process.
+    pub address: u64,
+    /// How many of the group's site, state and place wait on it.
+    pub count: u64,
+    /// How many goroutines of the process do.
+    pub waiters: u64,
+    /// What the others do that wait on it, most first; at most 3.
+    pub others: Vec<Others<'a>>,
+    /// What those do that wait on something else and have a pointer to it, most first; at most 3.
+    pub known_to: Vec<Others<'a>>,
+}
+
+/// Goroutines that do the same at the same place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Others<'a> {
+    /// [`Goroutine::state`].
+    pub state: &'static str,
+    /// Where; none where that is not known.
+    pub at: Option<&'a Frame>,
+    /// How many.
+    pub count: u64,
 }
 
 /// What kind of object it is, where it begins, and how many bytes it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Thing {
-    kind: &'static str,
+struct Extent {
+    kind: Kind,
     address: u64,
     size: u64,
 }
@@ -37,13 +86,13 @@ impl Queues {
         let mut waiting = Vec::new();
         for (goroutine, index) in snapshot.goroutines.iter().zip(0..) {
             let objects = snapshot.objects(goroutine).iter();
-            waiting.extend(objects.map(|object| (object.address(), index)));
+            waiting.extend(objects.map(|object| Entry { object: object.address(), goroutine: index }));
         }
         waiting.sort_unstable();
         // A `select` may have several cases of one channel.
         waiting.dedup();
-        let mut knowing: Vec<_> =
-            snapshot.mentions.iter().map(|&(index, address)| (address, index)).collect();
+        let knowing = snapshot.mentions.iter().map(|&(goroutine, object)| Entry { object, goroutine });
+        let mut knowing: Vec<Entry> = knowing.collect();
         knowing.sort_unstable();
         Queues { waiting, knowing }
     }
@@ -53,100 +102,77 @@ impl Queues {
         within(&self.waiting, address, 1).len() as u64
     }
 
-    /// What the goroutines of a group wait on, as far as its examples tell: that with most waiters first.
-    pub fn named(&self, group: &Group, snapshot: &Snapshot, binary: &Binary) -> Vec<report::WaitedOn> {
-        let examples: Vec<&Blocked> =
-            group.goids.iter().filter_map(|&goid| snapshot.goroutine(goid)).collect();
-        let mut named: Vec<report::WaitedOn> = Vec::new();
+    /// What the goroutines of a group wait on, as far as its examples tell: that with most waiters first, at most 3.
+    pub fn of_group<'a>(&self, group: &Group, snapshot: &'a Snapshot, binary: &Binary) -> Vec<Queue<'a>> {
+        let mut queues: Vec<Queue<'a>> = Vec::new();
         let mut seen = Vec::new();
-        for example in examples {
+        for example in group.goids.iter().filter_map(|&goid| snapshot.goroutine(goid)) {
             for object in snapshot.objects(example) {
-                let thing = Thing::of(object, example, snapshot);
-                if !seen.contains(&thing.address) {
-                    seen.push(thing.address);
-                    named.push(self.name(thing, object, example, snapshot, binary));
+                let extent = Extent::of(object, example, snapshot);
+                if !seen.contains(&extent.address) {
+                    seen.push(extent.address);
+                    queues.push(self.of_object(extent, example, snapshot, binary));
                 }
             }
         }
-        named.sort_by_key(|on| std::cmp::Reverse(on.waiters));
-        named.truncate(MOST_NAMED);
-        named
+        queues.sort_by_key(|queue| std::cmp::Reverse(queue.waiters));
+        queues.truncate(MOST_NAMED);
+        queues
     }
 
-    fn name(
+    fn of_object<'a>(
         &self,
-        thing: Thing,
-        object: &WaitObject,
-        example: &Blocked,
-        snapshot: &Snapshot,
+        Extent { kind, address, size }: Extent,
+        example: &Goroutine,
+        snapshot: &'a Snapshot,
         binary: &Binary,
-    ) -> report::WaitedOn {
-        let waiting = within(&self.waiting, thing.address, thing.size);
-        let at = |of: &Blocked| of.stack.and_then(|stack| snapshot.stacks.waits_at(stack, binary));
+    ) -> Queue<'a> {
+        let at = |of: &Goroutine| of.stack.and_then(|stack| snapshot.stacks.waits_at(stack, binary));
         let own = (example.site, example.state(), at(example));
-        let groups = |queue: &[(u64, u32)]| {
+        // How many are as the example, and what the rest does.
+        let apart = |entries: &[Entry]| {
             let mut count = 0;
-            let mut others: Vec<((&'static str, Option<&Frame>), u64)> = Vec::new();
-            let goroutines = queue
-                .iter()
-                .take(MOST_WAITERS)
-                .filter_map(|&(_, index)| snapshot.goroutines.get(index as usize));
-            for other in goroutines {
-                let at = at(other);
-                if (other.site, other.state(), at) == own {
+            let mut others: Vec<Others<'a>> = Vec::new();
+            let goroutines = entries.iter().take(MOST_WAITERS);
+            for other in goroutines.filter_map(|entry| snapshot.goroutines.get(entry.goroutine as usize)) {
+                let (state, at) = (other.state(), at(other));
+                if (other.site, state, at) == own {
                     count += 1;
                     continue;
                 }
-                let doing = (other.state(), at);
-                match others.iter().position(|(known, _)| *known == doing) {
-                    Some(at) => others[at].1 += 1,
-                    None if others.len() < MOST_PLACES => others.push((doing, 1)),
+                match others.iter().position(|known| (known.state, known.at) == (state, at)) {
+                    Some(known) => others[known].count += 1,
+                    None if others.len() < MOST_PLACES => others.push(Others { state, at, count: 1 }),
                     None => {}
                 }
             }
-            others.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-            let named = others.into_iter().take(MOST_NAMED).map(|((doing, at), count)| report::Others {
-                doing: doing.to_owned(),
-                count,
-                at: at.map(report::Frame::from),
-            });
-            (count, named.collect())
+            others.sort_by_key(|others| std::cmp::Reverse(others.count));
+            others.truncate(MOST_NAMED);
+            (count, others)
         };
-        let (count, others) = groups(waiting);
-        let (_, known_to) = groups(within(&self.knowing, thing.address, thing.size));
-        let channel = match object {
-            WaitObject::Channel(channel) => Some(channel),
-            WaitObject::Semaphore { .. } | WaitObject::Cond { .. } => None,
-        };
-        report::WaitedOn {
-            kind: thing.kind.to_owned(),
-            address: format!("{:#x}", thing.address),
-            len: channel.map(|channel| channel.length),
-            cap: channel.map(|channel| channel.capacity),
-            closed: channel.map(|channel| channel.closed),
-            element: channel.and_then(|channel| binary.type_name(channel.element)),
-            count,
-            waiters: waiting.len() as u64,
-            others,
-            known_to,
-        }
+        let waiting = within(&self.waiting, address, size);
+        let (count, others) = apart(waiting);
+        let (_, known_to) = apart(within(&self.knowing, address, size));
+        Queue { kind, address, count, waiters: waiting.len() as u64, others, known_to }
     }
 }
 
-/// The entries of an ordered queue whose address is in so many bytes.
-fn within(queue: &[(u64, u32)], address: u64, size: u64) -> &[(u64, u32)] {
-    let first = queue.partition_point(|(of, _)| *of < address);
-    let rest = &queue[first..];
-    &rest[..rest.partition_point(|(of, _)| *of < address.saturating_add(size))]
+/// The entries of an ordered list whose object is in so many bytes.
+fn within(entries: &[Entry], address: u64, size: u64) -> &[Entry] {
+    let first = entries.partition_point(|entry| entry.object < address);
+    let rest = &entries[first..];
+    &rest[..rest.partition_point(|entry| entry.object < address.saturating_add(size))]
 }
 
-impl Thing {
+impl Extent {
     /// A lock is known by the semaphore in it that a method of package sync waits for: the innermost call says which
     /// semaphore that is, and the outermost, whose lock it is.
-    fn of(object: &WaitObject, waiter: &Blocked, snapshot: &Snapshot) -> Thing {
+    fn of(object: &WaitObject, waiter: &Goroutine, snapshot: &Snapshot) -> Extent {
         let address = match *object {
-            WaitObject::Channel(Channel { address, .. }) => return Thing { kind: "chan", address, size: 1 },
-            WaitObject::Cond { address } => return Thing { kind: "cond", address, size: 1 },
+            WaitObject::Channel(channel) => {
+                return Extent { kind: Kind::Channel(channel), address: channel.address, size: 1 };
+            }
+            WaitObject::Cond { address } => return Extent { kind: Kind::Cond, address, size: 1 },
             WaitObject::Semaphore { address } => address,
         };
         let frames = waiter.stack.into_iter().flat_map(|stack| snapshot.stacks.frames(stack));
@@ -162,14 +188,9 @@ impl Thing {
         let innermost = of_sync.peek().copied().unwrap_or_default();
         let outermost = of_sync.last().unwrap_or_default();
         let Some(offset) = versions::semaphore_offset(innermost) else {
-            return Thing { kind: "semaphore", address, size: 1 };
+            return Extent { kind: Kind::Semaphore, address, size: 1 };
         };
         let lock = Lock::with_method(outermost).unwrap_or(Lock::Mutex);
-        let kind = match lock {
-            Lock::Mutex => "mutex",
-            Lock::RwMutex => "rwmutex",
-            Lock::WaitGroup => "waitgroup",
-        };
-        Thing { kind, address: address.wrapping_sub(offset), size: lock.size() }
+        Extent { kind: Kind::Lock(lock), address: address.wrapping_sub(offset), size: lock.size() }
     }
 }

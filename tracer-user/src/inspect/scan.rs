@@ -5,25 +5,15 @@
 
 use std::time::Instant;
 
-use super::blocked::{Cut, Snapshot};
 use super::collect::Collector;
-use super::goroutines::{BATCH, Limits, List, WalkError};
+use super::limits::{Cut, Depth, WalkError, WalkLimits};
 use super::memory::{Place, ProcessMemory, Reader};
+use super::snapshot::Snapshot;
 use super::stopped::{Identity, Stopped};
 use super::unwind::{Unwinder, Unwound};
+use super::walk::{BATCH, List};
 use super::{conds, mentions, objects, sudogs};
 use crate::go::{Binary, Layout};
-
-/// How much of a scan is wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Depth {
-    /// What is in the `g`: state and wait reason.
-    States,
-    /// Their stacks, too.
-    Stacks,
-    /// And what they wait on.
-    Objects,
-}
 
 /// How often a stack is read that changes while it is read.
 const TRIES: usize = 3;
@@ -41,7 +31,7 @@ pub fn scan(
     memory: &ProcessMemory,
     binary: &Binary,
     bias: u64,
-    limits: Limits,
+    limits: WalkLimits,
     depth: Depth,
 ) -> Result<Snapshot, WalkError> {
     let start = Instant::now();

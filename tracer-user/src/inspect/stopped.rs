@@ -1,12 +1,12 @@
 //! The fields of one `runtime.g`, and what of them has to be the same before and after its stack was read.
 
-use super::goroutines::{Goroutine, bytes_needed};
+use super::walk::{G, bytes_needed};
 use crate::go::{Layout, Status, image};
 
 /// A goroutine, and what is needed to look further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stopped {
-    pub(super) goroutine: Goroutine,
+    pub(super) goroutine: G,
     /// Where it goes on, and its stack pointer then.
     pub(super) pc: u64,
     pub(super) sp: u64,
@@ -20,11 +20,11 @@ pub(super) struct Stopped {
 }
 
 impl Stopped {
-    /// Reads the fields from the start of a `runtime.g`, as [`Goroutine::parse`].
+    /// Reads the fields from the start of a `runtime.g`, as [`G::parse`].
     #[inline(always)]
     pub(super) fn parse(address: u64, bytes: &[u8], layout: &Layout) -> Option<Stopped> {
         let word = |offset: u16| image::u64_at(bytes, offset.into());
-        let goroutine = Goroutine::parse(address, bytes, layout)?;
+        let goroutine = G::parse(address, bytes, layout)?;
         let (sp, pc, lr) = registers(bytes, layout)?;
         let (waiting, labels) = (word(layout.waiting)?, word(layout.labels)?);
         Some(Stopped { goroutine, pc, sp, lr, waiting, labels, locked: word(layout.lockedm)? != 0 })

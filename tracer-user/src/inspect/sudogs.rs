@@ -2,9 +2,9 @@
 //! that stands for it in the lock's queue is on its stack, though, in the frame of `runtime.semacquire1`, and names the
 //! goroutine: <https://cs.opensource.google/go/go/+/refs/tags/go1.25.0:src/runtime/sema.go>.
 
-use super::collect::Wait;
-use super::goroutines::WalkError;
+use super::limits::WalkError;
 use super::memory::{Place, ProcessMemory};
+use super::waiter::Waiter;
 use crate::go::{Activity, Layout, image};
 
 /// Goroutines that are looked at.
@@ -24,8 +24,8 @@ pub(super) fn is_semaphore(reason: &str) -> bool {
 }
 
 /// Fills in the `sudog` of those waits that have none; what is not found stays 0.
-pub(super) fn find(memory: &ProcessMemory, layout: &Layout, waits: &mut [Wait]) -> Result<(), WalkError> {
-    let mut unknown: Vec<&mut Wait> =
+pub(super) fn find(memory: &ProcessMemory, layout: &Layout, waits: &mut [Waiter]) -> Result<(), WalkError> {
+    let mut unknown: Vec<&mut Waiter> =
         waits.iter_mut().filter(|wait| wait.sudog == 0 && !wait.on_cond).take(MOST_GOROUTINES).collect();
     for batch in unknown.chunks_mut(BATCH) {
         let stacks: Vec<(u64, u64)> = batch.iter().map(|wait| wait.used_stack).collect();

@@ -21,7 +21,7 @@ fn toolchains() -> [&'static str; 4] {
 fn scan_of(binary: &Binary, pid: i32, bias: u64) -> Snapshot {
     loop {
         let memory = ProcessMemory::new(pid);
-        let snapshot = scan(&memory, binary, bias, Limits::default(), Depth::Objects).unwrap();
+        let snapshot = scan(&memory, binary, bias, WalkLimits::default(), Depth::Objects).unwrap();
         let main = snapshot.goroutine(1).unwrap().stack;
         if main
             .is_some_and(|stack| snapshot.stacks.frames(stack).any(|frame| frame.function == "syscall.Read"))
@@ -106,12 +106,12 @@ fn who_waits_on_what() {
         let binary = program.binary();
         let running = program.start();
         let snapshot = scan_of(&binary, running.pid(), 0);
-        let mut by_function: HashMap<&str, Vec<&Blocked>> = HashMap::new();
+        let mut by_function: HashMap<&str, Vec<&Goroutine>> = HashMap::new();
         for goroutine in snapshot.goroutines.iter().filter(|goroutine| !snapshot.site(goroutine).is_system) {
             let at = goroutine.stack.and_then(|stack| snapshot.stacks.waits_at(stack, &binary));
             by_function.entry(at.map_or("", |at| at.function.as_str())).or_default().push(goroutine);
         }
-        let channel = |goroutine: &Blocked| match snapshot.objects(goroutine) {
+        let channel = |goroutine: &Goroutine| match snapshot.objects(goroutine) {
             [WaitObject::Channel(channel)] => *channel,
             other => panic!("{toolchain}: {other:?}"),
         };
@@ -187,7 +187,7 @@ impl Liar {
 
     fn scan(&mut self) -> Result<Snapshot, WalkError> {
         *self.variables = [self.list.as_ptr() as u64, self.length];
-        let limits = Limits { listed: 100_000, time: Duration::from_secs(5) };
+        let limits = WalkLimits { listed: 100_000, time: Duration::from_secs(5) };
         let memory = ProcessMemory::new(std::process::id() as i32);
         scan(&memory, &self.binary, self.bias(), limits, Depth::Objects)
     }
@@ -225,7 +225,7 @@ fn a_list_of_anything_is_walked_within_bounds() {
     }
     // The list itself is nowhere.
     let nowhere = [8, 1u64 << 40];
-    let (memory, limits) = (ProcessMemory::new(std::process::id() as i32), Limits::default());
+    let (memory, limits) = (ProcessMemory::new(std::process::id() as i32), WalkLimits::default());
     let refused = scan(&memory, &liar.binary, nowhere.as_ptr() as u64, limits, Depth::Objects).unwrap_err();
     assert!(refused.to_string().contains("nothing is mapped"), "{refused}");
     assert!(start.elapsed() < Duration::from_secs(20));
@@ -328,7 +328,7 @@ fn a_process_that_ends_while_it_is_read_is_said_to_have_ended() {
     let start = Instant::now();
     let error = loop {
         assert!(start.elapsed() < Duration::from_secs(20));
-        match scan(&memory, &binary, 0, Limits::default(), Depth::Objects) {
+        match scan(&memory, &binary, 0, WalkLimits::default(), Depth::Objects) {
             Ok(snapshot) => assert!(snapshot.goroutines.len() < 60),
             Err(error) => break error,
         }
@@ -344,7 +344,7 @@ fn a_process_that_executes_something_else_is_refused() {
     let binary = program.binary();
     let mut other = std::process::Command::new("sleep").arg("60").spawn().unwrap();
     let memory = ProcessMemory::new(other.id() as i32);
-    let refused = scan(&memory, &binary, 0, Limits::default(), Depth::Objects);
+    let refused = scan(&memory, &binary, 0, WalkLimits::default(), Depth::Objects);
     other.kill().unwrap();
     other.wait().unwrap();
     let message = refused.unwrap_err().to_string();

@@ -3,8 +3,9 @@
 
 use std::collections::HashSet;
 
-use super::goroutines::{Goroutine, Goroutines, Limits, WalkError, walk};
+use super::limits::{WalkError, WalkLimits};
 use super::memory::ProcessMemory;
+use super::walk::{G, Walk, walk};
 use crate::go::Binary;
 
 /// Goroutine ids above this would take centuries to give out: Go counts up by one, in blocks of 16 for each processor.
@@ -52,8 +53,8 @@ pub fn walk_verified(
     memory: &ProcessMemory,
     binary: &Binary,
     bias: u64,
-    limits: Limits,
-) -> Result<Goroutines, InspectError> {
+    limits: WalkLimits,
+) -> Result<Walk, InspectError> {
     for _ in 1..ATTEMPTS {
         let goroutines = walk(memory, binary, bias, limits)?;
         if verify(&goroutines, binary, bias).is_ok() {
@@ -69,7 +70,7 @@ pub fn walk_verified(
 ///
 /// # Errors
 /// The first field that cannot be right.
-pub fn verify(goroutines: &Goroutines, binary: &Binary, bias: u64) -> Result<(), Mismatch> {
+pub fn verify(goroutines: &Walk, binary: &Binary, bias: u64) -> Result<(), Mismatch> {
     let checks = || -> Result<(), String> {
         let mut goids = HashSet::with_capacity(goroutines.live.len());
         for goroutine in &goroutines.live {
@@ -117,8 +118,8 @@ fn mismatch(binary: &Binary, finding: String) -> Mismatch {
     Mismatch { path: binary.path().display().to_string(), version, finding }
 }
 
-fn check(goroutine: &Goroutine, binary: &Binary, bias: u64) -> Result<(), String> {
-    let Goroutine { address, goid, gopc, startpc, stack: (lo, hi), .. } = *goroutine;
+fn check(goroutine: &G, binary: &Binary, bias: u64) -> Result<(), String> {
+    let G { address, goid, gopc, startpc, stack: (lo, hi), .. } = *goroutine;
     if goid == 0 || goid > MAX_GOID {
         return Err(format!("goid of the goroutine at {address:#x} is {goid}"));
     }

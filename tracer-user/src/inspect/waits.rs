@@ -4,12 +4,18 @@ use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 
-use super::blocked::{Blocked, Site, Snapshot};
+use super::snapshot::{CreationSite, Goroutine, Snapshot};
 use super::stacks::{StackId, Stacks};
 use crate::go::{Binary, Status};
 
-/// A `go` statement with an entry function: link-time `gopc` and `startpc`.
-pub type SiteKey = (u64, u64);
+/// A `go` statement with an entry function, by their link-time addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SiteKey {
+    /// Where the call of the `go` statement returns to; 0 where no `go` statement made the goroutine.
+    pub gopc: u64,
+    /// The entry of the function; 0 likewise.
+    pub startpc: u64,
+}
 
 /// Groups of one site that are kept.
 const MOST_GROUPS: usize = 10;
@@ -65,7 +71,7 @@ const NOWHERE: u64 = 0;
 
 /// What tells two places apart, with no more doubt than 64 bits leave: the stack and the wait reason. Who has been elsewhere
 /// meanwhile is not at the same place either.
-fn place(goroutine: &Blocked, hashes: &[u64]) -> u64 {
+fn place(goroutine: &Goroutine, hashes: &[u64]) -> u64 {
     let stack = goroutine.stack.filter(|_| goroutine.waits());
     let Some(stack) = stack.and_then(|stack| hashes.get(stack.index())) else { return NOWHERE };
     let mut hasher = DefaultHasher::new();
@@ -85,7 +91,7 @@ fn hashes(stacks: &Stacks) -> Vec<u64> {
 /// Goroutines of one site that are in the same state at the same place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
-    /// [`Blocked::state`].
+    /// [`Goroutine::state`].
     pub state: &'static str,
     /// The garbage collector of Go 1.26 and newer has found that nothing can end their waits.
     pub leaked: bool,
@@ -142,8 +148,8 @@ pub fn by_site(
     let mut groups: HashMap<_, (Group, HashMap<StackId, u64>)> = HashMap::new();
     let mut sites: HashMap<SiteKey, SiteWaits> = HashMap::new();
     for goroutine in snapshot.by_goid() {
-        let Site { gopc, startpc, .. } = snapshot.site(goroutine);
-        let key = (gopc, startpc);
+        let CreationSite { gopc, startpc, .. } = snapshot.site(goroutine);
+        let key = SiteKey { gopc, startpc };
         let site = sites.entry(key).or_default();
         site.live += 1;
         site.stack_bytes = site.stack_bytes.saturating_add(goroutine.stack_bytes);
@@ -214,7 +220,7 @@ fn places(snapshot: &Snapshot, binary: &Binary) -> Vec<u32> {
     snapshot.stacks.ids().map(number).collect()
 }
 
-impl Blocked {
+impl Goroutine {
     /// What Go's traceback shows in brackets: the wait reason, or the status where it does not wait.
     pub fn state(&self) -> &'static str {
         match (self.reason(), self.status) {

@@ -4,26 +4,49 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
-use super::text::{located, place};
-use crate::dump::Dump;
+use super::names::{located, place};
 use crate::go::versions::{self, LabelsInHeader};
 use crate::go::{Frame, Status};
 use crate::human::{clean, count, duration};
-use crate::inspect::{Blocked, StackId};
+use crate::inspect::{Goroutine, StackId};
+use crate::look::dump::Dump;
 use crate::report;
 
 /// Goroutines that are named of each group.
 const EXAMPLES: usize = 10;
 
 /// What goroutines of a group have in common.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Group {
-    /// The `go` statement that created them
+    /// The `go` statement that created them.
     Site,
-    /// State, stack and the go statement
+    /// State, stack and the `go` statement.
     Stack,
-    /// Wait reason or status
+    /// Wait reason or status.
     State,
+}
+
+impl Group {
+    /// All of them.
+    pub const ALL: [Group; 3] = [Group::Site, Group::Stack, Group::State];
+
+    /// As one types it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Group::Site => "site",
+            Group::Stack => "stack",
+            Group::State => "state",
+        }
+    }
+
+    /// What it means, in a few words.
+    pub fn about(self) -> &'static str {
+        match self {
+            Group::Site => "The go statement that created them",
+            Group::Stack => "State, stack and the go statement",
+            Group::State => "Wait reason or status",
+        }
+    }
 }
 
 /// Every goroutine, in the format of `runtime.Stack` and SIGQUIT.
@@ -58,7 +81,7 @@ pub fn traceback(dump: &Dump, out: &mut dyn Write) -> io::Result<()> {
 
 /// `goroutine 17 [chan receive, 5 minutes, locked to thread]`, and the labels where its Go version has them:
 /// `goroutineheader` in <https://cs.opensource.google/go/go/+/master:src/runtime/traceback.go>.
-fn header(dump: &Dump, goroutine: &Blocked) -> String {
+fn header(dump: &Dump, goroutine: &Goroutine) -> String {
     const MINUTE: u64 = 60_000_000_000;
     let mut header = format!("goroutine {} [{}", goroutine.goid, goroutine.state());
     if goroutine.status == Status::Leaked {
@@ -134,18 +157,18 @@ fn creation(dump: &Dump, gopc: u64) -> Option<(String, String)> {
 
 /// Goroutines in groups, largest first.
 pub fn groups(dump: &Dump, group: Group, out: &mut dyn Write) -> io::Result<()> {
-    let mut groups: HashMap<Key, Vec<&Blocked>> = HashMap::new();
+    let mut groups: HashMap<GroupKey, Vec<&Goroutine>> = HashMap::new();
     for goroutine in &dump.goroutines {
         let state = goroutine.state();
         let key = match group {
-            Group::Site => Key { gopc: Some(dump.gopc(goroutine)), ..Key::default() },
-            Group::Stack => Key {
+            Group::Site => GroupKey { gopc: Some(dump.gopc(goroutine)), ..GroupKey::default() },
+            Group::Stack => GroupKey {
                 gopc: Some(dump.gopc(goroutine)),
                 state,
                 stack: goroutine.stack,
                 is_old: goroutine.stack_is_old,
             },
-            Group::State => Key { state, ..Key::default() },
+            Group::State => GroupKey { state, ..GroupKey::default() },
         };
         groups.entry(key).or_default().push(goroutine);
     }
@@ -181,7 +204,7 @@ pub fn groups(dump: &Dump, group: Group, out: &mut dyn Write) -> io::Result<()> 
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-struct Key {
+struct GroupKey {
     gopc: Option<u64>,
     state: &'static str,
     stack: Option<StackId>,
@@ -189,7 +212,7 @@ struct Key {
 }
 
 /// What the goroutines of a site wait for, one line for each place.
-fn states(dump: &Dump, members: &[&Blocked], out: &mut dyn Write) -> io::Result<()> {
+fn states(dump: &Dump, members: &[&Goroutine], out: &mut dyn Write) -> io::Result<()> {
     let stacks = &dump.snapshot.stacks;
     let mut places: HashMap<(String, &str), u64> = HashMap::new();
     for goroutine in members {
@@ -206,20 +229,20 @@ fn states(dump: &Dump, members: &[&Blocked], out: &mut dyn Write) -> io::Result<
     Ok(())
 }
 
-fn created_at(dump: &Dump, goroutine: &Blocked) -> String {
+fn created_at(dump: &Dump, goroutine: &Goroutine) -> String {
     if goroutine.goid == 1 {
         return "the start of the program".into();
     }
     dump.created_by(goroutine).map_or_else(|| "an unknown place".into(), |frame| located(&frame))
 }
 
-fn longest(members: &[&Blocked]) -> String {
+fn longest(members: &[&Goroutine]) -> String {
     let longest = members.iter().filter_map(|goroutine| goroutine.waits_at_least_ns()).max();
     longest.map(|ns| format!(", longest at least {}", duration(ns))).unwrap_or_default()
 }
 
 /// `17 18 19 …`
-fn examples(members: &[&Blocked]) -> String {
+fn examples(members: &[&Goroutine]) -> String {
     let mut text: Vec<String> =
         members.iter().take(EXAMPLES).map(|goroutine| goroutine.goid.to_string()).collect();
     if members.len() > EXAMPLES {

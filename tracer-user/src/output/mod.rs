@@ -9,6 +9,7 @@ pub mod flame;
 pub mod folded;
 pub mod hist;
 pub mod json;
+pub mod names;
 pub mod pprof;
 pub mod profile;
 mod style;

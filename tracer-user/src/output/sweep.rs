@@ -2,8 +2,8 @@
 
 use std::io::{self, Write};
 
+use super::names::{located, place, process_name};
 use super::style::{BOLD, DIM, of_level, paint};
-use super::text::{located, place, process_name};
 use crate::human::{bytes, clean, count, duration, fill, wrap};
 use crate::report::{Level, Mode, Process, Report, Site};
 

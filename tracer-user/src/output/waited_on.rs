@@ -1,9 +1,8 @@
 //! The channel or lock that goroutines of a site wait on, as a line for people.
 
-use super::text::place;
+use super::names::place;
 use crate::human::{clean, count};
-use crate::report::{Others, Site, WaitedOn};
-use crate::verdict::Level;
+use crate::report::{Level, Others, Site, WaitedOn};
 
 /// One line, of what most goroutines of a suspicious site wait on; none where nothing is known of it.
 pub(super) fn lines(site: &Site) -> impl Iterator<Item = String> {
@@ -14,11 +13,7 @@ pub(super) fn lines(site: &Site) -> impl Iterator<Item = String> {
 
 /// `channel 0xc000012345 (cap 0): 40 wait on it, 3 others in select at hub.go:9; known to 1 in sync.Mutex.Lock at hub.go:20`
 fn line(on: &WaitedOn) -> String {
-    let kind = match on.kind.as_str() {
-        "chan" => "channel",
-        other => other,
-    };
-    let mut line = format!("{} {}", clean(kind), clean(&on.address));
+    let mut line = format!("{} {}", on.kind.name(), clean(&on.address));
     if let (Some(len), Some(cap)) = (on.len, on.cap) {
         let full = if cap > 0 {
             format!("{} of {} places taken", count(len), count(cap))

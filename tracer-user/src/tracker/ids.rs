@@ -1,8 +1,23 @@
 //! Numbers that stand for what the tracker knows: process instances, and within one its sites, lineages and stacks.
 
-/// The number of a process instance, never reused while golife runs.
+/// A process instance. Its serial number is never used again while golife runs; its slot is, once it is forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct InstanceId(pub u32);
+pub struct InstanceId {
+    /// How many instances there were before it.
+    serial: u64,
+    /// Where the tracker keeps it.
+    slot: u32,
+}
+
+impl InstanceId {
+    pub(super) fn new(serial: u64, slot: usize) -> InstanceId {
+        InstanceId { serial, slot: slot as u32 }
+    }
+
+    pub(super) fn slot(self) -> usize {
+        self.slot as usize
+    }
+}
 
 /// A site within its process instance: an index, never reused while the instance lasts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

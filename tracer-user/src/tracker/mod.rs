@@ -67,12 +67,17 @@ struct Pid {
 /// All process instances and what happened in them.
 pub struct Tracker {
     budget: Budget,
+    /// By slot.
     instances: Vec<Option<Box<Instance>>>,
+    free_slots: Vec<usize>,
+    /// How many instances there were.
+    serial: u64,
     pids: HashMap<u32, Pid>,
     /// The pid of the last event and its instance.
     last: Option<(u32, InstanceId)>,
     fresh: Vec<InstanceId>,
     gone: VecDeque<InstanceId>,
+    just_forgotten: Vec<InstanceId>,
     timeline: Timeline,
     last_tick_ns: u64,
     loss: Lost,
@@ -87,10 +92,13 @@ impl Tracker {
         Tracker {
             budget: Budget::new(limits),
             instances: Vec::new(),
+            free_slots: Vec::new(),
+            serial: 0,
             pids: HashMap::new(),
             last: None,
             fresh: Vec::new(),
             gone: VecDeque::new(),
+            just_forgotten: Vec::new(),
             timeline: Timeline::default(),
             last_tick_ns: 0,
             loss: Lost::default(),
@@ -112,7 +120,7 @@ impl Tracker {
             What::Exited { g } => {
                 if let Some(instance) = self.instance_at(pid, time_ns, false) {
                     let budget = &mut self.budget;
-                    if let Some(instance) = self.instances[instance.0 as usize].as_mut() {
+                    if let Some(instance) = self.instances[instance.slot()].as_mut() {
                         instance.exited(Exit { time_ns, losses, g }, budget);
                     }
                 }
@@ -128,11 +136,11 @@ impl Tracker {
         // The first goroutine of a process has goid 1: who sees it sees them all.
         let from_start = birth.goid == 1;
         let Some(id) = self.instance_at(pid, birth.time_ns, from_start) else { return };
-        let Some(instance) = self.instances[id.0 as usize].as_mut() else { return };
+        let Some(instance) = self.instances[id.slot()].as_mut() else { return };
         if let Err(Reused) = instance.created(birth, &mut self.budget) {
             self.end(pid, birth.time_ns, End::Replaced);
             if let Some(id) = self.instance_at(pid, birth.time_ns + 1, from_start)
-                && let Some(instance) = self.instances[id.0 as usize].as_mut()
+                && let Some(instance) = self.instances[id.slot()].as_mut()
             {
                 let _ = instance.created(birth, &mut self.budget);
             }
@@ -181,7 +189,7 @@ impl Tracker {
         if let Some(entry) = self.pids.get_mut(&pid) {
             entry.start_ns = Some(start_ns);
         }
-        if let Some(instance) = self.instances[id.0 as usize].as_mut() {
+        if let Some(instance) = self.instances[id.slot()].as_mut() {
             instance.start_ns = Some(start_ns);
             instance.existed &= existed;
         }
@@ -223,9 +231,14 @@ impl Tracker {
         std::mem::take(&mut self.fresh)
     }
 
+    /// Instances that were forgotten since the last call, of those that [`Tracker::take_new`] has told of.
+    pub fn take_forgotten(&mut self) -> Vec<InstanceId> {
+        std::mem::take(&mut self.just_forgotten)
+    }
+
     /// An instance by its number; `None` once it is forgotten.
     pub fn instance(&self, id: InstanceId) -> Option<&Instance> {
-        self.instances.get(id.0 as usize)?.as_deref()
+        self.instances.get(id.slot())?.as_deref().filter(|instance| instance.id == id)
     }
 
     /// What runs under a pid now.
@@ -235,7 +248,10 @@ impl Tracker {
 
     /// All instances, in the order they appeared.
     pub fn instances(&self) -> impl Iterator<Item = &Instance> {
-        self.instances.iter().flatten().map(|instance| &**instance)
+        let mut instances: Vec<&Instance> =
+            self.instances.iter().flatten().map(|instance| &**instance).collect();
+        instances.sort_unstable_by_key(|instance| instance.id);
+        instances.into_iter()
     }
 
     /// Whether goroutines of this instance end whose creation should have been seen, and hardly any is seen being
@@ -298,26 +314,31 @@ impl Tracker {
     }
 
     fn new_instance(&mut self, pid: u32, now_ns: u64, existed: bool) -> InstanceId {
-        let id = InstanceId(self.instances.len() as u32);
+        let slot = self.free_slots.pop().unwrap_or(self.instances.len());
+        let id = InstanceId::new(self.serial, slot);
+        self.serial += 1;
         let entry = self.pids.entry(pid).or_default();
         entry.current = Some(id);
         let mut instance = Instance::new(id, pid, now_ns, self.seeds.hash_one(id));
         (instance.execs, instance.start_ns) = (entry.execs, entry.start_ns);
         // What was executed while we looked on has no earlier goroutines.
         instance.existed = existed && entry.execs == 0;
-        self.instances.push(Some(Box::new(instance)));
+        match self.instances.get_mut(slot) {
+            Some(free) => *free = Some(Box::new(instance)),
+            None => self.instances.push(Some(Box::new(instance))),
+        }
         self.fresh.push(id);
         id
     }
 
     fn current(&mut self, pid: u32) -> Option<(&mut Instance, &mut Budget)> {
         let id = self.pids.get(&pid)?.current?;
-        Some((self.instances[id.0 as usize].as_deref_mut()?, &mut self.budget))
+        Some((self.instances[id.slot()].as_deref_mut()?, &mut self.budget))
     }
 
     fn end(&mut self, pid: u32, time_ns: u64, how: End) {
         let Some(entry) = self.pids.get_mut(&pid) else { return };
-        let current = entry.current.and_then(|id| self.instances[id.0 as usize].as_deref());
+        let current = entry.current.and_then(|id| self.instances[id.slot()].as_deref());
         if current.is_some_and(|instance| !instance.can_end(time_ns, how)) {
             return;
         }
@@ -328,7 +349,7 @@ impl Tracker {
         let Some(id) = entry.current.take() else { return };
         entry.ended_ns = time_ns;
         self.last = None;
-        if let Some(instance) = self.instances[id.0 as usize].as_mut() {
+        if let Some(instance) = self.instances[id.slot()].as_mut() {
             instance.end(time_ns, how, &mut self.budget);
         }
         self.gone.push_back(id);
@@ -339,13 +360,18 @@ impl Tracker {
 
     fn forget_oldest(&mut self) {
         let Some(id) = self.gone.pop_front() else { return };
-        let Some(instance) = self.instances[id.0 as usize].take() else { return };
+        let Some(instance) = self.instances[id.slot()].take() else { return };
         self.forgotten += 1;
         self.budget.lineages -= instance.lineages.taken;
         self.budget.sites -= instance.sites.iter().filter(|site| !site.overflow).count();
         if self.pids.get(&instance.pid).is_some_and(|known| known.current.is_none()) {
             self.pids.remove(&instance.pid);
         }
-        self.fresh.retain(|fresh| *fresh != id);
+        match self.fresh.iter().position(|fresh| *fresh == id) {
+            // Nobody has heard of it.
+            Some(at) => _ = self.fresh.swap_remove(at),
+            None => self.just_forgotten.push(id),
+        }
+        self.free_slots.push(id.slot());
     }
 }

@@ -1,7 +1,8 @@
 //! Goroutines outlive what is usual for their site.
 
-use super::{Evidence, Facts, Finding, Level};
+use super::{Facts, Finding};
 use crate::human::{count, duration};
+use crate::report::{Evidence, EvidenceKind, Level};
 
 /// Compares the ages of the living with the site's own finished lifetimes: one in a thousand may live longer than
 /// their p99.9. More is worth a look; suspect where ever more stay behind, or the live count grows as well,
@@ -25,7 +26,7 @@ impl Finding<Facts<'_>> for Ageing {
         };
         let (of, usual) = (count(facts.standing.live), duration(usual));
         let text = format!("{} of {of} are older than p99.9 of the finished ones ({usual})", count(old));
-        Some((level, Evidence::new("age", text)))
+        Some((level, Evidence::new(EvidenceKind::Age, text)))
     }
 }
 

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 /// A goroutine that waits on one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Waiter {
+pub struct Waiter {
     /// Address of what it waits on.
     pub on: u64,
     /// Whether that is a channel; else it is a lock or another semaphore.
@@ -27,7 +27,7 @@ const MOST_OBJECTS: usize = 32;
 const LONGEST: usize = 8;
 
 /// For each waiter, the others that it waits with in the shortest cycle, by index: each might end the wait of the one before.
-pub(super) fn find(waiters: &[Waiter]) -> Vec<Vec<usize>> {
+pub fn find(waiters: &[Waiter]) -> Vec<Vec<usize>> {
     let mut holders: HashMap<u64, Vec<usize>> = HashMap::new();
     for (at, waiter) in waiters.iter().enumerate() {
         for &object in &waiter.mentions {

@@ -1,7 +1,8 @@
 //! Goroutines are created all the time, and none has ever ended.
 
-use super::{Evidence, Facts, Finding, Level};
+use super::{Facts, Finding};
 use crate::human::{count, duration};
+use crate::report::{Evidence, EvidenceKind, Level};
 
 /// A few that live long by design are created once; a site that goes on creating and never sees an end is not one.
 pub(super) struct Endless;
@@ -22,7 +23,10 @@ impl Finding<Facts<'_>> for Endless {
         let (created, window) = (count(facts.created), duration(facts.standing.window_ns));
         Some((
             level,
-            Evidence::new("endless", format!("none of the {created} created in {window} has ended")),
+            Evidence::new(
+                EvidenceKind::Endless,
+                format!("none of the {created} created in {window} has ended"),
+            ),
         ))
     }
 }

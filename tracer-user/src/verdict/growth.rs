@@ -1,8 +1,9 @@
 //! The live count rises, steadily and still.
 
-use super::{Evidence, Facts, Finding, Level};
+use super::ConnectionsInUse;
+use super::{Facts, Finding};
 use crate::human::{count, duration};
-use crate::inspect::Known;
+use crate::report::{Evidence, EvidenceKind, Level};
 
 /// Suspect where a site keeps growing, unless its goroutines are all young for their kind or serve connections in use:
 /// then the load may just be rising, or goroutines from before tracing may have ended unseen meanwhile.
@@ -29,7 +30,7 @@ impl Finding<Facts<'_>> for Growth {
             Some(caveat) => (Level::Watch, caveat),
             None => (Level::Suspect, String::new()),
         };
-        Some((level, Evidence::new("growth", text + &caveat)))
+        Some((level, Evidence::new(EvidenceKind::Growth, text + &caveat)))
     }
 }
 
@@ -42,8 +43,8 @@ fn doubt(facts: &Facts) -> Option<String> {
             "; {exits} goroutines from before tracing ended meanwhile, perhaps of this site"
         ));
     }
-    if let Some(Known { all, idle }) = facts.connections_in_use() {
-        let (all, busy) = (count(all), count(all - idle));
+    if let Some(ConnectionsInUse { known, busy }) = facts.connections_in_use() {
+        let (all, busy) = (count(known), count(busy));
         return Some(format!(
             "; of {all} that were there before, {busy} did something in the last seconds: connections in use look the same"
         ));

@@ -1,7 +1,8 @@
 //! Goroutines wait for what can never come.
 
-use super::{Evidence, Finding, Level, Standing};
+use super::{Finding, Standing};
 use crate::human::count;
+use crate::report::{Evidence, EvidenceKind, Level};
 
 /// Proven where several do; a single one may be meant to stay for as long as the program does.
 pub(super) struct Hopeless;
@@ -16,6 +17,6 @@ impl Finding<Standing<'_>> for Hopeless {
             true => format!("all {} {why}: nothing can end that", count(n)),
             false => format!("{} of {} {why}: nothing can end that", count(n), count(standing.live.max(n))),
         };
-        Some((level, Evidence::new("hopeless", text)))
+        Some((level, Evidence::new(EvidenceKind::Hopeless, text)))
     }
 }

@@ -5,98 +5,17 @@
 
 mod ageing;
 pub mod cause;
-mod cycle;
+pub mod cycle;
 mod endless;
 mod growth;
 mod hopeless;
 mod stuck;
-pub mod survey;
 pub mod waits;
 
-use serde::{Deserialize, Serialize};
-
 use crate::human::{count, duration};
-use crate::inspect::Known;
+use crate::report::{Cause, Evidence, EvidenceKind, Level, Verdict};
 use crate::stats::{Ages, Durations, Survival, Trend};
-pub use cause::Cause;
-pub use survey::Survey;
 pub use waits::{Member, Wait, WaitsFor};
-
-/// How bad it is, best first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Level {
-    /// Too little was seen to tell.
-    #[default]
-    Unknown,
-    /// Goroutines end as they should, or stay few.
-    Healthy,
-    /// Unusual, with a harmless explanation that cannot be excluded.
-    Watch,
-    /// Measured behaviour of a leak.
-    Suspect,
-    /// Cannot end any more.
-    Proven,
-}
-
-impl Level {
-    /// All of them, worst first.
-    pub const WORST_FIRST: [Level; 5] =
-        [Level::Proven, Level::Suspect, Level::Watch, Level::Healthy, Level::Unknown];
-
-    /// As in a report.
-    pub fn name(self) -> &'static str {
-        match self {
-            Level::Unknown => "unknown",
-            Level::Healthy => "healthy",
-            Level::Watch => "watch",
-            Level::Suspect => "suspect",
-            Level::Proven => "proven",
-        }
-    }
-}
-
-impl std::str::FromStr for Level {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Level, String> {
-        let found = Level::WORST_FIRST.into_iter().find(|level| level.name() == text);
-        found.ok_or_else(|| format!("no such level: {text}; one of proven, suspect, watch, healthy, unknown"))
-    }
-}
-
-/// One reason for a verdict.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Evidence {
-    /// Machine-readable: `growth`, `age`, `endless`, `steady`, `receded`, `ended`, `short`, `overflow`, `untracked`,
-    /// `hopeless`, `stuck`, `unmoved`.
-    pub kind: String,
-    /// For people.
-    pub text: String,
-}
-
-impl Evidence {
-    /// Of this kind, in these words.
-    pub fn new(kind: &str, text: impl Into<String>) -> Evidence {
-        Evidence { kind: kind.into(), text: text.into() }
-    }
-}
-
-/// The judgement of a site.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Verdict {
-    /// How bad it is.
-    pub level: Level,
-    /// Why, the strongest reason first.
-    pub evidence: Vec<Evidence>,
-    /// What the living wait for, as a cause; `null` while nothing looks at it.
-    pub cause: Option<String>,
-    /// What to do; `null` where nothing better than the evidence can be said.
-    pub advice: Option<String>,
-    /// Additive: the window in ns that would tell more, where this one was too short.
-    #[serde(default)]
-    pub needs_ns: Option<u64>,
-}
 
 /// What is known of a site when it is judged.
 pub struct Facts<'report> {
@@ -161,14 +80,12 @@ impl Facts<'_> {
 
     /// Where these serve connections, and hardly one of those that an earlier look has seen has done nothing since: how many
     /// those are. A leaked connection is used by nobody.
-    fn connections_in_use(&self) -> Option<Known> {
-        let add = |sum: Known, wait: &Wait| Known {
-            all: sum.all + wait.known.all,
-            idle: sum.idle + wait.known.idle,
-        };
-        let known = self.standing.waits.iter().fold(Known::default(), add);
+    fn connections_in_use(&self) -> Option<ConnectionsInUse> {
+        let sum = |number: fn(&Wait) -> u64| self.standing.waits.iter().map(number).sum();
+        let (known, idle): (u64, u64) = (sum(|wait| wait.seen_before), sum(|wait| wait.idle));
         let cause = self.standing.cause().map(|(cause, _)| cause);
-        (cause == Some(Cause::Io) && known.all >= 10 && known.idle * 10 <= known.all).then_some(known)
+        let in_use = cause == Some(Cause::Io) && known >= 10 && idle * 10 <= known;
+        in_use.then_some(ConnectionsInUse { known, busy: known.saturating_sub(idle) })
     }
 
     /// Whether goroutines were created in the first half of the window and in its last third.
@@ -179,6 +96,14 @@ impl Facts<'_> {
         let late = self.last_created_ns.is_some_and(|last| last >= start + window_ns / 3 * 2);
         early && late
     }
+}
+
+/// Goroutines that serve connections in use.
+struct ConnectionsInUse {
+    /// How many an earlier look has seen.
+    known: u64,
+    /// How many of those have done something since.
+    busy: u64,
 }
 
 /// Something that may be wrong with a site, to be seen from its whole history or from what its goroutines do now.
@@ -197,7 +122,7 @@ const OF_HISTORY: [&dyn for<'seen> Finding<Facts<'seen>>; 3] =
 pub fn judge(facts: &Facts) -> Verdict {
     if facts.overflow {
         let text = "many sites share this row: raise --max-sites to tell them apart";
-        return Verdict { evidence: vec![Evidence::new("overflow", text)], ..Verdict::default() };
+        return Verdict { evidence: vec![Evidence::new(EvidenceKind::Overflow, text)], ..Verdict::default() };
     }
     let history = OF_HISTORY.iter().filter_map(|finding| finding.check(facts));
     let mut verdict = conclude(&facts.standing, history.collect()).unwrap_or_else(|| without_finding(facts));
@@ -205,7 +130,7 @@ pub fn judge(facts: &Facts) -> Verdict {
         // What became of them is not known, so nothing good can be said.
         verdict.level = if verdict.level == Level::Healthy { Level::Unknown } else { verdict.level };
         let text = format!("{} more were counted, not followed: memory budget", count(facts.untracked));
-        verdict.evidence.push(Evidence::new("untracked", text));
+        verdict.evidence.push(Evidence::new(EvidenceKind::Untracked, text));
     }
     verdict
 }
@@ -226,7 +151,7 @@ fn conclude(standing: &Standing, found: Vec<(Level, Evidence)>) -> Option<Verdic
     if level >= Level::Watch {
         verdict.evidence.extend(not_moved(standing));
         if let Some((cause, advice)) = standing.cause() {
-            verdict.cause = Some(cause.name().into());
+            verdict.cause = Some(cause);
             verdict.advice = Some(advice);
         }
     }
@@ -241,7 +166,7 @@ fn not_moved(standing: &Standing) -> Option<Evidence> {
     let least = waits.iter().filter_map(|wait| wait.unmoved_ns).min().unwrap_or(window_ns);
     let (n, of, least) = (count(unmoved), count(live.max(unmoved)), duration(least.min(window_ns)));
     let text = format!("{n} of {of} have been blocked at the same place for {least} or more");
-    (unmoved > 1).then(|| Evidence::new("unmoved", text))
+    (unmoved > 1).then(|| Evidence::new(EvidenceKind::Unmoved, text))
 }
 
 /// Nothing is wrong, or too little was seen.
@@ -253,20 +178,23 @@ fn without_finding(facts: &Facts) -> Verdict {
     };
     let (window, live) = (duration(facts.standing.window_ns), facts.standing.live);
     if live == 0 && facts.untracked == 0 {
-        return healthy("ended", format!("all {} ended", count(facts.exited)));
+        return healthy(EvidenceKind::Ended, format!("all {} ended", count(facts.exited)));
     }
     if let Some((needs_ns, text)) = too_short(facts) {
-        let evidence = vec![Evidence::new("short", text)];
+        let evidence = vec![Evidence::new(EvidenceKind::Short, text)];
         return Verdict { evidence, needs_ns: Some(needs_ns), ..Verdict::default() };
     }
     let trend = &facts.trend;
     if trend.lowest == trend.highest {
-        healthy("steady", format!("live stayed at {} for {window}", count(live)))
+        healthy(EvidenceKind::Steady, format!("live stayed at {} for {window}", count(live)))
     } else if facts.peak > 2 * live.max(5) {
-        healthy("receded", format!("live rose to {} and fell back to {}", count(facts.peak), count(live)))
+        healthy(
+            EvidenceKind::Receded,
+            format!("live rose to {} and fell back to {}", count(facts.peak), count(live)),
+        )
     } else {
         let (low, high) = (count(trend.lowest), count(trend.highest));
-        healthy("steady", format!("live stayed between {low} and {high} for {window}"))
+        healthy(EvidenceKind::Steady, format!("live stayed between {low} and {high} for {window}"))
     }
 }
 

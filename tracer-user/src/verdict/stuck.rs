@@ -1,7 +1,8 @@
 //! Goroutines stand in a queue that does not move.
 
-use super::{Cause, Evidence, Finding, Level, Standing, cause};
+use super::{Finding, Standing, cause};
 use crate::human::count;
+use crate::report::{Cause, Evidence, EvidenceKind, Level};
 
 /// So many in a queue are no coincidence.
 const MANY: u64 = 5;
@@ -32,6 +33,6 @@ impl Finding<Standing<'_>> for Stuck {
             _ => return None,
         };
         let text = format!("{wants} and cannot: they have work, unlike workers that wait for it");
-        Some((Level::Watch, Evidence::new("stuck", text)))
+        Some((Level::Watch, Evidence::new(EvidenceKind::Stuck, text)))
     }
 }

@@ -181,7 +181,7 @@ fn a_wait_that_nothing_can_end_is_proven() {
     let verdict = case.judge();
     assert_eq!(verdict.level, Level::Proven);
     assert_eq!(said(&verdict), "all 4 receive from a nil channel: nothing can end that");
-    assert_eq!(verdict.cause.as_deref(), Some("nil-chan"));
+    assert_eq!(verdict.cause, Some(Cause::NilChan));
     assert_eq!(
         verdict.advice.as_deref(),
         Some("the channel used at f.go:9 is nil: make it before the goroutine starts")
@@ -208,7 +208,7 @@ fn goroutines_that_have_not_moved_support_a_suspicion_only() {
     assert_eq!(healthy.judge().level, Level::Healthy);
     let case = Case { waits: vec![unmoved], ..Case::new(210, 0, (0..31).map(|s| 40 + s * 7)) };
     let verdict = case.judge();
-    assert_eq!((verdict.level, verdict.cause.as_deref()), (Level::Suspect, Some("chan-receive")));
+    assert_eq!((verdict.level, verdict.cause), (Level::Suspect, Some(Cause::ChanReceive)));
     assert!(
         said(&verdict).ends_with("40 of 250 have been blocked at the same place for 30 s or more"),
         "{}",
@@ -223,7 +223,7 @@ fn who_wants_to_send_or_a_lock_has_work() {
         Case { waits: vec![wait], ..Case::new(0, 0, [40; 31]) }.judge()
     };
     let verdict = stands("chan send", 20 * S);
-    assert_eq!((verdict.level, verdict.cause.as_deref()), (Level::Watch, Some("chan-send")));
+    assert_eq!((verdict.level, verdict.cause), (Level::Watch, Some(Cause::ChanSend)));
     assert_eq!(
         said(&verdict),
         "40 want to send and cannot: they have work, unlike workers that wait for it; \
@@ -253,12 +253,11 @@ fn goroutines_that_are_just_about_to_end_are_not_old() {
 #[test]
 fn connections_in_use_may_become_more() {
     let growing = |reason, idle| {
-        let known = Known { all: 200, idle };
-        let waits = vec![Wait { reason, count: 250, known, ..Wait::default() }];
+        let waits = vec![Wait { reason, count: 250, seen_before: 200, idle, ..Wait::default() }];
         Case { waits, ..Case::new(210, 0, (0..31).map(|s| 40 + s * 7)) }.judge()
     };
     let verdict = growing("IO wait", 3);
-    assert_eq!((verdict.level, verdict.cause.as_deref()), (Level::Watch, Some("io")));
+    assert_eq!((verdict.level, verdict.cause), (Level::Watch, Some(Cause::Io)));
     assert!(
         said(&verdict).contains("of 200 that were there before, 197 did something"),
         "{}",

@@ -4,7 +4,6 @@
 //! tested with what a test makes up.
 
 use crate::go::Activity;
-use crate::inspect::Known;
 use crate::report::Frame;
 
 /// Goroutines of one site that do the same thing at the same place.
@@ -26,8 +25,10 @@ pub struct Wait {
     pub asked_done: bool,
     /// How many of them were at this very place in an earlier scan already; `None` without one.
     pub unmoved: Option<u64>,
-    /// How many of them were known before, and of those, how many have not run for some seconds.
-    pub known: Known,
+    /// How many of them an earlier look has seen.
+    pub seen_before: u64,
+    /// How many of those have not run for some seconds.
+    pub idle: u64,
     /// For how long at least all of these have been there, in ns.
     pub unmoved_ns: Option<u64>,
     /// What most connections of this process's HTTP clients are in; `None` where there is none.

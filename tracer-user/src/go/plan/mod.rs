@@ -49,7 +49,7 @@ pub enum Purpose {
 
 /// Where a probe goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Site {
+pub struct ProbeSite {
     /// Virtual address in the ELF file, before any load bias.
     pub address: u64,
     /// The physical function around it.
@@ -75,7 +75,7 @@ pub fn creation(
     layout: &Layout,
     calls: &CallTargets,
     kernel: Kernel,
-) -> Result<Vec<Site>, PlanError> {
+) -> Result<Vec<ProbeSite>, PlanError> {
     each(bodies, |body| {
         let planned = creation_in(body, layout, calls, kernel);
         match planned {
@@ -98,7 +98,7 @@ pub fn exit(
     purpose: Purpose,
     calls: &CallTargets,
     kernel: Kernel,
-) -> Result<Vec<Site>, PlanError> {
+) -> Result<Vec<ProbeSite>, PlanError> {
     each(bodies, |body| exit_in(body, purpose, calls, kernel))
 }
 
@@ -107,7 +107,7 @@ pub fn single_stepped_creation(
     bodies: &[Body],
     calls: &CallTargets,
     kernel: Kernel,
-) -> Result<Vec<Site>, PlanError> {
+) -> Result<Vec<ProbeSite>, PlanError> {
     each(bodies, |body| returns(body, calls, kernel))
 }
 
@@ -118,7 +118,7 @@ pub fn single_stepped_exit(
     purpose: Purpose,
     calls: &CallTargets,
     kernel: Kernel,
-) -> Result<Vec<Site>, PlanError> {
+) -> Result<Vec<ProbeSite>, PlanError> {
     each(bodies, |body| {
         let steps = steps(body, calls, kernel)?;
         let first = steps.first().ok_or(PlanError::NoBody)?;
@@ -130,8 +130,8 @@ pub fn single_stepped_exit(
 /// between calling conventions (`runtime.goexit1` has one).
 fn each(
     bodies: &[Body],
-    plan: impl Fn(&Body) -> Result<Vec<Site>, PlanError>,
-) -> Result<Vec<Site>, PlanError> {
+    plan: impl Fn(&Body) -> Result<Vec<ProbeSite>, PlanError>,
+) -> Result<Vec<ProbeSite>, PlanError> {
     let is_wrapper = |body: &Body| {
         body.inlined.is_empty()
             && bodies.iter().any(|other| {
@@ -152,7 +152,7 @@ fn creation_in(
     layout: &Layout,
     calls: &CallTargets,
     kernel: Kernel,
-) -> Result<Vec<Site>, PlanError> {
+) -> Result<Vec<ProbeSite>, PlanError> {
     let steps = steps(body, calls, kernel)?;
     let graph = Graph::new(body, &steps, calls)?;
     let flow = Flow::new(body, &steps, &graph, layout)?;
@@ -182,7 +182,7 @@ fn exit_in(
     purpose: Purpose,
     calls: &CallTargets,
     kernel: Kernel,
-) -> Result<Vec<Site>, PlanError> {
+) -> Result<Vec<ProbeSite>, PlanError> {
     let steps = steps(body, calls, kernel)?;
     let graph = Graph::new(body, &steps, calls)?;
     let function = || body.function.to_owned();
@@ -201,12 +201,12 @@ fn exit_in(
     Ok(vec![site(body, mcall, purpose, Convention::of(body.architecture).g, calls)])
 }
 
-fn returns(body: &Body, calls: &CallTargets, kernel: Kernel) -> Result<Vec<Site>, PlanError> {
+fn returns(body: &Body, calls: &CallTargets, kernel: Kernel) -> Result<Vec<ProbeSite>, PlanError> {
     let none = || PlanError::NoSite { function: body.function.to_owned() };
     if !body.inlined.is_empty() {
         return Err(none()); // an inlined copy does not return
     }
-    let sites: Vec<Site> = steps(body, calls, kernel)?
+    let sites: Vec<ProbeSite> = steps(body, calls, kernel)?
         .iter()
         .filter(|step| step.next == Next::Return)
         .map(|step| site(body, step, Purpose::Creation, Convention::of(body.architecture).result(), calls))
@@ -221,7 +221,7 @@ fn steps(body: &Body, calls: &CallTargets, kernel: Kernel) -> Result<Vec<Step>, 
     Ok(decode(body.architecture, body.entry, body.code, calls, kernel))
 }
 
-fn site(body: &Body, step: &Step, purpose: Purpose, register: u8, calls: &CallTargets) -> Site {
+fn site(body: &Body, step: &Step, purpose: Purpose, register: u8, calls: &CallTargets) -> ProbeSite {
     let mut instruction = step.text.clone();
     if let Next::Call(Some(target)) = step.next
         && let Some(name) = calls(target)
@@ -229,7 +229,7 @@ fn site(body: &Body, step: &Step, purpose: Purpose, register: u8, calls: &CallTa
         instruction.push(' ');
         instruction.push_str(&name);
     }
-    Site {
+    ProbeSite {
         address: step.address,
         function: body.function.to_owned(),
         purpose,

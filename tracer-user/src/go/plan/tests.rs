@@ -30,7 +30,7 @@ fn layout() -> Layout {
     Layout { goid: GOID, parent: Some(PARENT), gopc: GOPC, startpc: STARTPC, ..Layout::nearest(GO_1_22) }
 }
 
-fn plan(code: &[u8]) -> Result<Vec<Site>, PlanError> {
+fn plan(code: &[u8]) -> Result<Vec<ProbeSite>, PlanError> {
     creation(&[standing_alone(code)], &layout(), &functions, OLD)
 }
 

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::go::Status;
 use crate::go::testing::{FOREIGN, NEWEST, OLDEST, PLAIN, Program};
-use crate::inspect::{Depth, Limits, ProcessMemory, scan};
+use crate::inspect::{Depth, ProcessMemory, WalkLimits, scan};
 
 const SPINNING: &str = include_str!("../../go/testdata/spinning.go");
 
@@ -24,7 +24,7 @@ fn interrupted(program: &Program, environment: &[(&str, &str)], wanted: &[&str])
     while !missing.is_empty() {
         assert!(start.elapsed() < Duration::from_secs(60), "never seen: {missing:?}");
         let memory = ProcessMemory::new(running.pid());
-        let snapshot = scan(&memory, &binary, 0, Limits::default(), Depth::Stacks).unwrap();
+        let snapshot = scan(&memory, &binary, 0, WalkLimits::default(), Depth::Stacks).unwrap();
         for goroutine in &snapshot.goroutines {
             let entry = binary.function_at(snapshot.site(goroutine).startpc).unwrap().name;
             let is_ours = ["main.asking", "main.signalled"].contains(&entry.as_str());

@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
 use super::{Kind, OWN_LABELS, ProcessName, Profile, Sample};
-use crate::dump::Dump;
 use crate::human::count;
-use crate::inspect::{Blocked, Label, StackId};
-use crate::output::text::located;
+use crate::inspect::{Goroutine, Label, StackId};
+use crate::look::dump::Dump;
+use crate::output::names::located;
 use crate::report::Frame;
 
 /// As in `runtime/pprof.writeGoroutine`.
@@ -50,7 +50,7 @@ impl Profile {
 }
 
 fn gaps(dump: &Dump) -> Vec<String> {
-    let own = |goroutine: &&Blocked| !dump.snapshot.site(goroutine).is_system;
+    let own = |goroutine: &&Goroutine| !dump.snapshot.site(goroutine).is_system;
     let shown = dump.goroutines.iter().copied().filter(own).count() as u64;
     let all = dump.snapshot.goroutines.iter().filter(own).count() as u64;
     let mut gaps = Vec::new();
@@ -63,7 +63,7 @@ fn gaps(dump: &Dump) -> Vec<String> {
     gaps
 }
 
-fn key<'a>(dump: &Dump<'a>, goroutine: &Blocked) -> Key<'a> {
+fn key<'a>(dump: &Dump<'a>, goroutine: &Goroutine) -> Key<'a> {
     let site = dump.snapshot.site(goroutine);
     Key {
         stack: goroutine.stack,

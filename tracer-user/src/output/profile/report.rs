@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Kind, ProcessName, Profile, Sample, UNKNOWN};
 use crate::human::{clean, count, duration};
-use crate::output::text::located;
+use crate::output::names::located;
 use crate::report::{Frame, Level, Mode, Process, Report, Site, Waiting};
 
 /// The sample types, in the order of [`values`].
@@ -192,7 +192,7 @@ fn creations(process: usize, site: &Site, samples: &mut Vec<Sample>) {
 
 fn sample(process: usize, site: &Site, stack: Vec<Frame>, values: Vec<u64>) -> Sample {
     let mut labels = vec![("site".to_owned(), located(&site.site))];
-    labels.extend(site.verdict.cause.as_ref().map(|cause| ("cause".to_owned(), clean(cause))));
+    labels.extend(site.verdict.cause.map(|cause| ("cause".to_owned(), cause.name().to_owned())));
     Sample { process, stack, values, reason: None, level: Some(site.verdict.level), labels }
 }
 
@@ -326,7 +326,7 @@ mod tests {
     #[test]
     fn suspects_are_those_of_suspect_sites() {
         let of = |level, live| {
-            let verdict = crate::verdict::Verdict { level, ..Default::default() };
+            let verdict = crate::report::Verdict { level, ..Default::default() };
             Site { live, verdict, ..site() }
         };
         let known = profile(vec![

@@ -116,7 +116,7 @@ proptest! {
     fn every_goroutine_keeps_its_creators_beyond_their_death(steps in steps(300)) {
         let (mut model, mut tracker) = (Model::default(), Tracker::new(Limits::default()));
         run(&mut model, &mut tracker, &steps, 0);
-        let Some(instance) = tracker.instance(InstanceId(0)) else { return Ok(()) };
+        let Some(instance) = tracker.instances().next() else { return Ok(()) };
         let (live, created) = counted(instance);
         prop_assert_eq!(live, model.live());
         prop_assert_eq!(created, model.created);
@@ -147,7 +147,7 @@ proptest! {
         // Some happens while the process is read, of which the list says nothing.
         run(&mut model, &mut tracker, &during, 1_000);
         tracker.adopt(PID, list.into_iter(), 2_000);
-        let instance = tracker.instance(InstanceId(0)).unwrap();
+        let instance = tracker.instances().next().unwrap();
         let (live, _) = counted(instance);
         let total: u64 = live.values().sum();
         prop_assert_eq!(total, model.living.len() as u64);
@@ -178,7 +178,7 @@ proptest! {
             tracker.begin_scan(PID, time_ns);
             let existing = list.iter().map(|&(goid, parent, gopc)| Existing { g: g_of(goid), goid, parent, gopc, startpc: 7 });
             tracker.reconcile(PID, existing, time_ns + 5);
-            let instance = tracker.instance(InstanceId(0)).unwrap();
+            let instance = tracker.instances().next().unwrap();
             for (at, site) in instance.sites().iter().enumerate() {
                 let of_site = || instance.lineages().all().iter().filter(|one| one.site.0 as usize == at);
                 prop_assert_eq!(of_site().map(|lineage| lineage.live).sum::<u64>(), site.live);
@@ -203,7 +203,7 @@ fn recursion_does_not_make_the_tree_grow() {
     let mut tracker = Tracker::new(Limits::default());
     // Two functions that start each other, for ever.
     (1..=10_000).for_each(|goid| tracker.apply(&created(goid, goid - 1, goid % 2)));
-    let instance = tracker.instance(InstanceId(0)).unwrap();
+    let instance = tracker.instances().next().unwrap();
     assert_eq!(instance.lineages().all().len(), 2);
 }
 
@@ -212,7 +212,7 @@ fn beyond_the_budget_creators_are_not_known_and_counted() {
     let mut tracker = Tracker::new(Limits { max_lineages: 3, ..Limits::default() });
     (1..=6).for_each(|goid| tracker.apply(&created(goid, goid - 1, goid)));
     tracker.apply(&created(7, 3, 6));
-    let instance = tracker.instance(InstanceId(0)).unwrap();
+    let instance = tracker.instances().next().unwrap();
     let (live, _) = counted(instance);
     let chains: Vec<_> = live.into_iter().collect();
     let alone = |site| vec![site];

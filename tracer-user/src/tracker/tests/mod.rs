@@ -51,7 +51,7 @@ fn listed(goid: u64) -> Existing {
 #[test]
 fn a_goroutine_that_ended_has_a_lifetime() {
     let tracker = tracker(&[created(100, 1), created(1_000, 5), exited(4_000, 5)]);
-    let instance = tracker.instance(InstanceId(0)).unwrap();
+    let instance = tracker.instances().next().unwrap();
     let site = &instance.sites()[0];
     assert_eq!((site.created, site.exited, site.live, site.peak), (2, 1, 1, 2));
     assert_eq!((site.lifetimes.count(), site.lifetimes.max_ns()), (1, Some(3_000)));
@@ -62,7 +62,7 @@ fn a_goroutine_that_ended_has_a_lifetime() {
 #[test]
 fn a_lost_creation_makes_no_lifetime() {
     let tracker = tracker(&[created(100, 1), created(1_000, 5), exited(4_000, 6), exited(5_000, 5)]);
-    let instance = tracker.instance(InstanceId(0)).unwrap();
+    let instance = tracker.instances().next().unwrap();
     assert_eq!(instance.unmatched_exits, 1);
     assert_eq!(instance.sites()[0].lifetimes.max_ns(), Some(4_000));
     assert_eq!(instance.sites()[0].lifetimes.count(), 1);
@@ -77,7 +77,7 @@ fn a_g_that_is_used_again_gives_each_its_own_lifetime() {
         created_on(g, 5_000, 9),
         happened(5_100, What::Exited { g }),
     ]);
-    let site = &tracker.instance(InstanceId(0)).unwrap().sites()[0];
+    let site = &tracker.instances().next().unwrap().sites()[0];
     assert_eq!((site.lifetimes.count(), site.lifetimes.sum_ns()), (2, 3_100));
 }
 
@@ -89,7 +89,7 @@ fn a_g_that_is_used_again_shows_that_an_exit_was_lost() {
         after_losses(1, created_on(g, 5_000, 9)),
         after_losses(1, happened(5_100, What::Exited { g })),
     ]);
-    let instance = tracker.instance(InstanceId(0)).unwrap();
+    let instance = tracker.instances().next().unwrap();
     let site = &instance.sites()[0];
     assert_eq!((site.created, site.exited, site.reconciled, site.live), (2, 1, 1, 0));
     assert_eq!((instance.corrected, site.lifetimes.sum_ns(), tracker.live()), (1, 100, 0));
@@ -100,7 +100,7 @@ fn a_lost_exit_and_a_lost_creation_on_one_g_make_no_lifetime() {
     let g = g_of(5);
     let exit = after_losses(2, happened(9_000, What::Exited { g }));
     let tracker = tracker(&[created_on(g, 1_000, 5), exit]);
-    let site = &tracker.instance(InstanceId(0)).unwrap().sites()[0];
+    let site = &tracker.instances().next().unwrap().sites()[0];
     assert_eq!((site.created, site.exited, site.live, site.lifetimes.count()), (1, 1, 0, 0));
 }
 
@@ -112,7 +112,7 @@ fn an_exit_before_a_listed_goroutines_creation_is_of_another() {
     // The ring is behind: the one on the list was born during the scan, on the g of one from before tracing.
     tracker.apply(&exited(1_600, 3));
     let site = |tracker: &Tracker| {
-        let instance = tracker.instance(InstanceId(0)).unwrap();
+        let instance = tracker.instances().next().unwrap();
         let site = &instance.sites()[0];
         (site.created, site.at_attach, site.exited, site.live, instance.unattributed_exits)
     };
@@ -130,7 +130,7 @@ fn an_exit_from_before_the_scan_is_not_of_who_is_listed_on_its_g() {
     tracker.begin_scan(7, 1_000);
     tracker.apply(&exited(800, 5));
     tracker.adopt(7, [Existing { g: g_of(5), ..listed(6) }].into_iter(), 1_100);
-    let instance = tracker.instance(InstanceId(0)).unwrap();
+    let instance = tracker.instances().next().unwrap();
     assert_eq!(
         (instance.sites()[0].live, instance.sites()[0].exited, instance.unattributed_exits),
         (1, 0, 1)
@@ -139,7 +139,7 @@ fn an_exit_from_before_the_scan_is_not_of_who_is_listed_on_its_g() {
 
 #[test]
 fn exits_without_creations_raise_an_alarm() {
-    let misses = |tracker: &Tracker| tracker.misses_creations(tracker.instance(InstanceId(0)).unwrap());
+    let misses = |tracker: &Tracker| tracker.misses_creations(tracker.instances().next().unwrap());
     let exits: Vec<Event> = (0..20).map(|at| exited(4_000 + at, 100 + at)).collect();
     let seen: Vec<Event> = (0..30).map(|at| created(1_000 + at, 200 + at)).collect();
     let mut one = tracker(&[created(100, 1)]);
@@ -158,7 +158,7 @@ fn exits_without_creations_raise_an_alarm() {
 #[test]
 fn exits_from_before_tracing_are_not_unmatched() {
     let tracker = tracker(&[created(1_000, 50), exited(4_000, 6)]);
-    let instance = tracker.instance(InstanceId(0)).unwrap();
+    let instance = tracker.instances().next().unwrap();
     assert_eq!((instance.unmatched_exits, instance.unattributed_exits), (0, 1));
 }
 
@@ -167,10 +167,10 @@ fn a_lost_exit_is_found_by_a_scan_and_taken_back_when_it_was_only_late() {
     let mut tracker = tracker(&[created(100, 1), created(1_000, 5), created(2_000, 6)]);
     tracker.begin_scan(7, 10_000);
     tracker.reconcile(7, [listed(1)].into_iter(), 11_000);
-    let site = &tracker.instance(InstanceId(0)).unwrap().sites()[0];
+    let site = &tracker.instances().next().unwrap().sites()[0];
     assert_eq!((site.live, site.reconciled, site.exited), (1, 2, 0));
     tracker.apply(&exited(10_500, 6));
-    let instance = tracker.instance(InstanceId(0)).unwrap();
+    let instance = tracker.instances().next().unwrap();
     let site = &instance.sites()[0];
     assert_eq!((site.live, site.reconciled, site.exited, instance.corrected), (1, 1, 1, 1));
     assert_eq!((site.lifetimes.count(), site.lifetimes.max_ns()), (1, Some(8_500)));
@@ -181,8 +181,8 @@ fn a_lost_exit_is_found_by_a_scan_and_taken_back_when_it_was_only_late() {
 fn an_exec_ends_all_goroutines_without_lifetimes() {
     let tracker =
         tracker(&[created(1, 1), created(2, 2), happened(10, What::Exec), created(20, 1), created(21, 2)]);
-    let before = tracker.instance(InstanceId(0)).unwrap();
-    let after = tracker.instance(InstanceId(1)).unwrap();
+    let before = tracker.instances().next().unwrap();
+    let after = tracker.instances().nth(1).unwrap();
     assert_eq!(before.ended, Some((10, End::Exec)));
     assert_eq!(
         (before.sites()[0].live, before.sites()[0].exited, before.sites()[0].lifetimes.count()),
@@ -196,8 +196,8 @@ fn an_exec_ends_all_goroutines_without_lifetimes() {
 #[test]
 fn a_goid_that_comes_twice_is_another_process() {
     let tracker = tracker(&[created(1, 1), created(2, 2), created(500, 1), created(501, 3)]);
-    assert_eq!(tracker.instance(InstanceId(0)).unwrap().ended, Some((500, End::Replaced)));
-    assert_eq!(tracker.instance(InstanceId(1)).unwrap().sites()[0].created, 2);
+    assert_eq!(tracker.instances().next().unwrap().ended, Some((500, End::Replaced)));
+    assert_eq!(tracker.instances().nth(1).unwrap().sites()[0].created, 2);
 }
 
 #[test]
@@ -207,22 +207,22 @@ fn a_scan_may_list_a_goroutine_before_its_creation_is_recorded() {
     tracker.begin_scan(7, 100);
     tracker.adopt(7, [1, 5].map(listed).into_iter(), 1_000);
     tracker.apply(&created(750_000, 5));
-    let instance = tracker.instance(InstanceId(0)).unwrap();
+    let instance = tracker.instances().next().unwrap();
     let site = &instance.sites()[0];
     assert_eq!(instance.ended, None);
     assert_eq!((site.at_attach, site.created, site.live), (1, 1, 2));
     // Nobody is preempted for an hour.
     tracker.apply(&created(3_600_000_000_000, 1));
-    assert_eq!(tracker.instance(InstanceId(0)).unwrap().ended, Some((3_600_000_000_000, End::Replaced)));
+    assert_eq!(tracker.instances().next().unwrap().ended, Some((3_600_000_000_000, End::Replaced)));
 }
 
 #[test]
 fn another_start_time_is_another_process() {
     let mut tracker = tracker(&[created(1, 1)]);
-    assert_eq!(tracker.process_started(7, 0, false, 5), InstanceId(0));
-    assert_eq!(tracker.process_started(7, 0, false, 6), InstanceId(0));
-    assert_eq!(tracker.process_started(7, 900, false, 1_000), InstanceId(1));
-    assert_eq!(tracker.take_new(), [InstanceId(0), InstanceId(1)]);
+    assert_eq!(tracker.process_started(7, 0, false, 5), InstanceId::new(0, 0));
+    assert_eq!(tracker.process_started(7, 0, false, 6), InstanceId::new(0, 0));
+    assert_eq!(tracker.process_started(7, 900, false, 1_000), InstanceId::new(1, 1));
+    assert_eq!(tracker.take_new(), [InstanceId::new(0, 0), InstanceId::new(1, 1)]);
     assert!(tracker.take_new().is_empty());
 }
 
@@ -236,7 +236,7 @@ fn a_record_of_how_a_process_began_does_not_end_it() {
     tracker.apply(&created(3_100, 1));
     assert_eq!(tracker.instances().count(), 1);
     tracker.apply(&forked(9_000));
-    assert_eq!(tracker.instance(InstanceId(0)).unwrap().ended, Some((9_000, End::Replaced)));
+    assert_eq!(tracker.instances().next().unwrap().ended, Some((9_000, End::Replaced)));
 }
 
 #[test]
@@ -265,7 +265,7 @@ fn sites_beyond_the_limit_share_a_row() {
         };
         tracker.apply(&happened(site + 1, what));
     }
-    let sites = tracker.instance(InstanceId(0)).unwrap().sites();
+    let sites = tracker.instances().next().unwrap().sites();
     assert_eq!(
         sites.iter().map(|site| (site.created, site.overflow)).collect::<Vec<_>>(),
         [(1, false), (1, false), (1, false), (7, true)]
@@ -277,7 +277,7 @@ fn beyond_the_budget_goroutines_are_counted_only() {
     let mut tracker = Tracker::new(Limits { max_goroutines: 2, ..Limits::default() });
     (1..=5).for_each(|goid| tracker.apply(&created(goid, goid)));
     (1..=5).for_each(|goid| tracker.apply(&exited(10 + goid, goid)));
-    let instance = tracker.instance(InstanceId(0)).unwrap();
+    let instance = tracker.instances().next().unwrap();
     let site = &instance.sites()[0];
     assert_eq!((site.created, site.exited, site.live, site.untracked), (5, 2, 0, 3));
     assert_eq!((instance.untracked_exits, instance.unmatched_exits), (3, 0));
@@ -301,7 +301,7 @@ fn the_adopted_are_at_least_as_old_as_the_scan() {
     tracker.adopt(7, [listed(3), listed(50)].into_iter(), 2_000);
     tracker.apply(&exited(9_000, 3));
     tracker.apply(&exited(9_000, 4));
-    let instance = tracker.instance(InstanceId(0)).unwrap();
+    let instance = tracker.instances().next().unwrap();
     let site = &instance.sites()[0];
     assert_eq!(
         (site.created, site.at_attach, site.exited, site.live, site.lifetimes.count()),

@@ -186,7 +186,7 @@ impl History {
 }
 
 fn counts(tracker: &Tracker) -> Counts {
-    let instance = tracker.instance(InstanceId(0)).unwrap();
+    let instance = tracker.instances().next().unwrap();
     let used = instance.sites().iter().filter(|site| site.is_used());
     let sites = used.map(|site| {
         let lifetimes = [site.lifetimes.count(), site.lifetimes.sum_ns() as u64];
@@ -210,14 +210,14 @@ proptest! {
         let measured = history.measured();
         let life = |index: usize| u128::from(history.truths[index].death.unwrap() - history.truths[index].birth);
         let sum: u128 = measured.iter().map(|&index| life(index)).sum();
-        let instance = tracker.instance(InstanceId(0)).unwrap();
+        let instance = tracker.instances().next().unwrap();
         let seen: usize = instance.sites().iter().map(|site| site.lifetimes.count() as usize).sum();
         let seen_sum: u128 = instance.sites().iter().map(|site| site.lifetimes.sum_ns()).sum();
         prop_assert_eq!((seen, seen_sum), (measured.len(), sum));
 
         tracker.begin_scan(PID, 3_000);
         tracker.reconcile(PID, history.list((3_000, 3_000)).into_iter(), 3_001);
-        let instance = tracker.instance(InstanceId(0)).unwrap();
+        let instance = tracker.instances().next().unwrap();
         let alive = |site: u64| history.truths.iter().filter(|truth| truth.site == site && truth.death.is_none()).count() as u64;
         for site in instance.sites() {
             prop_assert_eq!(site.live, alive(site.gopc));
@@ -257,7 +257,7 @@ proptest! {
         events[next..].iter().for_each(|event| tracker.apply(event));
         let measured = history.measured();
         let whole = history.truths.iter().all(|truth| !truth.loses_creation && !truth.loses_exit);
-        let instance = tracker.instance(InstanceId(0)).unwrap();
+        let instance = tracker.instances().next().unwrap();
         for site in instance.sites() {
             let truth = &history.truths[site.gopc as usize];
             prop_assert_eq!(site.created + site.at_attach, site.exited + site.live + site.reconciled + site.untracked);

@@ -1,8 +1,9 @@
 //! The sentence that a reviewer would write under the line.
 
-use super::{Blamed, Cause, Owner, owner, patterns, place};
+use super::{Blamed, Owner, owner, patterns, place};
 use crate::go::Activity;
 use crate::human::{clean, count, file_name};
+use crate::report::Cause;
 use crate::report::Frame;
 use crate::verdict::waits::{Wait, WaitsFor};
 

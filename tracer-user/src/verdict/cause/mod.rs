@@ -8,87 +8,10 @@ mod patterns;
 #[cfg(test)]
 mod tests;
 
-use serde::{Deserialize, Serialize};
-
 use super::waits::Wait;
 use crate::go::Activity;
 use crate::go::standard::is_of_program;
-use crate::report::Frame;
-
-/// What keeps goroutines from ending. In a report by [`Cause::name`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Cause {
-    /// A channel that nobody closes or sends on.
-    ChanReceive,
-    /// A channel that nobody receives from.
-    ChanSend,
-    /// A `select` none of whose cases can proceed.
-    Select,
-    /// A channel that was never made.
-    NilChan,
-    /// A context that nobody cancels.
-    Context,
-    /// A `sync.Mutex` or `sync.RWMutex` that is not unlocked.
-    Mutex,
-    /// A `sync.WaitGroup` whose count stays above zero.
-    #[serde(rename = "waitgroup")]
-    WaitGroup,
-    /// A `sync.Cond` that nobody signals.
-    Cond,
-    /// A semaphore whose places are not given back.
-    Semaphore,
-    /// Goroutines that wait for each other.
-    Cycle,
-    /// A timer or ticker loop without an end.
-    Timer,
-    /// A loop without an end that sleeps.
-    Sleep,
-    /// Input or output without a deadline.
-    Io,
-    /// A response body that is not closed.
-    HttpBody,
-    /// A query, transaction or database that is not closed.
-    SqlRows,
-    /// A child process that is not waited for, or does not end.
-    Process,
-    /// A system call that does not return.
-    Syscall,
-    /// C code that does not return.
-    Cgo,
-    /// A loop without an end that computes.
-    Running,
-    /// Something else.
-    Other,
-}
-
-impl Cause {
-    /// As in a report.
-    pub fn name(self) -> &'static str {
-        match self {
-            Cause::ChanReceive => "chan-receive",
-            Cause::ChanSend => "chan-send",
-            Cause::Select => "select",
-            Cause::NilChan => "nil-chan",
-            Cause::Context => "context",
-            Cause::Mutex => "mutex",
-            Cause::WaitGroup => "waitgroup",
-            Cause::Cond => "cond",
-            Cause::Semaphore => "semaphore",
-            Cause::Cycle => "cycle",
-            Cause::Timer => "timer",
-            Cause::Sleep => "sleep",
-            Cause::Io => "io",
-            Cause::HttpBody => "http-body",
-            Cause::SqlRows => "sql-rows",
-            Cause::Process => "process",
-            Cause::Syscall => "syscall",
-            Cause::Cgo => "cgo",
-            Cause::Running => "running",
-            Cause::Other => "other",
-        }
-    }
-}
+use crate::report::{Cause, Frame};
 
 /// A line of the main module that goroutines of another module go back to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

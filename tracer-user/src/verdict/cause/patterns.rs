@@ -3,8 +3,9 @@
 //! A row fits where its function stands in the part of the stack between the wait and the program's own code: what the
 //! program does deeper in is its own affair, even in a goroutine that `net/http` has started.
 
-use super::{Cause, Owner, owner};
+use super::{Owner, owner};
 use crate::go::Activity;
+use crate::report::Cause;
 use crate::verdict::waits::{HttpClients, Wait};
 
 /// A row of the table.

@@ -61,7 +61,7 @@ fn planned(code: &[u32], inlined: &[Range<u64>]) -> Result<(usize, u8, String, C
     let body = Body { architecture: Architecture::Arm64, inlined, ..standing_alone(&code) };
     let sites = creation(&[body], &layout(), &functions, OLD)?;
     assert_eq!(sites.len(), 1, "{sites:?}");
-    let Site { address, register, cost, .. } = sites[0];
+    let ProbeSite { address, register, cost, .. } = sites[0];
     Ok((((address - ENTRY) / 4) as usize, register, sites[0].instruction.clone(), cost))
 }
 

@@ -1,0 +1,10 @@
+//! The JSON contract `golife.report/1` as a JSON schema, from the types that are written. `cargo xtask tidy` compares it with
+//! `docs/report.schema.json`.
+
+use golife::report::Report;
+
+fn main() -> Result<(), serde_json::Error> {
+    let schema = schemars::schema_for!(Report);
+    println!("{}", serde_json::to_string_pretty(&schema)?);
+    Ok(())
+}

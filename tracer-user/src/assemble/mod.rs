@@ -1,0 +1,280 @@
+//! From the goroutine table to a report: names for addresses, judgements for numbers.
+//!
+//! What the table does not know (names, files, what a look has found) is handed in as plain values, one [`Described`] for
+//! each process instance.
+
+mod blame;
+mod creation_stacks;
+pub mod merged;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::go::standard::is_of_program;
+use crate::report::{
+    BootWindow, CountedFrame, Frame, Goroutines, Hdr, Lifetime, Loss, Mode, Oldest, Process, Report, Run,
+    Selection, Site, SurvivalPoint, Waiting,
+};
+use crate::stats::{Ages, Durations, Survival, Trend};
+use crate::tracker::{Instance, InstanceId, SiteCounts, SiteId, StackId, Tracker};
+use crate::verdict::{self, Facts, Standing, Wait};
+use blame::Blame;
+
+/// What is known of a process instance beside its goroutines.
+pub struct Described<'a> {
+    /// The process: all but `pid`, `ended`, `goroutines` and `sites` is taken over, and so is a mode other than `traced`.
+    pub process: Process,
+    /// Path of the program's main module.
+    pub module: Option<&'a str>,
+    /// Its sites, by [`SiteId`]. Those that are missing have no names.
+    pub sites: Vec<DescribedSite<'a>>,
+    /// The creators' stacks; `None` where nobody asked for them.
+    pub creation_stacks: Option<&'a CreationStacks>,
+}
+
+/// The calls of each creation stack, innermost first, from the `go` statement of a site on; empty where they are not known.
+pub type CreationStacks = HashMap<(SiteId, StackId), Arc<[Frame]>>;
+
+/// What is known of a creation site beside its goroutines.
+#[derive(Clone, Copy, Default)]
+pub struct DescribedSite<'a> {
+    /// The `go` statement.
+    pub site: Option<&'a Frame>,
+    /// The function that its goroutines run.
+    pub entry: Option<&'a Frame>,
+    /// Its goroutines are the runtime's own, by the rule of `runtime.isSystemGoroutine`.
+    pub is_system: bool,
+    /// What the last look has found; `None` where nothing looked.
+    pub looked: Option<Looked<'a>>,
+}
+
+/// What a look has found of a site's goroutines.
+#[derive(Clone, Copy, Default)]
+pub struct Looked<'a> {
+    /// What they wait for, as a report shows it.
+    pub waiting: &'a [Waiting],
+    /// What they wait for, as a verdict needs it.
+    pub waits: &'a [Wait],
+    /// Size of their stacks in bytes.
+    pub stack_bytes: u64,
+}
+
+/// What it means that goroutines end which were not seen being created.
+pub const MISSED: &str = "so golife has missed a place where this program creates goroutines: counts and lifetimes \
+    are incomplete; please report this with the program's Go version and how it was built";
+
+/// Freezes the state of `tracker` at the window's end. Instances that nobody has described are in the report as processes
+/// that cannot be traced.
+pub fn report(
+    tracker: &Tracker,
+    described: &HashMap<InstanceId, Described>,
+    run: &Run,
+    selection: &Selection,
+) -> Report {
+    let lost = tracker.loss();
+    let mut loss = Loss {
+        dropped: lost.created + lost.exited + lost.process,
+        read_faults: lost.read_faults,
+        undecodable: lost.undecodable,
+        late: tracker.late(),
+        forgotten_processes: tracker.forgotten(),
+        ..Loss::default()
+    };
+    let mut processes = Vec::new();
+    for instance in tracker.instances() {
+        loss.unmatched_exits += instance.unmatched_exits;
+        loss.unattributed_exits += instance.unattributed_exits;
+        loss.reconciled += instance.corrected;
+        loss.untracked += instance.untracked();
+        loss.without_creators += instance.lineages().cut();
+        loss.without_stack += instance.lineages().without_stack();
+        processes.push(match described.get(&instance.id) {
+            Some(described) => process(tracker, instance, described, &run.window, selection),
+            None => Process { pid: instance.pid, mode: Mode::Unsupported, ..Process::default() },
+        });
+    }
+    run.report(loss, processes, selection)
+}
+
+fn process(
+    tracker: &Tracker,
+    instance: &Instance,
+    described: &Described,
+    window: &BootWindow,
+    selection: &Selection,
+) -> Process {
+    let mut process = Process { pid: instance.pid, ..described.process.clone() };
+    if process.mode == Mode::Unsupported {
+        // What its records say is not to be believed.
+        return process;
+    }
+    if tracker.misses_creations(instance) {
+        let text =
+            format!("{} goroutines ended whose creation was not seen, {MISSED}", instance.unmatched_exits);
+        process.detail.get_or_insert(text);
+    }
+    process.start_time = process.start_time.or_else(|| instance.start_ns.map(|start| window.calendar(start)));
+    if let Some((time, _)) = instance.ended {
+        process.mode = Mode::Gone;
+        process.ended = Some(window.calendar(time));
+    }
+    let now_ns = instance.ended.map_or(window.end_ns, |(time, _)| time);
+    let living = instance.living(now_ns);
+    let nobody = Ages::default();
+    let blame = Blame::of(instance, described);
+    let mut stacks = described.creation_stacks.map(|stacks| creation_stacks::by_site(instance, stacks));
+    for (at, counts) in instance.sites().iter().enumerate().filter(|(_, counts)| counts.is_used()) {
+        let id = SiteId(at as u32);
+        let living = living.get(at).unwrap_or(&nobody);
+        let observed =
+            Observed { tracker, instance, described, id, counts, living, blame: &blame, now_ns, window };
+        let creation_stacks = stacks.as_mut().map(|stacks| stacks.remove(&id).unwrap_or_default());
+        process.sites.push(Site { creation_stacks, ..observed.site() });
+    }
+    let totals = Goroutines::of(&process.sites);
+    let at_attach = totals.at_attach.filter(|_| !instance.has_unknown_goroutines());
+    process.goroutines = Goroutines { at_attach, ..totals };
+    process.sites.retain(|site| !site.system || selection.include_system);
+    process
+}
+
+/// One site as the tracker knows it, and what else is known of it.
+struct Observed<'a> {
+    tracker: &'a Tracker,
+    instance: &'a Instance,
+    described: &'a Described<'a>,
+    id: SiteId,
+    counts: &'a SiteCounts,
+    living: &'a Ages,
+    blame: &'a Blame,
+    now_ns: u64,
+    window: &'a BootWindow,
+}
+
+impl Observed<'_> {
+    fn site(&self) -> Site {
+        let (counts, window) = (self.counts, self.window);
+        let about = self.described.site(self.id);
+        let survival = Survival::estimate(counts.lifetimes.bins(), self.living.exact.iter().copied());
+        let window_ns = self.now_ns.saturating_sub(self.instance.first_seen_ns.max(window.start_ns));
+        let parents = counts.parents.by_count().into_iter().filter_map(|(parent, count)| {
+            let counts = self.instance.sites().get(parent.0 as usize)?;
+            Some(CountedFrame { frame: self.described.go_statement(parent, counts), count })
+        });
+        // Of an ended process, or of many sites in one row, nobody can say it any more.
+        let looked = about.looked.filter(|_| self.instance.ended.is_none() && !counts.overflow);
+        let site = self.described.go_statement(self.id, counts);
+        let is_own = counts.overflow || is_of_program(&site.function, self.described.module);
+        Site {
+            waiting: looked.map(|looked| looked.waiting.to_vec()),
+            stack_bytes: looked.map(|looked| looked.stack_bytes),
+            site,
+            blame: (!is_own).then(|| self.blame.counted(self.id)),
+            entry: match (counts.overflow, about.entry) {
+                (true, _) => other_sites(),
+                (false, Some(entry)) => entry.clone(),
+                (false, None) => Frame::unnamed(counts.startpc),
+            },
+            created: counts.created,
+            exited: counts.exited,
+            live: counts.live,
+            at_attach: counts.at_attach,
+            oldest: self
+                .living
+                .eldest
+                .map(|eldest| Oldest { age_ns: eldest.age_ns, at_least: eldest.at_least }),
+            lifetime: lifetime(&counts.lifetimes),
+            survival: survival.points().into_iter().map(survival_point).collect(),
+            parents: parents.collect(),
+            verdict: self.judge(&survival, window_ns, looked.map(|looked| looked.waits).unwrap_or_default()),
+            peak_live: counts.peak,
+            created_per_s: (window_ns > 0).then(|| rounded(counts.created as f64 * 1e9 / window_ns as f64)),
+            first_created: counts.first_created_ns.map(|time| window.calendar(time)),
+            last_created: counts.last_created_ns.map(|time| window.calendar(time)),
+            restricted_mean_ns: survival.restricted_mean_ns(),
+            living_hdr: hdr_of(&self.living.exact),
+            reconciled: counts.reconciled,
+            untracked: counts.untracked,
+            other: counts.overflow,
+            system: about.is_system && !counts.overflow,
+            ..Site::default()
+        }
+    }
+
+    fn judge(&self, survival: &Survival, window_ns: u64, waits: &[Wait]) -> crate::report::Verdict {
+        let (counts, instance) = (self.counts, self.instance);
+        let series = instance.series_of(self.id, self.tracker.timeline(), self.now_ns);
+        verdict::judge(&Facts {
+            now_ns: self.now_ns,
+            standing: Standing {
+                window_ns,
+                live: counts.live,
+                waits,
+                module: self.described.module,
+                blamed: self.blame.most(self.id),
+            },
+            created: counts.created,
+            exited: counts.exited,
+            peak: counts.peak,
+            untracked: counts.untracked,
+            overflow: counts.overflow,
+            first_created_ns: counts.first_created_ns,
+            last_created_ns: counts.last_created_ns,
+            unattributed_exits: instance.unattributed_exits,
+            trend: Trend::of(&series),
+            lifetimes: &counts.lifetimes,
+            survival,
+            living: self.living,
+        })
+    }
+}
+
+impl<'a> Described<'a> {
+    fn site(&self, id: SiteId) -> DescribedSite<'a> {
+        self.sites.get(id.0 as usize).copied().unwrap_or_default()
+    }
+
+    /// The `go` statement of a site, or what stands for it.
+    fn go_statement(&self, id: SiteId, counts: &SiteCounts) -> Frame {
+        match self.site(id).site {
+            _ if counts.overflow => other_sites(),
+            Some(site) => site.clone(),
+            None => Frame::unnamed(counts.gopc),
+        }
+    }
+}
+
+fn other_sites() -> Frame {
+    Frame { function: "(other sites)".into(), file: None, line: None }
+}
+
+fn hdr_of(bins: &[(u64, u64)]) -> Option<Hdr> {
+    let mut durations = Durations::default();
+    bins.iter().for_each(|&(ns, n)| durations.record_n(ns, n));
+    (durations.count() > 0).then(|| durations.into())
+}
+
+/// To six digits after the point: what is beyond is noise in a document.
+fn rounded(value: f64) -> f64 {
+    (value * 1e6).round() / 1e6
+}
+
+fn survival_point((at_ns, fraction): (u64, f64)) -> SurvivalPoint {
+    SurvivalPoint { at_ns, fraction: rounded(fraction) }
+}
+
+/// `None` where nothing ended.
+fn lifetime(durations: &Durations) -> Option<Lifetime> {
+    let [p50_ns, p90_ns, p99_ns, p999_ns] = durations.quantiles([0.5, 0.9, 0.99, 0.999])?;
+    Some(Lifetime {
+        count: durations.count(),
+        min_ns: durations.min_ns()?,
+        mean_ns: durations.mean_ns()?,
+        p50_ns,
+        p90_ns,
+        p99_ns,
+        p999_ns,
+        max_ns: durations.max_ns()?,
+        hdr: durations.clone().into(),
+    })
+}

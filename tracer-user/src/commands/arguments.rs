@@ -1,0 +1,475 @@
+//! The command line: what a user can ask for, and nothing of how it is done.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{
+    ArgGroup, Args, Parser, Subcommand, ValueEnum, ValueHint,
+    builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
+};
+use regex::Regex;
+
+use crate::output::dump::Group;
+use crate::report::{Level, Sort};
+use crate::targets::Selectors;
+
+/// Shows where goroutines are created, when they end, and which ones never will: in running Go programs, without a
+/// change to them.
+#[derive(Debug, Parser)]
+#[command(name = "golife", version, max_term_width = 100, propagate_version = true)]
+#[command(after_help = format!("Examples:\n  {}\n\n{EXIT_CODES}", EXAMPLES.trim_end().replace('\n', "\n  ")))]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What people want most, a line each.
+pub const EXAMPLES: &str = "\
+golife leaks --pid 4242               which go statement leaks, after 30 s of watching
+golife trace --all --for 10s          every Go process on this host
+golife sweep --twice 30s              every Go process, without probes, and what grew
+golife dump --pid 4242 --group stack  what its goroutines do right now, without probes
+golife run -- ./server --port 8080    from the first goroutine on
+golife hist --pid 4242 --scale 2x     lifetimes, and what twice the load would mean
+golife doctor                         what this machine lacks, and what to do about it
+";
+
+/// What golife's exit code says; part of its contract.
+pub const EXIT_CODES: &str = "\
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 --fail-on found something, 4 nothing could be traced.";
+
+/// The arguments of [`Targets`].
+const SELECTORS: [&str; 4] = ["pid", "exe", "name", "all"];
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Count creations, exits and lifetimes per go statement, until Ctrl-C or --for
+    Trace(Trace),
+    /// Name the go statements that leak, with the evidence
+    Leaks(Trace),
+    /// Draw lifetime histograms, of live processes or of saved reports, and do the capacity arithmetic
+    Hist(Hist),
+    /// Start a program and trace it from its first goroutine on
+    Run(Run),
+    /// Print all goroutines of a process, in Go's own traceback format, without stopping it
+    Dump(Dump),
+    /// Look at every Go process of this host, without probes: what most goroutines wait for
+    Sweep(Sweep),
+    /// Check what this machine offers, and trace a tiny built-in target
+    Doctor,
+    /// Write a shell completion script to standard output
+    Completions {
+        /// For which shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual page to standard output
+    Man,
+    /// The self-test's target: makes the hits that a parent golife counts.
+    #[command(name = crate::probes::selftest::TARGET_COMMAND, hide = true)]
+    SelftestTarget,
+}
+
+/// `golife trace` and `golife leaks`.
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("target").args(SELECTORS).required(true).multiple(true)))]
+pub struct Trace {
+    /// Whom to trace.
+    #[command(flatten)]
+    pub targets: Targets,
+    /// For how long.
+    #[command(flatten)]
+    pub window: Window,
+    /// What to show.
+    #[command(flatten)]
+    pub view: View,
+    /// What to spend.
+    #[command(flatten)]
+    pub limits: Limits,
+}
+
+/// `golife hist`.
+#[derive(Debug, Args)]
+#[command(mut_arg("top", |top| top.help("Draw only the first N sites of all processes together; 10 unless said")))]
+#[command(group(ArgGroup::new("source").args(SELECTORS).arg("reports").required(true).multiple(true)))]
+pub struct Hist {
+    /// Saved reports (golife trace --format json --output FILE); several are merged
+    #[arg(value_name = "REPORT", value_hint = ValueHint::FilePath, conflicts_with_all = SELECTORS)]
+    pub reports: Vec<PathBuf>,
+    /// Whom to trace.
+    #[command(flatten)]
+    pub targets: Targets,
+    /// For how long.
+    #[command(flatten)]
+    pub window: Window,
+    /// What to show.
+    #[command(flatten)]
+    pub view: View,
+    /// What to spend.
+    #[command(flatten)]
+    pub limits: Limits,
+    /// Also show what rate and live goroutines become when the load is this many times as high
+    #[arg(long, value_name = "FACTOR", value_parser = parse_factor)]
+    pub scale: Option<f64>,
+}
+
+/// `golife sweep`.
+#[derive(Debug, Args)]
+pub struct Sweep {
+    /// Whom to look at.
+    #[command(flatten)]
+    pub targets: Targets,
+    /// Look again after this long: what came, what went, what has not moved
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub twice: Option<Duration>,
+    /// Form of the report
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+    /// Write the report to this file instead of standard output
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub output: Option<PathBuf>,
+    /// Order of the sites
+    #[arg(long, value_name = "BY", default_value = "live", value_parser = sort_parser())]
+    pub sort: Sort,
+    /// Show only the first N sites of all processes together
+    #[arg(long, value_name = "N")]
+    pub top: Option<usize>,
+    /// Exit with code 3 if a site is judged at this level or above (two looks can tell watch at most)
+    #[arg(long, value_name = "LEVEL", value_parser = level_parser())]
+    pub fail_on: Option<Level>,
+    /// Show the runtime's own goroutines, too
+    #[arg(long)]
+    pub include_system: bool,
+}
+
+/// `golife dump`.
+#[derive(Debug, Args)]
+pub struct Dump {
+    /// The process, by id
+    #[arg(short, long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
+    pub pid: u32,
+    /// Show groups instead of each goroutine
+    #[arg(long, value_name = "BY", value_parser = group_parser())]
+    pub group: Option<Group>,
+    /// Only goroutines in this state, e.g. 'chan receive' or running (repeatable)
+    #[arg(long, value_name = "STATE")]
+    pub waiting: Vec<String>,
+    /// Only goroutines that are known to wait at least this long; Go notes it at a garbage collection, so all may wait longer
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub older: Option<Duration>,
+    /// Only goroutines whose go statement matches, by function or file:line
+    #[arg(long, value_name = "REGEX")]
+    pub site: Option<Regex>,
+    /// Form of the dump
+    #[arg(long, value_enum, default_value_t = DumpFormat::Text)]
+    pub format: DumpFormat,
+    /// Write to this file instead of standard output
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub output: Option<PathBuf>,
+    /// Show the runtime's own goroutines, too
+    #[arg(long)]
+    pub include_system: bool,
+}
+
+/// Form of a dump.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DumpFormat {
+    /// Go's traceback format
+    Text,
+    /// One document
+    Json,
+    /// A gzip'd profile for go tool pprof, as the program's own goroutine profile
+    Pprof,
+    /// Folded stacks, a line each
+    Folded,
+    /// A flame graph
+    Svg,
+}
+
+impl DumpFormat {
+    /// Stacks with numbers, if it is a form of those.
+    pub fn profile(self) -> Option<ProfileForm> {
+        match self {
+            DumpFormat::Text | DumpFormat::Json => None,
+            DumpFormat::Pprof => Some(ProfileForm::Pprof),
+            DumpFormat::Folded => Some(ProfileForm::Folded),
+            DumpFormat::Svg => Some(ProfileForm::Svg),
+        }
+    }
+}
+
+/// `golife run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// For how long.
+    #[command(flatten)]
+    pub window: Window,
+    /// What to show.
+    #[command(flatten)]
+    pub view: View,
+    /// What to spend.
+    #[command(flatten)]
+    pub limits: Limits,
+    /// The program and its arguments
+    #[arg(last = true, required = true, value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]
+    pub command: Vec<std::ffi::OsString>,
+}
+
+/// Whom to trace: any of these selectors, together.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Targets {
+    /// A process, by id (repeatable)
+    #[arg(short, long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
+    pub pid: Vec<u32>,
+    /// Every process of an executable, running now or started later (repeatable)
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::ExecutablePath)]
+    pub exe: Vec<PathBuf>,
+    /// Every process whose program name matches (repeatable)
+    #[arg(long, value_name = "REGEX")]
+    pub name: Vec<Regex>,
+    /// Every Go process on this host
+    #[arg(long)]
+    pub all: bool,
+}
+
+impl Targets {
+    /// As plain values.
+    pub fn selectors(&self) -> Selectors {
+        Selectors {
+            pids: self.pid.clone(),
+            executables: self.exe.clone(),
+            names: self.name.clone(),
+            all: self.all,
+        }
+    }
+}
+
+/// For how long to watch, and how often to look.
+#[derive(Clone, Debug, Args)]
+pub struct Window {
+    /// Stop after this long, e.g. 30s or 5m (leaks, hist: 30s unless said; trace, run: until the end)
+    #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
+    pub duration: Option<Duration>,
+    /// How often live goroutines are sampled, and how often jsonl prints a line
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = parse_interval)]
+    pub interval: Duration,
+}
+
+/// What to show, and where.
+#[derive(Clone, Debug, Args)]
+pub struct View {
+    /// Form of the report
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+    /// Write the report to this file instead of standard output (run: standard error)
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub output: Option<PathBuf>,
+    /// Order of the sites
+    #[arg(long, value_name = "BY", default_value = "verdict", value_parser = sort_parser())]
+    pub sort: Sort,
+    /// Show only the first N sites of each process
+    #[arg(long, value_name = "N")]
+    pub top: Option<usize>,
+    /// Show only sites whose oldest live goroutine is at least this old
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub min_age: Option<Duration>,
+    /// Exit with code 3 if a site is judged at this level or above
+    #[arg(long, value_name = "LEVEL", value_parser = level_parser())]
+    pub fail_on: Option<Level>,
+    /// Show the runtime's own goroutines, too
+    #[arg(long)]
+    pub include_system: bool,
+}
+
+/// What golife may spend.
+#[derive(Clone, Debug, Args)]
+pub struct Limits {
+    /// Read the creator's stack at each go statement: which calls led there. Costs the target more at each creation, and 18
+    /// MB of kernel memory
+    #[arg(long)]
+    pub creation_stacks: bool,
+    /// Creation sites kept apart; the rest share a row named other
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_sites: u32,
+    /// Size of the kernel's ring buffer in bytes, rounded up to a power of two
+    #[arg(long, value_name = "BYTES", default_value_t = crate::probes::DEFAULT_RING_BYTES)]
+    #[arg(value_parser = clap::value_parser!(u32).range(4096..=1 << 30))]
+    pub ring_bytes: u32,
+}
+
+/// Form of a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    Text,
+    /// One document at the end
+    Json,
+    /// One document a line at each interval, and one at the end
+    Jsonl,
+    /// A gzip'd profile for go tool pprof (-sample_index=goroutines, suspects, live_by_creation, created, exited, lifetime)
+    Pprof,
+    /// Folded stacks of the living, a line each, as flame graph tools read them
+    Folded,
+    /// A flame graph of the living, coloured by verdict
+    Svg,
+}
+
+impl Format {
+    /// Stacks with numbers, if it is a form of those.
+    pub fn profile(self) -> Option<ProfileForm> {
+        match self {
+            Format::Text | Format::Json | Format::Jsonl => None,
+            Format::Pprof => Some(ProfileForm::Pprof),
+            Format::Folded => Some(ProfileForm::Folded),
+            Format::Svg => Some(ProfileForm::Svg),
+        }
+    }
+}
+
+/// Forms of stacks with numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProfileForm {
+    /// For `go tool pprof`.
+    Pprof,
+    /// A line for each stack.
+    Folded,
+    /// A flame graph.
+    Svg,
+}
+
+fn sort_parser() -> impl TypedValueParser<Value = Sort> {
+    PossibleValuesParser::new(Sort::NAMES.map(|(name, _)| name)).try_map(|name| name.parse::<Sort>())
+}
+
+fn group_parser() -> impl TypedValueParser<Value = Group> {
+    let values = Group::ALL.map(|group| PossibleValue::new(group.name()).help(group.about()));
+    PossibleValuesParser::new(values)
+        .try_map(|name| Group::ALL.into_iter().find(|group| group.name() == name).ok_or("no such group"))
+}
+
+fn level_parser() -> impl TypedValueParser<Value = Level> {
+    PossibleValuesParser::new(Level::WORST_FIRST.map(Level::name)).try_map(|name| {
+        Level::WORST_FIRST.into_iter().find(|level| level.name() == name).ok_or("no such level")
+    })
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let duration =
+        humantime::parse_duration(text).map_err(|error| format!("{error}; write 30s, 5m or 1h30m"))?;
+    if duration.is_zero() { Err("must be longer than nothing".to_owned()) } else { Ok(duration) }
+}
+
+fn parse_interval(text: &str) -> Result<Duration, String> {
+    let interval = parse_duration(text)?;
+    if interval < Duration::from_millis(10) { Err("must be at least 10ms".to_owned()) } else { Ok(interval) }
+}
+
+fn parse_factor(text: &str) -> Result<f64, String> {
+    match text.strip_suffix('x').unwrap_or(text).parse::<f64>() {
+        Ok(factor) if factor.is_finite() && factor > 0.0 => Ok(factor),
+        _ => Err("want a factor above 0, such as 2x".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_target_is_required() {
+        assert!(Cli::try_parse_from(["golife", "trace"]).is_err());
+        assert!(Cli::try_parse_from(["golife", "trace", "--pid", "0"]).is_err());
+        assert!(Cli::try_parse_from(["golife", "leaks", "--pid", "1", "--pid", "2", "--for", "5s"]).is_ok());
+        assert!(Cli::try_parse_from(["golife", "hist", "a.json", "b.json", "--scale", "2x"]).is_ok());
+        assert!(Cli::try_parse_from(["golife", "hist", "a.json", "--pid", "3"]).is_err());
+        assert!(Cli::try_parse_from(["golife", "run", "--", "ls", "-l"]).is_ok());
+        assert!(Cli::try_parse_from(["golife", "run"]).is_err());
+    }
+
+    /// The documents, and everything that golife is made of: what it prints stands somewhere in it.
+    fn texts() -> Vec<(std::path::PathBuf, String)> {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut open: Vec<PathBuf> = vec![root.join("src")];
+        open.extend(["../README.md", "../ARCHITECTURE.md", "../CHANGELOG.md"].map(|name| root.join(name)));
+        let mut texts = Vec::new();
+        while let Some(path) = open.pop() {
+            match std::fs::read_dir(&path) {
+                Ok(entries) => open.extend(entries.map(|entry| entry.unwrap().path())),
+                Err(_) => texts.extend(std::fs::read_to_string(&path).ok().map(|text| (path, text))),
+            }
+        }
+        assert!(texts.len() > 50, "{}", texts.len());
+        texts
+    }
+
+    #[test]
+    fn every_option_that_a_text_names_exists() {
+        /// Options of other programs, which texts name as well.
+        const OF_OTHERS: [&str; 5] = ["--arch", "--port", "--release", "--test", "--pdi"];
+        let mut cli = Cli::command();
+        cli.build();
+        let is_known = |option: &str| {
+            let has = |command: &clap::Command| {
+                command.get_arguments().any(|argument| argument.get_long() == option.strip_prefix("--"))
+            };
+            has(&cli) || cli.get_subcommands().any(has)
+        };
+        let pattern = Regex::new("(?:^|[^-a-z0-9])(--[a-z][a-z0-9-]*)").unwrap();
+        let mut named = 0;
+        for (path, text) in texts() {
+            for option in pattern.captures_iter(&text).map(|found| found[1].to_owned()) {
+                let exists = is_known(&option) || OF_OTHERS.contains(&option.as_str());
+                assert!(exists, "{}: golife has no option {option}", path.display());
+                named += 1;
+            }
+        }
+        assert!(named > 50, "{named}: the texts name no options any more?");
+    }
+
+    #[test]
+    fn every_command_line_that_a_text_shows_can_be_run() {
+        let mut shown = 0;
+        for (path, text) in
+            texts().into_iter().filter(|(path, _)| path.extension().is_some_and(|end| end == "md"))
+        {
+            let in_line = text.split('`').skip(1).step_by(2);
+            let in_block = text.split("```").skip(1).step_by(2).flat_map(str::lines);
+            for line in in_line.chain(in_block).chain(EXAMPLES.lines()) {
+                let line = line.trim_start_matches(['$', ' ']);
+                let line = line.strip_prefix("sudo ").unwrap_or(line);
+                // What follows is a comment, or the description in its column.
+                let line =
+                    line.split(" # ").next().and_then(|line| line.split("  ").next()).unwrap_or_default();
+                let words: Vec<&str> = line.split_whitespace().collect();
+                // Some only name a subcommand.
+                if words.first() != Some(&"golife") || words.len() < 3 {
+                    continue;
+                }
+                if let Err(error) = Cli::try_parse_from(&words) {
+                    // A table may leave out whom to trace.
+                    let kind = error.kind();
+                    let is_part = kind == clap::error::ErrorKind::MissingRequiredArgument;
+                    assert!(is_part, "{}: {line}: {error}", path.display());
+                }
+                shown += 1;
+            }
+        }
+        assert!(shown > 15, "{shown}");
+    }
+
+    #[test]
+    fn durations_and_factors() {
+        assert_eq!(parse_duration("1m30s"), Ok(Duration::from_secs(90)));
+        assert!(parse_duration("0s").is_err());
+        assert!(parse_interval("1ms").is_err());
+        assert_eq!(parse_factor("2.5x"), Ok(2.5));
+        assert!(parse_factor("-1x").is_err());
+        assert!(parse_factor("NaN").is_err());
+    }
+}

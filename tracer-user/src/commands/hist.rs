@@ -1,0 +1,47 @@
+//! `golife hist`: lifetime histograms, of live processes or of saved reports.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context;
+
+use super::DEFAULT_WINDOW;
+use super::arguments::Hist as Arguments;
+use super::sink::{Sink, Stream, refuse_binary, width};
+use super::trace::{Follow, selection, settings};
+use crate::assemble::merged;
+use crate::output::hist::{self, Hist};
+use crate::output::json;
+use crate::output::profile::Profile;
+use crate::report::{Report, Selection};
+use crate::trace::Targets;
+
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let form = arguments.view.format.profile();
+    refuse_binary(form, arguments.view.output.as_deref(), Stream::Stdout);
+    let reports = if arguments.reports.is_empty() {
+        let duration = arguments.window.duration.or(Some(DEFAULT_WINDOW));
+        let targets = Targets::Selectors(arguments.targets.selectors());
+        let settings = settings(targets, duration, &arguments.window, &arguments.limits);
+        // Which are the first is known when all are merged.
+        let selection = Selection { top: None, ..selection(&arguments.view) };
+        let follow = Follow::new(settings, selection, &arguments.view);
+        vec![follow.to_the_end(None, &mut |_| Ok(()))?.0]
+    } else {
+        arguments.reports.iter().map(|path| read_report(path)).collect::<anyhow::Result<Vec<_>>>()?
+    };
+    let mut sink = Sink::of(&arguments.view, Stream::Stdout)?;
+    if let Some(form) = form {
+        sink.profile(form, &Profile::of_reports(&reports))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let sites = merged::merge(&reports).context("cannot merge the reports' histograms")?;
+    let layout = Hist { width: width(), top: arguments.view.top.unwrap_or(10), scale: arguments.scale };
+    sink.write(|out| hist::write(&sites, &layout, out))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn read_report(path: &Path) -> anyhow::Result<Report> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    json::read(&text).with_context(|| format!("cannot read {} as a golife report", path.display()))
+}

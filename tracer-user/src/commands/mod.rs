@@ -1,0 +1,101 @@
+//! What each subcommand does, from arguments to exit code.
+
+pub mod arguments;
+mod doctor;
+mod dump;
+mod hist;
+mod manual;
+mod progress;
+mod sink;
+mod sweep;
+mod trace;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::CommandFactory;
+
+use crate::human;
+use crate::inspect::WalkError;
+use crate::probes::selftest;
+use crate::report::{Level, Report};
+use crate::targets::{SelectorError, TargetError};
+use crate::trace::{StartError, TraceError};
+use arguments::{Cli, Command};
+use sink::quietly;
+
+/// A site was found at or above the level of `--fail-on`.
+const FOUND: u8 = 3;
+/// Nothing could be traced.
+const NOTHING: u8 = 4;
+
+/// How long `leaks` and `hist` watch unless the user says otherwise.
+const DEFAULT_WINDOW: Duration = Duration::from_secs(30);
+
+/// Runs a subcommand.
+///
+/// # Errors
+/// What failed, on what, why and what to do, in one chain.
+pub fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Trace(arguments) => trace::trace(&arguments),
+        Command::Leaks(arguments) => trace::leaks(&arguments),
+        Command::Hist(arguments) => hist::run(&arguments),
+        Command::Run(arguments) => trace::launch(&arguments),
+        Command::Dump(arguments) => dump::run(&arguments),
+        Command::Sweep(arguments) => sweep::run(&arguments),
+        Command::Doctor => {
+            let works = quietly(doctor::run(&mut anstream::stdout()).map(Some))?.unwrap_or(true);
+            Ok(if works { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "golife", &mut script);
+            quietly(io::stdout().write_all(&script).map(|()| None::<()>))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Man => {
+            quietly(manual::write(&mut io::stdout()).map(|()| None::<()>))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::SelftestTarget => {
+            selftest::run_target()?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// The exit code that belongs to an error: 4 where nothing could be traced, 1 for all else.
+pub fn exit_code(error: &anyhow::Error) -> ExitCode {
+    let of_trace = |error: &TraceError| !matches!(error, TraceError::System { .. });
+    let is_nothing = match (error.downcast_ref::<TraceError>(), error.downcast_ref::<StartError>()) {
+        (Some(error), _) => of_trace(error),
+        (_, Some(start)) => of_trace(&start.error),
+        _ => {
+            error.is::<TargetError>()
+                || error.is::<WalkError>()
+                || error.is::<SelectorError>()
+                || error.is::<crate::host::launch::LaunchError>()
+        }
+    };
+    if is_nothing { ExitCode::from(NOTHING) } else { ExitCode::FAILURE }
+}
+
+/// An error in one line, for standard error: control characters made visible, since much of it names things of others.
+pub fn message(error: &anyhow::Error) -> String {
+    human::clean(&human::chain(error.as_ref()))
+}
+
+/// The exit code of a report: whether a site is judged at the level of `--fail-on` or above.
+fn judge(report: &Report, fail_on: Option<Level>) -> ExitCode {
+    match (fail_on, report.summary.worst()) {
+        (Some(limit), Some(worst)) if worst >= limit => ExitCode::from(FOUND),
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+/// Says something on standard error that is no part of a report.
+fn note(text: &impl std::fmt::Display) {
+    eprintln!("note: {}", human::clean(&text.to_string()));
+}

@@ -1,0 +1,171 @@
+//! Where a report goes: to a stream or into a file, as text, as a document or as a profile.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, BufWriter, IsTerminal, Write},
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context;
+use clap::{CommandFactory, error::ErrorKind};
+
+use super::arguments::{Cli, Format, ProfileForm, View};
+use crate::output::{flame, folded, json, pprof, profile::Profile, text};
+use crate::report::Report;
+
+/// Where a report goes unless `--output` names a file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stream {
+    Stdout,
+    /// Standard output belongs to the program of `golife run`.
+    Stderr,
+}
+
+/// Where a report goes.
+pub(super) struct Sink {
+    format: Format,
+    to: To,
+}
+
+enum To {
+    Stream(Stream),
+    File(PathBuf, File),
+}
+
+impl Sink {
+    /// Where and as what the user wants a report.
+    pub(super) fn of(view: &View, stream: Stream) -> anyhow::Result<Sink> {
+        Sink::open(view.format, view.output.as_deref(), stream)
+    }
+
+    /// Opens the output before anything is traced, so that a wrong path costs nothing. An existing file keeps its
+    /// content until the report is there.
+    pub(super) fn open(format: Format, path: Option<&Path>, stream: Stream) -> anyhow::Result<Sink> {
+        refuse_binary(format.profile(), path, stream);
+        let mut sink = Sink { format, ..Sink::plain(path, stream)? };
+        if format == Format::Jsonl {
+            sink.replace()?;
+        }
+        Ok(sink)
+    }
+
+    /// As [`Sink::open`], for what is no report.
+    pub(super) fn plain(path: Option<&Path>, stream: Stream) -> anyhow::Result<Sink> {
+        let to = match path {
+            None => To::Stream(stream),
+            Some(path) => {
+                let file = OpenOptions::new().write(true).create(true).truncate(false).open(path);
+                To::File(path.into(), file.with_context(|| format!("cannot write {}", path.display()))?)
+            }
+        };
+        Ok(Sink { format: Format::Text, to })
+    }
+
+    /// Empties the file, if it is one, for what comes.
+    pub(super) fn replace(&mut self) -> anyhow::Result<()> {
+        if let To::File(path, file) = &mut self.to {
+            truncate(file).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    /// One interval's report.
+    pub(super) fn line(&mut self, report: &Report) -> anyhow::Result<()> {
+        self.write(|out| json::write_line(report, out))
+    }
+
+    /// The last report; `text` writes it for people.
+    pub(super) fn finish(
+        &mut self,
+        report: &Report,
+        text: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> anyhow::Result<()> {
+        if let Some(form) = self.format.profile() {
+            return self.profile(form, &Profile::of_reports(std::slice::from_ref(report)));
+        }
+        if self.format != Format::Jsonl {
+            self.replace()?;
+        }
+        match self.format {
+            Format::Json => self.write(|out| json::write(report, out)),
+            Format::Jsonl => self.line(report),
+            _ => self.write(text),
+        }
+    }
+
+    /// Stacks with numbers: bytes, in which nothing is an escape sequence.
+    pub(super) fn profile(&mut self, form: ProfileForm, profile: &Profile) -> anyhow::Result<()> {
+        self.replace()?;
+        let body = |out: &mut dyn Write| match form {
+            ProfileForm::Pprof => pprof::write(profile, out),
+            ProfileForm::Folded => folded::write(profile, out),
+            ProfileForm::Svg => flame::write(profile, out),
+        };
+        let written = match &mut self.to {
+            To::Stream(Stream::Stdout) => buffered(io::stdout(), body),
+            To::Stream(Stream::Stderr) => buffered(io::stderr(), body),
+            To::File(_, file) => buffered(file, body),
+        };
+        self.done(written)
+    }
+
+    /// Colours go to terminals only.
+    pub(super) fn write(
+        &mut self,
+        body: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> anyhow::Result<()> {
+        let written = match &mut self.to {
+            To::Stream(Stream::Stdout) => buffered(anstream::stdout(), body),
+            To::Stream(Stream::Stderr) => buffered(anstream::stderr(), body),
+            To::File(_, file) => buffered(anstream::StripStream::new(file), body),
+        };
+        self.done(written)
+    }
+
+    fn done(&self, written: io::Result<()>) -> anyhow::Result<()> {
+        let name = || match &self.to {
+            To::Stream(_) => "the report".to_owned(),
+            To::File(path, _) => path.display().to_string(),
+        };
+        quietly(written.map(|()| None::<()>)).with_context(|| format!("cannot write {}", name()))?;
+        Ok(())
+    }
+}
+
+/// Ends golife where a form that no terminal can show would go to one, or between other lines on standard error.
+pub(super) fn refuse_binary(form: Option<ProfileForm>, path: Option<&Path>, stream: Stream) {
+    let mixed = stream == Stream::Stderr || io::stdout().is_terminal();
+    if form == Some(ProfileForm::Pprof) && path.is_none() && mixed {
+        let message = "--format pprof is binary: write it to a file with --output FILE";
+        Cli::command().error(ErrorKind::MissingRequiredArgument, message).exit();
+    }
+}
+
+/// The report for people.
+pub(super) fn as_text(report: &Report, table: bool) -> impl FnOnce(&mut dyn Write) -> io::Result<()> {
+    move |out| text::write(report, &text::Text { width: width(), table }, out)
+}
+
+fn buffered(out: impl Write, body: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+    let mut out = BufWriter::new(out);
+    body(&mut out)?;
+    out.flush()
+}
+
+/// Columns to fill: the terminal's, or a page's where there is none.
+pub(super) fn width() -> usize {
+    terminal_size::terminal_size().map_or(100, |(terminal_size::Width(columns), _)| columns.into())
+}
+
+/// Pipes and terminals have no length to cut.
+fn truncate(file: &mut File) -> io::Result<()> {
+    if file.metadata()?.is_file() { file.set_len(0) } else { Ok(()) }
+}
+
+/// A reader who has seen enough (`golife … | head`) is no failure.
+pub(super) fn quietly<T>(written: io::Result<Option<T>>) -> io::Result<Option<T>> {
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(None),
+        other => other,
+    }
+}

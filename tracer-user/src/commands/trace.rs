@@ -1,0 +1,255 @@
+//! `golife trace`, `leaks` and `run`: an engine with a terminal, signals and, for `run`, a program of its own.
+
+use std::{
+    ffi::OsString,
+    io::IsTerminal,
+    os::unix::process::ExitStatusExt,
+    process::{Child, ExitCode, ExitStatus},
+    time::Duration,
+};
+
+use nix::sys::signal::{SigHandler, Signal, kill, signal};
+use tokio::{
+    signal::unix::{Signal as Signals, SignalKind, signal as listen},
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
+
+use super::arguments::{Format, Limits, Run, Trace, View, Window};
+use super::progress::Progress;
+use super::sink::{Sink, Stream, as_text};
+use super::{DEFAULT_WINDOW, NOTHING, judge, note};
+use crate::host::launch::{self, Launch};
+use crate::human;
+use crate::report::{Mode, Report, Selection, Top};
+use crate::trace::notices::build_text;
+use crate::trace::{
+    Calibration, Command, Happened, Notice, Settings, Spending, StartError, Targets, TraceError, Tracer,
+};
+
+/// `golife trace`.
+pub(super) fn trace(arguments: &Trace) -> anyhow::Result<ExitCode> {
+    watch(arguments, arguments.window.duration, true)
+}
+
+/// `golife leaks`.
+pub(super) fn leaks(arguments: &Trace) -> anyhow::Result<ExitCode> {
+    watch(arguments, arguments.window.duration.or(Some(DEFAULT_WINDOW)), false)
+}
+
+fn watch(arguments: &Trace, duration: Option<Duration>, table: bool) -> anyhow::Result<ExitCode> {
+    let mut sink = Sink::of(&arguments.view, Stream::Stdout)?;
+    let targets = Targets::Selectors(arguments.targets.selectors());
+    let settings = settings(targets, duration, &arguments.window, &arguments.limits);
+    let follow = Follow::new(settings, selection(&arguments.view), &arguments.view);
+    let (report, _) = follow.to_the_end(None, &mut |report| sink.line(report))?;
+    sink.finish(&report, as_text(&report, table))?;
+    Ok(judge(&report, arguments.view.fail_on))
+}
+
+/// `golife run`.
+pub(super) fn launch(arguments: &Run) -> anyhow::Result<ExitCode> {
+    let mut sink = Sink::of(&arguments.view, Stream::Stderr)?;
+    let program = arguments.command.first().map(OsString::as_os_str).unwrap_or_default();
+    let path = launch::resolve(program)?;
+    // It waits before its first instruction until its probes are in place.
+    let launch = Launch::fork(&arguments.command)?;
+    let targets = Targets::Family { root: launch.pid(), program: path };
+    let settings = settings(targets, arguments.window.duration, &arguments.window, &arguments.limits);
+    let follow = Follow::new(settings, selection(&arguments.view), &arguments.view);
+    let (report, status) = follow.to_the_end(Some(launch), &mut |report| sink.line(report))?;
+    sink.finish(&report, as_text(&report, true))?;
+    let judged = match untraced(&report, program) {
+        Some(why) => {
+            eprintln!("golife: nothing was traced: {}", human::clean(&why));
+            ExitCode::from(NOTHING)
+        }
+        None => judge(&report, arguments.view.fail_on),
+    };
+    Ok(match status.map(child_code) {
+        Some(0) | None => judged,
+        Some(code) => ExitCode::from(code),
+    })
+}
+
+/// Why nothing of `golife run` was traced, if nothing was.
+fn untraced(report: &Report, program: &std::ffi::OsStr) -> Option<String> {
+    if report.processes.iter().any(|process| process.mode != Mode::Unsupported) {
+        return None;
+    }
+    let detail = report.processes.iter().find_map(|process| process.detail.clone());
+    Some(detail.unwrap_or_else(|| {
+        let program = program.to_string_lossy();
+        format!("{program} is not a Go program, and started none that lived long enough to be seen")
+    }))
+}
+
+/// As shells have it: 128 and the number of the signal that ended the program.
+fn child_code(status: ExitStatus) -> u8 {
+    let code = status.code().or(status.signal().map(|signal| 128 + signal)).unwrap_or(1);
+    u8::try_from(code).unwrap_or(1)
+}
+
+/// What the arguments of all that trace say.
+pub(super) fn settings(
+    targets: Targets,
+    duration: Option<Duration>,
+    window: &Window,
+    limits: &Limits,
+) -> Settings {
+    Settings {
+        interval: window.interval,
+        window: duration,
+        spending: Spending {
+            ring_bytes: limits.ring_bytes,
+            max_sites: limits.max_sites as usize,
+            creation_stacks: limits.creation_stacks,
+        },
+        calibration: Calibration::SelfTest,
+        ..Settings::new(targets)
+    }
+}
+
+/// Which sites are to be shown.
+pub(super) fn selection(view: &View) -> Selection {
+    Selection {
+        sort: view.sort,
+        top: view.top.map(Top::OfEachProcess),
+        min_age_ns: view.min_age.map(|age| age.as_nanos() as u64),
+        include_system: view.include_system,
+    }
+}
+
+/// An engine that is followed until its window is over.
+pub(super) struct Follow {
+    settings: Settings,
+    selection: Selection,
+    /// Whether each interval's report is wanted.
+    each_interval: bool,
+}
+
+impl Follow {
+    pub(super) fn new(settings: Settings, selection: Selection, view: &View) -> Follow {
+        Follow { settings, selection, each_interval: view.format == Format::Jsonl }
+    }
+
+    /// Traces until the window is over, the targets are gone or the user has seen enough. `line` gets the report of each
+    /// interval, where those are wanted. Returns the last report and how the launched program ended.
+    pub(super) fn to_the_end(
+        self,
+        launch: Option<Launch>,
+        line: &mut dyn FnMut(&Report) -> anyhow::Result<()>,
+    ) -> anyhow::Result<(Report, Option<ExitStatus>)> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|source| TraceError::System { what: "start the runtime", source })?;
+        runtime.block_on(self.follow(launch, line))
+    }
+
+    async fn follow(
+        self,
+        launch: Option<Launch>,
+        line: &mut dyn FnMut(&Report) -> anyhow::Result<()>,
+    ) -> anyhow::Result<(Report, Option<ExitStatus>)> {
+        let system = |what| move |source| TraceError::System { what, source };
+        let mut interrupt = listen(SignalKind::interrupt()).map_err(system("listen for signals"))?;
+        let mut terminate = listen(SignalKind::terminate()).map_err(system("listen for signals"))?;
+        let window = self.settings.window;
+        let mut tracer = match Tracer::start(self.settings).await {
+            Ok(tracer) => tracer,
+            Err(StartError { error, notices }) => {
+                notices.iter().for_each(print);
+                return Err(error.into());
+            }
+        };
+        let name = launch.as_ref().map(|launch| launch.program().to_owned());
+        let mut child = launch.map(Launch::release).transpose()?;
+        announce(&tracer, name.as_deref());
+        let (child_ended, mut child_end) = mpsc::unbounded_channel();
+        if let Some(pid) = child.as_ref().map(Child::id) {
+            std::thread::spawn(move || child_ended.send(launch::wait_for_end(pid)));
+        }
+        let progress = Progress::start(window, child.is_none());
+        let end = window.map(|window| Instant::now() + window);
+        let (mut status, mut failed) = (None, None);
+        loop {
+            tokio::select! {
+                happened = tracer.next() => match happened? {
+                    Happened::Notice(notice) => print(&notice),
+                    Happened::AllGone => break,
+                    Happened::Interval => {
+                        progress.update(tracer.hits(), tracer.dropped());
+                        if self.each_interval && let Err(error) = line(&tracer.report(&self.selection)) {
+                            failed.get_or_insert(error);
+                        }
+                    }
+                },
+                () = async { match end { Some(end) => sleep_until(end).await, None => std::future::pending().await } } => break,
+                Some(end) = child_end.recv(), if child.is_some() => {
+                    tracer.command(Command::CountCpuTime);
+                    let waited = end.and_then(|()| child.as_mut().map(Child::wait).transpose());
+                    status = waited.map_err(system("wait for the program"))?;
+                    break;
+                }
+                ended = caught(&mut interrupt, Signal::SIGINT, child.as_ref()) => if ended { break },
+                ended = caught(&mut terminate, Signal::SIGTERM, child.as_ref()) => if ended { break },
+            }
+        }
+        progress.finish();
+        let (report, notices) = tracer.stop(&self.selection).await?;
+        notices.iter().for_each(print);
+        match failed {
+            Some(error) => Err(error),
+            None => Ok((report, status)),
+        }
+    }
+}
+
+/// Waits for a signal. Returns whether it ends tracing: where there is a child, it is the child that the signal is for, and
+/// its end is golife's.
+async fn caught(signals: &mut Signals, which: Signal, child: Option<&Child>) -> bool {
+    signals.recv().await;
+    // A second one ends golife at once.
+    restore_default(which);
+    let Some(child) = child else { return true };
+    // Who typed Ctrl-C has sent it to the child as well.
+    if which != Signal::SIGINT || !std::io::stdin().is_terminal() {
+        // The child may have ended in this moment; then there is nobody to tell.
+        let _ = kill(nix::unistd::Pid::from_raw(child.id() as i32), which);
+    }
+    false
+}
+
+fn restore_default(which: Signal) {
+    // SAFETY: the default action involves no code of ours.
+    let _ = unsafe { signal(which, SigHandler::SigDfl) };
+}
+
+/// One line once probes are live; scripts wait for it.
+fn announce(tracer: &Tracer, program: Option<&str>) {
+    let builds = tracer.builds();
+    let build = match &builds[..] {
+        [only] => build_text(only),
+        _ => String::new(),
+    };
+    let line = match program {
+        Some(program) if builds.is_empty() => {
+            format!("tracing what {program} starts (it is no Go program itself)")
+        }
+        Some(program) => format!("tracing {program} from its first instruction{build}"),
+        None => {
+            let plural = |n: usize, one: &str, many: &str| format!("{n} {}", if n == 1 { one } else { many });
+            let processes = plural(tracer.process_count(), "process", "processes");
+            format!("tracing {processes} of {}{build}", plural(builds.len(), "binary", "binaries"))
+        }
+    };
+    eprintln!("{}", human::clean(&line));
+}
+
+fn print(notice: &Notice) {
+    match notice {
+        Notice::Joined { .. } => eprintln!("{}", human::clean(&notice.to_string())),
+        other => note(other),
+    }
+}

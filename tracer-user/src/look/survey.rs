@@ -1,0 +1,184 @@
+//! From a scan of a process to the [`Wait`]s of its sites.
+
+use std::collections::HashMap;
+
+use crate::go::{Activity, Binary};
+use crate::inspect::{Direction, Goroutine, Group, Queues, SiteWaits, Snapshot, StackId, WaitObject};
+use crate::report::Frame;
+use crate::verdict::cycle::{self, Waiter};
+use crate::verdict::waits::{Channel, HttpClients, Member};
+use crate::verdict::{Wait, cause};
+
+/// What a whole scan tells about its goroutines; made once for each scan.
+#[derive(Clone, Debug, Default)]
+pub struct Survey {
+    /// By index of a goroutine that waits in a cycle, the others of it.
+    cycles: HashMap<usize, Vec<usize>>,
+    /// Who waits on what.
+    queues: Queues,
+    /// What most connections of HTTP clients are in.
+    http_clients: Option<HttpClients>,
+}
+
+impl Survey {
+    /// Looks for who waits for whom.
+    pub fn of(snapshot: &Snapshot) -> Survey {
+        Survey {
+            cycles: cycles(snapshot),
+            queues: Queues::of(snapshot),
+            http_clients: http_clients(snapshot),
+        }
+    }
+
+    /// Who waits on what.
+    pub fn queues(&self) -> &Queues {
+        &self.queues
+    }
+
+    /// What the goroutines of a site do, in the order of its groups.
+    pub fn waits(&self, site: &SiteWaits, snapshot: &Snapshot, binary: &Binary) -> Vec<Wait> {
+        site.groups.iter().map(|group| self.wait(group, snapshot, binary)).collect()
+    }
+
+    fn wait(&self, group: &Group, snapshot: &Snapshot, binary: &Binary) -> Wait {
+        let examples = || group.goids.iter().filter_map(|&goid| snapshot.index_of(goid));
+        // Of one that has been woken meanwhile, only a part of what it waited on is known, and those with timers often are.
+        let known = |&index: &usize| {
+            let channels = self.channels(snapshot, binary, &snapshot.goroutines[index]);
+            let has_timer = channels.iter().any(Channel::is_timer);
+            std::cmp::Reverse((has_timer, snapshot.objects(&snapshot.goroutines[index]).len()))
+        };
+        let first = examples().min_by_key(known);
+        let first = first.and_then(|index| snapshot.goroutines.get(index));
+        let member = |&other: &usize| member(snapshot, binary, snapshot.goroutines.get(other)?);
+        Wait {
+            reason: group.state,
+            leaked: group.leaked,
+            count: group.count,
+            frames: first.map(|of| frames(snapshot, of)).unwrap_or_default(),
+            http_clients: self.http_clients,
+            channels: first.map(|of| self.channels(snapshot, binary, of)).unwrap_or_default(),
+            on_nothing: first.is_some_and(|goroutine| goroutine.waits_on_nothing),
+            asked_done: first.is_some_and(|goroutine| asked_done(snapshot, binary, goroutine)),
+            unmoved: group.unmoved,
+            seen_before: group.known.all,
+            idle: group.known.idle,
+            unmoved_ns: group.unmoved_ns,
+            cycle: self.cycle_of(examples()).map(|others| others.iter().filter_map(member).collect()),
+        }
+    }
+
+    /// The others of a cycle, where most of these are in one: a stack may hold what an ended call left there.
+    fn cycle_of(&self, examples: impl Iterator<Item = usize>) -> Option<&Vec<usize>> {
+        let found: Vec<_> = examples.map(|index| self.cycles.get(&index)).collect();
+        let in_cycles = || found.iter().copied().flatten();
+        (in_cycles().count() * 2 > found.len()).then(|| in_cycles().next())?
+    }
+
+    fn channels(&self, snapshot: &Snapshot, binary: &Binary, goroutine: &Goroutine) -> Vec<Channel> {
+        let channel = |object: &WaitObject| match object {
+            WaitObject::Channel(channel) => Some(Channel {
+                address: channel.address,
+                capacity: channel.capacity,
+                length: channel.length,
+                sends: channel.direction == Some(Direction::Send),
+                element: binary.type_name(channel.element),
+                waiters: self.queues.waiters(channel.address).max(1),
+            }),
+            WaitObject::Semaphore { .. } | WaitObject::Cond { .. } => None,
+        };
+        snapshot.objects(goroutine).iter().filter_map(channel).collect()
+    }
+}
+
+fn cycles(snapshot: &Snapshot) -> HashMap<usize, Vec<usize>> {
+    let waiting = snapshot.goroutines.iter().enumerate();
+    let (indices, waiters): (Vec<usize>, Vec<Waiter>) = waiting
+        .filter_map(|(index, goroutine)| {
+            let [object] = snapshot.objects(goroutine) else { return None };
+            // It has let its lock go.
+            if matches!(object, WaitObject::Cond { .. }) {
+                return None;
+            }
+            let mentions: Vec<u64> = snapshot.mentions(index).collect();
+            if mentions.is_empty() {
+                // It holds nothing that others want, and is in nobody's way.
+                return None;
+            }
+            let is_channel = matches!(object, WaitObject::Channel(_));
+            let entry = snapshot.site(goroutine).startpc;
+            Some((index, Waiter { on: object.address(), is_channel, entry, mentions }))
+        })
+        .unzip();
+    let found = cycle::find(&waiters).into_iter().enumerate().filter(|(_, others)| !others.is_empty());
+    found
+        .map(|(at, others)| (indices[at], others.into_iter().map(|other| indices[other]).collect()))
+        .collect()
+}
+
+/// A goroutine of a connection or a stream of HTTP clients: the reader of one, as HTTP/2 has a goroutine for each request.
+const READS: [&str; 3] = [
+    "net/http.(*persistConn).readLoop",
+    "net/http.(*http2clientStream).writeRequest",
+    "net/http/internal/http2.(*clientStream).writeRequest",
+];
+/// Who waits for a response on one of them.
+const ASKS: [&str; 3] = [
+    "net/http.(*persistConn).roundTrip",
+    "net/http.(*http2ClientConn).roundTrip",
+    "net/http/internal/http2.(*ClientConn).roundTrip",
+];
+
+/// The reader's wait says whether a response is being read, in HTTP/1 alone; that it is waited for is said by who does.
+fn http_clients(snapshot: &Snapshot) -> Option<HttpClients> {
+    let stacks = &snapshot.stacks;
+    let role = |id: StackId| {
+        stacks.frames(id).find_map(|frame| {
+            let function = frame.function.as_str();
+            let reads = READS.contains(&function);
+            (reads || ASKS.contains(&function)).then_some(reads)
+        })
+    };
+    let reads: Vec<Option<bool>> = stacks.ids().map(role).collect();
+    let (mut idle, mut unread, mut asking) = (0, 0, 0);
+    for goroutine in &snapshot.goroutines {
+        match goroutine.stack.and_then(|stack| reads[stack.index()]) {
+            Some(true) if Activity::of(goroutine.state()) == Activity::IoWait => idle += 1,
+            Some(true) => unread += 1,
+            Some(false) => asking += 1,
+            None => {}
+        }
+    }
+    // Each has a reader, which looks like one of the others.
+    let of_idle = asking.min(idle);
+    idle -= of_idle;
+    unread -= unread.min(asking - of_idle);
+    let most = [(idle, HttpClients::Idle), (asking, HttpClients::Asking), (unread, HttpClients::Unread)];
+    most.into_iter().filter(|&(n, _)| n > 0).max().map(|(_, state)| state)
+}
+
+fn frames(snapshot: &Snapshot, goroutine: &Goroutine) -> Vec<Frame> {
+    let all = goroutine.stack.into_iter().flat_map(|stack| snapshot.stacks.frames(stack));
+    all.map(Frame::from).collect()
+}
+
+/// What a goroutine of a cycle does, where the program's code is, or what is closest to it.
+fn member(snapshot: &Snapshot, binary: &Binary, goroutine: &Goroutine) -> Option<Member> {
+    let wait = Wait { reason: goroutine.state(), frames: frames(snapshot, goroutine), ..Wait::default() };
+    let at = cause::place(&wait, binary.build_info().module.as_deref())?.clone();
+    Some(Member { waits_for: wait.waits_for(), at })
+}
+
+/// Whether the innermost call outside the runtime waits for a context.
+fn asked_done(snapshot: &Snapshot, binary: &Binary, goroutine: &Goroutine) -> bool {
+    let many = match goroutine.reason().map(Activity::of) {
+        Some(Activity::ChanReceive) => false,
+        Some(Activity::Select) => true,
+        _ => return false,
+    };
+    let pcs = goroutine.stack.map(|stack| snapshot.stacks.pcs(stack)).unwrap_or_default();
+    let waits_at = pcs
+        .iter()
+        .find(|&&pc| binary.function_at(pc).is_some_and(|function| !function.name.starts_with("runtime.")));
+    waits_at.is_some_and(|&pc| binary.asked_done(pc, many))
+}

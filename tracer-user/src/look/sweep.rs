@@ -1,0 +1,218 @@
+//! Every Go process of the host, looked at from outside: no probes, nothing that the processes could notice.
+//!
+//! One look says what there is. Two looks say what came, what went, and what has not moved in between; they are two points
+//! and no trend, so what grows is watched at most.
+
+use std::collections::HashMap;
+use std::time::{Instant, SystemTime};
+
+use super::{Findings, Look, MOST_TIME, SiteFindings};
+use crate::go;
+use crate::host::clock::now_ns;
+use crate::host::{ProcessError, process};
+use crate::human::{count, duration};
+use crate::inspect::{Places, SiteKey};
+use crate::report::{
+    self, BootWindow, Evidence, EvidenceKind, Frame, Goroutines, Level, Loss, Mode, Oldest, Report, Run,
+    Selection, Site, Verdict,
+};
+use crate::targets::{Binaries, Subject, TargetError, Wanted, describe, wanted};
+use crate::verdict::{Standing, Wait, judge_standing};
+
+/// Looks at every wanted process, once or several times.
+pub struct Sweep<'a> {
+    wanted: &'a Wanted,
+    binaries: Binaries,
+    start_ns: u64,
+    /// What the last look has found.
+    seen: Vec<Seen>,
+    untraced: Vec<report::Process>,
+    forbidden: u64,
+}
+
+/// What tells a process from others that had its id before or will have it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct ProcessKey {
+    pid: u32,
+    start_ticks: u64,
+}
+
+/// A process and what one look found in it.
+struct Seen {
+    subject: Subject,
+    scan: report::Scan,
+    places: Places,
+    sites: HashMap<SiteKey, SiteFindings>,
+    /// What the look before found.
+    before: Option<Before>,
+    at: Instant,
+}
+
+/// What an earlier look found.
+struct Before {
+    /// How many lived, by site.
+    live: HashMap<SiteKey, u64>,
+    /// How long ago that was, in ns.
+    ago_ns: u64,
+}
+
+impl<'a> Sweep<'a> {
+    /// Of these processes. The window of its report begins now.
+    pub fn new(wanted: &'a Wanted) -> Sweep<'a> {
+        Sweep {
+            wanted,
+            binaries: Binaries::default(),
+            start_ns: now_ns(),
+            seen: Vec::new(),
+            untraced: Vec::new(),
+            forbidden: 0,
+        }
+    }
+
+    /// Looks at all processes, and compares with what the look before has found.
+    ///
+    /// # Errors
+    /// `/proc` cannot be listed, or a process that was named by its id cannot be looked into.
+    pub fn look(&mut self) -> Result<(), TargetError> {
+        self.untraced.clear();
+        self.forbidden = 0;
+        let before: HashMap<ProcessKey, Seen> =
+            std::mem::take(&mut self.seen).into_iter().map(|seen| (seen.key(), seen)).collect();
+        let pids = process::all().map_err(|source| TargetError::File { path: "/proc".into(), source })?;
+        for pid in pids.into_iter().filter(|pid| *pid != std::process::id()) {
+            let is_named = self.wanted.names_pid(pid);
+            if !is_named && !self.is_wanted(pid) {
+                continue;
+            }
+            match self.look_at(pid, &before) {
+                Ok(seen) => self.seen.push(seen),
+                Err(error) if is_named => return Err(error),
+                Err(error) if error.is_not_go() => {}
+                Err(error) if error.is_permission() => self.forbidden += 1,
+                Err(error) => self.untraced.push(describe::unsupported(pid, &error)),
+            }
+        }
+        let is_missing = |pid: &&u32| self.seen.iter().all(|seen| seen.subject.process.pid != **pid);
+        match self.wanted.pids.iter().find(is_missing) {
+            Some(pid) => Err(ProcessError::NoSuchProcess(*pid).into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Processes that this user may not look into; whether they are Go programs is not known.
+    pub fn forbidden(&self) -> u64 {
+        self.forbidden
+    }
+
+    /// What the last look found, as a report with mode `scanned`.
+    pub fn report(&self, selection: &Selection) -> Report {
+        let run = Run {
+            tool: describe::tool(),
+            window: BootWindow { start_ns: self.start_ns, end_ns: now_ns(), end: SystemTime::now() },
+            overhead: report::Overhead::default(),
+            untraced: self.untraced.clone(),
+        };
+        let processes = self.seen.iter().map(|seen| seen.report(selection)).collect();
+        run.report(Loss::default(), processes, selection)
+    }
+
+    /// Whether the selectors match, and it may be a Go program.
+    fn is_wanted(&mut self, pid: u32) -> bool {
+        match self.wanted.find(pid, &mut self.binaries, wanted::Look::Libraries) {
+            Ok(file) => file.is_some(),
+            Err(error) => {
+                self.forbidden += u64::from(matches!(error, ProcessError::Permission { .. }));
+                false
+            }
+        }
+    }
+
+    fn look_at(&mut self, pid: u32, before: &HashMap<ProcessKey, Seen>) -> Result<Seen, TargetError> {
+        let subject = self.binaries.subject(pid)?;
+        let key = ProcessKey { pid, start_ticks: subject.process.start_ticks };
+        // After an exec, goroutines of the same id are others.
+        let before = before.get(&key).filter(|before| before.subject.binary.is_same_file(&subject.binary));
+        self.untraced.extend(subject.other_runtimes().map(|other| report::Process {
+            mode: Mode::Unsupported,
+            detail: Some(other.to_string()),
+            ..subject.describe()
+        }));
+        let at = Instant::now();
+        let look = Look::at(&subject, before.map(|before| &before.places), at + MOST_TIME)?;
+        let Findings { sites, places, scan, .. } = look.findings;
+        let before = before.map(|before| Before {
+            live: before.sites.iter().map(|(key, site)| (*key, site.waits.live)).collect(),
+            ago_ns: at.duration_since(before.at).as_nanos() as u64,
+        });
+        Ok(Seen { sites, scan, places, before, at, subject })
+    }
+}
+
+impl Seen {
+    fn key(&self) -> ProcessKey {
+        ProcessKey { pid: self.subject.process.pid, start_ticks: self.subject.process.start_ticks }
+    }
+
+    fn report(&self, selection: &Selection) -> report::Process {
+        let mut sites: Vec<Site> = self.sites.iter().map(|(key, found)| self.site(*key, found)).collect();
+        let goroutines = Goroutines::of(&sites);
+        sites.retain(|site| !site.system || selection.include_system);
+        let detail = if self.scan.cut_short {
+            "too many goroutines to look at all of them in time"
+        } else {
+            "memory read, no probes"
+        };
+        report::Process {
+            mode: Mode::Scanned,
+            detail: Some(detail.into()),
+            scan: Some(self.scan),
+            goroutines,
+            sites,
+            ..self.subject.describe()
+        }
+    }
+
+    /// With one look, all existed before; with two, those that only the second found were created in between.
+    fn site(&self, key: SiteKey, SiteFindings { waits: found, waiting, judged }: &SiteFindings) -> Site {
+        let binary = &self.subject.binary;
+        let created = found.new.unwrap_or(0);
+        let at_first =
+            self.before.as_ref().map_or(found.live, |before| before.live.get(&key).copied().unwrap_or(0));
+        let exited = (at_first + created).saturating_sub(found.live);
+        let ago_ns = self.before.as_ref().map(|before| before.ago_ns).filter(|_| found.live > created);
+        let age_ns = found.longest_wait_ns.max(ago_ns);
+        Site {
+            site: frame_of(key.gopc, binary.go_statement(key.gopc)),
+            entry: frame_of(key.startpc, binary.entry_function(key.startpc)),
+            created,
+            exited,
+            live: found.live,
+            at_attach: at_first,
+            oldest: age_ns.map(|age_ns| Oldest { age_ns, at_least: true }),
+            stack_bytes: Some(found.stack_bytes),
+            waiting: Some(waiting.clone()),
+            verdict: self.judge(judged, found.live, at_first, exited),
+            peak_live: found.live.max(at_first),
+            system: binary.is_system(key.startpc),
+            ..Site::default()
+        }
+    }
+
+    /// Two looks are no trend.
+    fn judge(&self, waits: &[Wait], live: u64, at_first: u64, exited: u64) -> Verdict {
+        let ago_ns = self.before.as_ref().map(|before| before.ago_ns);
+        let module = self.subject.binary.build_info().module.as_deref();
+        let standing = Standing { window_ns: ago_ns.unwrap_or(0), live, waits, module, blamed: None };
+        let grew = ago_ns.filter(|_| live > at_first && exited == 0 && !self.scan.cut_short);
+        let growth = grew.map(|time| {
+            let text =
+                format!("live grew by {} in {}, and none ended", count(live - at_first), duration(time));
+            (Level::Watch, Evidence::new(EvidenceKind::Growth, text))
+        });
+        judge_standing(&standing, growth.into_iter().collect())
+    }
+}
+
+fn frame_of(address: u64, frame: Option<go::Frame>) -> Frame {
+    frame.map_or_else(|| Frame::unnamed(address), |frame| Frame::from(&frame))
+}

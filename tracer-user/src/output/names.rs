@@ -1,0 +1,73 @@
+//! Processes, functions and places as all forms of text name them.
+
+use super::style::{BOLD, DIM, paint};
+use crate::human::{clean, file_name, short_function, shorten, width};
+use crate::report::{Container, Frame, Mode, Process};
+
+/// `container 0123456789ab`, by the first digits as the runtimes' own commands show it, and its pod.
+fn container_names(container: &Container) -> impl Iterator<Item = String> {
+    const DIGITS: usize = 12;
+    let id = container.id.as_ref().map(|id| id.chars().take(DIGITS).collect());
+    let own = id.or(container.name.clone()).map(|name: String| format!("container {}", clean(&name)));
+    own.into_iter().chain(container.pod.as_ref().map(|pod| format!("pod {}", clean(pod))))
+}
+
+/// `pid 4242  api --port 80  go1.26.8, example.com/api v1.4.2`
+pub fn process_name(process: &Process, columns: usize) -> String {
+    let command = process.command.as_deref().or(process.exe.as_deref()).unwrap_or("?");
+    let go = process.go.iter().flat_map(|go| {
+        let module = go.module.as_ref().map(|module| match &go.module_version {
+            Some(version) => format!("{module} {version}"),
+            None => module.clone(),
+        });
+        [go.version.clone(), module]
+    });
+    let mut about: Vec<String> = go.flatten().map(|text| clean(&text)).collect();
+    about.extend(process.container.iter().flat_map(container_names));
+    match process.mode {
+        Mode::Traced => {}
+        Mode::Gone => about.push("ended".into()),
+        Mode::Scanned => about.push("no probes".into()),
+        Mode::Unsupported => about.push("not traced".into()),
+    }
+    // What a scan is needs no words where it went well.
+    let went_well = process.mode == Mode::Scanned && process.scan.is_some_and(|scan| !scan.cut_short);
+    if let Some(detail) = process.detail.as_ref().filter(|_| !went_well) {
+        about.push(clean(detail));
+    }
+    let about = about.join(", ");
+    let room = columns.saturating_sub(width(&about) + 18).max(20);
+    let command = shorten(&clean(command), room);
+    format!("pid {}  {}  {}", process.pid, paint(BOLD, command), paint(DIM, about))
+}
+
+/// A function's name as it is shown.
+pub fn function(frame: &Frame) -> String {
+    clean(short_function(&frame.function))
+}
+
+/// `hub.go:88 in hub.(*Hub).Subscribe`.
+pub fn located(frame: &Frame) -> String {
+    if starts_program(frame) {
+        return "the start of the program".into();
+    }
+    format!("{} in {}", place(frame), function(frame))
+}
+
+/// `hub.go:88`, or as much as is known of it.
+pub fn place(frame: &Frame) -> String {
+    if starts_program(frame) {
+        return "program start".into();
+    }
+    match (&frame.file, frame.line) {
+        (Some(file), Some(line)) => format!("{}:{line}", clean(file_name(file))),
+        (Some(file), None) => clean(file_name(file)),
+        _ => "an unknown line".into(),
+    }
+}
+
+/// The runtime makes the first goroutine itself, before any code with a `go` statement runs: `runtime.rt0_go` calls
+/// `runtime.newproc` through a wrapper that has no line.
+fn starts_program(frame: &Frame) -> bool {
+    frame.function == "runtime.newproc"
+}

@@ -1,0 +1,441 @@
+//! The binaries that golife has read: ELF, function table, layout and probe plan, each done once per file, whoever
+//! executes it and under whatever path. What nobody uses any more is let go: [`Binaries::keep`].
+
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    fs::File,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::Selectors;
+use super::error::TargetError;
+use super::subject::Subject;
+use crate::go::plan::{Cost, Kernel, ProbeSite};
+use crate::go::probe_sites::{self, Placement};
+use crate::go::{Binary, GoError, GoErrorKind, Image, Layout, truncated};
+use crate::host::files::FileStamp;
+use crate::host::mapped::{self, Loaded, MappedFile, Mapping};
+use crate::host::{FileId, Process, kernel};
+
+/// A Go binary and where its probes go.
+pub struct PlannedBinary {
+    /// The binary.
+    pub binary: Arc<Binary>,
+    /// The open file: it stands for the binary, whatever its path leads to by now.
+    pub opened: Arc<File>,
+    /// Its identity.
+    pub file: FileId,
+    /// Where its probes go, and what each of them sees.
+    pub sites: Vec<ProbeSite>,
+}
+
+/// A Go binary that a process has mapped.
+#[derive(Clone)]
+pub struct MappedBinary {
+    /// The file.
+    pub file: FileId,
+    /// What is in it.
+    pub binary: Arc<Binary>,
+    /// What was added to its addresses when it was mapped.
+    pub bias: u64,
+}
+
+/// Something about a binary that its user should know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Remark {
+    /// A probe has no cheap place.
+    Expensive {
+        /// The binary.
+        path: PathBuf,
+        /// The function that is probed.
+        function: String,
+        /// The instruction that the probe is on.
+        instruction: String,
+    },
+    /// Its layout was not measured, only checked against the process's memory.
+    Unmeasured {
+        /// The binary.
+        path: PathBuf,
+        /// Its Go version, as written.
+        version: String,
+        /// Whether the release is known, so that it is the toolchain or an experiment that is not.
+        release_is_known: bool,
+    },
+    /// A file changed while it was read.
+    Truncated,
+}
+
+impl fmt::Display for Remark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Remark::Expensive { path, function, instruction } => write!(
+                f,
+                "{}: no cheap instruction for a probe in {function}, using {instruction}: each hit costs the target several \
+                 times as much",
+                path.display()
+            ),
+            Remark::Unmeasured { path, version, release_is_known } => {
+                let why = match release_is_known {
+                    true => {
+                        "was built by a toolchain or with experiments that nobody measured; using the layout of its release"
+                    }
+                    false => "is newer than this golife knows; using the newest layout it has",
+                };
+                write!(f, "{}: {version} {why}, checked against the process's memory", path.display())
+            }
+            Remark::Truncated => f.write_str(
+                "a binary was truncated or written anew while golife read it: what it says is missing, names above all; trace \
+                 it again",
+            ),
+        }
+    }
+}
+
+/// A binary, and the open file that it was read from. The file stays open as long as the binary is known, so that no other
+/// file gets its identity.
+#[derive(Clone)]
+struct ReadBinary {
+    binary: Arc<Binary>,
+    opened: Arc<File>,
+}
+
+/// All binaries that were read.
+pub struct Binaries {
+    kernel: Kernel,
+    read: HashMap<FileId, ReadBinary>,
+    planned: HashMap<FileId, Arc<PlannedBinary>>,
+    /// Go programs whose records turned out to be nonsense: they are not traced again.
+    refused: HashSet<FileId>,
+    /// Files that are no Go programs. They are not kept open, so that they are told by more than their identity, which
+    /// another file may have one day.
+    no_go: HashSet<FileStamp>,
+    /// The files that processes have loaded: `None` for those without Go.
+    loaded: HashMap<MappedFile, Option<FileId>>,
+    remarks: Vec<Remark>,
+}
+
+/// Files without Go that are remembered, of either kind; then all are looked at anew. A host has some thousands.
+const MOST_WITHOUT_GO: usize = 1 << 16;
+
+impl Default for Binaries {
+    fn default() -> Binaries {
+        Binaries {
+            kernel: running_kernel(),
+            read: HashMap::new(),
+            planned: HashMap::new(),
+            refused: HashSet::new(),
+            no_go: HashSet::new(),
+            loaded: HashMap::new(),
+            remarks: Vec::new(),
+        }
+    }
+}
+
+impl Binaries {
+    /// Reads what was asked for, as far as it can be read: what is wrong with the rest shows when it is needed.
+    pub fn read_ahead(&mut self, selectors: &Selectors) {
+        let executed = selectors.pids.iter().filter_map(|pid| {
+            let (process, file) = Process::open(*pid).ok()?;
+            Some((file, process.exe))
+        });
+        let named =
+            selectors.executables.iter().filter_map(|path| Some((File::open(path).ok()?, path.clone())));
+        for (file, path) in executed.chain(named) {
+            let _ = self.plan(file, &path);
+        }
+    }
+
+    /// Reads a program, likewise.
+    pub fn read_program(&mut self, path: &Path) {
+        if let Ok(file) = File::open(path) {
+            let _ = self.plan(file, path);
+        }
+    }
+
+    /// Opens a process to look into it, without probes.
+    ///
+    /// # Errors
+    /// No such process, no permission, no Go program, or one whose goroutines are not where its version says.
+    pub fn subject(&mut self, pid: u32) -> Result<Subject, TargetError> {
+        let subject = self.find(pid, |_| false)?;
+        subject.verify()?;
+        Ok(subject)
+    }
+
+    /// Finds the Go runtime of a process, which is in its executable or in a library that it has loaded. Where there are
+    /// several, it is the executable's, or else the first one that is preferred.
+    ///
+    /// # Errors
+    /// No such process, no permission, no Go in it.
+    pub fn find(&mut self, pid: u32, prefer: impl Fn(FileId) -> bool) -> Result<Subject, TargetError> {
+        let (process, file) = Process::open(pid)?;
+        // Most of a host's processes are no Go programs: what they execute is read once.
+        let read = match self.is_no_go(&file) {
+            true => Err(GoError { path: process.exe.clone(), kind: GoErrorKind::NotGo }.into()),
+            false => self.read(file, &process.exe),
+        };
+        let (file, ReadBinary { binary, opened }) = match read {
+            Err(error) if error.is_not_go() => return self.find_library(process, prefer, error),
+            other => other?,
+        };
+        let mappings = mapped::executable(pid, file)?;
+        let bias = bias_of(&mappings, &binary).ok_or(TargetError::NotMapped(pid))?;
+        let mut executable = MappedBinary { file, binary, bias };
+        let (plugins, others) = self.add_plugins(pid, &mut executable);
+        let MappedBinary { file, binary, bias } = executable;
+        Ok(Subject { process, binary, bias, file, opened, plugins, others })
+    }
+
+    fn find_library(
+        &mut self,
+        process: Process,
+        prefer: impl Fn(FileId) -> bool,
+        executable: TargetError,
+    ) -> Result<Subject, TargetError> {
+        let (mut runtimes, broken) = self.libraries(process.pid);
+        runtimes.retain(|library| library.binary.has_runtime());
+        let preferred = runtimes.iter().position(|library| prefer(library.file)).unwrap_or(0);
+        if runtimes.is_empty() {
+            return Err(broken.unwrap_or(match executable {
+                TargetError::Go(error) if matches!(error.kind, GoErrorKind::NotGo) => {
+                    TargetError::NoGo { pid: process.pid, path: process.exe }
+                }
+                other => other,
+            }));
+        }
+        let MappedBinary { file, binary, bias } = runtimes.remove(preferred);
+        let Some(ReadBinary { opened, .. }) = self.read.get(&file).cloned() else {
+            return Err(TargetError::NotMapped(process.pid));
+        };
+        Ok(Subject { process, binary, bias, file, opened, plugins: Vec::new(), others: runtimes })
+    }
+
+    /// Puts the plugins of a process beside its executable. Returns them, and the libraries that have a runtime of their
+    /// own.
+    pub fn add_plugins(
+        &mut self,
+        pid: u32,
+        executable: &mut MappedBinary,
+    ) -> (Vec<MappedBinary>, Vec<MappedBinary>) {
+        // Without a dynamic linker there is nothing else.
+        if !executable.binary.image().interpreter() {
+            return (Vec::new(), Vec::new());
+        }
+        let (libraries, _) = self.libraries_beside(pid, Some(&executable.binary));
+        let (others, plugins): (Vec<MappedBinary>, Vec<MappedBinary>) =
+            libraries.into_iter().partition(|library| library.binary.has_runtime());
+        if !plugins.is_empty() {
+            let loaded: Vec<_> = plugins.iter().map(|plugin| (plugin.binary.clone(), plugin.bias)).collect();
+            executable.binary = Arc::new(executable.binary.with_modules(executable.bias, &loaded));
+        }
+        (plugins, others)
+    }
+
+    /// The libraries with Go code that a process has loaded, and what is wrong with the last one that cannot be read.
+    pub fn libraries(&mut self, pid: u32) -> (Vec<MappedBinary>, Option<TargetError>) {
+        self.libraries_beside(pid, None)
+    }
+
+    /// The files with a Go runtime that a process has loaded, other than its executable.
+    pub fn runtimes_loaded(&mut self, pid: u32) -> Vec<FileId> {
+        let (libraries, _) = self.libraries(pid);
+        libraries
+            .into_iter()
+            .filter(|library| library.binary.has_runtime())
+            .map(|library| library.file)
+            .collect()
+    }
+
+    /// `host`: the executable, if that is Go; then libraries without a runtime are its plugins.
+    fn libraries_beside(
+        &mut self,
+        pid: u32,
+        host: Option<&Binary>,
+    ) -> (Vec<MappedBinary>, Option<TargetError>) {
+        let (mut found, mut broken) = (Vec::new(), None);
+        for loaded in mapped::libraries(pid).unwrap_or_default() {
+            match self.library(pid, &loaded, host) {
+                Ok(library) => found.extend(library),
+                Err(error) => broken = Some(error),
+            }
+        }
+        (found, broken)
+    }
+
+    /// Reads a library, once. `None` where it has no Go.
+    fn library(
+        &mut self,
+        pid: u32,
+        loaded: &Loaded,
+        host: Option<&Binary>,
+    ) -> Result<Option<MappedBinary>, TargetError> {
+        let mapped = |file, binary: &Arc<Binary>| {
+            let bias = bias_of(&loaded.mappings, binary);
+            bias.map(|bias| MappedBinary { file, binary: binary.clone(), bias })
+        };
+        if let Some(known) = self.loaded.get(&loaded.file) {
+            let known = known.and_then(|file| Some((file, &self.read.get(&file)?.binary)));
+            return Ok(known.and_then(|(file, binary)| mapped(file, binary)));
+        }
+        let path = loaded.path();
+        let fail = |source| TargetError::File { path: path.clone(), source };
+        // Files that cannot be opened now may be at another time; most of what is mapped has no Go, which its headers tell.
+        let Ok(opened) = loaded.open(pid) else { return Ok(None) };
+        if !Image::open(&opened, path).is_ok_and(|image| image.has_go_mark()) {
+            if self.loaded.len() >= MOST_WITHOUT_GO {
+                self.loaded.retain(|_, known| known.is_some());
+            }
+            self.loaded.insert(loaded.file.clone(), None);
+            return Ok(None);
+        }
+        let file = FileId::of(&opened).map_err(fail)?;
+        let known = self.read.get(&file).map(|read| read.binary.clone());
+        let binary = match (known, host) {
+            (Some(known), _) => known,
+            (None, None) => Arc::new(Binary::open(&opened, path)?),
+            (None, Some(host)) => Arc::new(Binary::open_plugin(&opened, path, host)?),
+        };
+        self.loaded.insert(loaded.file.clone(), Some(file));
+        self.read.insert(file, ReadBinary { binary: binary.clone(), opened: Arc::new(opened) });
+        Ok(mapped(file, &binary))
+    }
+
+    /// Reads a binary and plans its probes, or remembers having done so.
+    ///
+    /// # Errors
+    /// It is no Go program that golife knows, or has no place for a probe.
+    pub fn plan(&mut self, opened: File, path: &Path) -> Result<Arc<PlannedBinary>, TargetError> {
+        let (file, read) = self.read(opened, path)?;
+        self.plan_once(file, read)
+    }
+
+    /// The same for the runtime of a process.
+    ///
+    /// # Errors
+    /// It has no place for a probe.
+    pub fn plan_of(&mut self, subject: &Subject) -> Result<Arc<PlannedBinary>, TargetError> {
+        let as_found = || ReadBinary { binary: subject.binary.clone(), opened: subject.opened.clone() };
+        // As it is in the file, without the plugins of one process.
+        let read = self.read.get(&subject.file).cloned().unwrap_or_else(as_found);
+        self.plan_once(subject.file, read)
+    }
+
+    /// The same for one of its plugins.
+    ///
+    /// # Errors
+    /// It has no place for a probe.
+    pub fn plan_of_plugin(&mut self, plugin: &MappedBinary) -> Result<Arc<PlannedBinary>, TargetError> {
+        let read = self.read.get(&plugin.file).cloned().ok_or_else(|| TargetError::File {
+            path: plugin.binary.path().to_path_buf(),
+            source: std::io::ErrorKind::NotFound.into(),
+        })?;
+        self.plan_once(plugin.file, ReadBinary { binary: plugin.binary.clone(), ..read })
+    }
+
+    fn plan_once(&mut self, file: FileId, read: ReadBinary) -> Result<Arc<PlannedBinary>, TargetError> {
+        if let Some(planned) = self.planned.get(&file) {
+            return Ok(planned.clone());
+        }
+        let ReadBinary { binary, opened } = read;
+        let sites = self.sites_of(&binary)?;
+        let planned = Arc::new(PlannedBinary { binary, opened, file, sites });
+        self.planned.insert(file, planned.clone());
+        Ok(planned)
+    }
+
+    fn read(&mut self, opened: File, path: &Path) -> Result<(FileId, ReadBinary), TargetError> {
+        let fail = |source| TargetError::File { path: path.to_path_buf(), source };
+        let file = FileId::of(&opened).map_err(fail)?;
+        if let Some(read) = self.read.get(&file) {
+            return Ok((file, read.clone()));
+        }
+        let binary = Binary::open(&opened, path).map_err(TargetError::from);
+        // What is no ELF file either is soon told again.
+        if matches!(&binary, Err(TargetError::Go(error)) if matches!(error.kind, GoErrorKind::NotGo))
+            && let Ok(stamp) = FileStamp::of(&opened)
+        {
+            if self.no_go.len() >= MOST_WITHOUT_GO {
+                self.no_go.clear();
+            }
+            self.no_go.insert(stamp);
+        }
+        let read = ReadBinary { binary: Arc::new(binary?), opened: Arc::new(opened) };
+        self.read.insert(file, read.clone());
+        Ok((file, read))
+    }
+
+    fn sites_of(&mut self, binary: &Binary) -> Result<Vec<ProbeSite>, TargetError> {
+        let path = || binary.path().to_path_buf();
+        let fail = |source| TargetError::Plan { path: path(), source };
+        let sites = probe_sites::of(binary, self.kernel, Placement::Cheapest).map_err(fail)?;
+        for site in sites.iter().filter(|site| site.cost == Cost::SingleStepped) {
+            let (function, instruction) = (site.function.clone(), site.instruction.clone());
+            self.remarks.push(Remark::Expensive { path: path(), function, instruction });
+        }
+        if binary.layout_source().is_unverified() {
+            self.remarks.push(Remark::Unmeasured {
+                path: path(),
+                version: binary.build_info().version_text.clone(),
+                release_is_known: Layout::has(binary.version()),
+            });
+        }
+        Ok(sites)
+    }
+
+    /// A binary whose probes were planned.
+    pub fn planned(&self, file: FileId) -> Option<Arc<PlannedBinary>> {
+        self.planned.get(&file).cloned()
+    }
+
+    /// Whether a file is known to be no Go program, or one that is not to be traced.
+    pub fn is_no_go(&self, opened: &File) -> bool {
+        let is_refused = FileId::of(opened).is_ok_and(|file| self.refused.contains(&file));
+        is_refused || FileStamp::of(opened).is_ok_and(|stamp| self.no_go.contains(&stamp))
+    }
+
+    /// A binary is not to be traced any more.
+    pub fn refuse(&mut self, file: FileId) {
+        self.planned.remove(&file);
+        self.refused.insert(file);
+    }
+
+    /// Lets go of all binaries but those that are in use, with their descriptors and mappings.
+    pub fn keep(&mut self, is_used: impl Fn(FileId) -> bool) {
+        let refused = &self.refused;
+        // The file of one that is refused stays open, so that no other file gets its identity.
+        self.read.retain(|file, _| is_used(*file) || refused.contains(file));
+        self.planned.retain(|file, _| is_used(*file));
+        self.loaded.retain(|_, file| file.is_none_or(&is_used));
+    }
+
+    /// How many binaries are held open.
+    pub fn len(&self) -> usize {
+        self.read.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.read.is_empty()
+    }
+
+    /// What the user should know about the binaries, once.
+    pub fn take_remarks(&mut self) -> Vec<Remark> {
+        if truncated::take() {
+            self.remarks.push(Remark::Truncated);
+        }
+        std::mem::take(&mut self.remarks)
+    }
+}
+
+/// What was added to a file's addresses when it was mapped.
+fn bias_of(mappings: &[Mapping], binary: &Binary) -> Option<u64> {
+    mappings.iter().find_map(|mapping| binary.image().load_bias(mapping.start, mapping.file_offset))
+}
+
+/// What the running kernel does with probes.
+pub fn running_kernel() -> Kernel {
+    let (major, minor) = kernel::running();
+    Kernel::from_version(major, minor)
+}

@@ -1,0 +1,14 @@
+//! Whom to look into or to trace: what the user asks for, the binaries that were read for it, the processes they run in.
+
+pub mod binaries;
+pub mod describe;
+mod error;
+mod selectors;
+pub mod subject;
+pub mod wanted;
+
+pub use binaries::{Binaries, MappedBinary, PlannedBinary, Remark};
+pub use error::TargetError;
+pub use selectors::Selectors;
+pub use subject::{OtherRuntime, Subject};
+pub use wanted::{Executable, SelectorError, Wanted};

@@ -1,0 +1,36 @@
+//! What a user, a file or a program asks for: plain values, whoever makes them.
+
+use std::{fmt, path::PathBuf};
+
+use regex::Regex;
+
+/// Which processes are wanted: those that any of these selects.
+#[derive(Clone, Debug, Default)]
+pub struct Selectors {
+    /// Processes, by id.
+    pub pids: Vec<u32>,
+    /// Every process of these executables or libraries, running now or started later.
+    pub executables: Vec<PathBuf>,
+    /// Every process whose program name matches one of these.
+    pub names: Vec<Regex>,
+    /// Every Go process of the host.
+    pub all: bool,
+}
+
+impl Selectors {
+    /// Whether nothing was asked for.
+    pub fn is_empty(&self) -> bool {
+        self.pids.is_empty() && self.executables.is_empty() && self.names.is_empty() && !self.all
+    }
+}
+
+/// As one would type them.
+impl fmt::Display for Selectors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let pids = self.pids.iter().map(|pid| format!("--pid {pid}"));
+        let executables = self.executables.iter().map(|path| format!("--exe {}", path.display()));
+        let names = self.names.iter().map(|name| format!("--name {name}"));
+        let all = self.all.then(|| "--all".to_owned());
+        f.write_str(&pids.chain(executables).chain(names).chain(all).collect::<Vec<_>>().join(" "))
+    }
+}

@@ -1,0 +1,117 @@
+//! A process with a Go runtime that golife looks into: what it is, what it executes, where that is loaded. Needs no probes,
+//! only the right to read its memory.
+
+use std::{fmt, fs::File, path::PathBuf, sync::Arc, time::Duration};
+
+use super::binaries::MappedBinary;
+use super::describe;
+use super::error::TargetError;
+use crate::go::Binary;
+use crate::host::{FileId, Process};
+use crate::inspect::{self, Depth, InspectError, ProcessMemory, Snapshot, WalkError, WalkLimits};
+use crate::report;
+
+/// A process with a Go runtime.
+#[derive(Clone)]
+pub struct Subject {
+    /// As it was when it was opened.
+    pub process: Process,
+    /// The executable, or the library whose goroutines are looked at; with the plugins that the process had when they were
+    /// last looked for.
+    pub binary: Arc<Binary>,
+    /// What was added to the binary's addresses when it was mapped.
+    pub bias: u64,
+    /// The file of the binary.
+    pub file: FileId,
+    /// The same, open: it stands for the binary, whatever its path leads to by now.
+    pub opened: Arc<File>,
+    /// The plugins in [`Subject::binary`].
+    pub plugins: Vec<MappedBinary>,
+    /// Further runtimes in the process, each with goroutines of its own, which are not looked at.
+    pub others: Vec<MappedBinary>,
+}
+
+/// How much of a process's list of goroutines is looked at before its layout is trusted.
+const SAMPLE: WalkLimits = WalkLimits { listed: 4096, time: Duration::from_millis(200) };
+
+/// A second Go runtime in a process: its goroutines are not looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OtherRuntime {
+    /// The process.
+    pub pid: u32,
+    /// Where it is.
+    pub other: PathBuf,
+    /// Where the runtime is that is looked at.
+    pub looked_at: PathBuf,
+}
+
+impl fmt::Display for OtherRuntime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let OtherRuntime { pid, other, looked_at } = self;
+        write!(
+            f,
+            "process {pid} has another Go runtime, in {}, whose goroutines are not shown: they are not mixed with those of {}; \
+             trace it alone: --exe",
+            other.display(),
+            looked_at.display(),
+        )
+    }
+}
+
+/// Whether what is read of a process can be believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Belief {
+    /// Its goroutines are where its binary says.
+    Verified,
+    /// There is nothing to compare with yet: its first records will tell.
+    Open,
+}
+
+impl Subject {
+    /// Checks the layout of the binary against the process's memory.
+    ///
+    /// # Errors
+    /// The memory cannot be read, or what is there is no list of goroutines in this layout.
+    pub fn verify(&self) -> Result<Belief, TargetError> {
+        let (memory, pid) = (self.memory(), self.process.pid);
+        match inspect::walk_verified(&memory, &self.binary, self.bias, SAMPLE) {
+            Ok(_) => Ok(Belief::Verified),
+            // The list of goroutines cannot be found in the binary.
+            Err(InspectError::Walk(WalkError::Binary(_))) => Ok(Belief::Open),
+            Err(InspectError::Walk(WalkError::Memory(error))) => Err(error.into()),
+            Err(InspectError::Mismatch(mismatch)) => {
+                match inspect::walk(&memory, &self.binary, self.bias, SAMPLE) {
+                    // Right after an exec the runtime has made no goroutine yet.
+                    Ok(found) if found.live.is_empty() => Ok(Belief::Open),
+                    _ => Err(TargetError::Unverified { pid, mismatch }),
+                }
+            }
+        }
+    }
+
+    /// The runtimes in the process that are not looked at.
+    pub fn other_runtimes(&self) -> impl Iterator<Item = OtherRuntime> + '_ {
+        self.others.iter().map(|other| OtherRuntime {
+            pid: self.process.pid,
+            other: other.binary.path().to_path_buf(),
+            looked_at: self.binary.path().to_path_buf(),
+        })
+    }
+
+    /// The goroutines that the process has now, as far as they can be read. Takes a second or two for a million.
+    ///
+    /// # Errors
+    /// The list of goroutines was not found, or the memory cannot be read.
+    pub fn scan(&self, limits: WalkLimits, depth: Depth) -> Result<Snapshot, WalkError> {
+        inspect::scan(&self.memory(), &self.binary, self.bias, limits, depth)
+    }
+
+    /// What a report says of the process itself.
+    pub fn describe(&self) -> report::Process {
+        describe::process(&self.process, &self.binary)
+    }
+
+    fn memory(&self) -> ProcessMemory {
+        ProcessMemory::new(self.process.pid as i32)
+    }
+}

@@ -1,0 +1,178 @@
+//! Looks at the memory of the traced processes: at attach, now and then, and at the end. They run on threads of their own
+//! while records go on arriving.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::{Instant, sleep_until};
+
+use super::Tracer;
+use super::notices::Notice;
+use super::rhythm::Rhythm;
+use super::session::Traced;
+use crate::host::clock::now_ns;
+use crate::inspect::{Places, WalkError};
+use crate::look::{Look, MOST_TIME};
+use crate::tracker::Existing;
+
+/// The goroutines that a process had when somebody looked.
+pub(super) struct Scanned {
+    traced: Arc<Traced>,
+    purpose: Purpose,
+    found: Result<Look, WalkError>,
+}
+
+/// What a look at a process is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// Its goroutines existed before its probes.
+    Adopt,
+    /// What the probes have seen is compared with what there is.
+    Reconcile,
+}
+
+/// Looks that are under way, and when the next are due.
+pub(super) struct Looks {
+    pub(super) rhythm: Rhythm,
+    done: UnboundedSender<Scanned>,
+    pub(super) scanned: UnboundedReceiver<Scanned>,
+    /// Processes that are being looked at, or wait for it.
+    pub(super) open: usize,
+    /// How long the last round of looks took.
+    took: Duration,
+}
+
+impl Looks {
+    /// For a window that begins now.
+    pub(super) fn new(window: Option<Duration>) -> Looks {
+        let (done, scanned) = unbounded_channel();
+        Looks { rhythm: Rhythm::new(window), done, scanned, open: 0, took: Duration::ZERO }
+    }
+
+    /// Whether to look at all processes now that it is time. If not, that is put off.
+    pub(super) fn is_due(&mut self) -> bool {
+        self.rhythm.is_due(self.took)
+    }
+
+    fn adopt(&mut self, traced: Arc<Traced>) {
+        self.open += 1;
+        let done = self.done.clone();
+        tokio::task::spawn_blocking(move || {
+            let found = Look::at(&traced.subject, None, std::time::Instant::now() + MOST_TIME);
+            // Nobody listens any more when the engine is gone.
+            let _ = done.send(Scanned { traced, purpose: Purpose::Adopt, found });
+        });
+    }
+
+    /// One after the other, on one thread.
+    fn reconcile(&mut self, processes: Vec<(Arc<Traced>, Option<Arc<Places>>)>) {
+        self.open += processes.len();
+        self.took = Duration::ZERO;
+        let done = self.done.clone();
+        tokio::task::spawn_blocking(move || {
+            let deadline = std::time::Instant::now() + MOST_TIME;
+            for (traced, before) in processes {
+                let found = Look::settled(&traced.subject, before.as_deref(), deadline);
+                if done.send(Scanned { traced, purpose: Purpose::Reconcile, found }).is_err() {
+                    break;
+                }
+            }
+        });
+    }
+}
+
+impl Tracer {
+    /// Reads the goroutines that a process had before its probes were in place.
+    pub(super) fn look_at_existing(&mut self, traced: Arc<Traced>) {
+        self.tracker.begin_scan(traced.subject.process.pid, now_ns());
+        self.looks.adopt(traced);
+    }
+
+    /// Looks at all processes.
+    pub(super) fn look_at_all(&mut self) {
+        self.session.find_plugins();
+        let mut processes = Vec::new();
+        for traced in self.session.processes().cloned().collect::<Vec<_>>() {
+            let pid = traced.subject.process.pid;
+            self.tracker.begin_scan(pid, now_ns());
+            let before = self.tracker.current_instance(pid).and_then(|id| self.session.last_places(id));
+            processes.push((traced, before));
+        }
+        self.looks.reconcile(processes);
+    }
+
+    /// Takes in what a look has found.
+    pub(super) fn take_scanned(&mut self, Scanned { traced, purpose, found }: Scanned) {
+        let pid = traced.subject.process.pid;
+        self.looks.open -= 1;
+        // What was sent before the look ended comes first: it may say that this was the last of that image.
+        self.drain_all();
+        if self.session.current(pid).is_none_or(|current| !current.is(&traced)) {
+            // Another image or another process by now.
+            return;
+        }
+        let look = match (found, purpose) {
+            (Ok(look), _) => look,
+            (Err(error), Purpose::Adopt) => return self.session.say(Notice::NotAdopted(error.to_string())),
+            (Err(error), Purpose::Reconcile) => {
+                return self.session.say(Notice::NotLooked(error.to_string()));
+            }
+        };
+        self.looks.took += look.findings.took;
+        let bias = traced.subject.bias;
+        let code = |address: u64| if address == 0 { 0 } else { address.wrapping_add(bias) };
+        let snapshot = &look.snapshot;
+        // What the runtime makes for threads of C comes and goes without a probe's notice.
+        let sited = snapshot.goroutines.iter().map(|goroutine| (goroutine, snapshot.site(goroutine)));
+        let created = sited.filter(|(_, site)| site.gopc != 0);
+        let existing = created.map(|(goroutine, site)| Existing {
+            g: goroutine.address,
+            goid: goroutine.goid,
+            parent: goroutine.parent,
+            gopc: code(site.gopc),
+            startpc: code(site.startpc),
+        });
+        // A list that is not whole says nothing of those that are not on it.
+        if purpose == Purpose::Reconcile && snapshot.cut_short.is_none() {
+            self.tracker.reconcile(pid, existing, now_ns());
+        } else {
+            self.tracker.adopt(pid, existing, now_ns());
+        }
+        if snapshot.cut_short.is_some() {
+            let (found, listed) = (snapshot.goroutines.len() as u64, snapshot.listed);
+            self.session.say(Notice::TooManyGoroutines { pid, found, listed });
+        }
+        if let Some(id) = self.tracker.current_instance(pid) {
+            self.session.bind(&mut self.tracker);
+            self.session.looked(id, look.findings);
+        }
+    }
+
+    /// The last look, at the end of the window; the ring is read meanwhile. Looks at the same process do not overlap.
+    pub(super) async fn last_look(&mut self) {
+        while let Ok(scanned) = self.looks.scanned.try_recv() {
+            self.take_scanned(scanned);
+        }
+        self.drain_all();
+        self.end_looks().await;
+        self.look_at_all();
+        self.end_looks().await;
+    }
+
+    /// Waits for those that are under way.
+    async fn end_looks(&mut self) {
+        let deadline = Instant::now() + 2 * MOST_TIME;
+        while self.looks.open > 0 {
+            tokio::select! {
+                Some(scanned) = self.looks.scanned.recv() => self.take_scanned(scanned),
+                () = self.ring.ready() => {}
+                () = sleep_until(deadline) => {
+                    self.session.say(Notice::LooksTooSlow);
+                    break;
+                }
+            }
+            self.drain_all();
+        }
+    }
+}

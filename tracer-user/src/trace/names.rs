@@ -1,0 +1,58 @@
+//! Names for what the tracker knows by address: found once for each process instance, handed to the report as plain values.
+
+use std::sync::Arc;
+
+use super::attachments::Attachments;
+use super::creation_stacks::RawStacks;
+use crate::assemble::CreationStacks;
+use crate::report::Frame;
+use crate::targets::Subject;
+use crate::tracker::{Instance, StackId};
+
+/// The names of one creation site.
+pub(super) struct SiteNames {
+    /// The `go` statement.
+    pub(super) site: Option<Frame>,
+    /// The function that its goroutines run.
+    pub(super) entry: Option<Frame>,
+    /// Whether its goroutines are the runtime's own.
+    pub(super) is_system: bool,
+}
+
+/// The names of one process instance.
+#[derive(Default)]
+pub(super) struct Names {
+    /// By `SiteId`.
+    pub(super) sites: Vec<SiteNames>,
+    /// Filled where creation stacks are kept.
+    pub(super) stacks: CreationStacks,
+}
+
+impl Names {
+    /// Names what has come since the last time.
+    pub(super) fn update(
+        &mut self,
+        instance: &Instance,
+        subject: &Subject,
+        attachments: &Attachments,
+        raw: &mut RawStacks,
+    ) {
+        let code = |address: u64| address.wrapping_sub(subject.bias);
+        for site in instance.sites().get(self.sites.len()..).unwrap_or_default() {
+            let (gopc, startpc) = (code(site.gopc), code(site.startpc));
+            self.sites.push(SiteNames {
+                site: subject.binary.go_statement(gopc).as_ref().map(Frame::from),
+                entry: subject.binary.entry_function(startpc).as_ref().map(Frame::from),
+                is_system: subject.binary.is_system(startpc),
+            });
+        }
+        if !attachments.keep_stacks() {
+            return;
+        }
+        for lineage in instance.lineages().all().iter().filter(|lineage| lineage.stack != StackId::NONE) {
+            let gopc = instance.sites()[lineage.site.0 as usize].gopc;
+            let name = || -> Arc<[Frame]> { raw.frames(attachments, subject, gopc, lineage.stack) };
+            self.stacks.entry((lineage.site, lineage.stack)).or_insert_with(name);
+        }
+    }
+}

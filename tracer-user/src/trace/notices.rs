@@ -1,0 +1,123 @@
+//! What an engine has to say beside its reports: text prints it, an agent counts it.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::go::BuildInfo;
+use crate::inspect::Mismatch;
+use crate::look::MOST_TIME;
+use crate::targets::{OtherRuntime, Remark};
+
+/// Something that whoever traces should know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// Another engine traces on this host.
+    AnotherTracer,
+    /// Processes could not be looked at, for want of a capability.
+    Denied {
+        /// How many.
+        processes: u64,
+    },
+    /// About a binary.
+    Binary(Remark),
+    /// A process has a Go runtime that is not looked at.
+    OtherRuntime(OtherRuntime),
+    /// A process of the family executes a Go program that had no probes yet.
+    Joined {
+        /// The program.
+        exe: PathBuf,
+        /// What it says of itself.
+        build: String,
+    },
+    /// A process has loaded a plugin while it was traced.
+    PluginLoaded {
+        /// The process.
+        pid: u32,
+    },
+    /// A plugin cannot be traced.
+    PluginUntraced {
+        /// The process.
+        pid: u32,
+        /// Why.
+        why: String,
+    },
+    /// A process ends goroutines that nobody has seen being created.
+    MissedCreations {
+        /// The process.
+        pid: u32,
+        /// How many ended so.
+        ended: u64,
+    },
+    /// A binary is not traced any more, because its records cannot be right.
+    NoLongerTraced(Mismatch),
+    /// Not all goroutines of a process could be looked at in time.
+    TooManyGoroutines {
+        /// The process.
+        pid: u32,
+        /// How many were looked at.
+        found: u64,
+        /// How many its runtime keeps, dead ones included.
+        listed: u64,
+    },
+    /// Goroutines from before tracing could not be read.
+    NotAdopted(String),
+    /// What goroutines wait for could not be read.
+    NotLooked(String),
+    /// Not all processes could be looked at in time.
+    LooksTooSlow,
+    /// What a probe has to say, where it cannot do its work.
+    Probe(String),
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Notice::AnotherTracer => f.write_str(
+                "another golife is tracing on this host: what both trace pays for each probe twice",
+            ),
+            Notice::Denied { processes } => {
+                let them = if *processes == 1 { "process" } else { "processes" };
+                write!(
+                    f,
+                    "cannot look at {processes} {them}: permission denied; run as root or grant CAP_SYS_PTRACE"
+                )
+            }
+            Notice::Binary(remark) => remark.fmt(f),
+            Notice::OtherRuntime(other) => other.fmt(f),
+            Notice::Joined { exe, build } => write!(f, "tracing {}, too{build}", exe.display()),
+            Notice::PluginLoaded { pid } => write!(
+                f,
+                "process {pid} has loaded another plugin since: those of its goroutines that began before now are not counted \
+                 as created; to miss none, trace it beforehand: --exe PLUGIN"
+            ),
+            Notice::PluginUntraced { pid, why } => {
+                write!(f, "a plugin of process {pid} is not traced: {why}")
+            }
+            Notice::MissedCreations { pid, ended } => write!(
+                f,
+                "process {pid}: {ended} goroutines ended whose creation was not seen, {}",
+                crate::assemble::MISSED
+            ),
+            Notice::NoLongerTraced(mismatch) => write!(f, "no longer traced: {mismatch}"),
+            Notice::TooManyGoroutines { pid, found, listed } => write!(
+                f,
+                "process {pid} has too many goroutines to look at all of them in {} s: {found} of the {listed} that its \
+                 runtime keeps",
+                MOST_TIME.as_secs()
+            ),
+            Notice::NotAdopted(why) => write!(f, "goroutines from before tracing are not shown: {why}"),
+            Notice::NotLooked(why) => write!(f, "what goroutines wait for is not shown: {why}"),
+            Notice::LooksTooSlow => f.write_str(
+                "looking at the processes takes too long: what goroutines wait for is not shown for all",
+            ),
+            Notice::Probe(line) => f.write_str(line),
+        }
+    }
+}
+
+/// What a binary says of itself: ` (go1.26.1 example.com/server v1.2.3)`.
+pub fn build_text(info: &BuildInfo) -> String {
+    let parts = [Some(&info.version_text), info.module.as_ref(), info.module_version.as_ref()];
+    let parts: Vec<&str> = parts.into_iter().flatten().map(String::as_str).collect();
+    format!(" ({})", parts.join(" "))
+}

@@ -1,0 +1,173 @@
+//! What is traced: at the beginning, and as processes start, execute something else and end.
+
+use std::num::NonZeroU32;
+use std::path::Path;
+
+use super::notices::{Notice, build_text};
+use super::settings::Targets;
+use super::{TraceError, Tracer};
+use crate::event::{Event, What};
+use crate::host::clock::now_ns;
+use crate::host::{ProcessError, capabilities, process};
+use crate::probes::Scope;
+use crate::targets::Wanted;
+use crate::targets::wanted::Look;
+
+impl Tracer {
+    /// Puts probes on everything that is wanted.
+    pub(super) fn begin(&mut self, targets: &Targets) -> Result<(), TraceError> {
+        match targets {
+            Targets::Selectors(selectors) => {
+                self.wanted = Wanted::resolve(selectors)?;
+                self.begin_selected()
+            }
+            Targets::Family { root, program } => self.begin_family(*root, program),
+        }
+    }
+
+    fn begin_selected(&mut self) -> Result<(), TraceError> {
+        let system = |what| move |source| TraceError::System { what, source };
+        // First, so that nothing that starts from now on is missed.
+        self.session.attachments.watch_processes(false)?;
+        let mut failure = None;
+        for executable in &self.wanted.executables {
+            let file = executable.file.try_clone().map_err(system("duplicate a file descriptor"))?;
+            let planned = self.session.binaries.plan(file, &executable.path)?;
+            self.session.attach_asked_for(&planned)?;
+        }
+        if self.wanted.searches() {
+            let mut denied = 0;
+            let pids = process::all().map_err(system("list /proc"))?;
+            for pid in pids.into_iter().filter(|pid| *pid != std::process::id()) {
+                match self.wanted.find(pid, &mut self.session.binaries, Look::Libraries) {
+                    Ok(Some(_)) => {
+                        if let Err(error) = self.enter(pid, Scope::Everyone)
+                            && !error.is_not_go()
+                        {
+                            self.session.refuse(pid, &error);
+                            failure = Some(error);
+                        }
+                    }
+                    Err(ProcessError::Permission { .. }) => denied += 1,
+                    Ok(None) | Err(_) => {}
+                }
+            }
+            // Some are closed to everybody, and that is nobody's mistake.
+            if denied > 0 && capabilities::lacks_ptrace() {
+                self.session.say(Notice::Denied { processes: denied });
+            }
+        }
+        for pid in self.wanted.pids.clone() {
+            if let Some(scope) = NonZeroU32::new(pid).map(Scope::Process)
+                && let Err(error) = self.enter(pid, scope)
+            {
+                self.session.refuse(pid, &error);
+                failure = Some(error);
+            }
+        }
+        // An executable may have no process yet, and a search goes on; named processes must be there.
+        if !self.session.probed_binaries().is_empty() {
+            return Ok(());
+        }
+        Err(failure.unwrap_or_else(|| {
+            TraceError::Nothing(format!(
+                "no Go process matches {}; golife trace --all shows which there are, and why others are not traced",
+                self.wanted
+            ))
+        }))
+    }
+
+    /// The root of the family waits before its first instruction.
+    fn begin_family(&mut self, root: u32, program: &Path) -> Result<(), TraceError> {
+        self.wanted = Wanted::family_of(root);
+        self.session.attachments.watch_processes(true)?;
+        let Ok(file) = std::fs::File::open(program) else { return Ok(()) };
+        match self.session.binaries.plan(file, program) {
+            Ok(planned) => {
+                self.session.attach_asked_for(&planned)?;
+                self.accounts.count_cpu_time(root);
+                Ok(())
+            }
+            // A shell, a script, an interpreter: what it starts may be a Go program.
+            Err(error) if error.is_not_go() => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Traces a process that runs already: its goroutines are read once its probes are in place.
+    fn enter(&mut self, pid: u32, scope: Scope) -> Result<(), TraceError> {
+        let traced = self.session.enter(pid, scope)?;
+        self.accounts.begin(&traced.subject.process);
+        self.tracker.process_started(pid, traced.start_ns(), true, now_ns());
+        self.session.bind(&mut self.tracker);
+        self.look_at_existing(traced);
+        Ok(())
+    }
+
+    /// Traces a process of a binary that had no probes. Who sees what a family's root started start something else wants to
+    /// know whether that is traced, too.
+    fn join(&mut self, pid: u32) -> Result<(), TraceError> {
+        self.enter(pid, Scope::Everyone)?;
+        if self.wanted.is_family()
+            && let Some(traced) = self.session.current(pid)
+        {
+            let exe = traced.subject.process.exe.clone();
+            let build = build_text(traced.binary().build_info());
+            self.session.say(Notice::Joined { exe, build });
+        }
+        Ok(())
+    }
+
+    /// A process has begun, become another or ended.
+    pub(super) fn follow(&mut self, event: &Event) {
+        let pid = event.pid;
+        match event.what {
+            What::Fork { child } => self.wanted.cloned(pid, child),
+            What::ProcessExit => {
+                self.session.forget_process(pid);
+                self.wanted.ended(pid);
+            }
+            What::Exec => {
+                self.session.forget_process(pid);
+                let wanted = self.wanted.find(pid, &mut self.session.binaries, Look::Executable);
+                let Ok(Some(file)) = wanted else { return };
+                let entered = if self.session.attachments.is_everywhere(file) {
+                    if let Some(traced) = self.session.recognise(pid) {
+                        self.accounts.begin(&traced.subject.process);
+                    }
+                    Ok(())
+                } else if self.wanted.pids.contains(&pid) {
+                    match NonZeroU32::new(pid) {
+                        Some(only) => self.enter(pid, Scope::Process(only)),
+                        None => Ok(()),
+                    }
+                } else {
+                    self.join(pid)
+                };
+                if let Err(error) = entered
+                    && !error.is_not_go()
+                {
+                    self.session.refuse(pid, &error);
+                }
+            }
+            What::Created { .. } | What::Exited { .. } => {}
+        }
+    }
+
+    /// Stops tracing what cannot be right. An error where nothing else is traced; a family's root runs on, whatever becomes
+    /// of it here.
+    pub(super) fn check_fit(&mut self, last: bool) -> Result<(), TraceError> {
+        match self.session.drop_misfits(&self.tracker, last) {
+            Some(mismatch) if self.session.probed_binaries().is_empty() && !self.wanted.is_family() => {
+                self.session.take_notices();
+                Err(TraceError::Unfit(mismatch))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether only named processes were traced and all of them have ended.
+    pub(super) fn all_gone(&self) -> bool {
+        !self.wanted.can_grow() && self.session.processes().next().is_none()
+    }
+}

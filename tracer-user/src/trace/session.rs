@@ -1,0 +1,480 @@
+//! What is being traced at this moment: processes with their names and addresses, and what is known of each process
+//! instance that the tracker has.
+//!
+//! Work per binary (ELF, function table, probe plan) is done once and kept; work per process is what differs between
+//! them: where the binary is mapped.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    num::NonZeroU32,
+    path::PathBuf,
+    sync::Arc,
+    time::SystemTime,
+};
+
+use super::TraceError;
+use super::attachments::Attachments;
+use super::creation_stacks::RawStacks;
+use super::names::Names;
+use super::notices::Notice;
+use super::strangers::Strangers;
+use super::trust::{self, Finding, Trust};
+use crate::assemble::{Described, DescribedSite, Looked};
+use crate::go::Binary;
+use crate::host::clock::ticks_to_ns;
+use crate::host::{FileId, Process};
+use crate::inspect::{Mismatch, Places, SiteKey};
+use crate::look::Findings;
+use crate::probes::Scope;
+use crate::report;
+use crate::targets::subject::Belief;
+use crate::targets::{Binaries, MappedBinary, PlannedBinary, Subject, TargetError, describe};
+use crate::tracker::{Instance, InstanceId, Tracker};
+
+/// Goroutines of a process whose places are remembered from one look to the next, 24 bytes each: of a million, those that
+/// have not moved are told of the oldest.
+const MOST_PLACES: usize = 1 << 16;
+
+/// Processes that cannot be traced that a report names. Beyond, those that have ended are left out.
+const MOST_UNTRACED: usize = 1024;
+
+/// A process that is traced.
+pub struct Traced {
+    /// The process as it was when tracing began, but for its plugins.
+    pub subject: Subject,
+    /// Its binary as it is in the file, without plugins.
+    pub planned: Arc<PlannedBinary>,
+    /// A number for what it executes, never used again.
+    number: u64,
+}
+
+/// What is known of a process instance beside its goroutines.
+#[derive(Default)]
+struct Known {
+    /// What it executes; `None` where it ended before anybody could look.
+    traced: Option<Arc<Traced>>,
+    /// What the last look has found.
+    look: Option<LastLook>,
+    names: Names,
+    /// Why its records are not to be believed, where they are not.
+    unfit: Option<String>,
+    /// Whether it was said that creations are missing.
+    is_alarmed: bool,
+}
+
+/// What the last look at an instance has found.
+struct LastLook {
+    findings: Findings,
+    /// Where its goroutines were.
+    places: Arc<Places>,
+}
+
+/// All that is traced, and the means to trace more.
+pub struct Session {
+    /// The probes that are in place.
+    pub attachments: Attachments,
+    /// The binaries that were read.
+    pub binaries: Binaries,
+    /// Records of runtimes that are not looked at, in processes that have several.
+    pub strangers: Strangers,
+    raw_stacks: RawStacks,
+    /// The current process of each pid.
+    current: HashMap<u32, Arc<Traced>>,
+    instances: HashMap<InstanceId, Known>,
+    untraced: BTreeMap<u32, report::Process>,
+    trust: Trust,
+    /// Executables and libraries that were asked for: their probes stay, also without a process.
+    asked_for: HashSet<FileId>,
+    notices: Vec<Notice>,
+    /// The number of the next process.
+    next: u64,
+    /// Whether something ended since binaries were last let go.
+    has_ended: bool,
+}
+
+impl Session {
+    /// Nothing is traced yet.
+    pub fn new(binaries: Binaries, attachments: Attachments) -> Session {
+        Session {
+            attachments,
+            binaries,
+            strangers: Strangers::default(),
+            raw_stacks: RawStacks::default(),
+            current: HashMap::new(),
+            instances: HashMap::new(),
+            untraced: BTreeMap::new(),
+            trust: Trust::default(),
+            asked_for: HashSet::new(),
+            notices: Vec::new(),
+            next: 0,
+            has_ended: false,
+        }
+    }
+
+    /// Puts the probes of a binary that was asked for in place, for every process that runs it or will.
+    pub fn attach_asked_for(&mut self, planned: &PlannedBinary) -> Result<(), TraceError> {
+        self.asked_for.insert(planned.file);
+        Ok(self.attachments.attach(planned, Scope::Everyone)?)
+    }
+
+    /// Starts to trace a process that runs already.
+    pub fn enter(&mut self, pid: u32, scope: Scope) -> Result<Arc<Traced>, TraceError> {
+        let subject = self.find(pid)?;
+        let planned = self.binaries.plan_of(&subject)?;
+        if subject.verify()? == Belief::Verified {
+            self.trust.confirm(planned.file);
+        }
+        self.attachments.attach(&planned, scope)?;
+        self.attach_plugins(&subject.plugins, scope)?;
+        self.notices.extend(subject.other_runtimes().map(Notice::OtherRuntime));
+        Ok(self.know(subject, planned))
+    }
+
+    /// The Go runtime of a process: where it has several, one that has probes.
+    fn find(&mut self, pid: u32) -> Result<Subject, TargetError> {
+        let (binaries, attachments) = (&mut self.binaries, &self.attachments);
+        binaries.find(pid, |file| attachments.is_everywhere(file))
+    }
+
+    /// Looks for plugins that processes have loaded meanwhile.
+    pub fn find_plugins(&mut self) {
+        let opening = self.current.values().filter(|traced| traced.planned.binary.opens_plugins());
+        for traced in opening.cloned().collect::<Vec<_>>() {
+            let subject = &traced.subject;
+            let (pid, binary) = (subject.process.pid, traced.planned.binary.clone());
+            let mut whole = MappedBinary { file: traced.planned.file, binary, bias: subject.bias };
+            let (plugins, _) = self.binaries.add_plugins(pid, &mut whole);
+            if whole.binary.plugins() <= subject.binary.plugins() {
+                continue;
+            }
+            let scope = match NonZeroU32::new(pid) {
+                Some(pid) if !self.attachments.is_everywhere(traced.planned.file) => Scope::Process(pid),
+                _ => Scope::Everyone,
+            };
+            if let Err(error) = self.attach_plugins(&plugins, scope) {
+                self.notices.push(Notice::PluginUntraced { pid, why: error.to_string() });
+            }
+            self.notices.push(Notice::PluginLoaded { pid });
+            let subject = Subject { binary: whole.binary, plugins, ..subject.clone() };
+            let now = Arc::new(Traced { subject, planned: traced.planned.clone(), number: traced.number });
+            if let Some(known) = self.current.get_mut(&pid) {
+                *known = now.clone();
+            }
+            for known in self.instances.values_mut().filter(|known| known.is_of(&traced)) {
+                // What was in no function before may be one of the plugin's.
+                (known.traced, known.names) = (Some(now.clone()), Names::default());
+            }
+        }
+    }
+
+    /// A plugin has the runtime's functions once more, and its code calls these. Their variables are the executable's.
+    fn attach_plugins(&mut self, plugins: &[MappedBinary], scope: Scope) -> Result<(), TraceError> {
+        for plugin in plugins {
+            let planned = self.binaries.plan_of_plugin(plugin)?;
+            self.attachments.attach(&planned, scope)?;
+        }
+        Ok(())
+    }
+
+    /// Takes note of a process of a binary that has its probes.
+    fn know(&mut self, subject: Subject, planned: Arc<PlannedBinary>) -> Arc<Traced> {
+        let pid = subject.process.pid;
+        self.strangers.expect(&subject);
+        self.next += 1;
+        let traced = Arc::new(Traced { subject, planned, number: self.next });
+        self.untraced.remove(&pid);
+        self.current.insert(pid, traced.clone());
+        traced
+    }
+
+    /// A process that some file's probes may see: names it if its file is one of those.
+    pub fn recognise(&mut self, pid: u32) -> Option<Arc<Traced>> {
+        let subject = self.find(pid).ok()?;
+        let planned = self.binaries.planned(subject.file)?;
+        if let Err(error) = self.attach_plugins(&subject.plugins, Scope::Everyone) {
+            self.notices.push(Notice::PluginUntraced { pid, why: error.to_string() });
+        }
+        Some(self.know(subject, planned))
+    }
+
+    /// The process that has this id now.
+    pub fn current(&self, pid: u32) -> Option<&Arc<Traced>> {
+        self.current.get(&pid)
+    }
+
+    /// Processes that are traced now.
+    pub fn processes(&self) -> impl Iterator<Item = &Arc<Traced>> {
+        self.current.values()
+    }
+
+    /// Binaries with a Go runtime that have probes.
+    pub fn probed_binaries(&self) -> Vec<Arc<PlannedBinary>> {
+        let files = self.attachments.files().into_iter();
+        let planned = files.filter_map(|file| self.binaries.planned(file));
+        planned.filter(|planned| planned.binary.has_runtime()).collect()
+    }
+
+    /// A process executes another image, or ended: what was known of its pid is history.
+    pub fn forget_process(&mut self, pid: u32) {
+        self.strangers.forget(pid);
+        self.has_ended = true;
+        let Some(ended) = self.current.remove(&pid) else { return };
+        for known in self.instances.values_mut().filter(|known| known.is_of(&ended)) {
+            known.look = None;
+        }
+    }
+
+    /// Instances that the tracker has forgotten are forgotten here, too, and with the last process of a binary goes the
+    /// binary: its probes, its file, what was read of it.
+    pub fn let_go(&mut self, tracker: &mut Tracker) {
+        for id in tracker.take_forgotten() {
+            self.instances.remove(&id);
+            self.has_ended = true;
+        }
+        if !std::mem::take(&mut self.has_ended) {
+            return;
+        }
+        if self.untraced.len() > MOST_UNTRACED {
+            self.untraced.retain(|pid, _| Process::look(*pid).is_ok());
+        }
+        let mut used = self.asked_for.clone();
+        let traced = self.instances.values().filter_map(|known| known.traced.as_ref());
+        for traced in traced.chain(self.current.values()) {
+            used.insert(traced.planned.file);
+            let Subject { plugins, others, .. } = &traced.subject;
+            used.extend(plugins.iter().chain(others).map(|mapped| mapped.file));
+        }
+        let current = &self.current;
+        self.attachments.keep(&used, |pid| current.contains_key(&pid));
+        self.trust.keep(&used);
+        self.binaries.keep(|file| used.contains(&file));
+    }
+
+    /// Gives names to the instances that the tracker has seen appear.
+    pub fn bind(&mut self, tracker: &mut Tracker) {
+        for id in tracker.take_new() {
+            let Some(instance) = tracker.instance(id) else { continue };
+            let known = match instance.ended {
+                None => self.current.get(&instance.pid).cloned().or_else(|| self.recognise(instance.pid)),
+                // Its pid is free, or runs something else by now.
+                Some(_) => None,
+            };
+            let fits =
+                |traced: &Arc<Traced>| trust::check(instance, traced.binary(), traced.subject.bias).is_ok();
+            let fitting = known.clone().filter(fits).or_else(|| self.identify(instance));
+            let traced = fitting.or(known);
+            if let Some(traced) = &traced {
+                self.trust.watch(id, traced.planned.file);
+            }
+            self.instances.insert(id, Known { traced, ..Known::default() });
+        }
+    }
+
+    /// The traced binary that an instance's addresses fit, where `/proc` does not say it any more.
+    fn identify(&self, instance: &Instance) -> Option<Arc<Traced>> {
+        let files = self.attachments.files().into_iter();
+        files.filter_map(|file| self.binaries.planned(file)).find_map(|planned| {
+            let bias = trust::bias_of(instance, &planned.binary)?;
+            let subject = Subject {
+                process: unseen(instance, planned.binary.path().to_path_buf()),
+                binary: planned.binary.clone(),
+                bias,
+                file: planned.file,
+                opened: planned.opened.clone(),
+                plugins: Vec::new(),
+                others: Vec::new(),
+            };
+            Some(Arc::new(Traced { subject, planned, number: 0 }))
+        })
+    }
+
+    /// Checks the first records of processes whose memory could not be checked, and stops tracing the binaries that they do
+    /// not fit. Returns what does not fit of the last of those. `last`: no more records come, so one look decides.
+    pub fn drop_misfits(&mut self, tracker: &Tracker, last: bool) -> Option<Mismatch> {
+        let mut misfit = None;
+        for mut doubt in self.trust.take_doubts() {
+            let traced = self.instances.get(&doubt.instance).and_then(|known| known.traced.clone());
+            let (Some(instance), Some(traced)) = (tracker.instance(doubt.instance), traced) else { continue };
+            if self.trust.is_trusted(traced.planned.file) || instance.execs > 0 && instance.ended.is_some() {
+                continue;
+            }
+            match doubt.check(instance, traced.binary(), traced.subject.bias, last) {
+                Finding::Fits => self.trust.confirm(traced.planned.file),
+                Finding::Open => self.trust.keep_doubting(doubt),
+                Finding::Unfit(mismatch) => {
+                    self.give_up(&traced.planned, &mismatch);
+                    misfit = Some(mismatch);
+                }
+            }
+        }
+        misfit
+    }
+
+    /// Stops tracing a binary whose records cannot be right.
+    fn give_up(&mut self, planned: &PlannedBinary, mismatch: &Mismatch) {
+        self.attachments.detach(planned.file);
+        self.current.retain(|_, traced| traced.planned.file != planned.file);
+        self.asked_for.remove(&planned.file);
+        self.binaries.refuse(planned.file);
+        for known in self.instances.values_mut() {
+            if known.traced.as_ref().is_some_and(|traced| traced.planned.file == planned.file) {
+                known.unfit = Some(mismatch.to_string());
+            }
+        }
+        self.notices.push(Notice::NoLongerTraced(mismatch.clone()));
+    }
+
+    /// Says of each process that ends goroutines without having been seen to create them, once.
+    pub fn raise_alarms(&mut self, tracker: &Tracker) {
+        for instance in tracker.instances().filter(|instance| tracker.misses_creations(instance)) {
+            let known = self.instances.entry(instance.id).or_default();
+            if !std::mem::replace(&mut known.is_alarmed, true) {
+                let (pid, ended) = (instance.pid, instance.unmatched_exits);
+                self.notices.push(Notice::MissedCreations { pid, ended });
+            }
+        }
+    }
+
+    /// The goroutines of an instance were looked at. The look before is forgotten; since when each goroutine has been where it
+    /// is, is known to the new one.
+    pub fn looked(&mut self, id: InstanceId, mut findings: Findings) {
+        let mut places = std::mem::take(&mut findings.places);
+        places.truncate(MOST_PLACES);
+        let look = LastLook { findings, places: Arc::new(places) };
+        self.instances.entry(id).or_default().look = Some(look);
+    }
+
+    /// Where the goroutines of an instance were when they were last looked at.
+    pub fn last_places(&self, id: InstanceId) -> Option<Arc<Places>> {
+        Some(self.instances.get(&id)?.look.as_ref()?.places.clone())
+    }
+
+    /// Remembers for the report that a process is not traced, and why.
+    pub fn refuse(&mut self, pid: u32, error: &TraceError) {
+        self.untraced.insert(pid, describe::unsupported(pid, error));
+    }
+
+    /// The processes that are not traced, with the reasons.
+    pub fn untraced(&self) -> Vec<report::Process> {
+        self.untraced.values().cloned().collect()
+    }
+
+    /// Says something to whoever traces.
+    pub fn say(&mut self, notice: Notice) {
+        self.notices.push(notice);
+    }
+
+    /// What there is to say, once.
+    pub fn take_notices(&mut self) -> Vec<Notice> {
+        let mut notices: Vec<Notice> = self.binaries.take_remarks().into_iter().map(Notice::Binary).collect();
+        notices.append(&mut self.notices);
+        notices
+    }
+
+    /// What is known of every instance beside its goroutines, for the report.
+    pub fn describe(&mut self, tracker: &Tracker) -> HashMap<InstanceId, Described<'_>> {
+        let Session { instances, attachments, raw_stacks, .. } = self;
+        for instance in tracker.instances() {
+            let known = instances.entry(instance.id).or_default();
+            if let Some(traced) = &known.traced {
+                known.names.update(instance, &traced.subject, attachments, raw_stacks);
+            }
+        }
+        let keeps_stacks = attachments.keep_stacks();
+        tracker
+            .instances()
+            .filter_map(|instance| Some((instance, instances.get(&instance.id)?)))
+            .map(|(instance, known)| (instance.id, known.described(instance, keeps_stacks)))
+            .collect()
+    }
+}
+
+impl Known {
+    /// Whether it is an instance of what this process executes.
+    fn is_of(&self, traced: &Arc<Traced>) -> bool {
+        self.traced.as_ref().is_some_and(|own| Arc::ptr_eq(own, traced))
+    }
+
+    fn described(&self, instance: &Instance, keeps_stacks: bool) -> Described<'_> {
+        let Some(traced) = &self.traced else {
+            let why = "ended before it could be looked at, and fits no binary that is traced";
+            return Described {
+                process: unbelievable(why),
+                module: None,
+                sites: Vec::new(),
+                creation_stacks: None,
+            };
+        };
+        let described = traced.subject.describe();
+        let process = match &self.unfit {
+            Some(why) => report::Process { exe: described.exe, ..unbelievable(why) },
+            None => {
+                let scan = self.look.as_ref().map(|look| look.findings.scan);
+                report::Process { scan, ..described }
+            }
+        };
+        let code = |address: u64| if address == 0 { 0 } else { address.wrapping_sub(traced.subject.bias) };
+        let sites = self.names.sites.iter().zip(instance.sites()).map(|(names, counts)| {
+            let key = SiteKey { gopc: code(counts.gopc), startpc: code(counts.startpc) };
+            let looked = self.look.as_ref().map(|look| match look.findings.sites.get(&key) {
+                Some(found) => Looked {
+                    waiting: &found.waiting,
+                    waits: &found.judged,
+                    stack_bytes: found.waits.stack_bytes,
+                },
+                None => Looked::default(),
+            });
+            DescribedSite {
+                site: names.site.as_ref(),
+                entry: names.entry.as_ref(),
+                is_system: names.is_system,
+                looked,
+            }
+        });
+        Described {
+            process,
+            module: traced.binary().build_info().module.as_deref(),
+            sites: sites.collect(),
+            creation_stacks: keeps_stacks.then_some(&self.names.stacks),
+        }
+    }
+}
+
+impl Traced {
+    /// Whether both are the same image in the same process.
+    pub fn is(&self, other: &Traced) -> bool {
+        self.number == other.number
+    }
+
+    /// The process's binary.
+    pub fn binary(&self) -> &Binary {
+        &self.subject.binary
+    }
+
+    /// When the process started, on the boot-time clock in ns, as precise as the kernel's ticks.
+    pub fn start_ns(&self) -> u64 {
+        ticks_to_ns(self.subject.process.start_ticks)
+    }
+}
+
+/// A process whose records say nothing.
+fn unbelievable(why: &str) -> report::Process {
+    report::Process {
+        mode: report::Mode::Unsupported,
+        detail: Some(why.to_owned()),
+        ..report::Process::default()
+    }
+}
+
+/// What is known of a process that nobody looked at.
+fn unseen(instance: &Instance, exe: PathBuf) -> Process {
+    Process {
+        pid: instance.pid,
+        start_ticks: 0,
+        start_time: SystemTime::UNIX_EPOCH,
+        exe,
+        command: String::new(),
+        comm: String::new(),
+        container: None,
+    }
+}
