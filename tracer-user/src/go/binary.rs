@@ -1,4 +1,5 @@
-//! Everything that golife knows about one executable file, whoever runs it. Made once per file and shared.
+//! Everything that golife knows about one executable file. It is the same for all processes that run the file, so it is
+//! made once and shared.
 
 use std::fs::File;
 use std::ops::Range;
@@ -26,7 +27,7 @@ use crate::go::runtime::{system, versions};
 pub struct Binary {
     image: Arc<Image>,
     table: Arc<Pclntab>,
-    /// Plugins of one process: see [`Binary::with_modules`].
+    /// The plugins that one process has loaded: see [`Binary::with_modules`].
     modules: Vec<Module<Binary>>,
     build_info: BuildInfo,
     build_id: Option<String>,
@@ -53,10 +54,10 @@ impl Binary {
         Binary::from_image(image)
     }
 
-    /// As [`Binary::open`], for executables of any CPU that golife knows: all can be known of them but what they do.
+    /// Reads an executable for any CPU that golife knows, which need not be this machine's.
     ///
     /// # Errors
-    /// As [`Binary::open`].
+    /// The same as [`Binary::open`], but for the CPU.
     pub fn open_foreign(file: &File, display_path: &Path) -> Result<Binary, Error> {
         Binary::from_image(Image::open(file, display_path)?)
     }
@@ -66,11 +67,11 @@ impl Binary {
         Binary::read(image.clone()).map_err(|kind| Error::new(image.path(), kind))
     }
 
-    /// Reads a plugin, which is built by the same toolchain as the program that opens it, and up to Go 1.18 does not say
-    /// by which.
+    /// Reads a plugin. It is built by the same toolchain as the program that opens it, so it has the same layout; up to
+    /// Go 1.18 it has no build info.
     ///
     /// # Errors
-    /// As [`Binary::open`].
+    /// The same as [`Binary::open`].
     pub fn open_plugin(file: &File, display_path: &Path, host: &Binary) -> Result<Binary, Error> {
         let image = Arc::new(Image::open(file, display_path)?);
         let unsaid = |_| BuildInfo { path: None, module: None, ..host.build_info.clone() };
@@ -82,16 +83,16 @@ impl Binary {
     fn read(image: Arc<Image>) -> Result<Binary, ErrorKind> {
         image.prefetch_sections(&[".go.buildinfo", ".go.module", ".noptrdata"]);
         let build_info = match BuildInfo::read(&image, versions::OLDEST) {
-            // Without build info, a function table tells a Go program from others.
+            // A program without build info still is a Go program if it has a function table.
             Err(ErrorKind::NoBuildInfo) => match Header::find(&image) {
-                // Where the data is, module data says in the same place in every version.
+                // All versions have the range of the data in the same place of the module data, so any version will do.
                 Ok(header) => ModuleData::find(&image, versions::OLDEST, &header)
                     .and_then(|module| BuildInfo::of_variable(&image, module.data, versions::OLDEST))?,
                 Err(ErrorKind::NotGo) if is_packed(&image) => return Err(ErrorKind::Packed),
                 Err(ErrorKind::NotGo) if Header::has_section(&image) => return Err(ErrorKind::Obfuscated),
                 Err(other) => return Err(other),
             },
-            // What garble writes.
+            // This is the version that garble writes.
             Err(ErrorKind::UnknownVersion(version)) if version == "unknown" => {
                 return Err(ErrorKind::Obfuscated);
             }
@@ -164,34 +165,35 @@ impl Binary {
         self.layout_source
     }
 
-    /// It has no symbol table; golife works all the same.
+    /// Whether it has no symbol table, which golife can do without.
     pub fn is_stripped(&self) -> bool {
         symbols::is_stripped(&self.image)
     }
 
-    /// Where its Go code is.
+    /// The link-time addresses of its Go code, without the plugins'.
     pub fn text_range(&self) -> Range<u64> {
         self.table.module.text.clone()
     }
 
-    /// The functions with this name as Go prints it: generic ones as `main.f[...]`, closures as `main.f.func1`.
-    /// `runtime.goexit1` and others that assembly calls have a second one, a short wrapper.
+    /// The functions with this name as Go prints it: generic ones as `main.f[...]`, closures as `main.f.func1`. There
+    /// may be several of one name: `runtime.goexit1` and others that assembly calls also have a short wrapper.
     pub fn functions_named(&self, name: &str) -> Vec<Function> {
         self.table.functions_named(name)
     }
 
-    /// The copies of a function that were inlined into others of the same package.
+    /// The copies of the functions with this name that were inlined into others of the same package.
     pub fn inlined_into(&self, name: &str) -> Vec<Inlined> {
         self.table.inlined_into(name)
     }
 
-    /// Whether it can have plugins: it is linked with the package that opens them.
+    /// Whether it can load plugins: it has the function that opens them, and a dynamic linker.
     pub fn opens_plugins(&self) -> bool {
         let opens = || self.image.interpreter() && !self.functions_named("plugin.Open").is_empty();
         *self.opens_plugins.get_or_init(opens)
     }
 
-    /// The program as it is in a process, together with its plugins, each with its load bias. `bias` is the program's own.
+    /// The program as it is in a process, together with its plugins, each with its load bias. `bias` is the program's
+    /// own.
     pub fn with_modules(&self, bias: u64, plugins: &[(Arc<Binary>, u64)]) -> Binary {
         let module = |(plugin, loaded): &(Arc<Binary>, u64)| {
             Module::new(plugin.clone(), plugin.image(), *loaded, bias)
@@ -227,7 +229,7 @@ impl Binary {
         binary.text_range().contains(&pc)
     }
 
-    /// Whether both are the same file, with whatever plugins.
+    /// Whether both are about the same file. Their plugins may differ.
     pub fn is_same_file(&self, other: &Binary) -> bool {
         Arc::ptr_eq(&self.image, &other.image)
     }
@@ -237,7 +239,7 @@ impl Binary {
         &self.table
     }
 
-    /// The function whose code is at an address.
+    /// The function whose code is at a link-time address.
     pub fn function_at(&self, pc: u64) -> Option<Function> {
         let (owner, at) = self.owner(pc);
         let moved = |address: u64| address.wrapping_add(pc).wrapping_sub(at);
@@ -252,7 +254,7 @@ impl Binary {
         owner.table.frames_at(pc)
     }
 
-    /// How much of the stack the call takes that is at this address: for unwinding.
+    /// How much of the stack a call takes that is at this link-time address, to find the return address of the next one.
     pub fn frame_size(&self, pc: u64) -> Option<FrameSize> {
         let (owner, pc) = self.owner(pc);
         owner.table.frame_size(pc)
@@ -263,7 +265,7 @@ impl Binary {
     pub fn go_statement(&self, gopc: u64) -> Option<Frame> {
         let (owner, gopc) = self.owner(gopc);
         let function = owner.table.function_at(gopc)?;
-        // gopc is where the call of newproc returns to, which may be the next line.
+        // gopc is where the call of newproc returns to. That may belong to the next line, so the byte before it counts.
         let pc = if gopc > function.entry { gopc - 1 } else { gopc };
         let (file, line) = owner.table.file_and_line(&function, pc);
         Some(Frame { function: function.name, file, line, inlined: false })
@@ -287,7 +289,7 @@ impl Binary {
         id.is_some() && id == self.wrapper_id()
     }
 
-    /// Of plugins it is the same number.
+    /// The `FuncID` of wrappers, which plugins share, since the same toolchain has built them.
     fn wrapper_id(&self) -> Option<u8> {
         *self.wrapper_id.get_or_init(|| self.table.wrapper_id())
     }
@@ -319,12 +321,12 @@ impl Binary {
         owner.image.bytes(start..end).unwrap_or_default()
     }
 
-    /// Where an address is in the file, as probes need it.
+    /// Where a link-time address is in the file, which is how the kernel wants the place of a probe.
     pub fn vaddr_to_file_offset(&self, vaddr: u64) -> Option<u64> {
         self.image.vaddr_to_file_offset(vaddr)
     }
 
-    /// The reverse of [`Binary::vaddr_to_file_offset`].
+    /// The link-time address of a place in the file: the reverse of [`Binary::vaddr_to_file_offset`].
     pub fn file_offset_to_vaddr(&self, offset: u64) -> Option<u64> {
         self.image.file_offset_to_vaddr(offset)
     }
@@ -334,7 +336,7 @@ impl Binary {
         &self.table.module
     }
 
-    /// Where the runtime's list of goroutines is. Looked for when first asked.
+    /// Where the runtime's list of goroutines is. It is searched for at the first call.
     ///
     /// # Errors
     /// [`ErrorKind::Missing`] where a stripped program's code is not as expected.
@@ -346,7 +348,7 @@ impl Binary {
     }
 }
 
-/// Whether UPX wrote it: its mark follows the program headers.
+/// Whether UPX has packed it. The mark of UPX follows the program headers.
 fn is_packed(image: &Image) -> bool {
     let start = image.data().get(..512).unwrap_or(image.data());
     start.windows(4).any(|word| word == b"UPX!")

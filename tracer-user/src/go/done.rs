@@ -1,6 +1,7 @@
-//! Is it a context that a goroutine waits for? A channel does not say whose it is, but the code does: it is what a call
-//! of `Done` has returned, on every path to the wait. Nothing of the process is read for it. Code that was compiled without
-//! optimisation keeps the list of a `select`'s cases in more places than are followed: nothing is said of those.
+//! Whether a goroutine waits for a context. A channel does not say whose it is, but the code does: if the channel of a
+//! context is waited for, it is what a call of `Done` has returned, on every path to the wait. So only the executable is
+//! read, not the process. Code that was compiled without optimisation keeps the list of a `select`'s cases in more places
+//! than are followed here, so the answer for it is no.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -10,26 +11,28 @@ use crate::go::file::image::u32_at;
 use crate::go::functions::pclntab::{FrameSize, Function};
 use crate::go::plan::{self, Body, Convention, Kernel, Next, Operand, Step, Value};
 
-/// Where the methods of an interface begin in its `abi.ITab`, and the place of `Done` among those of `context.Context`:
-/// they are sorted by name (Deadline, Done, Err, Value).
+/// Offset in bytes of `Done` in the method table of a `context.Context`: behind 24 bytes of `abi.ITab`
+/// (<https://cs.opensource.google/go/go/+/master:src/internal/abi/iface.go>) the methods are sorted by name (Deadline,
+/// Done, Err, Value).
 const DONE: i64 = 24 + 8;
-/// Instructions from a call's preparation to the call.
+/// Instructions before a call in which its arguments are looked for.
 const NEAR: usize = 16;
-/// Size of `runtime.scase`: the channel, and where its element is.
+/// Size of `runtime.scase` in bytes, which is a pointer to the channel and one to the element:
+/// <https://cs.opensource.google/go/go/+/master:src/runtime/select.go>.
 const CASE: i64 = 16;
-/// A `select` with more cases is one that `reflect` makes, or none.
+/// Cases of the largest `select` that is believed: `selectgo` takes no more.
 const MOST_CASES: i64 = 1 << 16;
 /// `abi.FUNCDATA_StackObjects`
 const FUNCDATA_STACK_OBJECTS: u8 = 2;
-/// Size of a `stackObjectRecord`: <https://cs.opensource.google/go/go/+/master:src/runtime/stack.go>.
+/// Size of a `stackObjectRecord` in bytes: <https://cs.opensource.google/go/go/+/master:src/runtime/stack.go>.
 const STACK_OBJECT: usize = 16;
-/// More variables than a frame has.
+/// More variables than a frame has whose address is taken.
 const MOST_OBJECTS: usize = 4096;
 
 impl Binary {
-    /// Whether the wait that returns to this link-time address is on what a call of `Done` on a context has returned.
-    /// `many`: it is a `select`, so it is enough if one of the channels that it receives from is. Always false where the
-    /// code cannot be followed.
+    /// Whether a goroutine whose wait returns to this link-time address waits for what a call of `Done` on a context has
+    /// returned. `many` says that it waits in a `select`, where it is enough if one of the channels that it receives from
+    /// is a context's. False where the code cannot be followed.
     pub fn asked_done(&self, pc: u64, many: bool) -> bool {
         let (owner, at) = self.owner(pc);
         if !self.is_same_file(owner) {
@@ -62,8 +65,8 @@ impl Binary {
         let body = Body { architecture, function: &function.name, entry: function.entry, code, inlined: &[] };
         let exposed = self.exposed(function, pc)?;
         let held = plan::before(&body, &steps, &sources, &exposed, wait.address, &named)?;
-        // As `chanrecv1(c *hchan, elem unsafe.Pointer)` and `selectgo(cas0 *scase, order0 *uint16, pc0 *uintptr, nsends,
-        // nrecvs int, block bool)` get their arguments.
+        // The functions are `chanrecv1(c *hchan, elem unsafe.Pointer)` and `selectgo(cas0 *scase, order0 *uint16, pc0
+        // *uintptr, nsends, nrecvs int, block bool)`.
         let &[first, _, _, sends, receives, ..] = Convention::of(architecture).arguments else { return None };
         match callee.as_str() {
             "runtime.chanrecv1" | "runtime.chanrecv2" if !many => Some(held.register(first)),
@@ -78,12 +81,12 @@ impl Binary {
         }
     }
 
-    /// The parts of the frame that are written to through pointers, as distances from the stack pointer: variables whose
-    /// address is taken, and what is the caller's. Spilled registers are in none.
+    /// The parts of the frame that may be written to through pointers, as distances from the stack pointer: variables
+    /// whose address is taken, and all that belongs to the caller. The compiler saves registers in none of them.
     fn exposed(&self, function: &Function, pc: u64) -> Option<Vec<Range<i64>>> {
         let Some(FrameSize::Bytes(size)) = self.frame_size(pc) else { return None };
-        // The saved frame pointer is the outermost word, on arm64 that of who is called; offsets of variables count from
-        // it.
+        // The outermost word is a saved frame pointer (on arm64 that of the function which is called next), and offsets
+        // of variables count from there.
         let variables_end = i64::from(size) - 8;
         let callers = variables_end..i64::MAX;
         let mut exposed = Vec::from([callers]);
@@ -114,7 +117,8 @@ impl Binary {
     }
 }
 
-/// `mov rcx, [rax+20h]`, …, `call rcx`, or at once `call [rax+20h]`.
+/// Whether the last of these instructions calls the second method of an interface: `mov rcx, [rax+20h]`, …, `call rcx`,
+/// or at once `call [rax+20h]`.
 fn calls_second_method(until: &[Step]) -> bool {
     let is_done = |operand| matches!(operand, Operand::Memory(_, DONE));
     let Some((call, before)) = until.split_last() else { return false };
@@ -127,7 +131,7 @@ fn calls_second_method(until: &[Step]) -> bool {
     load.and_then(|step| step.load).is_some_and(|(_, from)| is_done(from))
 }
 
-/// The number that the last instructions put into a register, with no jump between.
+/// The number that one of the last instructions has put into a register, with no jump since.
 fn constant(before: &[Step], register: u8) -> Option<i64> {
     let near = before.iter().rev().take(NEAR);
     let mut straight = near.take_while(|step| step.next == Next::Following);
@@ -225,7 +229,8 @@ mod tests {
         }
     }
 
-    /// The function of each wait in package main, in the order of the code, and whether it is a `select` and on a context.
+    /// The function of each wait in package main, in the order of the code, and whether it is a `select` and on a
+    /// context.
     fn waits(binary: &Binary) -> Vec<(String, bool, bool)> {
         let mut waits = Vec::new();
         for function in (0..).map_while(|index| binary.table().function(index)) {

@@ -1,6 +1,6 @@
-//! Plugins: more Go code that a process has loaded into the runtime of its executable. Each has a function table of its own
-//! (the runtime chains them by `moduledata.next`: <https://cs.opensource.google/go/go/+/master:src/runtime/symtab.go>),
-//! and is loaded where the dynamic linker likes.
+//! Plugins: more Go code that a process has loaded into the runtime of its executable. Each has a function table of its
+//! own (the runtime chains them by `moduledata.next`:
+//! <https://cs.opensource.google/go/go/+/master:src/runtime/symtab.go>), and is loaded where the dynamic linker likes.
 //!
 //! Everybody else sees the executable and its plugins as one program, whose link-time addresses are the executable's: an
 //! address of a plugin is where it would be if the executable were loaded where it was linked.
@@ -12,10 +12,10 @@ use crate::go::file::image::Image;
 /// A plugin as one process has loaded it, and what is known of its file.
 #[derive(Clone)]
 pub(super) struct Module<T> {
-    /// The lowest address of its segments, as the executable counts, and their size.
+    /// The lowest address of its segments, among the executable's link-time addresses, and how many bytes they span.
     start: u64,
     size: u64,
-    /// What to add to that to get the plugin's own link-time address.
+    /// What to add to one of the executable's link-time addresses to get the plugin's own.
     shift: u64,
     content: Arc<T>,
 }

@@ -1,5 +1,5 @@
-//! All probe sites of a binary: the planner of [`plan`] applied to every place where the symbol table says
-//! that the probed functions' code stands.
+//! All probe sites of a binary: plans for every place where the function table says that code of the probed functions is,
+//! inlined copies included.
 
 use std::ops::Range;
 
@@ -11,12 +11,16 @@ use crate::go::plan::{self, Body, Kernel, PlanError, ProbeSite, Purpose};
 pub enum Placement {
     /// The cheapest instruction that sees each goroutine exactly once.
     Cheapest,
-    /// Return of `newproc1`, entry of `goexit1`: what one would do without looking, for comparison in benchmarks.
+    /// The returns of `newproc1` and the entry of `goexit1`, as one would do it without looking at the code. For
+    /// comparison in benchmarks.
     SingleStepped,
 }
 
-/// Plans creation, exit and coroutine exit. A binary without `runtime.coroexit` (Go before 1.23, or none linked in)
-/// has no sites for it.
+/// Plans the probes for creations, ends and ends of coroutines. A binary without `runtime.coroexit`, which is the case
+/// before Go 1.23 and where no coroutine is used, gets none for the last.
+///
+/// # Errors
+/// One of the functions has no place for a probe.
 pub fn of(binary: &Binary, kernel: Kernel, placement: Placement) -> Result<Vec<ProbeSite>, PlanError> {
     let calls = |pc: u64| {
         binary.function_at(pc).filter(|function| function.entry == pc).map(|function| function.name)
@@ -42,7 +46,7 @@ pub fn of(binary: &Binary, kernel: Kernel, placement: Placement) -> Result<Vec<P
     Ok(sites)
 }
 
-/// A body before its bytes are fetched.
+/// A place where code of a probed function is; with its bytes it becomes a [`Body`].
 struct Place {
     function: String,
     code: Range<u64>,

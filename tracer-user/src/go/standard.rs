@@ -2,8 +2,9 @@
 
 use crate::go::functions::pclntab::Frame;
 
-/// Whether a frame is of the standard library: by its file, or by the path of its package, whose first part has a dot for
-/// all that is downloaded. `module` is the program's own.
+/// Whether a frame is of the standard library. Its file says so, if it is in `root`, where Go was installed; else the
+/// path of its package does, whose first part has a dot for everything that was downloaded. `module` is the program's
+/// own.
 pub(super) fn is_standard(frame: &Frame, root: &str, module: Option<&str>) -> bool {
     let path = package_path(&frame.function);
     if path == "main" || module.is_some_and(|module| is_within(path, module)) {
@@ -15,8 +16,8 @@ pub(super) fn is_standard(frame: &Frame, root: &str, module: Option<&str>) -> bo
     !path.split('/').next().unwrap_or_default().contains('.')
 }
 
-/// Whether a function is of the program's own module, or of its package `main`. Its dependencies are not, vendored ones
-/// included. Functions that cgo has generated count: they are where the program calls C.
+/// Whether a function is of the program's own module, or of its package `main`. Dependencies are not, even if vendored.
+/// Functions that cgo has generated are, since the program calls C there.
 pub fn is_of_program(function: &str, module: Option<&str>) -> bool {
     let path = package_path(function);
     if path == "main" {
@@ -24,7 +25,7 @@ pub fn is_of_program(function: &str, module: Option<&str>) -> bool {
     }
     // The standard library's own module is called `std`.
     module.filter(|module| *module != "std").is_some_and(|module| {
-        // Tests outside of a package have one of their own beside it.
+        // The tests of a package may be in another package beside it, whose name ends in `_test`.
         let path = path.strip_suffix("_test").unwrap_or(path);
         is_within(path, module) || path.contains("%2e") && path.replace("%2e", ".") == module
     })
@@ -34,7 +35,8 @@ fn is_within(path: &str, module: &str) -> bool {
     path.strip_prefix(module).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// The package of a function: `net/http` of `net/http.(*conn).serve`. The linker escapes dots of the last part.
+/// The path of a function's package: `net/http` of `net/http.(*conn).serve`. In its last part the linker has escaped
+/// dots.
 pub fn package_path(function: &str) -> &str {
     let name = function.find('[').map_or(function, |bracket| &function[..bracket]);
     let last = name.rfind('/').map_or(0, |slash| slash + 1);

@@ -18,7 +18,8 @@ pub(crate) const OLDEST: &str = RELEASES[0];
 /// The newest toolchain that golife knows.
 pub(crate) const NEWEST: &str = RELEASES[RELEASES.len() - 1];
 
-/// The toolchains to build with: the oldest and the newest, or with `GOLIFE_GO_VERSIONS=all` in the environment all of them.
+/// The toolchains to build with: the oldest and the newest, or with `GOLIFE_GO_VERSIONS=all` in the environment all of
+/// them.
 pub(crate) fn toolchains() -> Vec<&'static str> {
     if std::env::var("GOLIFE_GO_VERSIONS").is_ok_and(|versions| versions == "all") {
         return RELEASES.to_vec();
@@ -26,7 +27,7 @@ pub(crate) fn toolchains() -> Vec<&'static str> {
     vec![OLDEST, NEWEST]
 }
 
-/// For [`Program::build_for`]: for the other CPU than this machine's.
+/// Environment for [`Program::build_for`] that makes a program for the other CPU that golife knows.
 pub(crate) const FOREIGN: &[(&str, &str)] =
     &[("GOARCH", if cfg!(target_arch = "aarch64") { "amd64" } else { "arm64" }), ("CGO_ENABLED", "0")];
 
@@ -90,7 +91,7 @@ impl Program {
         self.start_with(&[])
     }
 
-    /// The same with more environment; all of its goroutines that block, that is.
+    /// As [`Program::start`], with more variables in its environment.
     pub(crate) fn start_with(&self, environment: &[(&str, &str)]) -> Running {
         let architecture = self.image().architecture();
         let mut command = if Some(architecture) == Architecture::HOST {

@@ -4,17 +4,18 @@
 use super::binary::Binary;
 use crate::go::file::image::u32_at;
 
-/// `abi.Type.TFlag`, and its bit that says that the name has a `*` too many.
+/// Offset of `abi.Type.TFlag`.
 const TFLAG: usize = 20;
+/// `abi.TFlagExtraStar`: the name begins with a `*` that does not belong to it.
 const EXTRA_STAR: u8 = 1 << 1;
-/// `abi.Type.Str`: offset of the name.
+/// Offset of `abi.Type.Str`, which is the offset of the name from the start of all types.
 const STR: usize = 40;
-/// Names longer than this are not worth showing.
+/// Bytes after which a name is cut.
 const LONGEST: usize = 512;
 
 impl Binary {
     /// The name of the type that is described at this link-time address, as Go prints it: `time.Time`, `struct {}`. None
-    /// where there is no such description in the binary, as of types that a program makes while it runs.
+    /// where the binary has no description there. Types that a program makes while it runs have none.
     pub fn type_name(&self, vaddr: u64) -> Option<String> {
         let (owner, vaddr) = self.owner(vaddr);
         if !self.is_same_file(owner) {
@@ -23,7 +24,7 @@ impl Binary {
         let description = self.image().bytes(vaddr..vaddr.checked_add(48)?)?;
         let offset = u32_at(description, STR)? as i32;
         let name = self.module_data().types.checked_add_signed(offset.into())?;
-        // One byte of flags, the length in groups of seven bits, the name.
+        // A name has a byte of flags, its length in groups of seven bits, and its text.
         let name = self.image().bytes_from(name)?;
         let [low, high] = name.get(1..3)?.try_into().ok()?;
         let (length, start): (usize, usize) = match (low, high) {

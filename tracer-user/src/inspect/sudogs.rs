@@ -14,8 +14,8 @@ const BYTES: u64 = 512;
 /// Goroutines whose stacks are looked at together.
 const BATCH: usize = 512;
 
-/// Whether goroutines with this wait reason wait for a semaphore, in whose queue a `sudog` stands for them. Within a bubble
-/// of `testing/synctest` they wait for the bubble instead.
+/// Whether goroutines with this wait reason wait for a semaphore, in whose queue a `sudog` stands for them. Waits within a
+/// bubble of `testing/synctest` are left out.
 #[inline]
 pub(super) fn is_semaphore(reason: &str) -> bool {
     use Activity::{MutexLock, RwMutexLock, RwMutexRLock, Semacquire, WaitGroupWait};

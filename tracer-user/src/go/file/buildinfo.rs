@@ -13,26 +13,27 @@ const ALIGN: usize = 16;
 const INLINE: u8 = 2;
 /// Bytes of noise at each end of the module text, by which the runtime knows it.
 const SENTINEL: usize = 16;
-/// Longer version texts are not from a Go linker.
+/// Version texts of more bytes than this are not from a Go linker.
 const MAX_VERSION: usize = 256;
-/// `go1.18`.
+/// Bytes of the shortest version text that is possible, `go1.18`.
 const SHORTEST_VERSION: u64 = 6;
-/// Settings and dependencies of large programs have some hundred lines.
+/// Settings of a build that are kept, many more than any build has.
 const MAX_SETTINGS: usize = 4096;
 
 /// A Go release, as in `go1.26.8`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GoVersion {
-    /// 1.
+    /// The number before the first dot: 1 of `go1.26.8`.
     pub major: u16,
-    /// 26.
+    /// The number that each new version of Go raises: 26 of `go1.26.8`.
     pub minor: u16,
-    /// 8; 0 for release candidates and development versions.
+    /// The number of corrections: 8 of `go1.26.8`, 0 for release candidates and development versions.
     pub patch: u16,
 }
 
 impl GoVersion {
-    /// Finds the release in a version text: `go1.26.8-X:race`, `go1.27rc1`, `devel go1.28-2d1b7a3`.
+    /// Finds the release in a version text: `go1.26.8-X:race`, `go1.27rc1`, `devel go1.28-2d1b7a3`. None where the text
+    /// has no version of Go 1.
     pub fn parse(text: &str) -> Option<GoVersion> {
         let start = text.find("go1.").map(|at| at + 2)?;
         let mut numbers = text[start..].split('.');
@@ -55,7 +56,7 @@ impl fmt::Display for GoVersion {
     }
 }
 
-/// What the linker recorded.
+/// What the linker recorded about the build.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BuildInfo {
     /// The release.
@@ -76,7 +77,10 @@ impl BuildInfo {
     /// Reads the build info of an executable, and refuses one that was built by an older Go than `oldest`.
     ///
     /// # Errors
-    /// [`ErrorKind::NoBuildInfo`], [`ErrorKind::TooOld`], [`ErrorKind::UnknownVersion`], [`ErrorKind::Corrupt`].
+    /// - [`ErrorKind::NoBuildInfo`]: it has none, because it was removed or because this is no Go program.
+    /// - [`ErrorKind::TooOld`]: it was built by an older Go.
+    /// - [`ErrorKind::UnknownVersion`]: its version text has no version.
+    /// - [`ErrorKind::Corrupt`]: the build info is cut off.
     pub fn read(image: &Image, oldest: GoVersion) -> Result<BuildInfo, ErrorKind> {
         let blob = find(image).ok_or(ErrorKind::NoBuildInfo)?;
         let flags = *blob.get(15).ok_or_else(cut_off)?;
@@ -92,8 +96,9 @@ impl BuildInfo {
         Ok(info)
     }
 
-    /// Finds `runtime.buildVersion` in an executable whose build info was removed: the variable of the runtime's, in the given
-    /// range of initialised data, that is a string which reads as a Go version. Of module and settings nothing is known then.
+    /// Finds the version in an executable whose build info was removed: the runtime keeps it in `runtime.buildVersion`,
+    /// the one variable in the given range of initialised data that is a string and reads as a Go version. Module and
+    /// settings stay unknown.
     ///
     /// # Errors
     /// [`ErrorKind::NoBuildInfo`] where there is none, or several that differ; else as [`BuildInfo::read`].
@@ -119,7 +124,7 @@ impl BuildInfo {
         BuildInfo::of_version(version, oldest)
     }
 
-    /// With nothing but a version.
+    /// A build of which nothing but the version is known.
     fn of_version(version: &[u8], oldest: GoVersion) -> Result<BuildInfo, ErrorKind> {
         if version.len() > MAX_VERSION {
             return Err(ErrorKind::Corrupt(format!("a Go version of {} bytes", version.len())));
@@ -140,7 +145,7 @@ impl BuildInfo {
         })
     }
 
-    /// The lines of `go version -m`, separated by tabs.
+    /// Reads the text that `go version -m` prints: a kind and values in each line, with tabs between them.
     fn read_modules(&mut self, text: &str) {
         for line in text.lines() {
             let mut words = line.split('\t');
@@ -165,7 +170,7 @@ impl BuildInfo {
         self.settings.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
     }
 
-    /// The commit that it was built from.
+    /// The commit that it was built from, as its version control writes it. None where the build was not told.
     pub fn revision(&self) -> Option<&str> {
         self.setting("vcs.revision")
     }
@@ -177,7 +182,7 @@ impl BuildInfo {
     }
 }
 
-/// The blob with the build info, up to the end of its segment.
+/// Finds the bytes of the build info, with what follows them in the same section or segment.
 fn find(image: &Image) -> Option<&[u8]> {
     if let Some(section) = image.section(".go.buildinfo") {
         let data = image.section_data(section);
@@ -197,8 +202,8 @@ fn find(image: &Image) -> Option<&[u8]> {
     })
 }
 
-/// Programs that read build info, golife itself among them, have the magic bytes as a constant, now and then on the
-/// right boundary: what follows has to be a Go version.
+/// Whether a Go version follows the magic bytes. Programs that read build info, golife itself among them, have the magic
+/// bytes as a constant, which may happen to be aligned like build info.
 fn is_believable(image: &Image, blob: &[u8]) -> bool {
     match blob.get(15) {
         Some(flags) if flags & INLINE != 0 => {
@@ -224,7 +229,7 @@ fn pointed_version(image: &Image, blob: &[u8]) -> Option<String> {
     Some(String::from_utf8_lossy(bytes).into_owned())
 }
 
-/// A string with its length in front, and what follows.
+/// Reads a string that has its length in front, and returns it with what follows it.
 fn string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut length = 0usize;
     for (index, byte) in bytes.iter().take(9).enumerate() {

@@ -23,7 +23,7 @@ impl Error {
 /// What is wrong with a file, without its name.
 #[derive(Debug, thiserror::Error)]
 pub enum ErrorKind {
-    /// The operating system refused.
+    /// The file could not be opened, read or mapped.
     #[error("{0}")]
     Io(#[from] io::Error),
     /// No ELF header.
@@ -39,10 +39,10 @@ pub enum ErrorKind {
         /// Size of the file in bytes.
         has: u64,
     },
-    /// Something in it contradicts itself.
+    /// Parts of the file contradict one another; the text says which.
     #[error("corrupt: {0}")]
     Corrupt(String),
-    /// A 32-bit program.
+    /// A program for 32-bit CPUs.
     #[error("a 32-bit program; golife traces 64-bit programs")]
     Bits32,
     /// An object file, a core dump, anything but an executable.

@@ -13,7 +13,7 @@ use object::read::elf::{FileHeader as _, ProgramHeader as _, SectionHeader as _}
 use super::error::{Error, ErrorKind};
 use super::truncated;
 
-/// More program or section headers than any linker writes.
+/// Program or section headers that are read; no linker writes more.
 const MAX_HEADERS: usize = 4096;
 /// The page size that load addresses are rounded to. Larger pages only make the rounding coarser on both sides.
 const PAGE: u64 = 4096;
@@ -65,12 +65,13 @@ pub struct Segment {
     pub offset: u64,
     /// How many bytes the file has.
     pub file_size: u64,
-    /// Mapped executable.
+    /// The loader maps it with the right to execute.
     pub executable: bool,
 }
 
-/// The kernel cuts longer requests short: to what the disk reads ahead or takes at once, which is seldom less (see
-/// `force_page_cache_ra` in <https://github.com/torvalds/linux/blob/v6.12/mm/readahead.c>).
+/// Bytes to ask the kernel for at once. It cuts a longer request to what the disk reads ahead or takes at once, which is
+/// seldom less than this: `force_page_cache_ra` in
+/// <https://github.com/torvalds/linux/blob/v6.12/mm/readahead.c>.
 const READ_AHEAD: usize = 128 << 10;
 
 /// A section: a name for a range of the file. Stripped files may have none.
@@ -105,8 +106,8 @@ pub struct Image {
 struct Relocations {
     /// Where it is in the file.
     file: Range<usize>,
-    /// How many entries at its start are RELATIVE and sorted by address: `DT_RELACOUNT`, which other linkers than
-    /// Go's write. 0 where not said.
+    /// How many entries at its start are RELATIVE and sorted by address (`DT_RELACOUNT`). 0 where the file does not say,
+    /// as after Go's own linker.
     sorted: usize,
 }
 
@@ -129,7 +130,8 @@ impl Image {
         // SAFETY: the mapping is private and read-only, and nothing keeps a reference across a point where it
         // relies on the bytes staying the same, or being there.
         let map = unsafe { Mmap::map(file)? };
-        // What is wanted is asked for. Reading around each fault may be most of the file: 8 MB on some disks.
+        // The kernel would read what is around each page that is touched, on some disks 8 MB, and so most of the file.
+        // Parts that are needed as a whole are asked for (`prefetch`, `in_order`).
         let _ = map.advise(Advice::Random);
         Self::from_map(map, path)
     }
@@ -168,8 +170,8 @@ impl Image {
         self.interpreter
     }
 
-    /// Whether a Go linker has marked it, which libraries and plugins are in every version: by the section of the build
-    /// info or a note with the build id.
+    /// Whether a Go linker has marked the file, by a section for build info or by a note with its build id. All
+    /// versions of Go mark libraries and plugins, too.
     pub fn has_go_mark(&self) -> bool {
         self.section(".go.buildinfo").is_some() || self.go_build_id().is_some()
     }
@@ -183,15 +185,15 @@ impl Image {
     pub(crate) fn prefetch(&self, file: Range<usize>) {
         let end = file.end.min(self.map.len());
         for start in (file.start..end).step_by(READ_AHEAD) {
-            // Advice: where it fails, reading is slower.
+            // This is advice only: where it fails, reading is slower.
             let _ = self.map.advise_range(Advice::WillNeed, start, READ_AHEAD.min(end - start));
         }
     }
 
-    /// A part of the file that is about to be read from its begin on: the kernel reads ahead.
+    /// Returns a part of the file that is about to be read from its start to its end, and tells the kernel to read ahead.
     pub(crate) fn in_order<'a>(&'a self, bytes: &'a [u8]) -> &'a [u8] {
         let start = (bytes.as_ptr() as usize).wrapping_sub(self.map.as_ptr() as usize);
-        // Advice: where it fails, reading is slower.
+        // This is advice only: where it fails, reading is slower.
         let _ = self.map.advise_range(Advice::Sequential, start, bytes.len());
         bytes
     }
@@ -209,8 +211,8 @@ impl Image {
         &self.segments
     }
 
-    /// The link-time addresses of a loaded section's bytes in the file. A section table can say anything: what
-    /// counts is the segment that its bytes are in.
+    /// The link-time addresses of a loaded section's bytes in the file. They are those of the segment that has these
+    /// bytes, since the loader goes by segments, and nothing keeps the section's own address true.
     pub fn section_vaddr(&self, name: &str) -> Option<Range<u64>> {
         let file = &self.section(name)?.file;
         let start = self.file_offset_to_vaddr(file.start as u64)?;
@@ -222,17 +224,17 @@ impl Image {
         self.sections.iter().find(|section| section.name == name)
     }
 
-    /// The bytes of a section in the file.
+    /// The bytes that a section has in the file.
     pub fn section_data(&self, section: &Section) -> &[u8] {
         self.map.get(section.file.clone()).unwrap_or_default()
     }
 
-    /// The symbol table and its strings: `.symtab`, `.strtab`.
+    /// The symbol table and its strings, `.symtab` and `.strtab`. None where the file is stripped.
     pub fn symbol_table(&self) -> Option<(&[u8], &[u8])> {
         self.symbols_of(elf::SHT_SYMTAB)
     }
 
-    /// That for dynamic linking: `.dynsym`, `.dynstr`.
+    /// The symbol table for dynamic linking and its strings, `.dynsym` and `.dynstr`.
     pub fn dynamic_symbol_table(&self) -> Option<(&[u8], &[u8])> {
         self.symbols_of(elf::SHT_DYNSYM)
     }
@@ -243,7 +245,7 @@ impl Image {
         Some((self.in_order(self.section_data(symbols)), self.in_order(self.section_data(strings))))
     }
 
-    /// Where the byte at a link-time address is in the file.
+    /// Where the byte at a link-time address is in the file. None where it is not from the file.
     pub fn vaddr_to_file_offset(&self, vaddr: u64) -> Option<u64> {
         self.segments.iter().find_map(|segment| {
             let delta = vaddr.checked_sub(segment.vaddr)?;
@@ -268,7 +270,7 @@ impl Image {
         self.map.get(usize::try_from(start).ok()?..usize::try_from(segment.offset + segment.file_size).ok()?)
     }
 
-    /// Whether an address is mapped executable.
+    /// Whether the loader maps a link-time address with the right to execute.
     pub fn is_code(&self, vaddr: u64) -> bool {
         let mut code = self.segments.iter().filter(|segment| segment.executable);
         code.any(|segment| vaddr.checked_sub(segment.vaddr).is_some_and(|delta| delta < segment.size))
@@ -318,7 +320,7 @@ impl Image {
         })
     }
 
-    /// The notes with this owner and type, for build ids.
+    /// The content of the first note with this owner and type, such as a build id.
     pub fn note(&self, owner: &[u8], kind: u32) -> Option<&[u8]> {
         self.notes.iter().find_map(|range| {
             let mut rest = self.map.get(range.clone())?;
@@ -351,8 +353,9 @@ impl Image {
         std::str::from_utf8(id).ok().map(str::to_owned)
     }
 
-    /// How far a process has the file from its link-time addresses, from one of its mappings of the file (address
-    /// and file offset in bytes, as in `/proc/PID/maps`). None where no segment begins on that page.
+    /// The load bias: how many bytes a process has the file above its link-time addresses. It follows from one of the
+    /// process's mappings of the file, by the address and the file offset in bytes that `/proc/PID/maps` shows. None
+    /// where no segment begins on that page of the file.
     pub fn load_bias(&self, mapped_at: u64, file_offset: u64) -> Option<u64> {
         let segment = self.segments.iter().find(|segment| segment.offset / PAGE == file_offset / PAGE)?;
         Some(mapped_at.wrapping_sub(segment.vaddr - segment.vaddr % PAGE))
@@ -457,7 +460,7 @@ fn architecture(data: &[u8]) -> Result<Architecture, ErrorKind> {
     Err(ErrorKind::OtherArchitecture { found, host: std::env::consts::ARCH })
 }
 
-/// The sections as far as they are inside the file. A file without any runs as well as with, so nothing here fails.
+/// The sections as far as they are inside the file. Nothing here fails: a program runs without sections, too.
 fn sections(header: &elf::FileHeader64<LittleEndian>, data: &[u8]) -> Vec<Section> {
     let endian = LittleEndian;
     let Ok(table) = header.sections(endian, data) else { return Vec::new() };

@@ -7,13 +7,14 @@ const SYMBOL_SIZE: usize = 24;
 /// `SHN_UNDEF`: the symbol is defined elsewhere.
 const UNDEFINED: u16 = 0;
 
-/// The link-time addresses of variables and functions by name, in the order of `names`; none for those that the
-/// program has no symbol for, and for all where it is stripped.
+/// The link-time addresses of the variables and functions with these names, in the order of `names`. None for a name that
+/// the symbol table lacks, and so for all names where the program is stripped.
 pub fn addresses<const N: usize>(image: &Image, names: [&str; N]) -> [Option<u64>; N] {
     among(all(image), names)
 }
 
-/// The same from the table for dynamic linking, which stripped programs keep: what they export.
+/// The link-time addresses of the variables and functions with these names that the program exports: they are in the
+/// table for dynamic linking, which stripped programs keep.
 pub fn exported<const N: usize>(image: &Image, names: [&str; N]) -> [Option<u64>; N] {
     among(defined(image.dynamic_symbol_table().unwrap_or_default()), names)
 }

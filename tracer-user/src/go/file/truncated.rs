@@ -1,6 +1,7 @@
-//! Files that are truncated while they are mapped, as a compiler does that writes a binary anew in its place. To touch what
-//! is not there any more raises SIGBUS; golife would end, and its report with it. Instead it reads as zeros, of which every
-//! reader here makes an error or nothing. (What a process executes cannot be truncated: the kernel says ETXTBSY.)
+//! Files that are truncated while they are mapped, as by a compiler that writes a binary anew in its place. Touching
+//! what is no longer there raises SIGBUS, which would end golife and lose its report. So the missing pages are replaced
+//! by zeros, of which every reader here makes an error or nothing. Files that a process executes cannot be truncated:
+//! the kernel answers ETXTBSY.
 
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -11,7 +12,7 @@ use nix::unistd::{SysconfVar, sysconf};
 static SEEN: AtomicBool = AtomicBool::new(false);
 static PAGE_BYTES: AtomicUsize = AtomicUsize::new(4096);
 
-/// From now on golife outlives it.
+/// From the first call on, golife outlives reading a part of a mapped file that was cut off.
 pub(super) fn outlive() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -25,7 +26,7 @@ pub(super) fn outlive() {
     });
 }
 
-/// Whether that has happened since the last call.
+/// Whether a missing page was read, and replaced by zeros, since the last call.
 pub fn take() -> bool {
     SEEN.swap(false, Ordering::Relaxed)
 }
@@ -42,7 +43,7 @@ extern "C" fn fill_with_zeros(_signal: libc::c_int, info: *mut libc::siginfo_t, 
     if is_filled {
         SEEN.store(true, Ordering::Relaxed);
     } else {
-        // Something else is wrong. The instruction is tried again, and then ends golife.
+        // This is no truncated file. The instruction is tried again, and ends golife by the default action.
         // SAFETY: the default action involves no code of ours.
         unsafe { libc::signal(libc::SIGBUS, libc::SIG_DFL) };
     }

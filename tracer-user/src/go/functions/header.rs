@@ -4,20 +4,21 @@
 use crate::go::file::error::ErrorKind;
 use crate::go::file::image::{Image, u32_at, u64_at};
 
-/// Go 1.18 and 1.19.
+/// The magic number of Go 1.18 and 1.19: `pcHeader.magic`.
 const MAGIC_118: u32 = 0xffff_fff0;
-/// Go 1.20 and newer.
+/// The magic number of Go 1.20 and newer.
 const MAGIC_120: u32 = 0xffff_fff1;
-/// Go 1.2 to 1.17, to tell old from none.
+/// The magic numbers of Go 1.2 to 1.17, to tell a program that is too old from one that is not Go.
 const MAGIC_OLD: [u32; 2] = [0xffff_fffb, 0xffff_fffa];
-/// Sections that hold the table alone.
+/// Sections that hold the function table and nothing else.
 const SECTIONS: [&str; 2] = [".gopclntab", ".data.rel.ro.gopclntab"];
 /// Sections where linkers put `runtime.firstmoduledata`: from Go 1.26 on, and before.
 pub(super) const MODULE_DATA_SECTIONS: [&str; 2] = [".go.module", ".noptrdata"];
-/// Functions of the largest programs are some 100,000s.
+/// More functions than any program has; the largest have some 100,000s.
 const MAX_FUNCTIONS: u64 = 1 << 24;
 
-/// The start of the table: where its parts are, in bytes from `vaddr`.
+/// The start of the function table at the link-time address `vaddr`: how many functions it has, and how many bytes from
+/// `vaddr` its parts begin.
 #[derive(Clone, Debug)]
 pub(crate) struct Header {
     pub(crate) vaddr: u64,
@@ -31,8 +32,11 @@ pub(crate) struct Header {
 }
 
 impl Header {
-    /// Finds the table: by the section's name; by the pointer of module data to it, where another linker than Go's
-    /// merged the section into a larger one; by its first bytes.
+    /// Finds the function table: by the section's name; or by the module data's pointer to it, where another linker than
+    /// Go's merged the section into a larger one; or by its first bytes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TooOld`] where there is a table of Go 1.17 or older, [`ErrorKind::NotGo`] where there is none.
     pub(crate) fn find(image: &Image) -> Result<Header, ErrorKind> {
         let named = || {
             let ranges = SECTIONS.iter().filter_map(|name| image.section_vaddr(name));
@@ -41,7 +45,7 @@ impl Header {
         let pointed = || {
             let ranges = MODULE_DATA_SECTIONS.iter().filter_map(|name| image.section_vaddr(name));
             let pointed_to = ranges.flat_map(|range| image.relocations_in(range));
-            // Most point to code, which would all be read for nothing.
+            // Most pointers lead to code, which is no table: not to read it saves reading most of the file.
             pointed_to.filter(|&(_, to)| !image.is_code(to)).find_map(|(_, to)| Header::parse(image, to))
         };
         let mut old = false;
@@ -72,12 +76,13 @@ impl Header {
         SECTIONS.iter().any(|name| image.section(name).is_some())
     }
 
-    /// Names and records are gone through as a whole; the numbers between them are needed for few functions.
+    /// Asks the kernel for the names and the records, which are read as a whole. The numbers between them are needed for
+    /// few functions.
     pub(crate) fn prefetch(&self, image: &Image) {
         let Some(start) = image.vaddr_to_file_offset(self.vaddr) else { return };
         let at = |offset: u64| (start + offset) as usize;
         image.prefetch(at(0)..at(self.units));
-        // No linker says where the records end; they take some 100 bytes each.
+        // The header does not say where the records end; each takes some 100 bytes.
         image.prefetch(at(self.functions)..at(self.functions + 128 * self.count));
     }
 

@@ -1,5 +1,5 @@
-//! The inline trees: which instructions of a function came from which other functions.
-//! `inlinedCall` and `inlineUnwinder` in <https://cs.opensource.google/go/go/+/master:src/runtime/symtabinl.go>.
+//! The inline trees: which instructions of a function came from which other functions. The format is `inlinedCall` and
+//! `inlineUnwinder` in <https://cs.opensource.google/go/go/+/master:src/runtime/symtabinl.go>.
 
 use std::ops::Range;
 
@@ -10,7 +10,7 @@ use crate::go::file::image::u32_at;
 const PCDATA_INL_TREE_INDEX: u32 = 2;
 /// `abi.FUNCDATA_InlTree`
 const FUNCDATA_INL_TREE: u8 = 3;
-/// Calls inlined into each other deeper than this end a walk: the compiler's budget allows a few dozen.
+/// Calls inlined into each other that are followed. The compiler's budget allows a few dozen.
 const MAX_DEPTH: usize = 256;
 
 /// One copy of a function that the compiler put into another one.
@@ -26,7 +26,7 @@ pub struct Inlined {
 /// A call that was replaced by the callee's code.
 #[derive(Clone, Copy, Debug)]
 struct Call {
-    /// Offset of the callee's name.
+    /// Offset of the callee's name in the name table.
     name: u32,
     /// Offset from the function's entry of an instruction of the caller.
     parent: u32,
@@ -48,7 +48,8 @@ impl Pclntab {
             let mut calls: Vec<i32> = runs.iter().map(|(_, call)| *call).filter(|call| *call >= 0).collect();
             calls.sort_unstable();
             calls.dedup();
-            // A call whose own instructions are all gone still is an ancestor of those inlined into it.
+            // Of an inlined call there may be no instructions but those of what was inlined into it: it is found as their
+            // ancestor in the tree.
             let mut copies: Vec<(i32, Vec<Range<u64>>)> = Vec::new();
             for call in calls {
                 let Some(copy) = self.ancestor_named(&function, call, name) else { continue };
@@ -117,8 +118,9 @@ impl Pclntab {
         (names, own)
     }
 
-    /// A quick look whether any call of a tree has this name; `last` is the highest that owns instructions. Callers
-    /// stand before what was inlined into them, and no tree has more calls than its function has bytes.
+    /// Whether any call of a function's inline tree has this name. `last` is the highest number of a call that has
+    /// instructions: the tree has no end mark, but a caller stands before what was inlined into it, and no tree has more
+    /// calls than its function has bytes.
     fn tree_names(&self, function: &Function, last: Option<i32>, name: &str) -> bool {
         let last = last.unwrap_or(-1).min(i32::try_from(function.size()).unwrap_or(i32::MAX));
         let mut calls = (0..=last).map_while(|index| self.call(function, index));
@@ -161,7 +163,7 @@ impl Pclntab {
     }
 }
 
-/// Sorted, and neighbours made one.
+/// Sorts ranges and joins those that touch.
 fn joined(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
     ranges.sort_unstable_by_key(|range| range.start);
     ranges.dedup_by(|next, before| {

@@ -1,5 +1,5 @@
-//! `runtime.firstmoduledata`: where the linker put text, data and tables. Found by its content, so stripped programs
-//! have it, too: <https://cs.opensource.google/go/go/+/master:src/runtime/symtab.go>, `type moduledata`.
+//! `runtime.firstmoduledata`: where the linker put text, data and tables. It is found by its content, so that golife
+//! needs no symbols for it: `type moduledata` in <https://cs.opensource.google/go/go/+/master:src/runtime/symtab.go>.
 
 use std::ops::Range;
 
@@ -69,7 +69,7 @@ impl ModuleData {
     }
 }
 
-/// The place whose words are those of a moduledata with this function table, and the words.
+/// Finds the moduledata of this function table: its link-time address, and its words.
 fn locate(image: &Image, header: &Header) -> Option<(u64, Vec<u64>)> {
     let check = |vaddr: u64| {
         let words = image.words(vaddr, WORDS)?;
@@ -98,11 +98,12 @@ fn locate(image: &Image, header: &Header) -> Option<(u64, Vec<u64>)> {
     in_sections().or_else(|| by_relocations(0..u64::MAX)).or_else(in_segments)
 }
 
-/// Few words of a program equal the address of its function table; a file in which many do is not worth the time.
+/// Words equal to the address of the function table that are looked at. Programs have few; a file that has many was
+/// made to take time.
 const MAX_CANDIDATES: usize = 16;
 
 impl Header {
-    /// Whether words are those of a moduledata with this table: many of them point into it.
+    /// Whether these are the words of a moduledata with this table, which has pointers to all of its parts.
     fn belongs_to(&self, words: &[u64]) -> bool {
         let word = |offset: usize| words.get(offset / 8).copied();
         let at = |offset: u64| Some(self.vaddr.wrapping_add(offset));

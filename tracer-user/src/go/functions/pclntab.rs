@@ -14,7 +14,7 @@ use crate::go::file::image::{Image, u32_at};
 
 /// `abi.FuncFlagTopFrame`
 const FLAG_TOP_FRAME: u8 = 1;
-/// Names and paths longer than this are cut: no compiler writes them.
+/// Bytes after which names and paths are cut. No compiler writes longer ones.
 const MAX_STRING: usize = 16 * 1024;
 /// A function: a body of code with a name. Several can have the same name (a wrapper for another calling
 /// convention and the body itself).
@@ -30,7 +30,7 @@ pub struct Function {
 }
 
 impl Function {
-    /// Its code and padding in bytes.
+    /// How many bytes its code has, with the padding behind it.
     pub fn size(&self) -> u64 {
         self.end - self.entry
     }
@@ -39,7 +39,7 @@ impl Function {
 /// How much of the stack a call takes, beside its return address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameSize {
-    /// So many bytes; a multiple of 8.
+    /// It takes so many bytes, a multiple of 8.
     Bytes(u32),
     /// Nothing called it: the stack ends here.
     Outermost,
@@ -58,12 +58,13 @@ pub struct Frame {
     pub inlined: bool,
 }
 
-/// The fixed part of runtime's `_func`, and what differs between versions.
+/// The record of a function, `_func` in <https://cs.opensource.google/go/go/+/master:src/runtime/runtime2.go>: a fixed
+/// part, whose length differs between versions, and lists behind it.
 #[derive(Clone, Copy)]
 pub(crate) struct Record<'data> {
     /// From the record to the end of the table.
     pub(crate) bytes: &'data [u8],
-    /// Where the variable part begins.
+    /// How many bytes the fixed part has.
     fixed: usize,
 }
 
@@ -72,13 +73,14 @@ impl Record<'_> {
         u32_at(self.bytes, offset)
     }
 
-    /// `pcdata[index]`: where the table is in pctab; 0 says that there is none.
+    /// `pcdata[index]`: where the table begins in the numbers of all functions (`pctab`). None where there is no such
+    /// table.
     pub(crate) fn pcdata(&self, index: u32) -> Option<u32> {
         let count = self.word(28)?;
         (index < count).then(|| self.word(self.fixed + 4 * index as usize))?.filter(|offset| *offset != 0)
     }
 
-    /// `funcdata[index]`: where the data is, from `gofunc`.
+    /// `funcdata[index]`: how many bytes from `moduledata.gofunc` the data begins. None where there is none.
     pub(crate) fn funcdata(&self, index: u8) -> Option<u32> {
         let count = *self.bytes.get(self.fixed - 1)?;
         let pcdata = self.word(28).filter(|count| *count < 64)? as usize;
@@ -86,12 +88,12 @@ impl Record<'_> {
         (index < count).then(|| self.word(at))?.filter(|offset| *offset != u32::MAX)
     }
 
-    /// `abi.FuncFlag`
+    /// The bits of `abi.FuncFlag`, the third byte from the end of the fixed part.
     fn flag(&self) -> Option<u8> {
         self.bytes.get(self.fixed - 3).copied()
     }
 
-    /// What kind of special function it is; the numbers differ between versions.
+    /// What kind of special function it is (`abi.FuncID`). The numbers differ between versions.
     pub(crate) fn func_id(&self) -> Option<u8> {
         self.bytes.get(self.fixed - 4).copied()
     }
@@ -106,8 +108,8 @@ pub struct Pclntab {
 }
 
 impl Pclntab {
-    /// Puts the parts together and checks that the functions are in order, so that no later walk takes longer than
-    /// the program is large.
+    /// Puts the parts together and checks that the functions are in order, so that a damaged table cannot make a later
+    /// search take long.
     ///
     /// # Errors
     /// [`ErrorKind::Corrupt`] where they are not, or reach beyond the program's code.
@@ -127,7 +129,7 @@ impl Pclntab {
         self.header.count as usize
     }
 
-    /// Go 1.20 changed the records of functions and of inlined calls.
+    /// Whether records of functions and of inlined calls have the form that Go 1.20 brought.
     pub(crate) fn since_120(&self) -> bool {
         self.header.is_of_120()
     }
@@ -141,7 +143,7 @@ impl Pclntab {
         self.part(self.header.functions..u64::MAX)
     }
 
-    /// The sorted rows: (offset of the entry from text, offset of the record).
+    /// The rows of the table, sorted: (offset of the function's entry from the start of Go code, offset of its record).
     fn rows(&self) -> impl ExactSizeIterator<Item = [u32; 2]> + '_ {
         self.functions().as_chunks::<8>().0.iter().take(self.count()).map(|row| {
             let [a, b, c, d, e, f, g, h] = *row;
@@ -161,7 +163,7 @@ impl Pclntab {
         Some(Record { bytes, fixed })
     }
 
-    /// A string of the name table.
+    /// The string at an offset of the name table.
     pub(crate) fn name_at(&self, offset: u32) -> &[u8] {
         string_at(self.part(self.header.funcnames..self.header.units), offset as usize)
     }
@@ -195,8 +197,8 @@ impl Pclntab {
         self.functions_of_package(name).filter(same).filter_map(|index| self.function(index)).collect()
     }
 
-    /// The functions that could be in the same package as one of this name. Those of package runtime, which golife
-    /// asks for most, are found once.
+    /// The functions that could be in the same package as one of this name. Those of package runtime, which golife asks
+    /// for most, are searched for once and then remembered.
     pub(crate) fn functions_of_package(&self, name: &str) -> Box<dyn Iterator<Item = usize> + '_> {
         let prefix = package_prefix(name);
         if prefix == "runtime." {
@@ -212,22 +214,22 @@ impl Pclntab {
         self.runtime.get_or_init(find)
     }
 
-    /// One of the function's tables of data, and what comes after it.
+    /// One of the function's tables of data, with the bytes that come after it.
     pub(crate) fn data_of(&self, function: &Function, index: u8) -> Option<&[u8]> {
         let offset = self.record(function.index)?.funcdata(index)?;
         self.image.bytes_from(self.module.gofunc.checked_add(offset.into())?)
     }
 
-    /// The table of numbers at an offset of pctab, for one function.
+    /// The numbers of a function's instructions, from the table at this offset of the numbers of all functions (`pctab`).
     pub(crate) fn pcvalues(&self, function: &Function, offset: u32) -> PcValues<'_> {
         let bytes = self.part(self.header.pcvalues..self.header.functions);
         let bytes = bytes.get(offset as usize..).unwrap_or_default();
         PcValues::new(bytes, self.image.architecture().instruction_quantum(), function.size() as u32)
     }
 
-    /// How far the stack pointer is from where it was at the entry of the function, at an instruction that a call returns
-    /// to: the numbers that Go's own unwinder goes by (`funcspdelta` in
-    /// <https://cs.opensource.google/go/go/+/master:src/runtime/symtab.go>).
+    /// How far the stack pointer is, at an instruction that a call returns to, from where it was at the entry of the
+    /// function. Go's own unwinder goes by the same numbers: `funcspdelta` in
+    /// <https://cs.opensource.google/go/go/+/master:src/runtime/symtab.go>. None where the table does not say.
     pub fn frame_size(&self, pc: u64) -> Option<FrameSize> {
         let function = self.function_at(pc)?;
         let record = self.record(function.index)?;
@@ -240,7 +242,7 @@ impl Pclntab {
         (size % 8 == 0).then_some(FrameSize::Bytes(size))
     }
 
-    /// File and line of an instruction of a function: of the innermost inlined call there.
+    /// File and line of an instruction of a function. Where it was inlined, they are those of the innermost call.
     pub(crate) fn file_and_line(&self, function: &Function, pc: u64) -> (String, u32) {
         let found = || {
             let record = self.record(function.index)?;
@@ -257,13 +259,13 @@ impl Pclntab {
         found().unwrap_or_else(|| ("?".to_owned(), 0))
     }
 
-    /// The line of the `func` keyword, from Go 1.20 on.
+    /// The line of the `func` keyword. None before Go 1.20, whose table does not have it.
     pub fn start_line(&self, function: &Function) -> Option<u32> {
         self.record(function.index)?.word(36).filter(|_| self.since_120())
     }
 }
 
-/// The bytes up to the next zero.
+/// The string that begins at an offset of a table, without the zero that ends it.
 fn string_at(table: &[u8], offset: usize) -> &[u8] {
     let rest = table.get(offset..).unwrap_or_default();
     let rest = rest.get(..rest.len().min(MAX_STRING)).unwrap_or_default();

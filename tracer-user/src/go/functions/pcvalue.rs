@@ -4,7 +4,8 @@
 
 use std::ops::Range;
 
-/// Reads a variable-length number and moves on. None where the bytes end or the number has more than 32 bits.
+/// Reads a number of variable length and takes it off the bytes. None where the bytes end or the number has more than 32
+/// bits.
 pub(crate) fn varint(bytes: &mut &[u8]) -> Option<u32> {
     let mut value = 0u32;
     for index in 0..5 {
@@ -35,7 +36,7 @@ impl<'data> PcValues<'data> {
         PcValues { bytes, quantum: u32::from(quantum), value: -1, pc: 0, end: size }
     }
 
-    /// The value for the instruction at `offset`.
+    /// The value for the instruction at an offset from the function's entry. None where the table ends before it.
     pub(crate) fn at(self, offset: u32) -> Option<i32> {
         self.into_iter().find(|(run, _)| run.contains(&offset)).map(|(_, value)| value)
     }

@@ -4,12 +4,12 @@
 use super::pclntab::{Function, Pclntab};
 use crate::go::plan::{self, Kernel, Next};
 
-/// Wrappers are tens of bytes long; what is longer is not searched.
+/// Bytes of the longest function that is searched. Wrappers have some tens.
 const MAX_WRAPPER: u64 = 4096;
 
 impl Pclntab {
-    /// The `FuncID` of compiler-made wrappers, whose number differs between versions: `runtime.deferreturn` has
-    /// always been declared to be one (<https://cs.opensource.google/go/go/+/master:src/cmd/internal/objabi/funcid.go>).
+    /// The `FuncID` of wrappers that the compiler makes. The number differs between versions, but `runtime.deferreturn`
+    /// has it in all of them: <https://cs.opensource.google/go/go/+/master:src/cmd/internal/objabi/funcid.go>.
     pub(crate) fn wrapper_id(&self) -> Option<u8> {
         let functions = self.functions_named("runtime.deferreturn");
         functions.iter().find_map(|function| self.record(function.index)?.func_id()).filter(|id| *id != 0)
@@ -48,7 +48,7 @@ impl Pclntab {
     }
 }
 
-/// What the compiler puts around every function.
+/// Whether the compiler calls this function at the begin or end of every function, or where it panics.
 fn is_prologue_or_epilogue(name: &str) -> bool {
     name.starts_with("runtime.morestack")
         || name.starts_with("runtime.race")

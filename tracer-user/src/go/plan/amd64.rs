@@ -17,10 +17,11 @@ pub(super) const G: u8 = 14;
 const WRITE_BARRIER: &str = "runtime.gcWriteBarrier";
 const WRITE_BARRIER_RESULT: u8 = 11;
 
-/// Page size; a nop that crosses a page is not optimised.
+/// Page size in bytes. The kernel does not replace a nop that crosses the end of a page.
 const PAGE: u64 = 4096;
 
-/// All of the code, one step after the other. Bytes that are no instruction give a step that says so.
+/// Decodes all of the code that begins at the address `entry`, one step after the other. Bytes that are no instruction
+/// give a step that says so.
 pub(super) fn decode(entry: u64, code: &[u8], calls: &CallTargets, kernel: Kernel) -> Vec<Step> {
     let mut decoder = Decoder::with_ip(64, code, entry, DecoderOptions::NONE);
     let mut info = InstructionInfoFactory::new();
@@ -57,7 +58,7 @@ fn next(instruction: &Instruction) -> Next {
         FlowControl::UnconditionalBranch if instruction.is_jmp_short_or_near() => Next::Jump(target),
         FlowControl::ConditionalBranch => Next::Branch(target),
         FlowControl::Call if instruction.is_call_near() => Next::Call(Some(target)),
-        // A system call is a call as far as registers go.
+        // A system call may change registers as a call may.
         FlowControl::Call | FlowControl::IndirectCall => Next::Call(None),
         FlowControl::Return => Next::Return,
         FlowControl::Interrupt | FlowControl::Exception => Next::Stop,
@@ -76,7 +77,7 @@ fn effect(instruction: &Instruction, info: &mut InstructionInfoFactory, calls: &
         _ => {}
     }
     if let Next::Call(target) = next(instruction) {
-        // Go's calling convention saves no register, and leaves the caller's frame alone.
+        // In Go's calling convention the callee saves no register, and does not write into the caller's frame.
         let name = target.and_then(calls);
         let saves_registers = name.is_some_and(|name| name.starts_with(WRITE_BARRIER));
         let registers = if saves_registers { 1 << WRITE_BARRIER_RESULT } else { u32::MAX };
@@ -105,7 +106,7 @@ fn effect(instruction: &Instruction, info: &mut InstructionInfoFactory, calls: &
     Effect::Clobber { registers, stack }
 }
 
-/// The eight bytes that an operand names, if they can be followed.
+/// The register or the stack slot that an operand names. None for parts of a register and for other memory.
 fn place(instruction: &Instruction, operand: u32) -> Option<Place> {
     match instruction.try_op_kind(operand).ok()? {
         OpKind::Register => {
@@ -119,7 +120,7 @@ fn place(instruction: &Instruction, operand: u32) -> Option<Place> {
     }
 }
 
-/// A 64-bit store of a register or constant through a pointer.
+/// What a 64-bit store through a pointer writes to: see [`Step::store`].
 fn store(instruction: &Instruction) -> Option<(u8, i64, u8)> {
     if !matches!(instruction.code(), Code::Mov_rm64_r64 | Code::Mov_rm64_imm32)
         || instruction.op0_kind() != OpKind::Memory
@@ -203,13 +204,13 @@ fn writes_through(instruction: &Instruction, info: &mut InstructionInfoFactory) 
     numbers.fold(0, |mask, number| mask | 1 << number)
 }
 
-/// `[base+displacement]` and nothing else.
+/// Whether the instruction names memory as `[base+displacement]`, without an index and a segment.
 fn is_plain_memory(instruction: &Instruction) -> bool {
     instruction.memory_index() == Register::None && instruction.segment_prefix() == Register::None
 }
 
 fn loses_g(instruction: &Instruction, info: &mut InstructionInfoFactory) -> bool {
-    // Calls give it back, and code that comes from assembly loads it from thread-local storage.
+    // A call leaves the current g in the register, and wrappers for assembly load it from thread-local storage.
     let keeps = matches!(next(instruction), Next::Call(_))
         || (instruction.code() == Code::Mov_r64_rm64 && instruction.segment_prefix() == Register::FS);
     !keeps
@@ -229,8 +230,8 @@ fn number(register: Register) -> Option<u8> {
     register.is_gpr64().then(|| register.number() as u8)
 }
 
-/// What the kernel does with a probe here. It goes by the bytes, so this does too; a prefix that the kernel would
-/// look at twice is not worth the doubt.
+/// What the kernel does with a probe here. The kernel goes by the bytes, so this does, too. Instructions with prefixes
+/// that the kernel treats in a way of their own are never chosen.
 fn probe(instruction: &Instruction, bytes: &[u8], kernel: Kernel) -> Probe {
     match *bytes {
         [0x90] => Probe::Nop,
@@ -267,7 +268,7 @@ fn is_safe_to_step(instruction: &Instruction) -> bool {
         && !instruction.has_segment_prefix()
 }
 
-/// The mnemonic, with the register where that is all there is to it: `nop`, `jne`, `push rbp`.
+/// The instruction for humans: its mnemonic, and its operand where that is one register: `nop`, `jne`, `push rbp`.
 fn text(instruction: &Instruction) -> String {
     let mut text = format!("{:?}", instruction.mnemonic()).to_lowercase();
     if instruction.op_count() == 1 && instruction.op0_kind() == OpKind::Register {

@@ -17,17 +17,20 @@ pub(super) const G: u8 = 28;
 const WRITE_BARRIER: &str = "runtime.gcWriteBarrier";
 const LOST_IN_WRITE_BARRIER: u32 = 1 << 16 | 1 << 17 | 1 << 25 | 1 << 27 | 1 << 30;
 
-/// The stack pointer where an operand can be it, the register that is always zero elsewhere.
+/// The number of the stack pointer in operands that can be the stack pointer. In others it is the register that is always
+/// zero.
 const SP_OR_ZERO: u16 = 31;
-/// The frame pointer, which has an address in the frame.
+/// The frame pointer, which holds an address in the frame.
 const FP: u8 = 29;
 /// Most bytes that one instruction writes (`st4`).
 const MOST_WRITTEN: i64 = 64;
-/// Instructions in which a load-exclusive is followed by its store-exclusive; the kernel looks back as far.
+/// How many instructions after a load-exclusive its store-exclusive may be. The kernel looks back as far.
 const EXCLUSIVE: usize = 32;
+/// Size of an instruction in bytes.
 const INSTRUCTION: usize = 4;
 
-/// All of the code, one step after the other. Bytes that are no instruction give a step that says so.
+/// Decodes all of the code that begins at the address `entry`, one step after the other. Bytes that are no instruction
+/// give a step that says so.
 pub(super) fn decode(entry: u64, code: &[u8], calls: &CallTargets) -> Vec<Step> {
     let decoder = InstDecoder::default();
     let mut exclusive = 0;
@@ -35,8 +38,8 @@ pub(super) fn decode(entry: u64, code: &[u8], calls: &CallTargets) -> Vec<Step> 
     for (index, bytes) in code.chunks(INSTRUCTION).enumerate() {
         let address = entry.wrapping_add((INSTRUCTION * index) as u64);
         let instruction = decoder.decode(&mut U8Reader::new(bytes)).unwrap_or_default();
-        // An exception takes the claim that a load-exclusive made: with a probe before the store-exclusive the program
-        // would try for ever.
+        // An exception makes the CPU forget that a load-exclusive came before, so that the store-exclusive fails: with a
+        // probe between them the program would try for ever.
         exclusive = match instruction.opcode {
             opcode if loads_exclusively(opcode) => EXCLUSIVE,
             _ => exclusive.saturating_sub(1),
@@ -78,7 +81,7 @@ fn next(instruction: &Instruction, address: u64) -> Next {
             target().map_or(Next::Unknown, Next::Branch)
         }
         Opcode::BL => Next::Call(target()),
-        // A system call is a call as far as registers go.
+        // A system call may change registers as a call may.
         Opcode::BLR | Opcode::SVC | Opcode::BLRAA | Opcode::BLRAAZ | Opcode::BLRAB | Opcode::BLRABZ => {
             Next::Call(None)
         }
@@ -100,7 +103,7 @@ fn next(instruction: &Instruction, address: u64) -> Next {
     }
 }
 
-/// Where a branch goes, or what `adr` has the address of.
+/// The address that a branch goes to, or that `adr` computes.
 fn target(instruction: &Instruction, address: u64) -> Option<u64> {
     instruction.operands.iter().find_map(|operand| match *operand {
         Arm::PCOffset(offset) => Some(address.wrapping_add_signed(offset)),
@@ -110,7 +113,7 @@ fn target(instruction: &Instruction, address: u64) -> Option<u64> {
 
 fn effect(instruction: &Instruction, address: u64, calls: &CallTargets) -> Effect {
     if let Next::Call(target) = next(instruction, address) {
-        // Go's calling convention saves no register, and leaves the caller's frame alone.
+        // In Go's calling convention the callee saves no register, and does not write into the caller's frame.
         let name = target.and_then(calls);
         let saves_registers = name.is_some_and(|name| name.starts_with(WRITE_BARRIER));
         let registers = if saves_registers { LOST_IN_WRITE_BARRIER } else { u32::MAX };
@@ -147,7 +150,7 @@ fn effect(instruction: &Instruction, address: u64, calls: &CallTargets) -> Effec
     Effect::Clobber { registers: registers_written(instruction), stack: stack_written(instruction) }
 }
 
-/// `stp` and `ldp` of whole registers and the stack.
+/// What `stp` and `ldp` copy between whole registers and the stack. None for other instructions.
 fn pair_on_stack(instruction: &Instruction) -> Option<[(Place, Option<Place>); 2]> {
     let Some(Memory { base: SP_OR_ZERO, offset: Some(offset), moves_base: false }) = memory(instruction)
     else {
@@ -167,8 +170,8 @@ fn pair_on_stack(instruction: &Instruction) -> Option<[(Place, Option<Place>); 2
     }
 }
 
-/// The registers that it changes, as bits: those that it does change where the instruction is one that compilers use,
-/// all that it names elsewhere.
+/// The registers that an instruction changes, as bits. For instructions that compilers do not use, these are all that it
+/// names.
 fn registers_written(instruction: &Instruction) -> u32 {
     use Opcode::{
         ADC, ADCS, ADD, ADDS, ADR, ADRP, AND, ANDS, ASRV, BFM, BIC, BICS, CLS, CLZ, CSEL, CSINC, CSINV,
@@ -211,7 +214,7 @@ fn registers_written(instruction: &Instruction) -> u32 {
     named | through_base
 }
 
-/// The general registers that an operand is, as bits.
+/// The general registers that an operand names, as bits.
 fn named(operand: Arm) -> u32 {
     match operand {
         Arm::Register(_, number) | Arm::RegisterOrSP(_, number) if number < SP_OR_ZERO => 1 << number,
@@ -246,9 +249,9 @@ fn stack_written(instruction: &Instruction) -> Range<i64> {
 #[derive(Clone, Copy, Debug)]
 struct Memory {
     base: u16,
-    /// From the base; none where it is in a register.
+    /// Its distance from the base in bytes. None where a register has it.
     offset: Option<i64>,
-    /// The base changes.
+    /// The instruction changes the base.
     moves_base: bool,
 }
 
@@ -264,7 +267,7 @@ fn memory(instruction: &Instruction) -> Option<Memory> {
     })
 }
 
-/// Whether it may write to the memory that it names.
+/// Whether an instruction may write to the memory that it names.
 fn writes_memory(opcode: Opcode) -> bool {
     use Opcode::{
         LDAR, LDARB, LDARH, LDAXR, LDP, LDPSW, LDR, LDRB, LDRH, LDRSB, LDRSH, LDRSW, LDUR, LDURB, LDURH,
@@ -295,7 +298,7 @@ fn writes_memory(opcode: Opcode) -> bool {
     )
 }
 
-/// A whole general register, other than the stack pointer and zero.
+/// The number of an operand that is a whole general register, other than the stack pointer and the zero register.
 fn whole(operand: Arm) -> Option<u8> {
     match operand {
         Arm::Register(SizeCode::X, _) | Arm::RegisterOrSP(SizeCode::X, _) => number(operand),
@@ -303,7 +306,7 @@ fn whole(operand: Arm) -> Option<u8> {
     }
 }
 
-/// A general register, whole or half of it.
+/// The number of an operand that is a general register or its lower half.
 fn number(operand: Arm) -> Option<u8> {
     match operand {
         Arm::Register(_, number) | Arm::RegisterOrSP(_, number) if number < SP_OR_ZERO => Some(number as u8),
@@ -311,7 +314,7 @@ fn number(operand: Arm) -> Option<u8> {
     }
 }
 
-/// Memory other than the stack, at a constant distance from its base.
+/// The base and the distance from it where an instruction names memory, other than the stack, at a constant distance.
 fn word(instruction: &Instruction) -> Option<(u8, i64)> {
     match memory(instruction)? {
         Memory { base, offset: Some(offset), moves_base: false } if base < SP_OR_ZERO => {
@@ -321,7 +324,7 @@ fn word(instruction: &Instruction) -> Option<(u8, i64)> {
     }
 }
 
-/// A store of one or two whole registers, or zeros, through a pointer.
+/// What a store of one or two whole registers, or of zeros, through a pointer writes to: see [`Step::store`].
 fn store(instruction: &Instruction) -> Option<(u8, i64, u8)> {
     let Arm::Register(SizeCode::X, _) = instruction.operands[0] else { return None };
     let words = match instruction.opcode {
@@ -340,7 +343,7 @@ fn load(instruction: &Instruction) -> Option<(u8, Operand)> {
     Some((whole(instruction.operands[0])?, Operand::Memory(base, offset)))
 }
 
-/// A store-release.
+/// Where a store-release writes to, which is how arm64 code stores atomically.
 fn publishes(instruction: &Instruction) -> Option<Operand> {
     let (Opcode::STLR, Arm::Register(SizeCode::X, _)) = (instruction.opcode, instruction.operands[0]) else {
         return None;
@@ -361,7 +364,7 @@ fn value(instruction: &Instruction, address: u64) -> Option<(u8, Value)> {
     let value = match instruction.opcode {
         Opcode::MOVZ => constant(shifted(a)?),
         Opcode::MOVN if matches!(to, Arm::Register(SizeCode::X, _)) => constant(!shifted(a)?),
-        // `mov` of a number that is a pattern of bits, or of zero.
+        // This is how `mov` of zero, or of a number that is a pattern of bits, is encoded.
         Opcode::ORR if is_zero(a) => match b {
             Arm::RegShift(_, _, _, SP_OR_ZERO) => constant(0),
             _ => constant(shifted(b)?),
@@ -375,7 +378,7 @@ fn value(instruction: &Instruction, address: u64) -> Option<(u8, Value)> {
     number(to).zip(value)
 }
 
-/// `add x, sp, #n`, and `mov x, sp`, which is the same with 0.
+/// The distance from the stack pointer whose address `add x, sp, #n` takes. `mov x, sp` is the same with 0.
 fn takes_address(instruction: &Instruction) -> Option<i64> {
     let distance = match instruction.operands {
         [to, Arm::RegisterOrSP(SizeCode::X, SP_OR_ZERO), Arm::Immediate(distance), _]
@@ -422,9 +425,9 @@ fn stores_exclusively(opcode: Opcode) -> bool {
 }
 
 /// What the kernel does with a probe here: `arm_probe_decode_insn` in
-/// <https://github.com/torvalds/linux/blob/master/arch/arm64/kernel/probes/decode-insn.c>. It simulates all that reads
-/// or writes the program counter, and that has been the same since 5.10; a nop only from 6.13 on, so it is left out, and
-/// so is a load relative to the program counter, which was wrong before 6.12 and is refused since.
+/// <https://github.com/torvalds/linux/blob/master/arch/arm64/kernel/probes/decode-insn.c>. Since 5.10 it simulates all
+/// instructions that read or write the program counter. Two kinds are left out: nops, which it simulates only from 6.13
+/// on, and loads relative to the program counter, which it got wrong before 6.12 and has refused since.
 fn probe(instruction: &Instruction) -> Probe {
     use Opcode::{
         ADD, AND, EOR, LDP, LDR, LDRB, LDRH, LDUR, MOVK, MOVN, MOVZ, ORR, STP, STR, STUR, SUB, SUBS,
@@ -451,7 +454,7 @@ fn probe(instruction: &Instruction) -> Probe {
     }
 }
 
-/// The mnemonic, with the register that a branch looks at: `ret`, `bl`, `cbz x0`.
+/// The instruction for humans: its mnemonic, and the register that a branch looks at: `ret`, `bl`, `cbz x0`.
 fn text(instruction: &Instruction) -> String {
     let mut text = instruction.opcode.to_string();
     if matches!(instruction.opcode, Opcode::CBZ | Opcode::CBNZ | Opcode::TBZ | Opcode::TBNZ | Opcode::ADRP) {

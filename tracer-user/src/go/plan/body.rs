@@ -9,14 +9,14 @@ use crate::go::file::image::Architecture;
 pub struct Body<'a> {
     /// The CPU that the code is for.
     pub architecture: Architecture,
-    /// Name of the physical function.
+    /// Name of the function that the code is in, the physical function.
     pub function: &'a str,
     /// Address of the physical function's first instruction.
     pub entry: u64,
     /// Its machine code, from `entry` on.
     pub code: &'a [u8],
-    /// Addresses of the inlined copy's instructions, what was inlined into the copy included. Empty: the physical
-    /// function is the probed function. Two copies in one physical function are two bodies.
+    /// Addresses of the inlined copy's instructions, with those of what was inlined into the copy. Empty where the
+    /// physical function is the probed function itself. Two copies in one physical function are two bodies.
     pub inlined: &'a [Range<u64>],
 }
 

@@ -3,7 +3,7 @@
 /// Why a probe has no place. Each message is complete but for the name of the binary.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
-    /// No body was given.
+    /// There is no code of the probed function.
     #[error(
         "no code of the probed function was found; is this a Go program built by a toolchain other than gc?"
     )]
@@ -15,7 +15,7 @@ pub enum PlanError {
     TooLarge {
         /// The physical function.
         function: String,
-        /// Its size.
+        /// The size of its code.
         bytes: usize,
     },
     /// Bytes that are no instruction, or a jump into the middle of one.
@@ -25,7 +25,7 @@ pub enum PlanError {
     Undecodable {
         /// The physical function.
         function: String,
-        /// Where.
+        /// The address of the instruction.
         address: u64,
     },
     /// A jump whose targets are not in the code.
@@ -33,10 +33,10 @@ pub enum PlanError {
     IndirectJump {
         /// The physical function.
         function: String,
-        /// Where.
+        /// The address of the instruction.
         address: u64,
     },
-    /// The data flow did not settle within its budget: not compiler output.
+    /// The analysis did not come to an end within its budget, as it does for all code that a compiler makes.
     #[error("{function} is too tangled to be analysed; the code may be obfuscated")]
     TooComplex {
         /// The physical function.
@@ -57,12 +57,12 @@ pub enum PlanError {
         /// The physical function.
         function: String,
     },
-    /// The end of a goroutine is the one call of `runtime.mcall`.
+    /// A goroutine ends at a call of `runtime.mcall`, of which there must be one.
     #[error("{function} calls runtime.mcall {count} times where one call was expected")]
     Mcall {
         /// The physical function.
         function: String,
-        /// How often.
+        /// How many calls there are.
         count: usize,
     },
     /// The register that holds the current g in Go code is written to.

@@ -1,12 +1,12 @@
 //! Which places hold the new goroutine at each instruction.
 //!
-//! The state before an instruction is a partition of all places (registers, stack slots) into classes that hold equal
-//! values on every path. Each store of a field of interest gets a place of its own, which from then on "holds" the
-//! base pointer of that store. So "register 3 holds the g whose goid was stored there and whose gopc was stored here"
-//! is: the three are in one class. Where paths meet, only what is equal on all of them stays in one class.
+//! The state before an instruction says which places (registers and stack slots) hold equal values on every path: it is
+//! a partition of all places into classes. Each store to a field of interest is a place, too, which from then on holds
+//! the base pointer of that store. So if register 3 is in one class with a store of a goid and a store of a gopc, it
+//! holds the g that both were stored to. Where paths meet, only what is equal on all of them stays in one class.
 //!
-//! Stack slots are the compiler's spill slots: private to the frame, so calls and stores through pointers leave them
-//! alone, except slots whose address the function takes.
+//! The compiler saves registers in stack slots. Calls and stores through pointers do not change these, except slots whose
+//! address the function takes.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -17,13 +17,13 @@ use super::graph::Graph;
 use super::step::{Effect, Place, Step};
 use crate::go::runtime::layout::Layout;
 
-/// Register numbers are below this on every instruction set.
+/// The number of registers; all register numbers are below it, on every instruction set.
 const REGISTERS: usize = 32;
-/// Most stack slots that are followed.
+/// Stack slots that are followed.
 const MAX_SLOTS: usize = 128;
-/// Most stores that are followed.
+/// Stores that are followed.
 const MAX_STORES: usize = 32;
-/// Instructions that are looked at again and again before the analysis gives up, for each instruction of the code.
+/// How often each instruction is looked at, on average, before the analysis gives up.
 const PASSES: usize = 32;
 
 /// The fields whose stores make a goroutine.
@@ -35,14 +35,14 @@ enum Field {
     Parent,
 }
 
-/// By place: the lowest place of its class.
+/// For each place, the lowest place of its class.
 type State = Box<[u16]>;
 
 /// The solved data flow of one body.
 pub(super) struct Flow {
-    /// By instruction: what is equal before it; none where control never gets.
+    /// The state before each instruction. None where control never gets there.
     before: Vec<Option<State>>,
-    /// The stores in the order of their places: instruction and field.
+    /// The instruction and the field of each store, in the order of the stores' places.
     stores: Vec<(usize, Field)>,
     bases: Vec<u8>,
     slots: Vec<i64>,
@@ -86,7 +86,8 @@ impl Flow {
             .ok_or_else(|| PlanError::TooComplex { function: body.function.to_owned() })
     }
 
-    /// The stores of goid into a g whose gopc and startpc (and parent goid) were stored before, by place.
+    /// The instructions that store the goid of a g whose gopc and startpc, and parent goid where there is one, were
+    /// stored before.
     pub(super) fn goid_stores(&self) -> Vec<usize> {
         (0..self.stores.len())
             .filter(|&number| {
@@ -151,16 +152,16 @@ impl Flow {
         true
     }
 
-    /// The state after an instruction.
+    /// The state after an instruction, from the state before it.
     fn apply(&self, index: usize, effect: &Effect, before: &State) -> State {
-        // A class is named by any number here; names from `fresh` on are new ones.
+        // Here a class is named by any number. Those from `fresh` on are new.
         let mut state = before.clone();
         let mut fresh = before.len() as u16;
         let mut unknown = || {
             fresh += 1;
             fresh - 1
         };
-        // The store reads its base before the instruction changes anything.
+        // A store takes its base as it was before the instruction.
         let stored = (0..self.stores.len()).filter(|&number| self.stores[number].0 == index);
         let stored = stored.map(|number| (self.store_place(number), before[self.bases[number] as usize]));
         match effect {
@@ -223,11 +224,11 @@ fn slots_of(steps: &[Step]) -> Vec<i64> {
     slots
 }
 
-/// What is equal in both states.
+/// The state in which two places are equal if they are equal in both of these.
 fn meet(a: &State, b: &State) -> State {
     let mut met: State = (0..a.len() as u16).collect();
     for place in 0..a.len() {
-        // The class's lowest place is not below the lowest of either side.
+        // The lowest place of the new class is in both old classes, so it is not below the lowest of either.
         let lowest = a[place].max(b[place]) as usize;
         if let Some(same) = (lowest..place).find(|&other| a[other] == a[place] && b[other] == b[place]) {
             met[place] = same as u16;
@@ -236,7 +237,7 @@ fn meet(a: &State, b: &State) -> State {
     met
 }
 
-/// Names each class after its lowest place.
+/// Names each class by its lowest place.
 fn canonical(state: &State) -> State {
     let mut lowest = vec![u16::MAX; 2 * state.len()];
     let mut named = state.clone();

@@ -1,5 +1,5 @@
-//! The paths through a function, instruction by instruction. A function has some hundred instructions, so plain
-//! reachability answers every question about "on all paths" and "once"; there are no dominator trees.
+//! The paths through a function, instruction by instruction. A function has some hundred instructions, so it is fast
+//! enough to ask what can be reached from where for every question about "on all paths" and "once".
 
 use super::body::Body;
 use super::error::PlanError;
@@ -7,9 +7,9 @@ use super::step::{CallTargets, Next, Step};
 
 /// Which instruction can follow which.
 pub(super) struct Graph {
-    /// By index: the instructions that can come next, none where the path ends.
+    /// The instructions that can come after each instruction; none where the path ends.
     successors: Vec<[Option<usize>; 2]>,
-    /// By index: control leaves the function here in the normal way.
+    /// Whether control leaves the function after each instruction, other than by a crash.
     leaves: Vec<bool>,
     addresses: Vec<u64>,
 }
@@ -17,8 +17,9 @@ pub(super) struct Graph {
 impl Graph {
     /// Connects the instructions of a body.
     ///
-    /// A call of a function that never returns ends the path, and so does a jump to the function's entry: that is
-    /// how it starts again after its stack was grown (`call throw` falls through into it and would look like a loop).
+    /// A call of a function that never returns ends the path. Without that, what stands behind a call of `throw` would
+    /// seem to be run, and some of it would look like a loop. A jump to the function's entry ends the path, too: it is
+    /// how the function starts again after its stack was grown.
     pub(super) fn new(body: &Body, steps: &[Step], calls: &CallTargets) -> Result<Graph, PlanError> {
         let undecodable = |address| PlanError::Undecodable { function: body.function.to_owned(), address };
         let addresses: Vec<u64> = steps.iter().map(|step| step.address).collect();
@@ -28,7 +29,7 @@ impl Graph {
         if steps.is_empty() {
             return Err(PlanError::NoBody);
         }
-        // Only what can be reached is looked at: behind the code may be padding.
+        // What cannot be reached may be padding, so only what can be is looked at.
         let mut seen = vec![false; steps.len()];
         let mut open = vec![0];
         while let Some(index) = open.pop() {
@@ -82,8 +83,8 @@ impl Graph {
         self.successors[index].into_iter().flatten()
     }
 
-    /// Every run of `first` is followed by exactly one run of `then` before the function is left or `first` runs
-    /// again, and `then` never runs otherwise. Paths that end in a crash do not count.
+    /// Whether every run of `first` is followed by exactly one run of `then`, before the function is left or `first` runs
+    /// again, and whether `then` never runs otherwise. Paths that end in a crash do not count.
     pub(super) fn passed_once_after(&self, first: usize, then: usize) -> bool {
         if first == then {
             return false;
@@ -96,14 +97,14 @@ impl Graph {
         only_after && always && !again
     }
 
-    /// The instruction at `address` can be reached, and not from itself.
+    /// Whether the instruction at `address` can be reached, and cannot be reached from itself.
     pub(super) fn passed_at_most_once(&self, address: u64) -> bool {
         let Ok(index) = self.addresses.binary_search(&address) else { return false };
         let nowhere = self.addresses.len();
         self.reach([0], nowhere)[index] && !self.reach(self.after(index), nowhere)[index]
     }
 
-    /// What can be reached from `starts`, these included, on paths that avoid one instruction.
+    /// For each instruction, whether it is one of `starts` or can be reached from them on a path without `avoid`.
     fn reach(&self, starts: impl IntoIterator<Item = usize>, avoid: usize) -> Vec<bool> {
         let mut seen = vec![false; self.addresses.len()];
         let mut open: Vec<usize> = starts.into_iter().collect();

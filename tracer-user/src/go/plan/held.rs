@@ -1,5 +1,5 @@
-//! Which places hold, before an instruction, what one of some calls has returned: on every path, and with no doubt left
-//! by pointers into the frame.
+//! Which places hold, before an instruction, the result of one of some calls. It must be so on every path, and stores
+//! through pointers into the frame must not be able to change it.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -10,45 +10,47 @@ use super::decode::Convention;
 use super::graph::Graph;
 use super::step::{CallTargets, Effect, Next, Place, Step};
 
-/// Register numbers are below this on every instruction set.
+/// The number of registers; all register numbers are below it, on every instruction set.
 const REGISTERS: usize = 32;
-/// Most stack slots that are followed: as many as a `u128` has bits.
+/// Stack slots that are followed, as many as a `u128` has bits.
 const MAX_SLOTS: usize = 128;
-/// Instructions that are looked at again and again before the analysis gives up, for each instruction of the code.
+/// How often each instruction is looked at, on average, before the analysis gives up.
 const PASSES: usize = 32;
-/// The register has no address in the frame.
+/// For a register: it holds no address in the frame.
 const NO_ADDRESS: i64 = i64::MAX;
-/// The register has some address in the frame.
+/// For a register: it holds an address in the frame, and may hold any.
 const ANY_ADDRESS: i64 = i64::MIN;
-/// Functions that may be told to write over any part of the frame, variables whose address the source never takes
-/// included.
+/// How the names of those functions of the runtime begin that the compiler calls to write over any part of the frame,
+/// also over variables whose address the source never takes.
 const WRITERS: [&str; 5] = ["duff", "mem", "typedmem", "typedslice", "wb"];
 
 /// What is known before an instruction.
 #[derive(Clone, PartialEq, Eq)]
-pub(in crate::go) struct Held {
+pub(crate) struct Held {
     /// The registers that hold a result, as bits.
     registers: u32,
-    /// The slots that do, as bits by index.
+    /// The stack slots that hold a result, as bits by their place in `offsets`.
     slots: u128,
+    /// The distances of the slots from the stack pointer, sorted.
     offsets: Rc<[i64]>,
-    /// By register: the lowest place of the frame that its address may be of, from the stack pointer.
+    /// For each register, the lowest place of the frame whose address it may hold, as a distance from the stack pointer.
     addresses: [i64; REGISTERS],
 }
 
 impl Held {
     /// Whether a register holds a result.
-    pub(in crate::go) fn register(&self, number: u8) -> bool {
+    pub(crate) fn register(&self, number: u8) -> bool {
         self.registers & (1 << number) != 0
     }
 
-    /// Whether the slot at this distance from the stack pointer does.
-    pub(in crate::go) fn slot(&self, offset: i64) -> bool {
+    /// Whether the slot at this distance from the stack pointer holds a result.
+    pub(crate) fn slot(&self, offset: i64) -> bool {
         self.offsets.binary_search(&offset).is_ok_and(|slot| self.slots & (1 << slot) != 0)
     }
 
-    /// The place of the frame whose address a register has, as its distance from the stack pointer.
-    pub(in crate::go) fn address(&self, register: u8) -> Option<i64> {
+    /// The place of the frame whose address a register holds, as a distance from the stack pointer. None where it holds
+    /// none, or may hold several.
+    pub(crate) fn address(&self, register: u8) -> Option<i64> {
         Some(self.addresses[usize::from(register)])
             .filter(|address| ![NO_ADDRESS, ANY_ADDRESS].contains(address))
     }
@@ -67,7 +69,7 @@ impl Held {
         }
     }
 
-    /// Whether it is a result, and the address that it is.
+    /// Whether a place holds a result, and which address in the frame it holds.
     fn what_is_in(&self, place: Option<Place>) -> (bool, i64) {
         match place {
             Some(Place::Register(register)) => {
@@ -106,9 +108,10 @@ fn set(mask: &mut u32, bit: u32, on: bool) {
     *mask = *mask & !(1 << bit) | u32::from(on) << bit;
 }
 
-/// What holds, before the call at address `at` in a body of these steps, a result of the calls at `sources`. `exposed` are the parts of the frame
-/// that others may write to, as distances from the stack pointer. None where the code cannot be followed.
-pub(in crate::go) fn before(
+/// Finds the places that hold, before the call at address `at`, a result of the calls at the addresses `sources`.
+/// `steps` are those of the body, and `exposed` are the parts of the frame that others may write to, as distances from
+/// the stack pointer. None where the code cannot be followed.
+pub(crate) fn before(
     body: &Body,
     steps: &[Step],
     sources: &BTreeSet<u64>,
@@ -182,7 +185,8 @@ fn apply(held: &mut Held, step: &Step, exposed: &[Range<i64>], anywhere: bool) {
         Effect::Clobber { registers, ref stack } => {
             held.registers &= !registers;
             held.forget(stack);
-            // A call leaves nothing in registers; a write barrier, which is one, leaves the frame alone.
+            // A call may change all registers, and what is exposed of the frame. A write barrier is a call that keeps
+            // most registers, and does not write to the frame.
             let calls = matches!(step.next, Next::Call(_)) && registers == u32::MAX;
             for (register, address) in held.addresses.iter_mut().enumerate() {
                 if registers & (1 << register) == 0 {

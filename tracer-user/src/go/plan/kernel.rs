@@ -1,8 +1,8 @@
-//! What a probe costs, as far as it is up to the kernel.
+//! What the running kernel does with the instruction under a probe, and what that costs.
 
-/// How the running kernel treats the instructions for which kernels differ.
+/// How the running kernel treats those instructions that kernels treat differently.
 ///
-/// The rest is the same for all kernels from 5.8 on: `branch_setup_xol_ops` and `push_setup_xol_ops` in
+/// All kernels from 5.8 on treat the others alike: `branch_setup_xol_ops` and `push_setup_xol_ops` in
 /// <https://github.com/torvalds/linux/blob/master/arch/x86/kernel/uprobes.c>.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Kernel {
@@ -13,14 +13,14 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// What Linux `major.minor` does.
+    /// What the kernel Linux `major.minor` does.
     pub fn from_version(major: u32, minor: u32) -> Kernel {
         let recent = (major, minor) >= (6, 18);
         Kernel { emulates_long_nops: recent, optimises_nop5: recent }
     }
 }
 
-/// What a hit costs, cheapest first.
+/// What it costs the target each time that it comes to a probe, cheapest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Cost {
     /// The kernel replaces the five-byte nop by a call: no exception at all.

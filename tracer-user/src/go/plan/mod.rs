@@ -33,7 +33,7 @@ pub(super) use step::{Next, Operand, Step, Value};
 
 use crate::go::runtime::layout::Layout;
 
-/// Largest function that is analysed, in bytes; `runtime.newproc1` has about a thousand, unoptimised two.
+/// Bytes of the largest function that is analysed. `runtime.newproc1` has about a thousand, unoptimised two thousand.
 pub(super) const MAX_CODE: usize = 32 << 10;
 
 /// What a probe sees happen.
@@ -52,14 +52,14 @@ pub enum Purpose {
 pub struct ProbeSite {
     /// Virtual address in the ELF file, before any load bias.
     pub address: u64,
-    /// The physical function around it.
+    /// Name of the function that the instruction is in.
     pub function: String,
-    /// What is seen here.
+    /// What the probe sees happen.
     pub purpose: Purpose,
     /// Register that holds the goroutine's `*g` before the instruction runs, numbered as in
     /// [`tracer_ebpf::Cookie::register`].
     pub register: u8,
-    /// What a hit costs.
+    /// What it costs the target each time that it comes here.
     pub cost: Cost,
     /// The instruction, for humans: `nop`, `call runtime.mcall`.
     pub instruction: String,
@@ -70,6 +70,9 @@ pub struct ProbeSite {
 /// Each goroutine passes exactly one of the sites, once, when its goid, gopc, startpc and parent goid are final. Where
 /// nothing cheaper can be proven in the function itself, the sites are its return instructions, with the result in the
 /// result register; they are marked [`Cost::SingleStepped`].
+///
+/// # Errors
+/// Why one of the bodies has no place for a probe.
 pub fn creation(
     bodies: &[Body],
     layout: &Layout,
@@ -91,8 +94,11 @@ pub fn creation(
 /// Plans the probes for ends: the call of `runtime.mcall` in each body of `runtime.goexit1` ([`Purpose::Exit`]) or
 /// `runtime.coroexit` ([`Purpose::CoroutineExit`]), with the ending g in the g register.
 ///
-/// The call runs once however often the prologue before it runs: a goroutine that ends on a full stack grows it first
+/// The call runs once, however often the prologue before it runs: a goroutine that ends on a full stack grows it first
 /// and enters the function again.
+///
+/// # Errors
+/// Why one of the bodies has no place for a probe.
 pub fn exit(
     bodies: &[Body],
     purpose: Purpose,
@@ -102,7 +108,10 @@ pub fn exit(
     each(bodies, |body| exit_in(body, purpose, calls, kernel))
 }
 
-/// The obvious placement of creation probes, for comparison: `newproc1`'s return instructions.
+/// Plans the probes for creations in the obvious way, on the return instructions of `newproc1`. For comparison.
+///
+/// # Errors
+/// Why one of the bodies has no place for a probe.
 pub fn single_stepped_creation(
     bodies: &[Body],
     calls: &CallTargets,
@@ -111,8 +120,11 @@ pub fn single_stepped_creation(
     each(bodies, |body| returns(body, calls, kernel))
 }
 
-/// The obvious placement of exit probes, for comparison: the function's entry. It runs twice for a goroutine whose
-/// stack has to grow there.
+/// Plans the probes for ends in the obvious way, on the entry of the function, which runs twice for a goroutine whose
+/// stack has to grow there. For comparison.
+///
+/// # Errors
+/// Why one of the bodies has no place for a probe.
 pub fn single_stepped_exit(
     bodies: &[Body],
     purpose: Purpose,
@@ -126,7 +138,7 @@ pub fn single_stepped_exit(
     })
 }
 
-/// Runs `plan` on every body; of several functions of one name the largest counts, since the others are wrappers
+/// Runs `plan` on every body. Of several functions of one name only the largest counts, since the others are wrappers
 /// between calling conventions (`runtime.goexit1` has one).
 fn each(
     bodies: &[Body],
@@ -169,7 +181,7 @@ fn creation_in(
             let register = flow.register_with_new_g(store, index)?;
             graph.passed_once_after(store, index).then_some((rank, index, register))
         })
-        // Among equals the last one: everything about the goroutine is settled there.
+        // Among equally cheap places the last one is best, where everything about the goroutine is settled.
         .min_by_key(|&(rank, index, _)| (rank, std::cmp::Reverse(index)));
     match best {
         Some((_, index, register)) => Ok(vec![site(body, &steps[index], Purpose::Creation, register, calls)]),
@@ -204,7 +216,8 @@ fn exit_in(
 fn returns(body: &Body, calls: &CallTargets, kernel: Kernel) -> Result<Vec<ProbeSite>, PlanError> {
     let none = || PlanError::NoSite { function: body.function.to_owned() };
     if !body.inlined.is_empty() {
-        return Err(none()); // an inlined copy does not return
+        // An inlined copy has no return instruction.
+        return Err(none());
     }
     let sites: Vec<ProbeSite> = steps(body, calls, kernel)?
         .iter()

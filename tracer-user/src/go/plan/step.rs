@@ -1,33 +1,34 @@
-//! A decoded instruction in the terms of the analyses, which know no instruction set.
+//! A decoded instruction in terms that are the same for every instruction set.
 
 use std::ops::Range;
 
 use super::kernel::Cost;
 
-/// Answers which function starts at an address, to name what code calls.
+/// Says which function starts at an address: what code calls is known by its name.
 pub type CallTargets<'a> = dyn Fn(u64) -> Option<String> + 'a;
 
 /// A decoded instruction.
 #[derive(Debug)]
-pub(in crate::go) struct Step {
-    pub(in crate::go) address: u64,
-    /// In bytes.
-    pub(in crate::go) size: u64,
-    pub(in crate::go) next: Next,
-    pub(in crate::go) effect: Effect,
-    /// It stores so many whole words through a register: base, offset, how many.
+pub(crate) struct Step {
+    pub(crate) address: u64,
+    /// Size in bytes.
+    pub(crate) size: u64,
+    pub(crate) next: Next,
+    pub(crate) effect: Effect,
+    /// Where it stores whole words through a register: the register, the distance from it in bytes, and how many words.
     pub(super) store: Option<(u8, i64, u8)>,
-    /// It loads a word from memory other than the stack into a register.
-    pub(in crate::go) load: Option<(u8, Operand)>,
-    /// It stores a word such that other threads see all that was stored before (`atomic.Store`, `StorepNoWB`).
-    pub(in crate::go) publishes: Option<Operand>,
-    /// It puts something known into a register.
-    pub(in crate::go) value: Option<(u8, Value)>,
-    /// It calls what this holds the address of.
-    pub(in crate::go) through: Option<Operand>,
-    /// It takes the address of the stack slot at this distance from the stack pointer.
+    /// The register that it loads with a word of memory other than the stack, and which word that is.
+    pub(crate) load: Option<(u8, Operand)>,
+    /// Where it stores a word in such a way that other threads see everything that was stored before (`atomic.Store`,
+    /// `StorepNoWB`).
+    pub(crate) publishes: Option<Operand>,
+    /// The register that it puts something into that is known without running the code, and what that is.
+    pub(crate) value: Option<(u8, Value)>,
+    /// What holds the address of the function that it calls.
+    pub(crate) through: Option<Operand>,
+    /// The distance from the stack pointer of the stack slot whose address it takes.
     pub(super) takes_address: Option<i64>,
-    /// The registers, as bits, that it writes to memory through.
+    /// The registers, as bits, that have the address of memory which it writes to.
     pub(super) writes_through: u32,
     /// It puts something unknown into the register that holds the current g.
     pub(super) loses_g: bool,
@@ -37,7 +38,7 @@ pub(in crate::go) struct Step {
 
 /// Where control goes after an instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::go) enum Next {
+pub(crate) enum Next {
     /// To the following instruction.
     Following,
     /// To an address.
@@ -56,9 +57,9 @@ pub(in crate::go) enum Next {
     Undecodable,
 }
 
-/// What an instruction names.
+/// What an instruction takes a value from, or stores one to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::go) enum Operand {
+pub(crate) enum Operand {
     Register(u8),
     /// The word in memory at a constant distance from a register, which is not the stack pointer.
     Memory(u8, i64),
@@ -68,42 +69,42 @@ pub(in crate::go) enum Operand {
 
 /// What is known of what an instruction puts into a register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::go) enum Value {
+pub(crate) enum Value {
     /// A number or an address.
     Constant(i64),
-    /// What a register held, and so much more.
+    /// What a register held, plus a number.
     Sum(u8, i64),
 }
 
 /// A register or stack slot that can hold a pointer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::go) enum Place {
+pub(crate) enum Place {
     Register(u8),
     /// Eight bytes at this distance from the stack pointer.
     Slot(i64),
 }
 
-/// What an instruction does to the places.
+/// What an instruction does to registers and stack slots.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::go) enum Effect {
+pub(crate) enum Effect {
     /// `to` holds what `from` holds.
     Copy { to: Place, from: Place },
     /// Two copies at once; without a place to copy from, what the place holds then is not known.
     Pair([(Place, Option<Place>); 2]),
-    /// The two exchange what they hold.
+    /// Two registers exchange what they hold.
     Swap(u8, u8),
-    /// These registers (a bit each) and these bytes of the stack hold something else.
+    /// These registers, as bits, and these bytes of the stack hold something else afterwards, which is not known.
     Clobber { registers: u32, stack: Range<i64> },
 }
 
-/// The whole stack frame.
+/// The bytes of the whole stack frame.
 pub(super) const STACK: Range<i64> = i64::MIN..i64::MAX;
-/// Nothing of it.
+/// No bytes of the stack frame.
 pub(super) const NO_STACK: Range<i64> = 0..0;
 
 impl Effect {
     /// The registers, as bits, that no longer hold what they did.
-    pub(in crate::go) fn registers(&self) -> u32 {
+    pub(crate) fn registers(&self) -> u32 {
         let bit = |place| match place {
             Place::Register(register) => 1 << register,
             Place::Slot(_) => 0,
@@ -138,9 +139,9 @@ pub(super) enum Probe {
     Branch,
     Push,
     Call,
-    /// Single-stepped, and safe to be.
+    /// The kernel steps over a copy of it, which does the same as the instruction itself.
     Step,
-    /// The kernel refuses it, or nobody has tried.
+    /// The kernel refuses to put a probe here, or nobody has tried.
     Never,
 }
 

@@ -11,9 +11,9 @@ use super::layout::Layout;
 use crate::go::file::error::ErrorKind;
 use crate::go::file::image::{Image, u32_at, u64_at};
 
-/// Reading more than this takes seconds.
+/// Bytes of debug information that are read, decompressed. More would take seconds.
 const MAX_INFO: u64 = 512 << 20;
-/// Go writes a few kB of abbreviations, a C compiler up to some MB.
+/// Bytes of abbreviations that are read. Go writes a few kB, a C compiler up to some MB.
 const MAX_ABBREVIATIONS: u64 = 64 << 20;
 
 /// A struct of package runtime: its size, and its fields with their offsets, in bytes.
@@ -32,7 +32,8 @@ struct DebugSection<'data> {
 }
 
 impl<'data> DebugSection<'data> {
-    /// Finds `.debug_NAME`, plain or compressed as ELF does since Go 1.19, or `.zdebug_NAME` as older linkers did.
+    /// Finds `.debug_NAME`, which from Go 1.19 on may be compressed as ELF says, or `.zdebug_NAME`, which is how older
+    /// linkers call a compressed one.
     fn find(image: &'data Image, name: &str) -> Result<Option<DebugSection<'data>>, ErrorKind> {
         let cut_off = || ErrorKind::Corrupt(format!("its section .debug_{name} is cut off"));
         if let Some(section) = image.section(&format!(".debug_{name}")) {
@@ -72,7 +73,7 @@ impl<'data> DebugSection<'data> {
     }
 }
 
-/// How many bytes of debug information there are to go through, decompressed. None for a program without.
+/// How many bytes of debug information there are, decompressed. None for a program without.
 pub(crate) fn info_size(image: &Image) -> Option<u64> {
     DebugSection::find(image, "info").ok().flatten().map(|section| section.size)
 }
@@ -107,7 +108,7 @@ pub(crate) fn layout(image: &Image) -> Result<Option<Layout>, ErrorKind> {
     })
 }
 
-/// Goes through the units up to that of package runtime, one in memory at a time.
+/// Collects the structs from the units up to that of package runtime, with one unit in memory at a time.
 fn structs(
     info: &DebugSection<'_>,
     abbreviations: &DebugSection<'_>,
@@ -135,7 +136,7 @@ fn structs(
     Ok(found)
 }
 
-/// Reads one unit with its length in front; false at the end.
+/// Reads the next unit with the length that stands in front of it. False where there is none.
 fn next_unit(reader: &mut dyn Read, unit: &mut Vec<u8>) -> std::io::Result<bool> {
     unit.clear();
     reader.take(4).read_to_end(unit)?;
@@ -146,8 +147,8 @@ fn next_unit(reader: &mut dyn Read, unit: &mut Vec<u8>) -> std::io::Result<bool>
 
 type Slice<'data> = EndianSlice<'data, LittleEndian>;
 
-/// Collects the structs that are wanted, if this is a unit of package runtime: there are two, one of them for what is
-/// written in assembly.
+/// Collects the wanted structs of a unit, if it is one of package runtime. There are two of these: the assembly code has
+/// one of its own.
 fn structs_of_unit(
     header: &gimli::UnitHeader<Slice<'_>>,
     abbreviations: &gimli::Abbreviations,

@@ -1,4 +1,4 @@
-//! Where the fields of the runtime's structs are.
+//! Where the fields of the runtime's structs are: what golife needs to read goroutines in a process's memory.
 
 /// Offsets in bytes of the fields of `runtime.g`, and of the few of `runtime.m`, `runtime.sudog` and `runtime.hchan`
 /// that golife reads. Go's own definitions:
@@ -15,8 +15,8 @@ pub struct Layout {
     pub sched_sp: u16,
     /// `g.sched.pc`: where it will go on.
     pub sched_pc: u16,
-    /// `g.sched.lr`: on CPUs that keep return addresses in a register, what that holds while it does not run. 0 where the
-    /// function that it is in has put it on the stack, and on others.
+    /// `g.sched.lr`: the value of the link register while it does not run. 0 where the function that it is in has put the
+    /// return address on the stack, and on CPUs that have no such register.
     pub sched_lr: u16,
     /// `g.sched.bp`: its frame pointer while it does not run, and while its thread is on the system stack.
     pub sched_bp: u16,
@@ -26,9 +26,10 @@ pub struct Layout {
     pub syscallpc: u16,
     /// `g.atomicstatus`, 32 bits: see [`super::status`].
     pub atomicstatus: u16,
-    /// `g.goid`
+    /// `g.goid`: its number, which no other goroutine of the process ever has.
     pub goid: u16,
-    /// `g.waitsince`: runtime clock in nanoseconds, set by the garbage collector for those that wait; 0 where not known.
+    /// `g.waitsince`: since when it waits, in nanoseconds of the runtime's clock. The garbage collector sets it when it
+    /// first sees it wait; 0 before.
     pub waitsince: u16,
     /// `g.waitreason`, 8 bits: see [`super::wait_reason::WaitReason`].
     pub waitreason: u16,
@@ -36,7 +37,7 @@ pub struct Layout {
     pub tracking_seq: u16,
     /// `g.lockedm`: the thread that it is locked to, if any.
     pub lockedm: u16,
-    /// `g.parentGoid`, from Go 1.21 on.
+    /// `g.parentGoid`: the number of the goroutine that created it, from Go 1.21 on.
     pub parent: Option<u16>,
     /// `g.gopc`: the return address of the `go` statement.
     pub gopc: u16,
@@ -44,9 +45,9 @@ pub struct Layout {
     pub startpc: u16,
     /// `g.waiting`: the list of `runtime.sudog` that it waits on.
     pub waiting: u16,
-    /// `g.labels`: profiler labels.
+    /// `g.labels`: a pointer to its profiler labels, 0 where it has none.
     pub labels: u16,
-    /// Size of `runtime.g`.
+    /// Size of `runtime.g` in bytes.
     pub g_size: u16,
     /// `m.procid`: the thread id that the kernel knows.
     pub procid: u16,
@@ -54,27 +55,29 @@ pub struct Layout {
     pub curg: u16,
     /// `sudog.elem`: what is sent, or where to put what is received.
     pub sudog_elem: u16,
-    /// `sudog.isSelect`: part of a `select`.
+    /// `sudog.isSelect`: whether it stands for a case of a `select`.
     pub sudog_is_select: u16,
-    /// `sudog.waitlink`: the next of the list `g.waiting`.
+    /// `sudog.waitlink`: the next one of the list `g.waiting`.
     pub sudog_waitlink: u16,
-    /// `sudog.c`: the channel.
+    /// `sudog.c`: the channel, 0 where it waits for a semaphore.
     pub sudog_c: u16,
-    /// `hchan.qcount`: elements in the buffer.
+    /// `hchan.qcount`: how many elements are in the buffer.
     pub hchan_qcount: u16,
-    /// `hchan.dataqsiz`: capacity of the buffer.
+    /// `hchan.dataqsiz`: how many elements the buffer has room for.
     pub hchan_dataqsiz: u16,
-    /// `hchan.closed`, 32 bits.
+    /// `hchan.closed`, 32 bits: not 0 where the channel is closed.
     pub hchan_closed: u16,
-    /// `hchan.recvq`: first and last `runtime.sudog` of those that receive; `sendq`, of those that send, follows it.
+    /// `hchan.recvq`: the first and the last `runtime.sudog` of those that receive. `hchan.sendq` follows it, which is
+    /// the same of those that send.
     pub hchan_recvq: u16,
 }
 
 impl Layout {
-    /// Asks for each field's offset by the names of its struct and its path in it; `""` asks for the struct's size.
+    /// Makes a layout from the answers of `offset`, which is asked for each field by the names of its struct and of the
+    /// field in it (`stack.lo` for a field of a field), and for the size of a struct by an empty name.
     ///
     /// # Errors
-    /// The struct and the path of the field that is not there.
+    /// The names of a struct and of a field that `offset` knows nothing of.
     pub(crate) fn from_structs(
         offset: impl Fn(&str, &str) -> Option<u16>,
     ) -> Result<Layout, (&'static str, &'static str)> {

@@ -1,4 +1,4 @@
-//! Which layout a program's runtime has: its own debug information or the table says it.
+//! Which layout a program's runtime has: what its own debug information says, or what the table has for its version.
 
 use super::dwarf;
 use super::layout::Layout;
@@ -7,8 +7,8 @@ use super::versions;
 use crate::go::file::buildinfo::{BuildInfo, GoVersion};
 use crate::go::file::image::Image;
 
-/// Debug information of more bytes than this (decompressed) is not read for a version that the table has: reading it
-/// costs about 1.2 ms a MB.
+/// Debug information of more bytes than this (decompressed) is not read where the table has the version: reading costs
+/// about 1.2 ms a MB.
 const CHEAP_DWARF: u64 = 4 << 20;
 
 /// Where a [`Layout`] is from, and with it how far to trust it before it was checked against live memory.
@@ -23,17 +23,19 @@ pub enum LayoutSource {
 }
 
 impl LayoutSource {
-    /// Nobody has compared this layout with such a program: what is read with it has to be checked, and said.
+    /// Whether nobody has ever compared this layout with such a program. What is read with it has to be checked, and the
+    /// user has to be told.
     pub fn is_unverified(self) -> bool {
         self == LayoutSource::NewestTable
     }
 }
 
-/// `GOEXPERIMENT`s that move no field of [`Layout`], whether they are on or, with `no` before them, off. Of all that Go 1.18
-/// to 1.27 have, few bring structs of the runtime in two forms (files of package runtime with `goexperiment` in their
-/// `go:build` line); layouts with these were measured: `allocheaders`, `arenas`, `exectracer2`, `goroutineleakprofile`,
-/// `greenteagc`, `pagetrace`, `spinbitmutex`, `staticlockranking`, `swissmap`, `synctest`. Not among them are those that
-/// change the calling convention.
+/// `GOEXPERIMENT`s that move no field of [`Layout`], whether they are on or, with `no` before them, off.
+///
+/// Few of those that Go 1.18 to 1.27 have can move a field: those with files of package runtime that have
+/// `goexperiment` in their `go:build` line. Of these, layouts were measured for `allocheaders`, `arenas`,
+/// `exectracer2`, `goroutineleakprofile`, `greenteagc`, `pagetrace`, `spinbitmutex`, `staticlockranking`, `swissmap`
+/// and `synctest`. The experiments that change the calling convention are left out.
 const HARMLESS_EXPERIMENTS: [&str; 33] = [
     "aliastypeparams",
     "allocheaders",
@@ -71,7 +73,7 @@ const HARMLESS_EXPERIMENTS: [&str; 33] = [
 ];
 
 impl Layout {
-    /// The layout from the table, where it was measured for this version and these experiments.
+    /// The layout from the table. None where it was not measured for this version and these experiments.
     pub fn measured(build: &BuildInfo) -> Option<Layout> {
         let release = !build.version_text.starts_with("devel");
         let harmless = build
@@ -80,13 +82,13 @@ impl Layout {
         (release && harmless).then(|| Layout::of(build.version)).flatten()
     }
 
-    /// The layout of the release or, where it is newer than the table, of the newest one.
+    /// The layout of the version or, where the table does not have it, of the newest one there.
     pub fn nearest(version: GoVersion) -> Layout {
         let newest = TABLE[TABLE.len() - 1].1;
         Layout::of(version).unwrap_or(newest)
     }
 
-    /// Whether the table has the release.
+    /// Whether the table has the version.
     pub fn has(version: GoVersion) -> bool {
         Layout::of(version).is_some()
     }
@@ -96,8 +98,9 @@ impl Layout {
     }
 }
 
-/// The program's own debug information where it is cheap to read or nothing else is known, else the table.
-pub(in crate::go) fn choose(image: &Image, build: &BuildInfo) -> (Layout, LayoutSource) {
+/// Chooses the program's own debug information where it is cheap to read, or where the table does not have the version;
+/// else the table.
+pub(crate) fn choose(image: &Image, build: &BuildInfo) -> (Layout, LayoutSource) {
     let measured = Layout::measured(build);
     let size = dwarf::info_size(image);
     if let Some(layout) = measured

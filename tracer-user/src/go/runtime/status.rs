@@ -1,7 +1,7 @@
 //! What a goroutine is doing: the values of `g.atomicstatus`.
 //! <https://cs.opensource.google/go/go/+/master:src/runtime/runtime2.go>, `_Gidle` and following.
 
-/// Set while the garbage collector looks at the goroutine's stack; the rest of the status still holds.
+/// The bit that is set while the garbage collector looks at the goroutine's stack (`_Gscan`). The other bits still hold.
 const SCAN: u32 = 0x1000;
 
 /// The state of a goroutine.
@@ -21,7 +21,7 @@ pub enum Status {
     Dead,
     /// Its stack is being moved.
     CopyStack,
-    /// Stopped itself for a suspension.
+    /// It has stopped itself, because the runtime wanted it suspended (`suspendG`).
     Preempted,
     /// Found to be leaked by the garbage collector (Go 1.26 and newer); it still waits.
     Leaked,
@@ -48,7 +48,8 @@ impl Status {
         })
     }
 
-    /// As Go's traceback names it.
+    /// The word that Go's traceback has for it: `gStatusStrings` in
+    /// <https://cs.opensource.google/go/go/+/master:src/runtime/traceback.go>.
     pub fn name(self) -> &'static str {
         match self {
             Status::Idle => "idle",
@@ -63,7 +64,7 @@ impl Status {
         }
     }
 
-    /// There is a goroutine; everything else in its `g` is about it.
+    /// Whether there is a goroutine, so that the other fields of its `g` are about it and not about one that has ended.
     pub fn is_live(self) -> bool {
         !matches!(self, Status::Idle | Status::Dead | Status::DeadExtra)
     }

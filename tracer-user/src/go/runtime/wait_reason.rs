@@ -6,10 +6,10 @@ use super::versions;
 use super::wait_reason_table::TABLE;
 use crate::go::file::buildinfo::GoVersion;
 
-/// A wait reason of one version of Go. Those of different versions are different, also where they have the same text.
+/// A wait reason of one version of Go. It equals none of another version, not even one with the same text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct WaitReason {
-    /// The place of its version in the table.
+    /// The row of its version in the table.
     version: u8,
     number: NonZeroU8,
 }
@@ -25,7 +25,7 @@ impl WaitReason {
         Some(WaitReason { version: u8::try_from(version).ok()?, number })
     }
 
-    /// As Go's traceback shows it.
+    /// The text that Go's traceback shows for it, such as `chan receive`.
     pub fn text(self) -> &'static str {
         TABLE[usize::from(self.version)].1[usize::from(self.number.get())]
     }
