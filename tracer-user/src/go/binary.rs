@@ -10,7 +10,7 @@ use super::globals::Globals;
 use super::modules::Module;
 use super::standard;
 use crate::go::file::buildinfo::{BuildInfo, GoVersion};
-use crate::go::file::error::{Error, ErrorKind};
+use crate::go::file::error::{GoError, GoErrorKind};
 use crate::go::file::image::{Architecture, Image};
 use crate::go::file::symbols;
 use crate::go::functions::header::Header;
@@ -43,13 +43,13 @@ impl Binary {
     /// Reads an executable that is already open. `display_path` is for messages only.
     ///
     /// # Errors
-    /// Not an ELF file, truncated, corrupt, for another CPU, not a Go program, too old: see [`ErrorKind`].
-    pub fn open(file: &File, display_path: &Path) -> Result<Binary, Error> {
+    /// Not an ELF file, truncated, corrupt, for another CPU, not a Go program, too old: see [`GoErrorKind`].
+    pub fn open(file: &File, display_path: &Path) -> Result<Binary, GoError> {
         let image = Image::open(file, display_path)?;
         if Some(image.architecture()) != Architecture::HOST {
             let found = image.architecture().name().into();
-            let kind = ErrorKind::OtherArchitecture { found, host: std::env::consts::ARCH };
-            return Err(Error::new(display_path, kind));
+            let kind = GoErrorKind::OtherArchitecture { found, host: std::env::consts::ARCH };
+            return Err(GoError::new(display_path, kind));
         }
         Binary::from_image(image)
     }
@@ -58,13 +58,13 @@ impl Binary {
     ///
     /// # Errors
     /// The same as [`Binary::open`], but for the CPU.
-    pub fn open_foreign(file: &File, display_path: &Path) -> Result<Binary, Error> {
+    pub fn open_foreign(file: &File, display_path: &Path) -> Result<Binary, GoError> {
         Binary::from_image(Image::open(file, display_path)?)
     }
 
-    pub(crate) fn from_image(image: Image) -> Result<Binary, Error> {
+    pub(crate) fn from_image(image: Image) -> Result<Binary, GoError> {
         let image = Arc::new(image);
-        Binary::read(image.clone()).map_err(|kind| Error::new(image.path(), kind))
+        Binary::read(image.clone()).map_err(|kind| GoError::new(image.path(), kind))
     }
 
     /// Reads a plugin. It is built by the same toolchain as the program that opens it, so it has the same layout; up to
@@ -72,39 +72,41 @@ impl Binary {
     ///
     /// # Errors
     /// The same as [`Binary::open`].
-    pub fn open_plugin(file: &File, display_path: &Path, host: &Binary) -> Result<Binary, Error> {
+    pub fn open_plugin(file: &File, display_path: &Path, host: &Binary) -> Result<Binary, GoError> {
         let image = Arc::new(Image::open(file, display_path)?);
         let unsaid = |_| BuildInfo { path: None, module: None, ..host.build_info.clone() };
         let info = BuildInfo::read(&image, versions::OLDEST).unwrap_or_else(unsaid);
-        let plugin = Binary::with_info(image, info).map_err(|kind| Error::new(display_path, kind))?;
+        let plugin = Binary::with_info(image, info).map_err(|kind| GoError::new(display_path, kind))?;
         Ok(Binary { layout: host.layout, layout_source: host.layout_source, ..plugin })
     }
 
-    fn read(image: Arc<Image>) -> Result<Binary, ErrorKind> {
+    fn read(image: Arc<Image>) -> Result<Binary, GoErrorKind> {
         image.prefetch_sections(&[".go.buildinfo", ".go.module", ".noptrdata"]);
         let build_info = match BuildInfo::read(&image, versions::OLDEST) {
             // A program without build info still is a Go program if it has a function table.
-            Err(ErrorKind::NoBuildInfo) => match Header::find(&image) {
+            Err(GoErrorKind::NoBuildInfo) => match Header::find(&image) {
                 // All versions have the range of the data in the same place of the module data, so any version will do.
                 Ok(header) => ModuleData::find(&image, versions::OLDEST, &header)
                     .and_then(|module| BuildInfo::of_variable(&image, module.data, versions::OLDEST))?,
-                Err(ErrorKind::NotGo) if is_packed(&image) => return Err(ErrorKind::Packed),
-                Err(ErrorKind::NotGo) if Header::has_section(&image) => return Err(ErrorKind::Obfuscated),
+                Err(GoErrorKind::NotGo) if is_packed(&image) => return Err(GoErrorKind::Packed),
+                Err(GoErrorKind::NotGo) if Header::has_section(&image) => {
+                    return Err(GoErrorKind::Obfuscated);
+                }
                 Err(other) => return Err(other),
             },
             // This is the version that garble writes.
-            Err(ErrorKind::UnknownVersion(version)) if version == "unknown" => {
-                return Err(ErrorKind::Obfuscated);
+            Err(GoErrorKind::UnknownVersion(version)) if version == "unknown" => {
+                return Err(GoErrorKind::Obfuscated);
             }
             other => other?,
         };
         Binary::with_info(image, build_info)
     }
 
-    fn with_info(image: Arc<Image>, build_info: BuildInfo) -> Result<Binary, ErrorKind> {
+    fn with_info(image: Arc<Image>, build_info: BuildInfo) -> Result<Binary, GoErrorKind> {
         let header = Header::find(&image).map_err(|kind| match kind {
-            ErrorKind::NotGo if Header::has_section(&image) => ErrorKind::Obfuscated,
-            ErrorKind::NotGo => ErrorKind::Missing {
+            GoErrorKind::NotGo if Header::has_section(&image) => GoErrorKind::Obfuscated,
+            GoErrorKind::NotGo => GoErrorKind::Missing {
                 what: "its function table (pclntab)".into(),
                 why: "no part of the file begins as one".into(),
             },
@@ -339,11 +341,11 @@ impl Binary {
     /// Where the runtime's list of goroutines is. It is searched for at the first call.
     ///
     /// # Errors
-    /// [`ErrorKind::Missing`] where a stripped program's code is not as expected.
-    pub fn globals(&self) -> Result<Globals, Error> {
+    /// [`GoErrorKind::Missing`] where a stripped program's code is not as expected.
+    pub fn globals(&self) -> Result<Globals, GoError> {
         let find = || Globals::find(&self.table).map_err(|kind| kind.to_string());
         self.globals.get_or_init(find).clone().map_err(|why| {
-            Error::new(self.path(), ErrorKind::Missing { what: "the list of goroutines".into(), why })
+            GoError::new(self.path(), GoErrorKind::Missing { what: "the list of goroutines".into(), why })
         })
     }
 }
@@ -356,7 +358,7 @@ fn is_packed(image: &Image) -> bool {
 
 #[cfg(test)]
 impl Binary {
-    pub(crate) fn globals_from_code(&self) -> Result<Globals, ErrorKind> {
+    pub(crate) fn globals_from_code(&self) -> Result<Globals, GoErrorKind> {
         Globals::from_code(&self.table)
     }
 

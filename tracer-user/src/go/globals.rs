@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use crate::go::file::error::ErrorKind;
+use crate::go::file::error::GoErrorKind;
 use crate::go::file::symbols;
 use crate::go::functions::pclntab::Pclntab;
 use crate::go::plan::{self, Kernel, Operand, Step, Value};
@@ -23,8 +23,8 @@ impl Globals {
     /// Finds both variables.
     ///
     /// # Errors
-    /// [`ErrorKind::Missing`] where a stripped program's code is not as expected.
-    pub(crate) fn find(table: &Pclntab) -> Result<Globals, ErrorKind> {
+    /// [`GoErrorKind::Missing`] where a stripped program's code is not as expected.
+    pub(crate) fn find(table: &Pclntab) -> Result<Globals, GoErrorKind> {
         Globals::from_code(table).or_else(|missing| {
             let names = ["runtime.allgptr", "runtime.allglen"];
             // Programs that open plugins export their variables, stripped or not.
@@ -37,9 +37,9 @@ impl Globals {
 
     /// Finds both variables in the code of `runtime.allgadd`, which stores atomically to them and to no other variable.
     /// The array is among the variables with pointers, the length among those without.
-    pub(crate) fn from_code(table: &Pclntab) -> Result<Globals, ErrorKind> {
+    pub(crate) fn from_code(table: &Pclntab) -> Result<Globals, GoErrorKind> {
         let missing =
-            |why: String| ErrorKind::Missing { what: "runtime.allgptr and runtime.allglen".into(), why };
+            |why: String| GoErrorKind::Missing { what: "runtime.allgptr and runtime.allglen".into(), why };
         let function = (table.functions_named("runtime.allgadd").into_iter())
             .max_by_key(|function| function.size())
             .ok_or_else(|| missing("it has neither symbols nor a function runtime.allgadd".into()))?;

@@ -26,8 +26,7 @@ mod tests;
 
 pub use binary::Binary;
 pub use file::buildinfo::{BuildInfo, GoVersion};
-pub use file::error::{Error as GoError, ErrorKind as GoErrorKind};
-pub use file::error::{Error, ErrorKind};
+pub use file::error::{GoError, GoErrorKind};
 pub use file::image::{Architecture, Image};
 pub use file::{buildinfo, error, image, symbols, truncated};
 pub use functions::inline::Inlined;

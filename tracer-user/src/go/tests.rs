@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use super::testing::{FOREIGN, PIE, PLAIN, Program, STRIPPED, STRIPPED_PIE, toolchains};
-use super::{Binary, Error, ErrorKind, Layout, LayoutSource, pclntab, symbols};
+use super::{Binary, GoError, GoErrorKind, Layout, LayoutSource, pclntab, symbols};
 use crate::go::file::image::{Architecture, Image};
 use crate::go::plan::{self, Kernel, Next};
 use crate::go::runtime::dwarf;
@@ -150,7 +150,7 @@ fn a_program_for_another_cpu_is_refused_and_still_understood() {
     let program = Program::build_for(toolchain, PLAIN, FOREIGN);
     let file = std::fs::File::open(&program.path).unwrap();
     let error = Binary::open(&file, &program.path).map(|_| ()).unwrap_err();
-    assert!(matches!(error.kind, ErrorKind::OtherArchitecture { .. }), "{error}");
+    assert!(matches!(error.kind, GoErrorKind::OtherArchitecture { .. }), "{error}");
     let binary = program.binary();
     assert_eq!(Some(*binary.layout()), Layout::measured(binary.build_info()));
     assert_eq!(binary.functions_named("runtime.newproc1").len(), 1);
@@ -158,7 +158,7 @@ fn a_program_for_another_cpu_is_refused_and_still_understood() {
     let program = Program::build_for(toolchain, PLAIN, &[("GOARCH", "386"), ("CGO_ENABLED", "0")]);
     let file = std::fs::File::open(&program.path).unwrap();
     let error = Binary::open(&file, &program.path).map(|_| ()).unwrap_err();
-    assert!(matches!(error.kind, ErrorKind::Bits32), "{error}");
+    assert!(matches!(error.kind, GoErrorKind::Bits32), "{error}");
 }
 
 #[test]
@@ -167,15 +167,15 @@ fn what_is_no_go_program_is_refused_with_the_reason() {
         let file = std::fs::File::open(path).unwrap();
         Binary::open(&file, path.as_ref()).map(|_| ()).unwrap_err()
     };
-    assert!(matches!(open("/bin/ls").kind, ErrorKind::NotGo), "{}", open("/bin/ls"));
-    assert!(matches!(open("/etc/passwd").kind, ErrorKind::NotElf));
-    assert!(matches!(open("/dev/null").kind, ErrorKind::NotElf));
-    assert!(matches!(open("/").kind, ErrorKind::NotElf));
+    assert!(matches!(open("/bin/ls").kind, GoErrorKind::NotGo), "{}", open("/bin/ls"));
+    assert!(matches!(open("/etc/passwd").kind, GoErrorKind::NotElf));
+    assert!(matches!(open("/dev/null").kind, GoErrorKind::NotElf));
+    assert!(matches!(open("/").kind, GoErrorKind::NotElf));
     assert_eq!(open("/etc/passwd").to_string(), "cannot trace /etc/passwd: not an ELF file");
 }
 
 /// Everything that golife asks of a program.
-fn exercise(data: &[u8]) -> Result<(), Error> {
+fn exercise(data: &[u8]) -> Result<(), GoError> {
     let binary = Binary::from_image(Image::from_bytes(data, "damaged".as_ref())?)?;
     for name in ["runtime.newproc1", "runtime.goexit1"] {
         for function in binary.functions_named(name) {
@@ -202,7 +202,7 @@ fn damaged_programs_cost_a_message() {
 
     for step in 0..150 {
         let error = exercise(&good[..good.len() * step / 150]).unwrap_err();
-        let expected = matches!(error.kind, ErrorKind::NotElf | ErrorKind::Truncated { .. });
+        let expected = matches!(error.kind, GoErrorKind::NotElf | GoErrorKind::Truncated { .. });
         assert!(expected, "cut at {step}/150: {error}");
     }
 

@@ -44,7 +44,7 @@ pub enum Cut {
 pub enum WalkError {
     /// The list could not be found in the executable.
     #[error(transparent)]
-    Binary(#[from] crate::go::Error),
+    Binary(#[from] crate::go::GoError),
     /// The memory could not be read.
     #[error(transparent)]
     Memory(#[from] MemoryError),

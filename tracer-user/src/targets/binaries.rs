@@ -11,6 +11,7 @@ use std::{
 
 use super::Selectors;
 use super::error::TargetError;
+use super::mapped_binary::MappedBinary;
 use super::subject::Subject;
 use crate::go::plan::{Cost, Kernel, ProbeSite};
 use crate::go::probe_sites::{self, Placement};
@@ -29,17 +30,6 @@ pub struct PlannedBinary {
     pub file: FileId,
     /// Where its probes go, and what each of them sees.
     pub sites: Vec<ProbeSite>,
-}
-
-/// A Go binary that a process has mapped.
-#[derive(Clone)]
-pub struct MappedBinary {
-    /// The file.
-    pub file: FileId,
-    /// What is in it.
-    pub binary: Arc<Binary>,
-    /// What was added to its addresses when it was mapped.
-    pub bias: u64,
 }
 
 /// Something about a binary that its user should know.

@@ -3,12 +3,14 @@
 pub mod binaries;
 pub mod describe;
 mod error;
+mod mapped_binary;
 mod selectors;
 pub mod subject;
 pub mod wanted;
 
-pub use binaries::{Binaries, MappedBinary, PlannedBinary, Remark};
+pub use binaries::{Binaries, PlannedBinary, Remark};
 pub use error::TargetError;
+pub use mapped_binary::MappedBinary;
 pub use selectors::Selectors;
 pub use subject::{OtherRuntime, Subject};
 pub use wanted::{Executable, SelectorError, Wanted};

@@ -3,9 +3,9 @@
 
 use std::{fmt, fs::File, path::PathBuf, sync::Arc, time::Duration};
 
-use super::binaries::MappedBinary;
 use super::describe;
 use super::error::TargetError;
+use super::mapped_binary::MappedBinary;
 use crate::go::Binary;
 use crate::host::{FileId, Process};
 use crate::inspect::{self, Depth, InspectError, ProcessMemory, Snapshot, WalkError, WalkLimits};

@@ -3,7 +3,7 @@
 
 use std::{fmt, ops::Range};
 
-use super::error::ErrorKind;
+use super::error::GoErrorKind;
 use super::image::{Image, u64_at};
 
 const MAGIC: &[u8; 14] = b"\xff Go buildinf:";
@@ -77,16 +77,16 @@ impl BuildInfo {
     /// Reads the build info of an executable, and refuses one that was built by an older Go than `oldest`.
     ///
     /// # Errors
-    /// - [`ErrorKind::NoBuildInfo`]: it has none, because it was removed or because this is no Go program.
-    /// - [`ErrorKind::TooOld`]: it was built by an older Go.
-    /// - [`ErrorKind::UnknownVersion`]: its version text has no version.
-    /// - [`ErrorKind::Corrupt`]: the build info is cut off.
-    pub fn read(image: &Image, oldest: GoVersion) -> Result<BuildInfo, ErrorKind> {
-        let blob = find(image).ok_or(ErrorKind::NoBuildInfo)?;
+    /// - [`GoErrorKind::NoBuildInfo`]: it has none, because it was removed or because this is no Go program.
+    /// - [`GoErrorKind::TooOld`]: it was built by an older Go.
+    /// - [`GoErrorKind::UnknownVersion`]: its version text has no version.
+    /// - [`GoErrorKind::Corrupt`]: the build info is cut off.
+    pub fn read(image: &Image, oldest: GoVersion) -> Result<BuildInfo, GoErrorKind> {
+        let blob = find(image).ok_or(GoErrorKind::NoBuildInfo)?;
         let flags = *blob.get(15).ok_or_else(cut_off)?;
         if flags & INLINE == 0 {
             let version = pointed_version(image, blob).unwrap_or_else(|| "Go 1.17 or older".into());
-            return Err(ErrorKind::TooOld(version));
+            return Err(GoErrorKind::TooOld(version));
         }
         let (version, rest) = string(blob.get(2 * ALIGN..).ok_or_else(cut_off)?).ok_or_else(cut_off)?;
         let (modules, _) = string(rest).ok_or_else(cut_off)?;
@@ -101,14 +101,14 @@ impl BuildInfo {
     /// settings stay unknown.
     ///
     /// # Errors
-    /// [`ErrorKind::NoBuildInfo`] where there is none, or several that differ; else as [`BuildInfo::read`].
+    /// [`GoErrorKind::NoBuildInfo`] where there is none, or several that differ; else as [`BuildInfo::read`].
     pub(crate) fn of_variable(
         image: &Image,
         data: Range<u64>,
         oldest: GoVersion,
-    ) -> Result<BuildInfo, ErrorKind> {
+    ) -> Result<BuildInfo, GoErrorKind> {
         let count = (data.end.saturating_sub(data.start) / 8) as usize;
-        let words = image.words(data.start, count).ok_or(ErrorKind::NoBuildInfo)?;
+        let words = image.words(data.start, count).ok_or(GoErrorKind::NoBuildInfo)?;
         let mut versions = words.windows(2).filter_map(|header| {
             let (&start, &length) = (header.first()?, header.get(1)?);
             if !(SHORTEST_VERSION..=MAX_VERSION as u64).contains(&length) {
@@ -117,23 +117,23 @@ impl BuildInfo {
             let text = image.bytes(start..start.checked_add(length)?)?;
             (is_version(text) && BuildInfo::of_version(text, oldest).is_ok()).then_some(text)
         });
-        let version = versions.next().ok_or(ErrorKind::NoBuildInfo)?;
+        let version = versions.next().ok_or(GoErrorKind::NoBuildInfo)?;
         if versions.any(|other| other != version) {
-            return Err(ErrorKind::NoBuildInfo);
+            return Err(GoErrorKind::NoBuildInfo);
         }
         BuildInfo::of_version(version, oldest)
     }
 
     /// A build of which nothing but the version is known.
-    fn of_version(version: &[u8], oldest: GoVersion) -> Result<BuildInfo, ErrorKind> {
+    fn of_version(version: &[u8], oldest: GoVersion) -> Result<BuildInfo, GoErrorKind> {
         if version.len() > MAX_VERSION {
-            return Err(ErrorKind::Corrupt(format!("a Go version of {} bytes", version.len())));
+            return Err(GoErrorKind::Corrupt(format!("a Go version of {} bytes", version.len())));
         }
         let version_text = String::from_utf8_lossy(version).into_owned();
-        let version =
-            GoVersion::parse(&version_text).ok_or_else(|| ErrorKind::UnknownVersion(version_text.clone()))?;
+        let version = GoVersion::parse(&version_text)
+            .ok_or_else(|| GoErrorKind::UnknownVersion(version_text.clone()))?;
         if version < oldest {
-            return Err(ErrorKind::TooOld(version_text));
+            return Err(GoErrorKind::TooOld(version_text));
         }
         Ok(BuildInfo {
             version,
@@ -241,8 +241,8 @@ fn string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     None
 }
 
-fn cut_off() -> ErrorKind {
-    ErrorKind::Corrupt("the build info is cut off".into())
+fn cut_off() -> GoErrorKind {
+    GoErrorKind::Corrupt("the build info is cut off".into())
 }
 
 #[cfg(test)]
@@ -271,7 +271,7 @@ mod tests {
         assert!(std::hint::black_box(&DECOY).0.starts_with(MAGIC));
         let file = std::fs::File::open("/proc/self/exe").unwrap();
         let image = Image::open(&file, std::path::Path::new("/proc/self/exe")).unwrap();
-        assert!(matches!(BuildInfo::read(&image, OLD), Err(ErrorKind::NoBuildInfo)));
+        assert!(matches!(BuildInfo::read(&image, OLD), Err(GoErrorKind::NoBuildInfo)));
     }
 
     #[test]

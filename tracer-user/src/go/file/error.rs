@@ -6,23 +6,23 @@ use std::path::{Path, PathBuf};
 /// Why a file cannot be traced as a Go program, and which file.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot trace {}: {kind}", path.display())]
-pub struct Error {
+pub struct GoError {
     /// The file as the caller called it.
     pub path: PathBuf,
     /// What is wrong with it.
     #[source]
-    pub kind: ErrorKind,
+    pub kind: GoErrorKind,
 }
 
-impl Error {
-    pub(crate) fn new(path: &Path, kind: ErrorKind) -> Error {
-        Error { path: path.to_owned(), kind }
+impl GoError {
+    pub(crate) fn new(path: &Path, kind: GoErrorKind) -> GoError {
+        GoError { path: path.to_owned(), kind }
     }
 }
 
 /// What is wrong with a file, without its name.
 #[derive(Debug, thiserror::Error)]
-pub enum ErrorKind {
+pub enum GoErrorKind {
     /// The file could not be opened, read or mapped.
     #[error("{0}")]
     Io(#[from] io::Error),

@@ -10,7 +10,7 @@ use object::elf;
 use object::endian::LittleEndian;
 use object::read::elf::{FileHeader as _, ProgramHeader as _, SectionHeader as _};
 
-use super::error::{Error, ErrorKind};
+use super::error::{GoError, GoErrorKind};
 use super::truncated;
 
 /// Program or section headers that are read; no linker writes more.
@@ -117,14 +117,14 @@ impl Image {
     ///
     /// # Errors
     /// Not an ELF file, truncated, corrupt, 32-bit, of an unknown architecture, or the file cannot be mapped.
-    pub fn open(file: &File, path: &Path) -> Result<Image, Error> {
-        Self::read(file, path).map_err(|kind| Error::new(path, kind))
+    pub fn open(file: &File, path: &Path) -> Result<Image, GoError> {
+        Self::read(file, path).map_err(|kind| GoError::new(path, kind))
     }
 
-    fn read(file: &File, path: &Path) -> Result<Image, ErrorKind> {
+    fn read(file: &File, path: &Path) -> Result<Image, GoErrorKind> {
         let metadata = file.metadata()?;
         if !metadata.is_file() || metadata.len() == 0 {
-            return Err(ErrorKind::NotElf);
+            return Err(GoErrorKind::NotElf);
         }
         truncated::outlive();
         // SAFETY: the mapping is private and read-only, and nothing keeps a reference across a point where it
@@ -136,7 +136,7 @@ impl Image {
         Self::from_map(map, path)
     }
 
-    fn from_map(map: Mmap, path: &Path) -> Result<Image, ErrorKind> {
+    fn from_map(map: Mmap, path: &Path) -> Result<Image, GoErrorKind> {
         let Headers { architecture, segments, sections, notes, relocations, interpreter } =
             Headers::parse(&map)?;
         let path = path.to_owned();
@@ -145,14 +145,14 @@ impl Image {
 
     /// An executable that is no file, for tests that damage one.
     #[cfg(test)]
-    pub(crate) fn from_bytes(data: &[u8], path: &Path) -> Result<Image, Error> {
+    pub(crate) fn from_bytes(data: &[u8], path: &Path) -> Result<Image, GoError> {
         if data.is_empty() {
-            return Err(Error::new(path, ErrorKind::NotElf));
+            return Err(GoError::new(path, GoErrorKind::NotElf));
         }
         let mut map = memmap2::MmapMut::map_anon(data.len()).expect("memory for a copy");
         map.copy_from_slice(data);
         Self::from_map(map.make_read_only().expect("a private mapping"), path)
-            .map_err(|kind| Error::new(path, kind))
+            .map_err(|kind| GoError::new(path, kind))
     }
 
     /// The file as the caller called it.
@@ -373,24 +373,24 @@ struct Headers {
 }
 
 impl Headers {
-    fn parse(data: &[u8]) -> Result<Headers, ErrorKind> {
+    fn parse(data: &[u8]) -> Result<Headers, GoErrorKind> {
         let architecture = architecture(data)?;
         let endian = LittleEndian;
         let header = elf::FileHeader64::<LittleEndian>::parse(data).map_err(corrupt)?;
         let kind = header.e_type(endian);
         if kind != elf::ET_EXEC && kind != elf::ET_DYN {
-            return Err(ErrorKind::NotExecutable(kind));
+            return Err(GoErrorKind::NotExecutable(kind));
         }
         let has = data.len() as u64;
         let table = header
             .e_phoff(endian)
             .saturating_add(u64::from(header.e_phnum(endian)) * u64::from(header.e_phentsize(endian)));
         if table > has {
-            return Err(ErrorKind::Truncated { what: "the program header table", needs: table, has });
+            return Err(GoErrorKind::Truncated { what: "the program header table", needs: table, has });
         }
         let programs = header.program_headers(endian, data).map_err(corrupt)?;
         if programs.len() > MAX_HEADERS {
-            return Err(ErrorKind::Corrupt(format!("{} program headers", programs.len())));
+            return Err(GoErrorKind::Corrupt(format!("{} program headers", programs.len())));
         }
         let mut segments = Vec::new();
         let mut notes = Vec::new();
@@ -403,12 +403,12 @@ impl Headers {
             match program.p_type(endian) {
                 elf::PT_LOAD => {
                     if !inside {
-                        return Err(ErrorKind::Truncated { what: "a loadable segment", needs, has });
+                        return Err(GoErrorKind::Truncated { what: "a loadable segment", needs, has });
                     }
                     let vaddr = program.p_vaddr(endian);
                     let size = program.p_memsz(endian);
                     if vaddr.checked_add(size).is_none() || size < file_size {
-                        return Err(ErrorKind::Corrupt(format!("a segment of {size} bytes at {vaddr:#x}")));
+                        return Err(GoErrorKind::Corrupt(format!("a segment of {size} bytes at {vaddr:#x}")));
                     }
                     let executable = program.p_flags(endian) & elf::PF_X != 0;
                     segments.push(Segment { vaddr, size, offset, file_size, executable });
@@ -420,7 +420,7 @@ impl Headers {
             }
         }
         if segments.is_empty() {
-            return Err(ErrorKind::Corrupt("no loadable segment".into()));
+            return Err(GoErrorKind::Corrupt("no loadable segment".into()));
         }
         let sections = sections(header, data);
         notes.extend(sections.iter().filter(|s| s.kind == elf::SHT_NOTE).map(|s| s.file.clone()));
@@ -431,18 +431,18 @@ impl Headers {
 }
 
 /// Which CPU the file is for, from the first 20 bytes.
-fn architecture(data: &[u8]) -> Result<Architecture, ErrorKind> {
+fn architecture(data: &[u8]) -> Result<Architecture, GoErrorKind> {
     if data.get(..4) != Some(&elf::ELFMAG) {
-        return Err(ErrorKind::NotElf);
+        return Err(GoErrorKind::NotElf);
     }
     let Some(&[class, encoding]) = data.get(4..6) else {
-        return Err(ErrorKind::Truncated { what: "the ELF header", needs: 64, has: data.len() as u64 });
+        return Err(GoErrorKind::Truncated { what: "the ELF header", needs: 64, has: data.len() as u64 });
     };
     if class == elf::ELFCLASS32 {
-        return Err(ErrorKind::Bits32);
+        return Err(GoErrorKind::Bits32);
     }
     if data.len() < 64 {
-        return Err(ErrorKind::Truncated { what: "the ELF header", needs: 64, has: data.len() as u64 });
+        return Err(GoErrorKind::Truncated { what: "the ELF header", needs: 64, has: data.len() as u64 });
     }
     let bytes = [data[18], data[19]];
     let machine =
@@ -457,7 +457,7 @@ fn architecture(data: &[u8]) -> Result<Architecture, ErrorKind> {
         elf::EM_MIPS => "mips64".to_owned(),
         other => format!("an unknown CPU (e_machine {other})"),
     };
-    Err(ErrorKind::OtherArchitecture { found, host: std::env::consts::ARCH })
+    Err(GoErrorKind::OtherArchitecture { found, host: std::env::consts::ARCH })
 }
 
 /// The sections as far as they are inside the file. Nothing here fails: a program runs without sections, too.
@@ -504,8 +504,8 @@ fn relocations(data: &[u8], dynamic: Range<usize>, segments: &[Segment]) -> Opti
     Some(Relocations { file: start as usize..end as usize, sorted })
 }
 
-fn corrupt(error: object::Error) -> ErrorKind {
-    ErrorKind::Corrupt(error.to_string())
+fn corrupt(error: object::Error) -> GoErrorKind {
+    GoErrorKind::Corrupt(error.to_string())
 }
 
 /// A little-endian number at a place, where there are enough bytes.

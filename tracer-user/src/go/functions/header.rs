@@ -1,7 +1,7 @@
 //! The start of the function table, and where to look for it in a file: `pcHeader` in
 //! <https://cs.opensource.google/go/go/+/master:src/runtime/symtab.go>.
 
-use crate::go::file::error::ErrorKind;
+use crate::go::file::error::GoErrorKind;
 use crate::go::file::image::{Image, u32_at, u64_at};
 
 /// The magic number of Go 1.18 and 1.19: `pcHeader.magic`.
@@ -36,8 +36,8 @@ impl Header {
     /// Go's merged the section into a larger one; or by its first bytes.
     ///
     /// # Errors
-    /// [`ErrorKind::TooOld`] where there is a table of Go 1.17 or older, [`ErrorKind::NotGo`] where there is none.
-    pub(crate) fn find(image: &Image) -> Result<Header, ErrorKind> {
+    /// [`GoErrorKind::TooOld`] where there is a table of Go 1.17 or older, [`GoErrorKind::NotGo`] where there is none.
+    pub(crate) fn find(image: &Image) -> Result<Header, GoErrorKind> {
         let named = || {
             let ranges = SECTIONS.iter().filter_map(|name| image.section_vaddr(name));
             ranges.filter_map(|range| Header::parse(image, range.start)).next()
@@ -66,8 +66,8 @@ impl Header {
         };
         match named().or_else(pointed).or_else(&mut scanned) {
             Some(header) => Ok(header),
-            None if old => Err(ErrorKind::TooOld("Go 1.17 or older".into())),
-            None => Err(ErrorKind::NotGo),
+            None if old => Err(GoErrorKind::TooOld("Go 1.17 or older".into())),
+            None => Err(GoErrorKind::NotGo),
         }
     }
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::header::{Header, MODULE_DATA_SECTIONS};
 use crate::go::file::buildinfo::GoVersion;
-use crate::go::file::error::ErrorKind;
+use crate::go::file::error::GoErrorKind;
 use crate::go::file::image::Image;
 use crate::go::runtime::versions;
 
@@ -35,11 +35,15 @@ impl ModuleData {
     /// Finds the module data that belongs to a function table.
     ///
     /// # Errors
-    /// [`ErrorKind::Missing`] where nothing points at the table as module data does, [`ErrorKind::Corrupt`] where
+    /// [`GoErrorKind::Missing`] where nothing points at the table as module data does, [`GoErrorKind::Corrupt`] where
     /// what does is nonsense.
-    pub(crate) fn find(image: &Image, version: GoVersion, header: &Header) -> Result<ModuleData, ErrorKind> {
+    pub(crate) fn find(
+        image: &Image,
+        version: GoVersion,
+        header: &Header,
+    ) -> Result<ModuleData, GoErrorKind> {
         let offsets = versions::module_data_offsets(version);
-        let (vaddr, words) = locate(image, header).ok_or_else(|| ErrorKind::Missing {
+        let (vaddr, words) = locate(image, header).ok_or_else(|| GoErrorKind::Missing {
             what: "runtime.firstmoduledata".into(),
             why: "nothing in the data points at the function table".into(),
         })?;
@@ -60,7 +64,7 @@ impl ModuleData {
                 && module.text.start < module.text.end
         });
         if !code {
-            return Err(ErrorKind::Corrupt(format!(
+            return Err(GoErrorKind::Corrupt(format!(
                 "its module data says that Go code is at {:#x} to {:#x}, where no code is",
                 module.text.start, module.text.end
             )));

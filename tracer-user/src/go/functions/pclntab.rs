@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use super::header::Header;
 use super::moduledata::ModuleData;
 use super::pcvalue::PcValues;
-use crate::go::file::error::ErrorKind;
+use crate::go::file::error::GoErrorKind;
 use crate::go::file::image::{Image, u32_at};
 
 /// `abi.FuncFlagTopFrame`
@@ -112,14 +112,14 @@ impl Pclntab {
     /// search take long.
     ///
     /// # Errors
-    /// [`ErrorKind::Corrupt`] where they are not, or reach beyond the program's code.
-    pub(crate) fn new(image: Arc<Image>, header: Header, module: ModuleData) -> Result<Pclntab, ErrorKind> {
+    /// [`GoErrorKind::Corrupt`] where they are not, or reach beyond the program's code.
+    pub(crate) fn new(image: Arc<Image>, header: Header, module: ModuleData) -> Result<Pclntab, GoErrorKind> {
         let table = Pclntab { image, header, module, runtime: OnceLock::new() };
         let ordered = table.rows().is_sorted_by(|a, b| a[0] <= b[0]);
         let size = table.module.text.end - table.module.text.start;
         let end = table.entry_offset(table.count()).map(u64::from);
         if !ordered || end.is_none_or(|end| end > size) {
-            return Err(ErrorKind::Corrupt("the functions in its function table are not in order".into()));
+            return Err(GoErrorKind::Corrupt("the functions in its function table are not in order".into()));
         }
         Ok(table)
     }

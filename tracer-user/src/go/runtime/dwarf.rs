@@ -8,7 +8,7 @@ use gimli::{AttributeValue, EndianSlice, LittleEndian};
 use object::elf::{ELFCOMPRESS_ZLIB, ELFCOMPRESS_ZSTD};
 
 use super::layout::Layout;
-use crate::go::file::error::ErrorKind;
+use crate::go::file::error::GoErrorKind;
 use crate::go::file::image::{Image, u32_at, u64_at};
 
 /// Bytes of debug information that are read, decompressed. More would take seconds.
@@ -34,8 +34,8 @@ struct DebugSection<'data> {
 impl<'data> DebugSection<'data> {
     /// Finds `.debug_NAME`, which from Go 1.19 on may be compressed as ELF says, or `.zdebug_NAME`, which is how older
     /// linkers call a compressed one.
-    fn find(image: &'data Image, name: &str) -> Result<Option<DebugSection<'data>>, ErrorKind> {
-        let cut_off = || ErrorKind::Corrupt(format!("its section .debug_{name} is cut off"));
+    fn find(image: &'data Image, name: &str) -> Result<Option<DebugSection<'data>>, GoErrorKind> {
+        let cut_off = || GoErrorKind::Corrupt(format!("its section .debug_{name} is cut off"));
         if let Some(section) = image.section(&format!(".debug_{name}")) {
             let bytes = image.section_data(section);
             if !section.compressed {
@@ -50,7 +50,7 @@ impl<'data> DebugSection<'data> {
             let rest = bytes.get(24..).ok_or_else(cut_off)?;
             return match u32_at(bytes, 0) {
                 Some(ELFCOMPRESS_ZLIB) => Ok(Some(DebugSection { bytes: rest, zlib: true, size })),
-                Some(ELFCOMPRESS_ZSTD) => Err(ErrorKind::Missing {
+                Some(ELFCOMPRESS_ZSTD) => Err(GoErrorKind::Missing {
                     what: "debug information that can be read".into(),
                     why: format!("its section .debug_{name} is compressed with zstd"),
                 }),
@@ -82,7 +82,7 @@ pub(crate) fn info_size(image: &Image) -> Option<u64> {
 ///
 /// # Errors
 /// The debug information cannot be read, or lacks a struct or a field.
-pub(crate) fn layout(image: &Image) -> Result<Option<Layout>, ErrorKind> {
+pub(crate) fn layout(image: &Image) -> Result<Option<Layout>, GoErrorKind> {
     let (Some(info), Some(abbreviations)) =
         (DebugSection::find(image, "info")?, DebugSection::find(image, "abbrev")?)
     else {
@@ -102,7 +102,7 @@ pub(crate) fn layout(image: &Image) -> Result<Option<Layout>, ErrorKind> {
         let nested = if first == "stack" { "runtime.stack" } else { "runtime.gobuf" };
         Some(outer + structs.get(nested)?.1.iter().find(|(field, _)| field == rest)?.1)
     };
-    Layout::from_structs(offset).map(Some).map_err(|(of, field)| ErrorKind::Missing {
+    Layout::from_structs(offset).map(Some).map_err(|(of, field)| GoErrorKind::Missing {
         what: format!("the field {field:?} of {of}"),
         why: "its debug information does not have it".into(),
     })
@@ -112,9 +112,9 @@ pub(crate) fn layout(image: &Image) -> Result<Option<Layout>, ErrorKind> {
 fn structs(
     info: &DebugSection<'_>,
     abbreviations: &DebugSection<'_>,
-) -> Result<HashMap<&'static str, Struct>, ErrorKind> {
+) -> Result<HashMap<&'static str, Struct>, GoErrorKind> {
     let unreadable =
-        |error: &dyn std::fmt::Display| ErrorKind::Corrupt(format!("its debug information: {error}"));
+        |error: &dyn std::fmt::Display| GoErrorKind::Corrupt(format!("its debug information: {error}"));
     let mut abbreviation_bytes = Vec::new();
     abbreviations
         .reader(MAX_ABBREVIATIONS)
