@@ -16,7 +16,7 @@ pub(super) fn by_site(instance: &Instance, known: &CreationStacks) -> HashMap<Si
     for lineage in instance.lineages().all() {
         if lineage.stack != StackId::NONE {
             let (created, live) = counts.entry((lineage.site, lineage.stack)).or_default();
-            *created += lineage.created;
+            *created += lineage.created_in_window();
             *live += lineage.live;
         }
     }

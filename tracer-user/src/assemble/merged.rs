@@ -86,7 +86,7 @@ impl Merged {
         if self.created == 0 || self.observed_s <= 0.0 {
             return None;
         }
-        let survival = Survival::estimate(self.lifetimes.bins(), self.ages.bins());
+        let survival = Survival::estimate(self.lifetimes.bins(), self.ages.bins(), []);
         let mean_s = survival.restricted_mean_ns()? as f64 / 1e9;
         let rate = self.created as f64 / self.observed_s;
         let observed = self.live as f64 / self.rows.max(1) as f64;

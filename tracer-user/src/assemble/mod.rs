@@ -13,10 +13,10 @@ use std::sync::Arc;
 use crate::go::standard::is_of_program;
 use crate::report::{
     BootWindow, CountedFrame, Frame, Goroutines, Hdr, Lifetime, Loss, Mode, Oldest, Process, Report, Run,
-    Selection, Site, SurvivalPoint, Waiting,
+    Selection, Site, SurvivalPoint, Verdict, Waiting,
 };
 use crate::stats::{Ages, Durations, Survival, Trend};
-use crate::tracker::{Instance, InstanceId, SiteCounts, SiteId, StackId, Tracker};
+use crate::tracker::{Instance, InstanceId, SiteCounts, SiteId, SiteWindow, StackId, Tracker};
 use crate::verdict::{self, Facts, Standing, Wait};
 use blame::Blame;
 
@@ -71,23 +71,25 @@ pub fn report(
     run: &Run,
     selection: &Selection,
 ) -> Report {
-    let lost = tracker.loss();
+    let missing = tracker.loss();
+    let lost = missing.lost;
     let mut loss = Loss {
         dropped: lost.created + lost.exited + lost.process,
         read_faults: lost.read_faults,
         undecodable: lost.undecodable,
-        late: tracker.late(),
-        forgotten_processes: tracker.forgotten(),
+        late: missing.late,
+        forgotten_processes: missing.forgotten,
         ..Loss::default()
     };
     let mut processes = Vec::new();
     for instance in tracker.instances() {
-        loss.unmatched_exits += instance.unmatched_exits;
-        loss.unattributed_exits += instance.unattributed_exits;
-        loss.reconciled += instance.corrected;
+        let gaps = instance.gaps();
+        loss.unmatched_exits += gaps.unmatched_exits;
+        loss.unattributed_exits += gaps.unattributed_exits;
+        loss.reconciled += gaps.corrected;
         loss.untracked += instance.untracked();
-        loss.without_creators += instance.lineages().cut();
-        loss.without_stack += instance.lineages().without_stack();
+        loss.without_creators += gaps.without_creators;
+        loss.without_stack += gaps.without_stack;
         processes.push(match described.get(&instance.id) {
             Some(described) => process(tracker, instance, described, &run.window, selection),
             None => Process { pid: instance.pid, mode: Mode::Unsupported, ..Process::default() },
@@ -109,8 +111,10 @@ fn process(
         return process;
     }
     if tracker.misses_creations(instance) {
-        let text =
-            format!("{} goroutines ended whose creation was not seen, {MISSED}", instance.unmatched_exits);
+        let text = format!(
+            "{} goroutines ended whose creation was not seen, {MISSED}",
+            instance.gaps().unmatched_exits
+        );
         process.detail.get_or_insert(text);
     }
     process.start_time = process.start_time.or_else(|| instance.start_ns.map(|start| window.calendar(start)));
@@ -123,11 +127,16 @@ fn process(
     let nobody = Ages::default();
     let blame = Blame::of(instance, described);
     let mut stacks = described.creation_stacks.map(|stacks| creation_stacks::by_site(instance, stacks));
-    for (at, counts) in instance.sites().iter().enumerate().filter(|(_, counts)| counts.is_used()) {
+    for (at, site) in instance.sites().iter().enumerate() {
+        let counts = site.window();
+        if !counts.is_used() {
+            continue;
+        }
         let id = SiteId(at as u32);
         let living = living.get(at).unwrap_or(&nobody);
+        let blame = &blame;
         let observed =
-            Observed { tracker, instance, described, id, counts, living, blame: &blame, now_ns, window };
+            Observed { tracker, instance, described, id, site, counts, living, blame, now_ns, window };
         let creation_stacks = stacks.as_mut().map(|stacks| stacks.remove(&id).unwrap_or_default());
         process.sites.push(Site { creation_stacks, ..observed.site() });
     }
@@ -144,7 +153,9 @@ struct Observed<'a> {
     instance: &'a Instance,
     described: &'a Described<'a>,
     id: SiteId,
-    counts: &'a SiteCounts,
+    site: &'a SiteCounts,
+    /// What of it is in the time that the report covers.
+    counts: SiteWindow<'a>,
     living: &'a Ages,
     blame: &'a Blame,
     now_ns: u64,
@@ -153,32 +164,33 @@ struct Observed<'a> {
 
 impl Observed<'_> {
     fn site(&self) -> Site {
-        let (counts, window) = (self.counts, self.window);
+        let (site, counts, window) = (self.site, &self.counts, self.window);
         let about = self.described.site(self.id);
-        let survival = Survival::estimate(counts.lifetimes.bins(), self.living.exact.iter().copied());
+        let living = self.living.exact.iter().copied();
+        let survival = Survival::estimate(counts.lifetimes.bins(), living, counts.entered.iter().copied());
         let window_ns = self.now_ns.saturating_sub(self.instance.first_seen_ns.max(window.start_ns));
         let parents = counts.parents.by_count().into_iter().filter_map(|(parent, count)| {
             let counts = self.instance.sites().get(parent.0 as usize)?;
             Some(CountedFrame { frame: self.described.go_statement(parent, counts), count })
         });
         // Of an ended process, or of many sites in one row, nobody can say it any more.
-        let looked = about.looked.filter(|_| self.instance.ended.is_none() && !counts.overflow);
-        let site = self.described.go_statement(self.id, counts);
-        let is_own = counts.overflow || is_of_program(&site.function, self.described.module);
+        let looked = about.looked.filter(|_| self.instance.ended.is_none() && !site.overflow);
+        let statement = self.described.go_statement(self.id, site);
+        let is_own = site.overflow || is_of_program(&statement.function, self.described.module);
         Site {
             waiting: looked.map(|looked| looked.waiting.to_vec()),
             stack_bytes: looked.map(|looked| looked.stack_bytes),
-            site,
+            site: statement,
             blame: (!is_own).then(|| self.blame.counted(self.id)),
-            entry: match (counts.overflow, about.entry) {
+            entry: match (site.overflow, about.entry) {
                 (true, _) => other_sites(),
                 (false, Some(entry)) => entry.clone(),
-                (false, None) => Frame::unnamed(counts.startpc),
+                (false, None) => Frame::unnamed(site.startpc),
             },
             created: counts.created,
             exited: counts.exited,
-            live: counts.live,
-            at_attach: counts.at_attach,
+            live: site.live,
+            at_attach: counts.at_begin,
             oldest: self
                 .living
                 .eldest
@@ -194,21 +206,21 @@ impl Observed<'_> {
             restricted_mean_ns: survival.restricted_mean_ns(),
             living_hdr: hdr_of(&self.living.exact),
             reconciled: counts.reconciled,
-            untracked: counts.untracked,
-            other: counts.overflow,
-            system: about.is_system && !counts.overflow,
+            untracked: site.untracked,
+            other: site.overflow,
+            system: about.is_system && !site.overflow,
             ..Site::default()
         }
     }
 
-    fn judge(&self, survival: &Survival, window_ns: u64, waits: &[Wait]) -> crate::report::Verdict {
-        let (counts, instance) = (self.counts, self.instance);
+    fn judge(&self, survival: &Survival, window_ns: u64, waits: &[Wait]) -> Verdict {
+        let (site, counts, instance) = (self.site, &self.counts, self.instance);
         let series = instance.series_of(self.id, self.tracker.timeline(), self.now_ns);
         verdict::judge(&Facts {
             now_ns: self.now_ns,
             standing: Standing {
                 window_ns,
-                live: counts.live,
+                live: site.live,
                 waits,
                 module: self.described.module,
                 blamed: self.blame.most(self.id),
@@ -216,11 +228,11 @@ impl Observed<'_> {
             created: counts.created,
             exited: counts.exited,
             peak: counts.peak,
-            untracked: counts.untracked,
-            overflow: counts.overflow,
+            untracked: site.untracked,
+            overflow: site.overflow,
             first_created_ns: counts.first_created_ns,
             last_created_ns: counts.last_created_ns,
-            unattributed_exits: instance.unattributed_exits,
+            unattributed_exits: instance.gaps().unattributed_exits,
             trend: Trend::of(&series),
             lifetimes: &counts.lifetimes,
             survival,

@@ -42,7 +42,7 @@ fn watch(arguments: &Trace, duration: Option<Duration>, table: bool) -> anyhow::
     let targets = Targets::Selectors(arguments.targets.selectors());
     let settings = settings(targets, duration, &arguments.window, &arguments.limits);
     let follow = Follow::new(settings, selection(&arguments.view), &arguments.view);
-    let (report, _) = follow.to_the_end(None, &mut |report| sink.line(report))?;
+    let (report, _) = follow.run(None, &mut |report| sink.line(report))?;
     sink.finish(&report, as_text(&report, table))?;
     Ok(judge(&report, arguments.view.fail_on))
 }
@@ -57,7 +57,7 @@ pub(super) fn launch(arguments: &Run) -> anyhow::Result<ExitCode> {
     let targets = Targets::Family { root: launch.pid(), program: path };
     let settings = settings(targets, arguments.window.duration, &arguments.window, &arguments.limits);
     let follow = Follow::new(settings, selection(&arguments.view), &arguments.view);
-    let (report, status) = follow.to_the_end(Some(launch), &mut |report| sink.line(report))?;
+    let (report, status) = follow.run(Some(launch), &mut |report| sink.line(report))?;
     sink.finish(&report, as_text(&report, true))?;
     let judged = match untraced(&report, program) {
         Some(why) => {
@@ -135,7 +135,7 @@ impl Follow {
 
     /// Traces until the window is over, the targets are gone or the user has seen enough. `line` gets the report of each
     /// interval, where those are wanted. Returns the last report and how the launched program ended.
-    pub(super) fn to_the_end(
+    pub(super) fn run(
         self,
         launch: Option<Launch>,
         line: &mut dyn FnMut(&Report) -> anyhow::Result<()>,
@@ -165,6 +165,7 @@ impl Follow {
         };
         let name = launch.as_ref().map(|launch| launch.program().to_owned());
         let mut child = launch.map(Launch::release).transpose()?;
+        tracer.take_notices().iter().for_each(print);
         announce(&tracer, name.as_deref());
         let (child_ended, mut child_end) = mpsc::unbounded_channel();
         if let Some(pid) = child.as_ref().map(Child::id) {

@@ -21,19 +21,29 @@ pub struct Survival {
 pub const POINTS: usize = 32;
 
 impl Survival {
-    /// Estimates from (duration in ns, count) pairs, each list ordered by duration.
+    /// Estimates from (duration in ns, count) pairs, each list ordered by duration: the lifetimes of those that ended, the ages
+    /// of the living, and the ages that some of all these had when they were first observed. Before that age they could not
+    /// have been seen to end (left truncation); those who are not listed there were observed from birth.
     pub fn estimate(
         finished: impl IntoIterator<Item = (u64, u64)>,
         living: impl IntoIterator<Item = (u64, u64)>,
+        entered: impl IntoIterator<Item = (u64, u64)>,
     ) -> Survival {
         let finished: Vec<_> = finished.into_iter().filter(|&(_, n)| n > 0).collect();
         let living: Vec<_> = living.into_iter().filter(|&(_, n)| n > 0).collect();
         let total = |list: &[(u64, u64)]| list.iter().fold(0u64, |sum, &(_, n)| sum.saturating_add(n));
-        let mut at_risk = total(&finished).saturating_add(total(&living));
+        let entered: Vec<_> = entered.into_iter().filter(|&(_, n)| n > 0).collect();
+        let all = total(&finished).saturating_add(total(&living));
+        let mut at_risk = all.saturating_sub(total(&entered));
+        let mut entering = entered.iter().peekable();
         let mut censored = living.iter().peekable();
         let mut fraction = 1.0;
         let mut steps = Vec::with_capacity(finished.len());
         for &(age, ended) in &finished {
+            while let Some(&&(_, n)) = entering.peek().filter(|&&&(from, _)| from < age) {
+                at_risk = at_risk.saturating_add(n);
+                entering.next();
+            }
             // One who was last seen alive at exactly this age is still at risk at it.
             while let Some(&&(_, n)) = censored.peek().filter(|&&&(seen, _)| seen < age) {
                 at_risk = at_risk.saturating_sub(n);
@@ -124,7 +134,7 @@ mod tests {
     proptest! {
         #[test]
         fn equals_the_definition(finished in proptest::collection::vec(1u64..50, 0..60), living in proptest::collection::vec(1u64..60, 0..60)) {
-            let curve = Survival::estimate(pairs(&finished), pairs(&living));
+            let curve = Survival::estimate(pairs(&finished), pairs(&living), []);
             for age in 0..60 {
                 prop_assert!((curve.at(age) - brute(&finished, &living, age)).abs() < 1e-9);
             }
@@ -135,10 +145,30 @@ mod tests {
 
         #[test]
         fn many_steps_give_few_points(finished in proptest::collection::vec(1u64..1_000_000, 100..400)) {
-            let curve = Survival::estimate(pairs(&finished), []);
+            let curve = Survival::estimate(pairs(&finished), [], []);
             let points = curve.points();
             prop_assert!(points.len() <= POINTS && points.len() > POINTS / 3);
             prop_assert!(points.last().unwrap().1.abs() < 1e-9);
+        }
+    }
+
+    proptest! {
+        /// Each life is observed from some age on, and to its end or to some later age.
+        #[test]
+        fn who_enters_late_was_not_at_risk_before(
+            lives in proptest::collection::vec((0u64..40, 1u64..40, any::<bool>()), 1..80)
+        ) {
+            let ages = |wanted: bool| lives.iter().filter(move |life| life.2 == wanted).map(|&(from, more, _)| from + more);
+            let (finished, living): (Vec<u64>, Vec<u64>) = (ages(true).collect(), ages(false).collect());
+            let entered: Vec<u64> = lives.iter().map(|life| life.0).filter(|&from| from > 0).collect();
+            let curve = Survival::estimate(pairs(&finished), pairs(&living), pairs(&entered));
+            let mut fraction = 1.0;
+            for age in 1..80 {
+                let ended = finished.iter().filter(|&&end| end == age).count() as f64;
+                let at_risk = lives.iter().filter(|&&(from, more, _)| from < age && from + more >= age).count() as f64;
+                fraction *= 1.0 - if ended > 0.0 { ended / at_risk } else { 0.0 };
+                prop_assert!((curve.at(age) - fraction).abs() < 1e-9, "age {age}: {} for {fraction}", curve.at(age));
+            }
         }
     }
 
@@ -148,7 +178,7 @@ mod tests {
         let ended = [(6, 3), (7, 1), (10, 1), (13, 1), (16, 1), (22, 1), (23, 1)];
         let censored =
             [(6, 1), (9, 1), (10, 1), (11, 1), (17, 1), (19, 1), (20, 1), (25, 1), (32, 2), (34, 1), (35, 1)];
-        let curve = Survival::estimate(ended, censored);
+        let curve = Survival::estimate(ended, censored, []);
         for (week, want) in [
             (5, 1.0),
             (6, 0.857),
@@ -166,14 +196,14 @@ mod tests {
 
     #[test]
     fn without_the_living_the_mean_is_the_mean() {
-        let curve = Survival::estimate([(10, 1), (20, 2), (50, 1)], []);
+        let curve = Survival::estimate([(10, 1), (20, 2), (50, 1)], [], []);
         assert_eq!(curve.restricted_mean_ns(), Some(25));
-        assert_eq!(Survival::estimate([], []).restricted_mean_ns(), None);
+        assert_eq!(Survival::estimate([], [], []).restricted_mean_ns(), None);
     }
 
     #[test]
     fn only_the_living_all_survive() {
-        let curve = Survival::estimate([], [(100, 5)]);
+        let curve = Survival::estimate([], [(100, 5)], []);
         assert_eq!((curve.at(1_000), curve.restricted_mean_ns()), (1.0, Some(100)));
         assert_eq!(curve.points(), [(0, 1.0)]);
     }

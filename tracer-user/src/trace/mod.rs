@@ -106,6 +106,18 @@ pub enum Happened {
     AllGone,
 }
 
+/// Why an engine goes on.
+enum Woken {
+    /// There may be records.
+    Records,
+    /// An interval is over.
+    Tick,
+    /// It is time to look into the processes.
+    Look,
+    /// A look is done.
+    Scanned(Box<looks::Scanned>),
+}
+
 /// What an engine can be told while it runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -184,7 +196,6 @@ impl Tracer {
         if let Err(error) = tracer.begin(&settings.targets) {
             return Err(StartError { error, notices: tracer.session.take_notices() });
         }
-        tracer.take_notices();
         tracer.accounts.start(settings.calibration);
         // What took its time until here is not part of the window.
         tracer.looks.rhythm = Rhythm::new(settings.window);
@@ -198,12 +209,6 @@ impl Tracer {
     /// # Errors
     /// Nothing is left to trace, since what was traced cannot be right.
     pub async fn next(&mut self) -> Result<Happened, TraceError> {
-        enum Woken {
-            Records,
-            Tick,
-            Look,
-            Scanned(looks::Scanned),
-        }
         loop {
             if let Some(happened) = self.happened.pop_front() {
                 return Ok(happened);
@@ -215,7 +220,7 @@ impl Tracer {
                 } => Woken::Records,
                 _ = self.ticks.tick() => Woken::Tick,
                 () = sleep_until(self.looks.rhythm.next), if self.looks.open == 0 => Woken::Look,
-                Some(scanned) = self.looks.scanned.recv() => Woken::Scanned(scanned),
+                Some(scanned) = self.looks.scanned.recv() => Woken::Scanned(Box::new(scanned)),
             };
             match woken {
                 Woken::Records => {}
@@ -226,11 +231,25 @@ impl Tracer {
                         self.look_at_all();
                     }
                 }
-                Woken::Scanned(scanned) => self.take_scanned(scanned),
+                Woken::Scanned(scanned) => self.take_scanned(*scanned),
             }
             self.has_more = self.drain();
-            self.take_notices();
+            self.collect_notices();
         }
+    }
+
+    /// What there is to say by now. [`Tracer::next`] does not tell it again.
+    pub fn take_notices(&mut self) -> Vec<Notice> {
+        self.collect_notices();
+        let (notices, rest) = std::mem::take(&mut self.happened)
+            .into_iter()
+            .partition::<Vec<_>, _>(|happened| matches!(happened, Happened::Notice(_)));
+        self.happened = rest.into();
+        let notices = notices.into_iter().filter_map(|happened| match happened {
+            Happened::Notice(notice) => Some(notice),
+            Happened::Interval | Happened::AllGone => None,
+        });
+        notices.collect()
     }
 
     /// Does something now.
@@ -271,13 +290,7 @@ impl Tracer {
         self.check_fit(true)?;
         self.accounts.calibrate();
         let report = self.report(selection);
-        self.take_notices();
-        let notices = self.happened.drain(..).filter_map(|happened| match happened {
-            Happened::Notice(notice) => Some(notice),
-            Happened::Interval | Happened::AllGone => None,
-        });
-        let notices = notices.collect();
-        Ok((report, notices))
+        Ok((report, self.take_notices()))
     }
 
     /// How many processes are traced now.
@@ -313,6 +326,14 @@ impl Tracer {
         self.session.find_plugins();
         self.check_fit(false)?;
         self.accounts.look();
+        if self
+            .epoch
+            .is_some_and(|epoch| now.saturating_sub(self.accounts.epoch_ns()) >= epoch.as_nanos() as u64)
+        {
+            self.drain_all();
+            self.tracker.begin_epoch(now);
+            self.accounts.begin_epoch(now);
+        }
         self.session.let_go(&mut self.tracker);
         self.happened.push_back(Happened::Interval);
         if self.all_gone() {
@@ -333,7 +354,7 @@ impl Tracer {
         lost.created + lost.exited > 0
     }
 
-    fn take_notices(&mut self) {
+    fn collect_notices(&mut self) {
         self.happened.extend(self.session.take_notices().into_iter().map(Happened::Notice));
     }
 

@@ -34,14 +34,16 @@ pub struct Instance {
     pub complete_from_ns: u64,
     /// When and how it ended.
     pub ended: Option<(u64, End)>,
-    /// Exits of goroutines from before tracing that no scan had seen.
+    /// Exits of goroutines from before tracing that no scan had seen, since tracing began.
     pub unattributed_exits: u64,
-    /// Exits whose creation should have been seen, but was not.
+    /// Exits whose creation should have been seen, but was not, since tracing began.
     pub unmatched_exits: u64,
     /// Exits of goroutines that were not followed, for want of memory budget.
     pub untracked_exits: u64,
-    /// Differences to the runtime's own list that scans corrected.
+    /// Differences to the runtime's own list that scans corrected, since tracing began.
     pub corrected: u64,
+    /// What of these there was when the time began that reports cover, and when the current epoch began.
+    marks: [Gaps; 2],
     pub(super) table: Table,
     pub(super) sites: Vec<SiteCounts>,
     pub(super) lineages: Lineages,
@@ -58,6 +60,21 @@ pub struct Instance {
     pub(super) early: HashMap<u64, Early>,
     pub(super) at_end: Option<Vec<Ages>>,
     seed: u64,
+}
+
+/// What is missing in counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gaps {
+    /// Exits of goroutines from before tracing that no scan had seen.
+    pub unattributed_exits: u64,
+    /// Exits whose creation should have been seen, but was not.
+    pub unmatched_exits: u64,
+    /// Differences to the runtime's own list that scans corrected.
+    pub corrected: u64,
+    /// Goroutines whose creators could not be kept, for want of memory budget.
+    pub without_creators: u64,
+    /// Creations whose stack was looked at in vain.
+    pub without_stack: u64,
 }
 
 /// How an instance ended.
@@ -94,6 +111,7 @@ impl Instance {
             unmatched_exits: 0,
             untracked_exits: 0,
             corrected: 0,
+            marks: [Gaps::default(); 2],
             table: Table::new(seed),
             sites: Vec::new(),
             lineages: Lineages::new(seed),
@@ -127,6 +145,39 @@ impl Instance {
     /// Goroutines that were counted but not followed, for want of memory budget.
     pub fn untracked(&self) -> u64 {
         self.untracked
+    }
+
+    /// What is missing in the counts of the time that reports cover.
+    pub fn gaps(&self) -> Gaps {
+        let (now, begin) = (self.gaps_since_start(), self.marks[0]);
+        Gaps {
+            // Records that come late may take a count back that was made before.
+            unattributed_exits: now.unattributed_exits.saturating_sub(begin.unattributed_exits),
+            unmatched_exits: now.unmatched_exits.saturating_sub(begin.unmatched_exits),
+            corrected: now.corrected.saturating_sub(begin.corrected),
+            without_creators: now.without_creators.saturating_sub(begin.without_creators),
+            without_stack: now.without_stack.saturating_sub(begin.without_stack),
+        }
+    }
+
+    fn gaps_since_start(&self) -> Gaps {
+        Gaps {
+            unattributed_exits: self.unattributed_exits,
+            unmatched_exits: self.unmatched_exits,
+            corrected: self.corrected,
+            without_creators: self.lineages.cut(),
+            without_stack: self.lineages.without_stack(),
+        }
+    }
+
+    /// Another epoch begins. `samples`: how many samples of the timeline go.
+    pub(super) fn begin_epoch(&mut self, now_ns: u64, samples: u32) {
+        self.marks = [self.marks[1], self.gaps_since_start()];
+        self.lineages.begin_epoch();
+        let living = self.living(now_ns);
+        for (site, ages) in self.sites.iter_mut().zip(living) {
+            site.begin_epoch(ages.exact, samples);
+        }
     }
 
     /// The living of every site at `now_ns`, or at the instance's end.

@@ -26,8 +26,17 @@ pub struct Lineage {
     pub parent: Option<LineageId>,
     /// Creations since tracing began.
     pub created: u64,
+    /// What that was when the time began that reports cover, and when the current epoch began.
+    marks: [u64; 2],
     /// Goroutines that live.
     pub live: u64,
+}
+
+impl Lineage {
+    /// Creations in the time that reports cover.
+    pub fn created_in_window(&self) -> u64 {
+        self.created.saturating_sub(self.marks[0])
+    }
 }
 
 /// What a lineage is found by.
@@ -65,6 +74,13 @@ impl Lineages {
     /// Goroutines whose creators could not be kept, for want of memory budget: their lineage has no parent.
     pub fn cut(&self) -> u64 {
         self.cut
+    }
+
+    /// Another epoch begins.
+    pub(super) fn begin_epoch(&mut self) {
+        for node in &mut self.nodes {
+            node.marks = [node.marks[1], node.created];
+        }
     }
 
     /// Creations whose stack was looked at in vain.
@@ -139,7 +155,14 @@ impl Lineages {
 
     fn push(&mut self, key: &LineageKey, site: SiteId) -> LineageId {
         let id = LineageId(self.nodes.len() as u32);
-        self.nodes.push(Lineage { site, stack: key.stack, parent: key.parent, created: 0, live: 0 });
+        self.nodes.push(Lineage {
+            site,
+            stack: key.stack,
+            parent: key.parent,
+            created: 0,
+            marks: [0; 2],
+            live: 0,
+        });
         id
     }
 

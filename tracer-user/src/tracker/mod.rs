@@ -27,10 +27,10 @@ use std::hash::{BuildHasher, RandomState};
 
 pub use budget::Limits;
 pub use ids::{InstanceId, LineageId, SiteId, StackId};
-pub use instance::{End, Instance};
+pub use instance::{End, Gaps, Instance};
 pub use lineage::{Lineage, Lineages};
 pub use records::Existing;
-pub use sites::{Parents, Series, SiteCounts, Timeline};
+pub use sites::{Parents, Series, SiteCounts, SiteWindow, Timeline};
 
 use crate::event::{Event, What};
 use budget::Budget;
@@ -52,6 +52,17 @@ pub struct Lost {
     pub read_faults: u64,
     /// Records that arrived and were no events.
     pub undecodable: u64,
+}
+
+/// Everything that is missing, of all processes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Loss {
+    /// Records that did not reach the tracker.
+    pub lost: Lost,
+    /// Ended instances that were forgotten, for want of room.
+    pub forgotten: u64,
+    /// Events that came after their process's end and were ignored.
+    pub late: u64,
 }
 
 /// What is known about a pid.
@@ -80,9 +91,11 @@ pub struct Tracker {
     just_forgotten: Vec<InstanceId>,
     timeline: Timeline,
     last_tick_ns: u64,
-    loss: Lost,
-    forgotten: u64,
-    late: u64,
+    loss: Loss,
+    /// What that was when the time began that reports cover, and when the current epoch began.
+    marks: [Loss; 2],
+    /// When that was: what ended before is not shown.
+    begins_ns: [u64; 2],
     seeds: RandomState,
 }
 
@@ -101,9 +114,9 @@ impl Tracker {
             just_forgotten: Vec::new(),
             timeline: Timeline::default(),
             last_tick_ns: 0,
-            loss: Lost::default(),
-            forgotten: 0,
-            late: 0,
+            loss: Loss::default(),
+            marks: [Loss::default(); 2],
+            begins_ns: [0; 2],
             seeds: RandomState::new(),
         }
     }
@@ -169,11 +182,11 @@ impl Tracker {
 
     /// Adds to the records that were lost in the kernel.
     pub fn lost(&mut self, more: Lost) {
-        self.loss.created += more.created;
-        self.loss.exited += more.exited;
-        self.loss.process += more.process;
-        self.loss.read_faults += more.read_faults;
-        self.loss.undecodable += more.undecodable;
+        self.loss.lost.created += more.created;
+        self.loss.lost.exited += more.exited;
+        self.loss.lost.process += more.process;
+        self.loss.lost.read_faults += more.read_faults;
+        self.loss.lost.undecodable += more.undecodable;
     }
 
     /// A process is known: when it started (boot time in ns, as precise as /proc) and whether it had goroutines before
@@ -258,10 +271,9 @@ impl Tracker {
     /// created, while no record was lost: there is a place that creates goroutines and has no probe.
     pub fn misses_creations(&self, instance: &Instance) -> bool {
         const ENOUGH: u64 = 16;
-        let created: u64 = instance.sites.iter().map(|site| site.created).sum();
-        (self.loss.created, self.loss.read_faults) == (0, 0)
-            && instance.unmatched_exits >= ENOUGH
-            && instance.unmatched_exits > created
+        let created: u64 = instance.sites.iter().map(|site| site.created_in_window()).sum();
+        let (lost, unmatched_exits) = (self.loss().lost, instance.gaps().unmatched_exits);
+        (lost.created, lost.read_faults) == (0, 0) && unmatched_exits >= ENOUGH && unmatched_exits > created
     }
 
     /// Living goroutines that are followed, of all processes that run.
@@ -274,19 +286,36 @@ impl Tracker {
         &self.timeline
     }
 
-    /// Records lost in the kernel.
-    pub fn loss(&self) -> Lost {
-        self.loss
+    /// What is missing of the time that reports cover.
+    pub fn loss(&self) -> Loss {
+        let (now, begin) = (self.loss, self.marks[0]);
+        Loss {
+            lost: Lost {
+                created: now.lost.created - begin.lost.created,
+                exited: now.lost.exited - begin.lost.exited,
+                process: now.lost.process - begin.lost.process,
+                read_faults: now.lost.read_faults - begin.lost.read_faults,
+                undecodable: now.lost.undecodable - begin.lost.undecodable,
+            },
+            forgotten: now.forgotten - begin.forgotten,
+            late: now.late - begin.late,
+        }
     }
 
-    /// Ended instances that were forgotten, for want of room.
-    pub fn forgotten(&self) -> u64 {
-        self.forgotten
-    }
-
-    /// Events that came after their process's end and were ignored.
-    pub fn late(&self) -> u64 {
-        self.late
+    /// Another epoch begins: from now on, reports cover the time since the begin of the one that ends. Processes that ended
+    /// before that are forgotten. Call it when all records of the time before have been applied.
+    pub fn begin_epoch(&mut self, now_ns: u64) {
+        self.marks = [self.marks[1], self.loss];
+        self.begins_ns = [self.begins_ns[1], now_ns];
+        let samples = self.timeline.begin_epoch();
+        for instance in self.instances.iter_mut().flatten() {
+            instance.begin_epoch(now_ns, samples);
+        }
+        let begin_ns = self.begins_ns[0];
+        let is_over = |instance: &Instance| instance.ended.is_some_and(|(ended_ns, _)| ended_ns < begin_ns);
+        while self.gone.front().is_some_and(|id| self.instance(*id).is_none_or(is_over)) {
+            self.forget_oldest();
+        }
     }
 
     /// The instance that an event of this time belongs to; a new one where none is known.
@@ -304,7 +333,7 @@ impl Tracker {
         let id = match known.current {
             Some(id) => id,
             None if known.ended_ns != 0 && time_ns <= known.ended_ns => {
-                self.late += 1;
+                self.loss.late += 1;
                 return None;
             }
             None => self.new_instance(pid, time_ns, !from_start),
@@ -354,6 +383,7 @@ impl Tracker {
         }
         self.gone.push_back(id);
         if self.gone.len() > self.budget.limits.max_gone {
+            self.loss.forgotten += 1;
             self.forget_oldest();
         }
     }
@@ -361,7 +391,6 @@ impl Tracker {
     fn forget_oldest(&mut self) {
         let Some(id) = self.gone.pop_front() else { return };
         let Some(instance) = self.instances[id.slot()].take() else { return };
-        self.forgotten += 1;
         self.budget.lineages -= instance.lineages.taken;
         self.budget.sites -= instance.sites.iter().filter(|site| !site.overflow).count();
         if self.pids.get(&instance.pid).is_some_and(|known| known.current.is_none()) {

@@ -47,7 +47,7 @@ impl Case {
         let mut ages: Vec<_> = self.ages_s.iter().map(|&age| (age * S, 1)).collect();
         ages.sort_unstable();
         let eldest = ages.last().map(|&(age_ns, _)| Eldest { age_ns, at_least: false });
-        let survival = Survival::estimate(self.lifetimes.bins(), ages.iter().copied());
+        let survival = Survival::estimate(self.lifetimes.bins(), ages.iter().copied(), []);
         judge(&Facts {
             now_ns,
             standing: Standing {

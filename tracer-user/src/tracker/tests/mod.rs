@@ -242,7 +242,7 @@ fn a_record_of_how_a_process_began_does_not_end_it() {
 #[test]
 fn what_comes_after_the_end_is_ignored() {
     let tracker = tracker(&[created(1, 1), happened(10, What::ProcessExit), created(9, 2), created(50, 1)]);
-    assert_eq!((tracker.late(), tracker.instances().count(), tracker.live()), (1, 2, 1));
+    assert_eq!((tracker.loss().late, tracker.instances().count(), tracker.live()), (1, 2, 1));
 }
 
 #[test]
@@ -290,7 +290,7 @@ fn ended_processes_are_forgotten_oldest_first() {
         tracker.apply(&created(100 * turn + 1, 1));
         tracker.apply(&happened(100 * turn + 50, What::ProcessExit));
     }
-    assert_eq!((tracker.instances().count(), tracker.forgotten()), (2, 8));
+    assert_eq!((tracker.instances().count(), tracker.loss().forgotten), (2, 8));
     assert!(tracker.instances().all(|instance| !instance.sites()[0].overflow));
 }
 
@@ -309,4 +309,109 @@ fn the_adopted_are_at_least_as_old_as_the_scan() {
     );
     assert_eq!(instance.unmatched_exits, 1);
     assert_eq!(instance.living(10_000)[0].eldest, Some(Eldest { age_ns: 9_000, at_least: false }));
+}
+
+/// A second in ns.
+const S: u64 = 1_000_000_000;
+
+/// A site of one process that creates and ends goroutines; `lives`: those that stay.
+struct Worker {
+    tracker: Tracker,
+    now: u64,
+    next: u64,
+}
+
+impl Worker {
+    fn new() -> Worker {
+        let mut tracker = Tracker::new(Limits::default());
+        tracker.process_started(7, 0, false, S);
+        Worker { tracker, now: S, next: 1 }
+    }
+
+    /// For an hour, so many a minute that end after a second, and so many that stay.
+    fn hour(&mut self, ends: u64, stays: u64) {
+        for _ in 0..60 {
+            for at in 0..ends + stays {
+                self.tracker.apply(&created(self.now, self.next));
+                if at < ends {
+                    self.tracker.apply(&exited(self.now + S, self.next));
+                }
+                self.next += 1;
+            }
+            self.now += 60 * S;
+            self.tracker.tick(self.now);
+        }
+        self.tracker.begin_epoch(self.now);
+    }
+
+    fn check(&self) -> (u64, u64, u64) {
+        let instance = self.tracker.instances().next().unwrap();
+        let site = &instance.sites()[0];
+        let window = site.window();
+        assert_eq!(
+            window.created + window.at_begin,
+            window.exited + site.live + window.reconciled + site.untracked
+        );
+        assert_eq!(window.lifetimes.count(), window.exited);
+        let points = instance.series_of(SiteId(0), self.tracker.timeline(), self.now);
+        assert!(points.len() <= Timeline::MOST + 1 && points.last().unwrap().1 == site.live, "{points:?}");
+        let span = points.last().unwrap().0 - points[0].0;
+        assert!(span <= 2 * 3600 * S, "{} s", span / S);
+        (window.created, window.at_begin, site.live)
+    }
+}
+
+#[test]
+fn a_month_is_judged_by_its_last_hours() {
+    let mut worker = Worker::new();
+    worker.hour(10, 1);
+    assert_eq!(worker.check(), (660, 0, 60), "the first epoch is the whole time");
+    for _ in 0..24 * 30 {
+        worker.hour(10, 0);
+    }
+    assert_eq!(worker.check(), (600, 60, 60), "what leaked a month ago is only there");
+    worker.hour(10, 2);
+    let (created, at_begin, live) = worker.check();
+    assert_eq!((created, at_begin, live), (720, 60, 180));
+    let instance = worker.tracker.instances().next().unwrap();
+    let window = instance.sites()[0].window();
+    assert_eq!(window.entered.iter().map(|&(_, n)| n).sum::<u64>(), 60);
+    let points = instance.series_of(SiteId(0), worker.tracker.timeline(), worker.now);
+    let trend = crate::stats::Trend::of(&points);
+    assert!(trend.grown > 100, "{trend:?}");
+}
+
+#[test]
+fn what_ended_before_the_last_epoch_is_forgotten() {
+    let mut worker = Worker::new();
+    worker.hour(1, 0);
+    worker.tracker.apply(&happened(worker.now + S, What::ProcessExit));
+    worker.hour(0, 0);
+    assert_eq!(worker.tracker.instances().count(), 1);
+    worker.hour(0, 0);
+    worker.hour(0, 0);
+    assert_eq!((worker.tracker.instances().count(), worker.tracker.loss().forgotten), (0, 0));
+    assert_eq!(worker.tracker.take_new(), [], "it was never asked for");
+    assert_eq!(worker.tracker.take_forgotten(), []);
+}
+
+#[test]
+fn slots_are_used_again_and_ids_are_not() {
+    let mut tracker = Tracker::new(Limits { max_gone: 2, ..Limits::default() });
+    let mut ids = std::collections::HashSet::new();
+    for at in 0..1_000 {
+        ids.insert(tracker.process_started(at, 0, false, u64::from(at) * 10));
+        tracker.take_new();
+        tracker.apply(&Event {
+            time_ns: u64::from(at) * 10 + 5,
+            pid: at,
+            losses: 0,
+            what: What::ProcessExit,
+        });
+        let forgotten = tracker.take_forgotten();
+        assert_eq!(forgotten.len(), usize::from(at >= 2));
+        assert!(forgotten.iter().all(|id| ids.contains(id) && tracker.instance(*id).is_none()));
+    }
+    assert_eq!((ids.len(), tracker.instances.len()), (1_000, 3));
+    assert!(tracker.instances().zip(tracker.instances().skip(1)).all(|(a, b)| a.id < b.id));
 }

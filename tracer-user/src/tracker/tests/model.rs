@@ -187,7 +187,7 @@ impl History {
 
 fn counts(tracker: &Tracker) -> Counts {
     let instance = tracker.instances().next().unwrap();
-    let used = instance.sites().iter().filter(|site| site.is_used());
+    let used = instance.sites().iter().filter(|site| site.window().is_used());
     let sites = used.map(|site| {
         let lifetimes = [site.lifetimes.count(), site.lifetimes.sum_ns() as u64];
         (site.gopc, [site.created, site.exited, site.live, site.at_attach, lifetimes[0], lifetimes[1]])
