@@ -1,0 +1,209 @@
+//! The engine without a face: several of them in one process, and one for a long time.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use golife::report::{Report, Selection};
+use golife::targets::Selectors;
+use golife::trace::{Happened, Settings, Targets, Tracer};
+use serde_json::Value;
+
+use crate::support::*;
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+fn of_process(pid: u32) -> Settings {
+    Settings::new(Targets::Selectors(Selectors { pids: vec![pid], ..Selectors::default() }))
+}
+
+async fn start(settings: Settings) -> Tracer {
+    Tracer::start(settings).await.unwrap_or_else(|error| panic!("{error}: {:?}", error.notices))
+}
+
+/// The counts of the only process in a report.
+fn counts(report: &Report, fixture: &str) -> Sites {
+    let report: Value = serde_json::to_value(report).unwrap();
+    check_exact(&report);
+    reported(fixture, only_process(&report))
+}
+
+#[test]
+fn two_engines_one_after_the_other() {
+    need_root();
+    let binary = fixture("tiny", Build::default());
+    let mut fixture = ready(&binary, &[]);
+    runtime().block_on(async {
+        let first = start(of_process(fixture.pid())).await;
+        assert_eq!((first.process_count(), first.builds().len()), (1, 1));
+        assert!(patched_bytes(fixture.pid()) > 0);
+        let (report, notices) = first.stop(&Selection::default()).await.unwrap();
+        assert_eq!(patched_bytes(fixture.pid()), 0, "none is left");
+        assert_eq!((report.summary.created, notices), (0, vec![]));
+        let second = start(of_process(fixture.pid())).await;
+        fixture.write("go");
+        let truth = truth("tiny", &fixture.line());
+        let (report, _) = second.stop(&Selection::default()).await.unwrap();
+        assert_eq!(counts(&report, "tiny"), truth);
+    });
+    assert_eq!(patched_bytes(fixture.pid()), 0);
+    fixture.expect_alive();
+}
+
+#[test]
+fn two_engines_side_by_side() {
+    need_root();
+    let binary = fixture("counts", Build::default());
+    let mut fixture = ready(&binary, &["-n", "60"]);
+    let alone = {
+        let mut probe = ready(&binary, &["-n", "60"]);
+        probe.write("go");
+        truth("counts", &probe.line())
+    };
+    runtime().block_on(async {
+        let settings = Settings { interval: Duration::from_millis(50), ..of_process(fixture.pid()) };
+        let (mut one, mut two) = (start(settings.clone()).await, start(settings.clone()).await);
+        let dropped = start(settings).await;
+        fixture.write("go");
+        let truth = truth("counts", &fixture.line());
+        assert_eq!(truth, alone);
+        drop(dropped);
+        assert!(patched_bytes(fixture.pid()) > 0, "the others' are still there");
+        // Both go on by turns, and neither waits for the other.
+        let (mut of_one, mut of_two) = (0, 0);
+        while of_one.min(of_two) < 5 {
+            tokio::select! {
+                happened = one.next() => of_one += u32::from(matches!(happened.unwrap(), Happened::Interval)),
+                happened = two.next() => of_two += u32::from(matches!(happened.unwrap(), Happened::Interval)),
+            }
+        }
+        assert_eq!(counts(&one.report(&Selection::default()), "counts"), truth);
+        drop(one);
+        assert!(patched_bytes(fixture.pid()) > 0, "the other's are still there");
+        let (report, _) = two.stop(&Selection::default()).await.unwrap();
+        assert_eq!(counts(&report, "counts"), truth);
+    });
+    assert_eq!(patched_bytes(fixture.pid()), 0);
+    fixture.expect_alive();
+}
+
+#[test]
+fn an_engine_says_when_all_is_over() {
+    need_root();
+    let mut fixture = ready(&fixture("tiny", Build::default()), &["-code", "3"]);
+    runtime().block_on(async {
+        let settings = Settings { interval: Duration::from_millis(20), ..of_process(fixture.pid()) };
+        let mut engine = start(settings).await;
+        fixture.write("go");
+        fixture.line();
+        fixture.close_stdin();
+        let over = async {
+            loop {
+                match engine.next().await.unwrap() {
+                    Happened::AllGone => break,
+                    Happened::Interval => {}
+                    Happened::Notice(notice) => panic!("{notice}"),
+                }
+            }
+        };
+        tokio::time::timeout(limit(), over).await.expect("the engine says so");
+    });
+}
+
+/// What this process holds: descriptors, mappings, and memory in kB.
+fn held() -> (usize, usize, u64) {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let memory = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    (
+        fs::read_dir("/proc/self/fd").unwrap().count(),
+        fs::read_to_string("/proc/self/maps").unwrap().lines().count(),
+        memory.trim().trim_end_matches(" kB").parse().unwrap(),
+    )
+}
+
+fn run_short(binary: &Path, times: u32) {
+    for _ in 0..times / 4 {
+        let one = || {
+            let mut command = Command::new(binary);
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            command.spawn().unwrap()
+        };
+        for mut child in [one(), one(), one(), one()] {
+            child.wait().unwrap();
+        }
+    }
+}
+
+/// In a process of its own, since others of these tests open files, too: `an_engine_forgets` runs it.
+#[test]
+#[ignore = "an_engine_forgets runs it"]
+fn ten_thousand_short_processes() {
+    need_root();
+    const BINARIES: usize = 100;
+    const EACH: u32 = 100;
+    let original = fixture("tiny", Build::default());
+    let directory = tempfile::tempdir().unwrap();
+    let binaries: Vec<_> =
+        (0..BINARIES).map(|at| directory.path().join(format!("golife-short-{at}"))).collect();
+    for binary in &binaries {
+        fs::copy(&original, binary).unwrap();
+    }
+    let (warm, after, report) = runtime().block_on(async {
+        let names = vec![regex::Regex::new("^golife-short-").unwrap()];
+        // Nothing of that name runs yet, so a copy that waits is what it begins with.
+        let waiting = ready(&binaries[0], &[]);
+        let selectors = Selectors { names, ..Selectors::default() };
+        let settings =
+            Settings { interval: Duration::from_millis(100), ..Settings::new(Targets::Selectors(selectors)) };
+        let mut engine = start(settings).await;
+        drop(waiting);
+        let mut warm = None;
+        for (at, binary) in binaries.iter().enumerate() {
+            if at == 10 {
+                warm = Some(held());
+            }
+            // The others end sooner than probes are in place, which the first one waits for.
+            let first = ready(binary, &[]);
+            while patched_bytes(first.pid()) == 0 {
+                let _ = tokio::time::timeout(Duration::from_millis(5), engine.next()).await;
+            }
+            let binary = binary.clone();
+            let mut running = tokio::task::spawn_blocking(move || run_short(&binary, EACH));
+            loop {
+                tokio::select! {
+                    _ = engine.next() => {}
+                    ended = &mut running => break ended.unwrap(),
+                }
+            }
+            drop(first);
+        }
+        // What is to be let go has been by then.
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(1);
+        while tokio::time::timeout_at(deadline, engine.next()).await.is_ok() {}
+        let after = held();
+        (warm.unwrap(), after, engine.report(&Selection::default()))
+    });
+    let seen = report.processes.len() as u64 + report.loss.forgotten_processes;
+    assert!(seen > 9_000, "{seen} of 10,000 were seen");
+    assert!(report.processes.len() < 400, "{}", report.processes.len());
+    println!("descriptors, mappings, kB: {warm:?} after 1,000 processes, {after:?} after 10,000");
+    assert!(after.0 <= warm.0 + 8, "descriptors: {warm:?} {after:?}");
+    assert!(after.1 <= warm.1 + 40, "mappings: {warm:?} {after:?}");
+    assert!(after.2 <= warm.2 + 8_192, "memory: {warm:?} {after:?}");
+}
+
+#[test]
+fn an_engine_forgets() {
+    need_root();
+    let itself = std::env::current_exe().unwrap();
+    let output = Command::new(itself)
+        .args(["--ignored", "--exact", "--nocapture", "engine::ten_thousand_short_processes"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("1 passed"), "{said}");
+}
