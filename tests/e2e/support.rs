@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fs,
     io::{BufRead, BufReader, ErrorKind, Read, Write},
-    os::unix::fs::{FileExt, MetadataExt},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
     sync::{
@@ -21,6 +21,10 @@ use nix::{
     unistd::Pid,
 };
 use serde_json::Value;
+
+#[path = "support/patched.rs"]
+mod patched;
+pub use patched::patched_bytes;
 
 /// The longest that anything may take here; on a slow machine GOLIFE_PATIENCE times as long.
 pub fn limit() -> Duration {
@@ -567,29 +571,6 @@ pub fn trace_with(name: &str, build: Build, args: &[&str], flags: &[&str]) -> (S
     let reported = reported(name, only_process(&report));
     fixture.expect_alive();
     (truth, reported, report)
-}
-
-/// Where the code of a process in memory differs from its file: the bytes that probes have replaced.
-pub fn patched_bytes(pid: u32) -> usize {
-    let exe = fs::read(format!("/proc/{pid}/exe")).unwrap();
-    let path = fs::read_link(format!("/proc/{pid}/exe")).unwrap();
-    let memory = fs::File::open(format!("/proc/{pid}/mem")).unwrap();
-    let mut patched = 0;
-    for map in fs::read_to_string(format!("/proc/{pid}/maps")).unwrap().lines() {
-        let mut words = map.split_whitespace();
-        let (range, rights, offset) = (words.next().unwrap(), words.next().unwrap(), words.next().unwrap());
-        if !rights.contains('x') || !map.ends_with(path.to_str().unwrap()) {
-            continue;
-        }
-        let hex = |text: &str| u64::from_str_radix(text, 16).unwrap();
-        let (start, end) = range.split_once('-').map(|(start, end)| (hex(start), hex(end))).unwrap();
-        let from = hex(offset) as usize;
-        let length = ((end - start) as usize).min(exe.len() - from);
-        let mut code = vec![0; length];
-        memory.read_exact_at(&mut code, start).unwrap();
-        patched += code.iter().zip(&exe[from..]).filter(|(live, file)| live != file).count();
-    }
-    patched
 }
 
 /// Waits until something holds.
