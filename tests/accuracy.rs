@@ -3,7 +3,7 @@
 //! line, and neither a corrected twin nor a healthy program may be. What came out is compared with `tests/golden/accuracy.txt`. Needs root: `cargo xtask test`, or `sudo -E cargo test --test accuracy`.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-#[allow(dead_code, reason = "shared with the e2e tests")]
+#[allow(dead_code, unused_imports, reason = "shared with the e2e tests")]
 #[path = "e2e/support.rs"]
 mod support;
 
