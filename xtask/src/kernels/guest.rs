@@ -11,7 +11,11 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use super::{architecture::Architecture, debian::Suite, programs::VERDICT};
+use super::{
+    architecture::Architecture,
+    debian::Suite,
+    programs::{RELEASE, VERDICT},
+};
 use crate::machine::{self, Guard, output, say};
 
 /// How long one kernel may take, boot included.
@@ -131,9 +135,6 @@ pub fn boot(
     };
     Ok(Outcome { release, verdict, took: start.elapsed() })
 }
-
-/// Before what `uname -r` says.
-pub const RELEASE: &str = "golife-kernel-release: ";
 
 #[cfg(test)]
 mod tests {

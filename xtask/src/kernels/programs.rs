@@ -10,11 +10,14 @@ use std::{
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::{architecture::Architecture, debian::Suite, guest::RELEASE};
+use super::{architecture::Architecture, debian::Suite};
 use crate::{
     dist,
     machine::{self, output, say},
 };
+
+/// Before what `uname -r` says.
+pub const RELEASE: &str = "golife-kernel-release: ";
 
 /// What the guest prints last, before the tests' exit code.
 pub const VERDICT: &str = "golife-kernel-test: ";
