@@ -2,7 +2,8 @@
 
 use std::io::{self, Write};
 
-use serde::Serialize;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
 use serde_json::Serializer;
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter};
 
@@ -94,17 +95,30 @@ impl<F: Formatter> Formatter for Escaped<F> {
 }
 
 /// Reads a saved report: a document, or lines of which the last one counts, since each covers the time since the start.
+///
+/// # Errors
+/// It is no report, or one of another schema.
 pub fn read(text: &str) -> Result<Report, ReadError> {
-    let mut last = None;
-    for value in serde_json::Deserializer::from_str(text).into_iter::<serde_json::Value>() {
-        last = Some(value?);
+    let mut documents = serde_json::Deserializer::from_str(text).into_iter::<IgnoredAny>();
+    let (mut last, mut start) = (None, 0);
+    while let Some(document) = documents.next() {
+        document?;
+        last = text.get(start..documents.byte_offset());
+        start = documents.byte_offset();
     }
-    let value = last.ok_or(ReadError::Empty)?;
-    let schema = value.get("schema").and_then(serde_json::Value::as_str).unwrap_or_default();
+    let last = last.ok_or(ReadError::Empty)?;
+    let Head { schema } = serde_json::from_str(last)?;
     if schema != SCHEMA {
         return Err(ReadError::Schema(schema.chars().take(80).collect()));
     }
-    Ok(serde_json::from_value(value)?)
+    Ok(serde_json::from_str(last)?)
+}
+
+/// What every version of the contract has.
+#[derive(Deserialize)]
+struct Head {
+    #[serde(default)]
+    schema: String,
 }
 
 #[cfg(test)]
@@ -127,6 +141,9 @@ mod tests {
         assert!(matches!(read(""), Err(ReadError::Empty)));
         assert!(matches!(read("{"), Err(ReadError::Json(_))));
         assert!(matches!(read("{\"schema\": \"golife.report/9\"}"), Err(ReadError::Schema(_))));
+        assert!(matches!(read("{}\n{\"schema\": \"golife.report/8\"}\n"), Err(ReadError::Schema(_))));
+        assert!(matches!(read("{}\n{\"schema\""), Err(ReadError::Json(_))));
+        assert!(matches!(read("[1]"), Err(ReadError::Json(_) | ReadError::Schema(_))));
         assert!(matches!(read("{\"schema\": \"golife.report/1\"}"), Err(ReadError::Json(_))));
     }
 }
