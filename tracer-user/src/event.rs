@@ -1,4 +1,4 @@
-//! Bytes from the ring buffer become [`Event`]s. The only place that knows the wire layout in user space.
+//! Turns bytes from the ring buffer into [`Event`]s. This is the only place in user space that knows the wire layout.
 
 pub use tracer_ebpf::StackCode;
 use tracer_ebpf::{Created, Exited, Facts, Head, Kind, LOW_48, Process};
@@ -6,74 +6,74 @@ use tracer_ebpf::{Created, Exited, Facts, Head, Kind, LOW_48, Process};
 /// Something that happened in a traced process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// `CLOCK_BOOTTIME` in nanoseconds, taken in the kernel when it happened.
+    /// When it happened: `CLOCK_BOOTTIME` in nanoseconds, taken in the kernel.
     pub time_ns: u64,
     /// Process id (tgid) in the initial pid namespace.
     pub pid: u32,
-    /// How many records had been lost when this one was written, modulo 2³²: see [`Head::losses`].
+    /// How many records had been lost on all CPUs when this one was written, modulo 2³²: see [`Head::losses`].
     pub losses: u32,
     /// What happened.
     pub what: What,
 }
 
-/// What happened, with what is known of it.
+/// What happened, and what the record says about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
     /// A goroutine was created.
     Created {
-        /// Address of its `runtime.g`, which is reused when it has ended.
+        /// Address of its `runtime.g`. The runtime uses it again after the goroutine has ended.
         g: u64,
-        /// Its id, never reused within the process.
+        /// Its id, which is never reused within the process.
         goid: u64,
-        /// Its creator's id; 0 where the runtime does not say.
+        /// The id of the goroutine that created it; 0 where the runtime does not say.
         parent: u64,
-        /// Return address of the `go` statement, as loaded in the process.
+        /// Return address of the `go` statement in the memory of the process, so with the load bias.
         gopc: u64,
-        /// Entry of its function, as loaded in the process.
+        /// Entry of its function in the memory of the process, so with the load bias.
         startpc: u64,
-        /// Its creator's stack, where those are wanted.
+        /// The stack of its creator, if creation stacks are wanted.
         stack: StackCode,
     },
     /// A goroutine ended.
     Exited {
-        /// Address of its `runtime.g`.
+        /// Address of its `runtime.g`, which tells which goroutine it was, since the record has no id.
         g: u64,
     },
-    /// The process replaced its image.
+    /// The process replaced its image (`execve`).
     Exec,
     /// The process cloned a task.
     Fork {
-        /// The new task: a process or a thread of this one.
+        /// The id of the new task, which is a new process or another thread of this one.
         child: u32,
     },
-    /// The process ended.
+    /// The last thread of the process ended.
     ProcessExit,
 }
 
-/// Why bytes are not an event.
+/// Why bytes cannot be decoded as an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// Fewer bytes than the record's kind needs.
+    /// There are fewer bytes than a record of this kind needs.
     #[error("record of {got} bytes, want {want}")]
     Short {
-        /// Bytes that the kind needs.
+        /// How many bytes are needed.
         want: usize,
-        /// Bytes that there were.
+        /// How many bytes there were.
         got: usize,
     },
-    /// A kind that this golife does not know.
+    /// The record is of a kind that this version of golife does not know.
     #[error("record of unknown kind {0}")]
     UnknownKind(u32),
 }
 
-/// Decodes records and counts those that are none.
+/// Decodes records, and counts those that cannot be decoded.
 #[derive(Debug, Default)]
 pub struct Decoder {
     undecodable: u64,
 }
 
 impl Decoder {
-    /// The event that a record says; `None` where it says none, which is counted.
+    /// Decodes one record. A record that cannot be decoded gives `None` and is counted.
     #[inline]
     pub fn decode(&mut self, record: &[u8]) -> Option<Event> {
         let event = decode(record);
@@ -81,14 +81,17 @@ impl Decoder {
         event.ok()
     }
 
-    /// Takes the number of records since the last call that were no events. Always 0 unless the probes in the kernel and
-    /// this program were built from different sources.
+    /// Returns how many records could not be decoded since the last call. It is always 0 unless the probes in the
+    /// kernel and this program were built from different sources.
     pub fn take_undecodable(&mut self) -> u64 {
         std::mem::take(&mut self.undecodable)
     }
 }
 
-/// Decodes one record. Bytes past the record's own length are ignored: the kernel may round a length up.
+/// Decodes one record. Bytes beyond the length of its kind are ignored, since the kernel may round a length up.
+///
+/// # Errors
+/// The kind is not known, or there are too few bytes for it.
 pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
     let kind_pid = u32::from_ne_bytes(field(bytes, 8)?);
     let kind = Head::kind(kind_pid);
@@ -128,7 +131,8 @@ const _: () = assert!(std::mem::offset_of!(Head, kind_pid) == 8 && std::mem::off
 const _: () = assert!(std::mem::offset_of!(Created, facts) == 16 && std::mem::offset_of!(Exited, g) == 16);
 const _: () = assert!(std::mem::offset_of!(Process, other) == 16);
 
-/// The reverse of [`decode`], for recorded runs and tests. A fact that a record has no room for is cut.
+/// Encodes an event as a record, for recorded runs and tests: the reverse of [`decode`]. Values are cut to the bits
+/// that a record has room for.
 pub fn encode(event: &Event) -> Vec<u8> {
     let (kind, words): (Kind, Vec<u64>) = match event.what {
         What::Created { g, goid, parent, gopc, startpc, stack } => {

@@ -1,6 +1,6 @@
 //! Numbers, durations, foreign text and errors, as people read them.
 
-/// With thousands separators: `1,204`.
+/// A number with thousands separators: `1,204`.
 pub fn count(n: u64) -> String {
     let digits = n.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
@@ -30,7 +30,7 @@ pub fn duration(ns: u64) -> String {
             (days, _) => two(days, "d", hours, "h"),
         };
     }
-    // 59.6 s would be printed as 60 s.
+    // Rounded to whole seconds, this would be printed as `60 s`.
     if ns >= MINUTE - 500_000_000 {
         return "1 m".into();
     }
@@ -42,7 +42,7 @@ pub fn duration(ns: u64) -> String {
     format!("{} {name}", text.strip_suffix(".0").unwrap_or(&text))
 }
 
-/// A rate for each second: `0.04/s`, `1.2/s`, `1,204/s`.
+/// A rate in events per second: `0.04/s`, `1.2/s`, `1,204/s`.
 pub fn rate(per_second: f64) -> String {
     if per_second >= 99.5 {
         format!("{}/s", count(per_second.round() as u64))
@@ -59,7 +59,7 @@ pub fn rate(per_second: f64) -> String {
     }
 }
 
-/// Bytes in binary units: `15 MiB`.
+/// A number of bytes in binary units: `15 MiB`.
 pub fn bytes(n: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     if n < 1024 {
@@ -75,16 +75,17 @@ pub fn bytes(n: u64) -> String {
     format!("{} {}", text.strip_suffix(".0").unwrap_or(&text), UNITS[unit])
 }
 
-/// Whether a character controls a terminal, or reorders or hides what stands beside it (bidirectional controls, characters
-/// without width, tags: <https://www.unicode.org/reports/tr36/>). Text from a target is never shown with one.
+/// Whether a character can control a terminal, or reorder or hide the text beside it: control characters, bidirectional
+/// controls, characters without width, and tags (<https://www.unicode.org/reports/tr36/>). Text from a target is never
+/// shown with such a character.
 pub fn is_unsafe(char: char) -> bool {
     char.is_control()
         || matches!(char, '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
         || matches!(char, '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// Text from a target, safe for a terminal: characters that are not ([`is_unsafe`]) are escaped, and what is longer than 400
-/// characters is cut.
+/// Makes text from a target safe for a terminal: characters that are not ([`is_unsafe`]) are escaped, and the text is
+/// cut after 400 characters.
 pub fn clean(text: &str) -> String {
     const LONGEST: usize = 400;
     let mut clean = String::with_capacity(text.len());
@@ -102,18 +103,20 @@ pub fn clean(text: &str) -> String {
     clean
 }
 
-/// A function without the directories of its package: `example.com/api/hub.(*Hub).Run` is `hub.(*Hub).Run`.
+/// The name of a function without the directories of its package: `example.com/api/hub.(*Hub).Run` becomes
+/// `hub.(*Hub).Run`.
 pub fn short_function(name: &str) -> &str {
     let path = name.find(['(', '[']).map_or(name, |end| &name[..end]);
     path.rfind('/').map_or(name, |slash| &name[slash + 1..])
 }
 
-/// The last component of a path: `/src/hub.go` is `hub.go`.
+/// The last component of a path: `/src/hub.go` becomes `hub.go`.
 pub fn file_name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
-/// Parts beside each other, as many a line as fit; one that is too long alone is broken at spaces.
+/// Puts parts beside each other, as many as fit into a line of `most` columns. A part that is too long for a line of
+/// its own is broken at spaces.
 pub fn fill(parts: &[String], most: usize) -> Vec<String> {
     const GAP: &str = "   ";
     let mut lines: Vec<String> = Vec::new();
@@ -129,7 +132,7 @@ pub fn fill(parts: &[String], most: usize) -> Vec<String> {
     lines
 }
 
-/// A line broken at spaces.
+/// Breaks a text at spaces into lines of at most `most` columns. A longer word gets a line of its own.
 pub fn wrap(text: &str, most: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
@@ -144,12 +147,12 @@ pub fn wrap(text: &str, most: usize) -> Vec<String> {
     lines
 }
 
-/// Columns that a text takes in a terminal, near enough: one for each char.
+/// The columns that a text takes in a terminal, counted as one for each `char`, which is near enough.
 pub fn width(text: &str) -> usize {
     text.chars().count()
 }
 
-/// Cut to `most` columns, in the middle, since Go names differ at both ends.
+/// Cuts a text to `most` columns. The cut is in the middle, since Go names differ at both ends.
 pub fn shorten(text: &str, most: usize) -> String {
     let length = width(text);
     if length <= most || most < 5 {
@@ -162,7 +165,7 @@ pub fn shorten(text: &str, most: usize) -> String {
     format!("{start}…{end}")
 }
 
-/// A chain of errors in one line, without what a link only repeats of the one before.
+/// An error and its sources in one line, without sources whose text the line already contains.
 pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
