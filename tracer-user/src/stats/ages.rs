@@ -1,27 +1,29 @@
-//! How old those are that still live. Of some the birth was seen; of others only that they were there at some time.
+//! The ages of those that live. For some, the birth was seen; for others it is only known that they existed at some
+//! time.
 
-/// The ages of the living of one group.
+/// The ages of those that live in one group, such as a creation site.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Ages {
-    /// Ages of those whose birth was seen: (ns, count), youngest first, to 1 %.
+    /// Ages of those whose birth was seen, as (age in ns, count), youngest first. The ages are accurate to 1 %.
     pub exact: Vec<(u64, u64)>,
-    /// Ages of those whose birth was not seen, who are at least this old: (ns, count), youngest first, to 1 %.
+    /// Least ages of those whose birth was not seen, as (age in ns, count), youngest first. The ages are accurate to 1
+    /// %.
     pub at_least: Vec<(u64, u64)>,
-    /// The oldest of all; `None` where nobody lives.
+    /// The oldest of all; `None` if none lives.
     pub eldest: Option<Eldest>,
 }
 
-/// The age of the oldest.
+/// The age of the oldest that lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Eldest {
-    /// In ns, exact.
+    /// Its age in ns, exact.
     pub age_ns: u64,
-    /// Whether it may be older: its birth was not seen.
+    /// Whether it may be older, because its birth was not seen.
     pub at_least: bool,
 }
 
 impl Ages {
-    /// How many are older than this, those counted at their least age.
+    /// Counts those that are older than this age in ns. Those whose birth was not seen count with their least age.
     pub fn older_than(&self, age_ns: u64) -> u64 {
         self.exact.iter().chain(&self.at_least).filter(|&&(age, _)| age > age_ns).map(|&(_, n)| n).sum()
     }

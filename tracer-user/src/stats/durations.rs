@@ -1,12 +1,13 @@
 //! How long goroutines lived: one distribution per creation site, small enough for ten thousand sites.
 //!
-//! An HdrHistogram with 64 ns resolution and at most 1 % error above 10 µs, up to 30 days. It starts with the range
-//! of its first value and grows by reallocation to exactly the buckets it needs. Its counters are 16 bits wide, so
-//! the whole range costs 10 KB (102 MB for 10,000 sites); before one of them can overflow, the counts of full
-//! bins move to a short list beside it. That list gains an entry for 32,768 recorded values at most, so it stays
-//! small for as long as anyone can trace.
+//! Each is an HdrHistogram with a resolution of 64 ns and at most 1 % error above 10 µs, up to 30 days. It starts with
+//! the range of its first value and grows by reallocation to exactly the buckets it needs. Its counters are 16 bits
+//! wide, so the whole range costs 10 KB (102 MB for 10,000 sites). Before a counter can overflow, the counts of full
+//! bins move to a short list beside the histogram. That list gains at most one entry for each 32,768 recorded values,
+//! so it stays small for as long as anyone can trace.
 //!
-//! Values are nanoseconds throughout, also when saved: other HdrHistogram tools read the saved form as it is.
+//! Values are nanoseconds throughout. They are in the saved form, too, so that other HdrHistogram tools read it as it
+//! is.
 
 use std::io::Read;
 
@@ -14,13 +15,15 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Deserializer, Serializer, V2DeflateSerializer};
 
-/// The finest difference that is asked for, in ns; HdrHistogram rounds it down to a power of two: 64 ns.
+/// The finest difference that HdrHistogram is asked to tell, in ns. It rounds this down to a power of two, 64 ns.
 const LOWEST_NS: u64 = 100;
-/// Longer ones count as this long in the distribution (their exact maximum is kept): 30 days in ns.
+/// The longest duration that the distribution tells apart: 30 days in ns. Longer ones count as this long, but their
+/// exact maximum is kept.
 pub const HIGHEST_NS: u64 = 30 * 24 * 3600 * 1_000_000_000;
-/// Significant decimal digits; 128 bins for each power of two, 0.8 % of the value at most.
+/// Significant decimal digits. Two of them give 128 bins for each power of two, so a bin spans at most 0.8 % of its
+/// value.
 const DIGITS: u8 = 2;
-/// A bin with at least this count is moved to the list.
+/// A count of at least this size is moved out of its bin to the list.
 const FULL: u16 = 1 << 15;
 
 /// A distribution of durations in nanoseconds: lifetimes, or the ages of the living.
@@ -29,7 +32,7 @@ pub struct Durations {
     bins: Option<Histogram<u16>>,
     /// How many more values can be recorded before a counter might overflow.
     headroom: u16,
-    /// Counts moved out of full bins: (a value of the bin, count), ordered by value.
+    /// Counts that were moved out of full bins, as (a value within the bin, count), ordered by value.
     moved: Vec<(u64, u64)>,
     count: u64,
     sum_ns: u128,
@@ -40,13 +43,13 @@ pub struct Durations {
 /// Why a saved distribution cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum HdrError {
-    /// Not base64.
+    /// The text is not base64.
     #[error("not base64: {0}")]
     Base64(#[from] base64::DecodeError),
-    /// Not zlib, or cut.
+    /// The bytes are not zlib data, or they are cut off.
     #[error("cannot inflate: {0}")]
     Inflate(#[from] std::io::Error),
-    /// Not an HdrHistogram, or not one that golife reads.
+    /// The data is no HdrHistogram, or none that golife reads.
     #[error("not a HdrHistogram in V2 format: {0}")]
     Format(String),
 }
@@ -63,7 +66,7 @@ impl Durations {
         self.headroom -= 1;
         if self.bins.as_mut().is_none_or(|bins| bins.record(binned).is_err()) {
             self.grow(binned);
-            // Cannot fail: the range was just grown to hold it.
+            // This cannot fail, since the range was just grown to hold the value.
             self.bins.as_mut().map(|bins| bins.record(binned));
         }
     }
@@ -78,13 +81,13 @@ impl Durations {
         self.push_moved(ns.min(HIGHEST_NS), n);
     }
 
-    /// Adds all of another distribution.
+    /// Adds all durations of another distribution.
     pub fn merge(&mut self, other: &Durations) {
         for (ns, n) in other.bins() {
             self.record_n(ns, n);
         }
         if other.count > 0 {
-            // Bins know a duration to 1 %; these are exact.
+            // Bins know a duration only to 1 %, so the exact figures replace what was added from bins.
             self.sum_ns =
                 self.sum_ns.saturating_sub(other.bins().map(|(ns, n)| u128::from(ns) * u128::from(n)).sum());
             self.sum_ns = self.sum_ns.saturating_add(other.sum_ns);
@@ -93,44 +96,45 @@ impl Durations {
         }
     }
 
-    /// How many were recorded.
+    /// How many durations were recorded.
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// The shortest, exact, in ns.
+    /// The shortest duration in ns, exact; `None` if none was recorded.
     pub fn min_ns(&self) -> Option<u64> {
         (self.count > 0).then_some(self.min_ns)
     }
 
-    /// The longest, exact, in ns.
+    /// The longest duration in ns, exact; `None` if none was recorded.
     pub fn max_ns(&self) -> Option<u64> {
         (self.count > 0).then_some(self.max_ns)
     }
 
-    /// The sum of all, exact, in ns.
+    /// The sum of all durations in ns, exact.
     pub fn sum_ns(&self) -> u128 {
         self.sum_ns
     }
 
-    /// The mean, exact, in ns.
+    /// The mean duration in ns, exact; `None` if none was recorded.
     pub fn mean_ns(&self) -> Option<u64> {
         let mean = self.sum_ns.checked_div(u128::from(self.count))?;
         u64::try_from(mean).ok()
     }
 
-    /// The duration in ns that the fraction `q` of all did not exceed, for each of `qs`; at most 1 % too long.
+    /// For each fraction in `qs`, the duration in ns that this fraction of all durations did not exceed; at most 1 %
+    /// too long above 10 µs. `None` if none was recorded.
     pub fn quantiles<const N: usize>(&self, qs: [f64; N]) -> Option<[u64; N]> {
         let all = self.whole()?;
         Some(qs.map(|q| all.value_at_quantile(q).clamp(self.min_ns, self.max_ns)))
     }
 
-    /// One of [`Durations::quantiles`].
+    /// The duration in ns that the fraction `q` of all did not exceed: see [`Durations::quantiles`].
     pub fn quantile(&self, q: f64) -> Option<u64> {
         self.quantiles([q]).map(|[value]| value)
     }
 
-    /// The bins that hold something, shortest first: (a duration within the bin, count).
+    /// The bins that hold something, shortest first, as (a duration in ns within the bin, count).
     pub fn bins(&self) -> impl Iterator<Item = (u64, u64)> {
         let all = self.whole();
         let bins: Vec<_> = all
@@ -145,7 +149,7 @@ impl Durations {
         bins.into_iter()
     }
 
-    /// Base64 of the HdrHistogram V2 deflate encoding, in ns; `None` while empty.
+    /// The distribution in ns as base64 of HdrHistogram's V2 encoding with deflate compression; `None` if it is empty.
     pub fn to_base64(&self) -> Option<String> {
         let all = self.whole()?;
         let mut bytes = Vec::new();
@@ -153,8 +157,12 @@ impl Durations {
         Some(STANDARD.encode(bytes))
     }
 
-    /// The reverse of [`Durations::to_base64`], for any V2 deflate histogram in ns with up to 3 digits. What bins
-    /// do not hold (exact extremes, sum) is estimated from them.
+    /// Reads what [`Durations::to_base64`] writes, or any other HdrHistogram in V2 encoding with deflate compression,
+    /// whose values are ns with up to 3 digits. The exact extremes and the sum are not in it, so they are estimated
+    /// from the bins.
+    ///
+    /// # Errors
+    /// The text is not base64, cannot be inflated, or is no such histogram.
     pub fn from_base64(text: &str) -> Result<Durations, HdrError> {
         let bytes = STANDARD.decode(text.trim())?;
         let plain = inflate(&bytes)?;
@@ -169,7 +177,8 @@ impl Durations {
         Ok(read)
     }
 
-    /// Puts the exact figures of a saved report in the place of those estimated from bins.
+    /// Replaces the figures that were estimated from bins by the exact ones of a saved report (in ns), where they are
+    /// given.
     pub fn with_exact(mut self, min_ns: Option<u64>, max_ns: Option<u64>, mean_ns: Option<u64>) -> Durations {
         if self.count > 0 {
             self.min_ns = min_ns.unwrap_or(self.min_ns);
@@ -179,7 +188,7 @@ impl Durations {
         self
     }
 
-    /// Bytes on the heap.
+    /// How many bytes the distribution takes on the heap.
     pub fn heap_bytes(&self) -> usize {
         let bins = self.bins.as_ref().map_or(0, Histogram::distinct_values) * size_of::<u16>();
         bins + self.moved.capacity() * size_of::<(u64, u64)>()
@@ -198,12 +207,12 @@ impl Durations {
         }
     }
 
-    /// Reallocates to exactly the range that holds `ns`: a vector's own growth would double it.
+    /// Reallocates the bins to exactly the range that holds `ns`. Left to itself, a vector would double its size.
     #[cold]
     fn grow(&mut self, ns: u64) {
         if let Some(mut larger) = empty::<u16>(ns) {
             if let Some(old) = self.bins.take() {
-                // Cannot fail: the new range holds the old one.
+                // This cannot fail, since the new range includes the old one.
                 let _ = larger.add(&old);
             } else {
                 self.headroom = u16::MAX;
@@ -224,7 +233,7 @@ impl Durations {
             if count >= FULL {
                 self.push_moved(value, count.into());
             } else {
-                // Cannot fail: same range.
+                // This cannot fail, since both have the same range.
                 let _ = kept.record_n(value, count);
                 fullest = fullest.max(count);
             }
@@ -244,7 +253,8 @@ impl Durations {
         }
     }
 
-    /// Everything in one histogram, as wide as it needs to be; for reports, not for keeping.
+    /// All counts in one histogram with counters that hold them. It is large, so it is made when asked for and not
+    /// kept.
     fn whole(&self) -> Option<Histogram<u64>> {
         let bins = self.bins.as_ref()?;
         let mut all = empty::<u64>(bins.high())?;
@@ -258,20 +268,21 @@ impl Durations {
     }
 }
 
-/// A histogram of nothing whose range ends with the bucket that holds `ns`: buckets end at powers of two.
+/// An empty histogram whose range ends with the bucket that holds `ns`. Buckets end at powers of two.
 fn empty<C: hdrhistogram::Counter>(ns: u64) -> Option<Histogram<C>> {
     let high = (ns.clamp(2 * LOWEST_NS, HIGHEST_NS) + 1).next_power_of_two() - 1;
     // Only arguments out of range fail, and these are in range whatever `ns` is.
     Histogram::new_with_bounds(LOWEST_NS, high, DIGITS).ok()
 }
 
-/// Largest plain encoding that is accepted: 3 digits over all of u64 with 9 bytes a count need less.
+/// Bytes of the largest plain encoding that is accepted. A histogram of 3 digits over all of `u64` with 9 bytes for
+/// each count needs less.
 const LARGEST: u64 = 1 << 20;
 
-/// Takes off the outer header (cookie, length) and inflates what follows.
+/// Takes off the outer header (cookie and length), and inflates what follows it.
 fn inflate(bytes: &[u8]) -> Result<Vec<u8>, HdrError> {
     let (head, rest) = bytes.split_at_checked(8).ok_or_else(|| HdrError::Format("too short".into()))?;
-    // HdrHistogram's V2 cookie with compression; the low nibble of the second byte is the word size.
+    // This is HdrHistogram's cookie for V2 with compression; the upper nibble of the last byte is the word size, 1.
     if head[0] != 0x1c || head[1] != 0x84 || head[2] != 0x93 || head[3] != 0x14 {
         return Err(HdrError::Format("another cookie".into()));
     }
@@ -280,7 +291,8 @@ fn inflate(bytes: &[u8]) -> Result<Vec<u8>, HdrError> {
     Ok(plain)
 }
 
-/// The library reserves what a header asks for, and negates what a count says: neither must be trusted.
+/// Checks what the library trusts: it reserves the memory that a header asks for, and it negates a count, which
+/// overflows for the least one.
 fn check_header(plain: &[u8]) -> Result<(), HdrError> {
     let bad = |what: &str| Err(HdrError::Format(what.into()));
     let Some((head, payload)) = plain.split_at_checked(40) else { return bad("too short") };
@@ -293,7 +305,8 @@ fn check_header(plain: &[u8]) -> Result<(), HdrError> {
     }
     let mut rest = &payload[..word(4) as usize];
     while !rest.is_empty() {
-        // A count is up to nine bytes, the ninth used whole; a zigzag of all ones cannot be negated.
+        // A count has up to nine bytes, and all bits of the ninth belong to it. A zigzag count of all ones cannot be
+        // negated.
         let length = rest.iter().take(8).position(|byte| byte & 0x80 == 0).map_or(9, |last| last + 1);
         if length > rest.len() || rest[..length].iter().all(|&byte| byte == 0xff) {
             return bad("a count is cut or out of range");

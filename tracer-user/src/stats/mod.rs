@@ -1,5 +1,5 @@
-//! What golife reckons with: distributions of durations, survival, trends, the ages of the living. Numbers in, numbers out;
-//! nothing here knows a goroutine.
+//! The statistics that golife uses: distributions of durations, survival, trends, and the ages of those that live.
+//! Numbers go in and numbers come out; nothing here knows about goroutines.
 
 pub mod ages;
 pub mod durations;

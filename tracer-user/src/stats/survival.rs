@@ -1,29 +1,30 @@
 //! What fraction of a site's goroutines is still alive at each age: the Kaplan–Meier estimate.
 //!
-//! Lifetimes of the finished alone hide the leaks, since what never ends is never in them. The living are
-//! observations too: each lived *at least* as long as it is old (it is censored). Kaplan and Meier's product
-//! takes both: S(t) = ∏ (1 − dᵢ/nᵢ) over the lifetimes tᵢ ≤ t, with dᵢ that ended at tᵢ and nᵢ that had not ended
-//! before and were observed that long.
+//! The lifetimes of finished goroutines alone hide the leaks, since what never ends is never among them. The living are
+//! observations too: each lived *at least* as long as it is old now (such an observation is called censored). The
+//! product of Kaplan and Meier takes both into account: S(t) = ∏ (1 − dᵢ/nᵢ) over the lifetimes tᵢ ≤ t, where dᵢ
+//! goroutines ended at the age tᵢ, and nᵢ were observed up to that age and had not ended before.
 //!
-//! Goroutines that existed before tracing are not part of it: their creation was not seen, and those of their
-//! generation that ended early were not either, so counting them would bias the curve towards long lives.
+//! Goroutines that existed before tracing are left out. Their creation was not seen, and neither were those of the same
+//! generation that ended early, so counting them would bias the curve towards long lives.
 
 /// The estimate: a step function that starts at 1.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Survival {
-    /// (age in ns, fraction that lives longer), by age; steps only.
+    /// The steps as (age in ns, fraction that lives longer), ordered by age.
     steps: Vec<(u64, f64)>,
-    /// The longest observation, finished or not, in ns: nothing is known beyond.
+    /// The longest observation in ns, of a finished or a living goroutine. Nothing is known of greater ages.
     observed_ns: u64,
 }
 
-/// How many points a report shows.
+/// The most points that a report shows of a curve.
 pub const POINTS: usize = 32;
 
 impl Survival {
-    /// Estimates from (duration in ns, count) pairs, each list ordered by duration: the lifetimes of those that ended, the ages
-    /// of the living, and the ages that some of all these had when they were first observed. Before that age they could not
-    /// have been seen to end (left truncation); those who are not listed there were observed from birth.
+    /// Estimates the curve from (duration in ns, count) pairs, with each list ordered by duration. `finished` are the
+    /// lifetimes of those that ended, and `living` the ages of those that live. `entered` are the ages that some of all
+    /// these had when they were first observed: they could not have been seen to end before that age (left truncation).
+    /// Those who are not in `entered` were observed from birth.
     pub fn estimate(
         finished: impl IntoIterator<Item = (u64, u64)>,
         living: impl IntoIterator<Item = (u64, u64)>,
@@ -44,7 +45,7 @@ impl Survival {
                 at_risk = at_risk.saturating_add(n);
                 entering.next();
             }
-            // One who was last seen alive at exactly this age is still at risk at it.
+            // One that was last seen alive at exactly this age is still at risk at this age.
             while let Some(&&(_, n)) = censored.peek().filter(|&&&(seen, _)| seen < age) {
                 at_risk = at_risk.saturating_sub(n);
                 censored.next();
@@ -63,13 +64,13 @@ impl Survival {
         after.checked_sub(1).map_or(1.0, |last| self.steps[last].1)
     }
 
-    /// The longest observation in ns.
+    /// The longest observation in ns; 0 without observations.
     pub fn observed_ns(&self) -> u64 {
         self.observed_ns
     }
 
-    /// The mean lifetime in ns, restricted to the longest observation: the area under the curve. A lower bound of the
-    /// mean while the curve ends above 0. `None` without observations.
+    /// The mean lifetime in ns, restricted to the longest observation: it is the area under the curve up to there. If
+    /// the curve ends above 0, this is a lower bound of the mean. `None` without observations.
     pub fn restricted_mean_ns(&self) -> Option<u64> {
         if self.observed_ns == 0 {
             return None;
@@ -83,8 +84,8 @@ impl Survival {
         Some(area.round() as u64)
     }
 
-    /// At most [`POINTS`] of its steps, with the start and the last one: the fraction falls by about the same from each
-    /// to the next, so the curve's shape stays.
+    /// At most [`POINTS`] points of the curve as (age in ns, fraction), with the start and the last step among them.
+    /// The fraction falls by about the same amount from each point to the next, so the curve keeps its shape.
     pub fn points(&self) -> Vec<(u64, f64)> {
         let mut points = vec![(0, 1.0)];
         let Some(&last) = self.steps.last() else { return points };
@@ -104,7 +105,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// The definition, observation by observation.
+    /// The definition of the estimate, computed observation by observation.
     fn brute(finished: &[u64], living: &[u64], age: u64) -> f64 {
         let mut ends: Vec<u64> = finished.iter().copied().filter(|&end| end <= age).collect();
         ends.sort_unstable();
@@ -153,7 +154,8 @@ mod tests {
     }
 
     proptest! {
-        /// Each life is observed from some age on, and to its end or to some later age.
+        /// Each life is the age from which it is observed, for how long it is observed from then on, and whether it
+        /// ended then.
         #[test]
         fn who_enters_late_was_not_at_risk_before(
             lives in proptest::collection::vec((0u64..40, 1u64..40, any::<bool>()), 1..80)
@@ -172,7 +174,7 @@ mod tests {
         }
     }
 
-    /// The remission data of Freireich et al. (1963), the textbook example: 6-MP group, weeks.
+    /// The textbook example: the remission data of Freireich et al. (1963) in weeks, for the group that was given 6-MP.
     #[test]
     fn the_textbook_example() {
         let ended = [(6, 3), (7, 1), (10, 1), (13, 1), (16, 1), (22, 1), (23, 1)];

@@ -1,47 +1,48 @@
-//! Does a series rise? The Mann–Kendall test says whether, the Theil–Sen slope says how fast.
+//! Whether a series rises, by the Mann–Kendall test, and how fast, by the Theil–Sen slope.
 //!
-//! Both look at pairs of samples only (later higher or lower, by how much for each second), so neither a burst nor a
-//! missing sample moves them much, and nothing is assumed about how live counts are distributed.
+//! Both look only at pairs of samples: whether the later one is higher, and by how much per second. So neither a burst
+//! nor a missing sample moves them much, and nothing is assumed about how live counts are distributed.
 
-/// What a series of live counts does over time.
+/// How a series of live counts develops over time.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Trend {
-    /// Samples.
+    /// Number of samples.
     pub samples: usize,
-    /// Time from the first to the last in ns.
+    /// Time from the first sample to the last, in ns.
     pub span_ns: u64,
-    /// Last count minus first count.
+    /// The last count minus the first.
     pub grown: i64,
-    /// Last count minus the one after two thirds of the time: whether it still goes on.
+    /// The last count minus the one after two thirds of the time: this tells whether a rise still goes on.
     pub grown_lately: i64,
-    /// Last count minus the one after five sixths of the time.
+    /// The last count minus the one after five sixths of the time.
     pub grown_at_end: i64,
-    /// Steps from one sample to the next that rose.
+    /// Number of steps from one sample to the next at which the count rose.
     pub rises: usize,
-    /// Steps that fell.
+    /// Number of steps from one sample to the next at which the count fell.
     pub falls: usize,
-    /// Lowest count.
+    /// The lowest count.
     pub lowest: u64,
-    /// Highest count.
+    /// The highest count.
     pub highest: u64,
-    /// Mann–Kendall's normal score with continuity correction: above 2.33 a rise is no chance (one-sided, 1 %).
+    /// The normal score of the Mann–Kendall test, with continuity correction. A rise with a score above 2.33 is not due
+    /// to chance, with 99 % confidence (one-sided).
     pub z: f64,
-    /// Theil–Sen: the median change for each second.
+    /// The Theil–Sen slope: the median of the changes per second between all pairs of samples.
     pub slope_per_s: f64,
 }
 
 impl Trend {
-    /// Too few samples for any trend.
+    /// The fewest samples from which a trend can be told.
     pub const FEWEST: usize = 8;
 
-    /// Examines (time in ns, count) pairs, ordered by time.
+    /// Examines (time in ns, count) pairs, which must be ordered by time.
     pub fn of(points: &[(u64, u64)]) -> Trend {
         let (Some(&first), Some(&last)) = (points.first(), points.last()) else { return Trend::default() };
         let counts = || points.iter().map(|&(_, count)| count);
         let lowest = counts().min().unwrap_or(0);
         let highest = counts().max().unwrap_or(0);
         let change = |from: u64, to: u64| to as i64 - from as i64;
-        // By time: samples need not be equally far apart.
+        // The count is looked up by time, since samples need not be equally far apart.
         let at = |fraction: f64| {
             let time = first.0 + ((last.0 - first.0) as f64 * fraction) as u64;
             points[points.partition_point(|&(earlier, _)| earlier <= time).saturating_sub(1)].1
@@ -79,21 +80,23 @@ impl Trend {
         trend
     }
 
-    /// Whether the rise is real: enough samples, no chance, large enough to matter, and still going on near the end.
+    /// Whether the rise is real: there are enough samples, it is not due to chance, it is large enough to matter, and
+    /// it still goes on near the end.
     pub fn is_growth(&self) -> bool {
         const SURE: f64 = 2.33;
         let large = self.grown >= 5 && self.grown as f64 >= 0.01 * self.highest as f64;
-        // A third of the time should have a third of the growth; a quarter of that is enough.
+        // A third of the time should bring a third of the growth. A quarter of that is enough.
         let lasting = self.grown_lately * 12 >= self.grown;
-        // Where there is enough of it to expect more than chance in every part, a sixth of the time should have some, too:
-        // else it has levelled off.
+        // With enough growth and samples to expect more than chance in every part, the last sixth of the time should
+        // bring some, too. Otherwise the series has levelled off.
         let is_dense = self.grown >= 60 && self.samples >= 12;
         let lasting = lasting && (!is_dense || self.grown_at_end * 24 >= self.grown);
         self.samples >= Self::FEWEST && self.z >= SURE && self.slope_per_s > 0.0 && large && lasting
     }
 }
 
-/// (S ∓ 1) / √Var(S), with the variance corrected for ties.
+/// The score (S ∓ 1) / √Var(S), with the variance corrected for ties, as in Gilbert, *Statistical Methods for
+/// Environmental Pollution Monitoring* (1987), chapter 16.
 fn normal_score(score: i64, points: &[(u64, u64)]) -> f64 {
     let weight = |n: f64| n * (n - 1.0) * (2.0 * n + 5.0);
     let mut counts: Vec<u64> = points.iter().map(|&(_, count)| count).collect();
@@ -115,7 +118,8 @@ mod tests {
 
     #[test]
     fn a_worked_example() {
-        // Gilbert (1987), table 16.2: n = 22 would be long; five values by hand: S = 8, Var = 5·4·15/18 = 16.67.
+        // Five values that can be worked by hand, since the 22 of Gilbert's table 16.2 are too many: S = 8, Var =
+        // 5·4·15/18 = 16.67.
         let trend = trend([1, 3, 2, 5, 9]);
         assert!((trend.z - 7.0 / 16.666_667_f64.sqrt()).abs() < 1e-6, "{}", trend.z);
         assert!((trend.slope_per_s - 2.0).abs() < 1e-9, "{}", trend.slope_per_s);
@@ -124,7 +128,7 @@ mod tests {
 
     #[test]
     fn ties_lower_the_variance() {
-        // S = 3 of 6 pairs (three tied): Var = (4·3·13 − 3·2·11) / 18 = 5.
+        // S = 3 of 6 pairs, and three values are tied: Var = (4·3·13 − 3·2·11) / 18 = 5.
         assert!((trend([1, 1, 1, 4]).z - 2.0 / 5f64.sqrt()).abs() < 1e-9);
     }
 
