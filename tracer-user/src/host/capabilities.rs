@@ -1,11 +1,11 @@
-//! What this process may do: the capabilities that golife needs, which of them are missing, and what to do about it.
+//! The capabilities that golife needs, which of them this process lacks, and what to do about it: see capabilities(7).
 
 use caps::{CapSet, Capability};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 
 use super::kernel;
 
-/// A capability, and what it is for.
+/// Each capability that golife needs, with its name and what it is needed for.
 const CAPABILITIES: [(Capability, &str, &str); 6] = [
     (Capability::CAP_BPF, "CAP_BPF", "load programs"),
     (Capability::CAP_PERFMON, "CAP_PERFMON", "place probes, read memory from programs"),
@@ -19,13 +19,13 @@ const CAPABILITIES: [(Capability, &str, &str); 6] = [
     ),
 ];
 
-/// Those that matter on this kernel.
+/// The capabilities that matter on the running kernel, each with its name and what it is needed for.
 pub fn that_matter() -> impl Iterator<Item = &'static (Capability, &'static str, &'static str)> {
     let limited = kernel::running() < kernel::UNLIMITED_SINCE;
     CAPABILITIES.iter().filter(move |(capability, ..)| limited || *capability != Capability::CAP_SYS_RESOURCE)
 }
 
-/// Whether nothing works without a capability on this kernel.
+/// Whether nothing can be traced without this capability on the running kernel.
 pub fn is_needed(capability: Capability) -> bool {
     match capability {
         Capability::CAP_SYS_ADMIN => kernel::running() < kernel::MULTI_SINCE,
@@ -34,19 +34,19 @@ pub fn is_needed(capability: Capability) -> bool {
     }
 }
 
-/// The capabilities without which nothing can be traced and that this process lacks, by name.
+/// The names of the capabilities that this process lacks and without which nothing can be traced.
 pub fn missing() -> Vec<&'static str> {
     let missing = that_matter().filter(|(capability, ..)| is_needed(*capability) && !has(*capability));
     missing.map(|(_, name, _)| *name).collect()
 }
 
-/// Whether it is for want of a capability that processes of others cannot be looked at.
+/// Whether this process cannot look at the processes of other users because it lacks CAP_SYS_PTRACE.
 pub fn lacks_ptrace() -> bool {
     missing().contains(&"CAP_SYS_PTRACE")
 }
 
-/// Whether this process may do what a capability stands for. The kernel lets CAP_SYS_ADMIN stand for those that were
-/// split off from it.
+/// Whether this process may do what a capability allows. The kernel accepts CAP_SYS_ADMIN in place of CAP_BPF and
+/// CAP_PERFMON, which were split off from it; without a limit of locked memory, CAP_SYS_RESOURCE is not needed.
 pub fn has(capability: Capability) -> bool {
     let effective = |capability| caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false);
     if capability == Capability::CAP_SYS_RESOURCE
@@ -62,7 +62,7 @@ fn is_unlimited((_, hard): (u64, u64)) -> bool {
     hard == RLIM_INFINITY
 }
 
-/// What to do where the kernel denies permission: the capabilities that are missing, by name.
+/// What the user can do where the kernel denies permission. It names the missing capabilities, if there are any.
 pub fn remedy() -> String {
     match &missing()[..] {
         [] => {

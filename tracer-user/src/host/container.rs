@@ -1,48 +1,52 @@
-//! Which container a process runs in, by the path of its control group.
+//! Which container a process runs in, told from the path of its control group.
 //!
-//! Container runtimes put each container into a control group of its own and name it by the container's id; Kubernetes
-//! puts those of a pod below one that is named by the pod's UID. The path is the same inside and outside the container,
-//! needs no runtime's socket, and stands in `/proc/PID/cgroup` (cgroups(7)) for both versions of control groups.
+//! Container runtimes put each container into a control group of its own, and name it by the container's id. Kubernetes
+//! puts the groups of a pod's containers below one that is named by the pod's UID. To read the path, no access to a
+//! runtime's socket is needed: it stands in `/proc/PID/cgroup` (cgroups(7)), for both versions of control groups.
 
 use super::files::read_text;
 
 /// A container, as the path of its control group names it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Container {
-    /// Its id.
+    /// The id that its runtime gave it: 64 hexadecimal digits, or on Amazon's ECS with Fargate 32 digits, a dash and a
+    /// number. `None` where the path has no id.
     pub id: Option<String>,
-    /// Its name, where its runtime goes by names (LXC, systemd-nspawn).
+    /// Its name, if its runtime names containers instead (LXC, systemd-nspawn).
     pub name: Option<String>,
     /// Path of its control group.
     pub cgroup: Option<String>,
-    /// UID of the Kubernetes pod.
+    /// UID of the Kubernetes pod that it belongs to; `None` outside Kubernetes.
     pub pod: Option<String>,
 }
 
-/// Length of the ids that OCI runtimes give.
+/// Number of hexadecimal digits in the ids that OCI runtimes give.
 const ID: usize = 64;
 
-/// The container that a process runs in; `None` where it runs in none, or where it has ended.
+/// The container that a process runs in. `None` where it runs in none, or where its control groups cannot be read.
 pub fn of(pid: u32) -> Option<Container> {
     parse(&read_text(format!("/proc/{pid}/cgroup")).ok()?)
 }
 
-/// Of several hierarchies the one that says most counts: under version 1 each controller has its own, and not every
-/// runtime uses all of them.
+/// Finds the container in the text of `/proc/PID/cgroup`. Under version 1 each controller has its own hierarchy, and
+/// not every runtime uses all of them, so the path that says most about a container counts.
 fn parse(groups: &str) -> Option<Container> {
     let paths = groups.lines().filter_map(|line| line.splitn(3, ':').nth(2));
     let says = |container: &Container| {
         let Container { id, name, pod, .. } = container;
         usize::from(id.is_some()) * 2 + usize::from(name.is_some()) + usize::from(pod.is_some())
     };
-    // Of equals the last: the lines are in descending order of hierarchy, version 2 is number 0.
+    // Of paths that say as much, this takes the last. Lines are in descending order of hierarchies, and number 0, which
+    // comes last, is version 2.
     paths.filter_map(in_path).max_by_key(says)
 }
 
 fn in_path(path: &str) -> Option<Container> {
-    // Some versions of containerd give runc a name for systemd, SLICE:PREFIX:ID, that then serves as one for cgroupfs.
+    // Some versions of containerd give runc a name that is meant for systemd, SLICE:PREFIX:ID, and it serves for
+    // cgroupfs, too.
     let parts: Vec<&str> = path.split(['/', ':']).filter(|part| !part.is_empty()).collect();
-    // The innermost: containers can hold others, as those of a Kubernetes node that is a container itself.
+    // The innermost id and pod count: a container can hold others, as the node of a Kubernetes cluster does that is a
+    // container itself.
     let id = parts.iter().rev().find_map(|part| id(part));
     let pod = parts.iter().rev().find_map(|part| pod(part));
     let name = name(&parts).filter(|_| id.is_none());
@@ -52,8 +56,8 @@ fn in_path(path: &str) -> Option<Container> {
     Some(Container { id, name, pod, cgroup: Some(path.to_owned()) })
 }
 
-/// `ID` (cgroupfs), or `docker-ID.scope`, `cri-containerd-ID.scope`, `crio-ID.scope`, `libpod-ID.scope` (systemd).
-/// Amazon's ECS on Fargate has 32 digits and a number.
+/// The container id in one part of a path: `ID` (cgroupfs), or `docker-ID.scope`, `cri-containerd-ID.scope`,
+/// `crio-ID.scope`, `libpod-ID.scope` (systemd). With Amazon's ECS on Fargate, it is 32 digits, a dash and a number.
 fn id(part: &str) -> Option<String> {
     let part = part.strip_suffix(".scope").unwrap_or(part);
     let last = part.rsplit('-').next()?;
@@ -68,18 +72,20 @@ fn id(part: &str) -> Option<String> {
     is_fargate.then(|| part.to_owned())
 }
 
-/// `podUID` (cgroupfs), or `kubepods-burstable-podUID.slice` with underscores for the dashes (systemd).
+/// The UID of a pod in one part of a path: `podUID` (cgroupfs), or `kubepods-burstable-podUID.slice` with underscores
+/// in place of dashes (systemd).
 fn pod(part: &str) -> Option<String> {
     let uid = match part.strip_suffix(".slice") {
         Some(slice) => slice.rsplit_once("-pod")?.1.replace('_', "-"),
         None => part.strip_prefix("pod")?.to_owned(),
     };
-    // A UUID, or for pods of the node's own files a hash.
+    // It is a UUID, or for a pod that a file on the node defines (a static pod), a hash.
     let is_uid = uid.len() >= 32 && uid.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
     is_uid.then_some(uid)
 }
 
-/// Containers that have names: `machine-NAME.scope` (systemd-nspawn), `lxc.payload.NAME` and `lxc/NAME` (LXC).
+/// The name of a container in the parts of a path, for runtimes that give names: `machine-NAME.scope` (systemd-nspawn),
+/// `lxc.payload.NAME` and `lxc/NAME` (LXC).
 fn name(parts: &[&str]) -> Option<String> {
     let named = |(at, part): (usize, &&str)| {
         let machine = part.strip_prefix("machine-").and_then(|rest| rest.strip_suffix(".scope"));
@@ -145,7 +151,7 @@ mod tests {
             ("0::/machine.slice/machine-my\\x2dbox.scope/payload".into(), expected("", "my-box", "")),
             ("0::/lxc.payload.web1/system.slice/api.service".into(), expected("", "web1", "")),
             ("4:devices:/lxc/web1".into(), expected("", "web1", "")),
-            // The hierarchy that says most.
+            // The hierarchy that says most counts.
             (
                 format!("3:cpu:/\n2:memory:/docker/{ID}\n1:name=systemd:/init.scope\n0::/"),
                 expected(ID, "", ""),

@@ -1,4 +1,4 @@
-//! CPU time that the traced processes use, from `/proc/PID/stat`: what the cost of tracing is compared with.
+//! The CPU time that traced processes use, from `/proc/PID/stat`. The cost of tracing is compared with it.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -9,31 +9,32 @@ use super::{
     process::{self, Process},
 };
 
-/// CPU time of one process, in ns.
+/// The CPU time that one process had used at two moments, in ns.
 #[derive(Clone, Copy)]
 struct Span {
-    /// Before tracing.
+    /// What it had used when tracing began; 0 for a process that started later.
     before: u64,
-    /// At the last look.
+    /// What it had used when it was last looked at.
     last: u64,
 }
 
-/// CPU time of every process that was traced, those that ended included, with what they had used at the last look.
+/// The CPU time of every process that was traced, in the window that begins with [`Usage::new`]. A process that has
+/// ended counts with what it had used when it was last looked at.
 pub struct Usage {
     began_ns: u64,
-    /// By pid and start time.
+    /// Processes that run, by pid and start time in ticks.
     spans: HashMap<(u32, u64), Span>,
-    /// What those used that have ended, once there are any.
+    /// What processes have used that have ended; `None` until one has.
     ended_ns: Option<u64>,
 }
 
 impl Usage {
-    /// The window begins now.
+    /// Begins the window now.
     pub fn new() -> Usage {
         Usage { began_ns: now_ns(), spans: HashMap::new(), ended_ns: None }
     }
 
-    /// A process is traced from now on. One that started in the window has all its time counted.
+    /// Takes note that a process is traced from now on. All time of a process counts if it started in the window.
     pub fn begin(&mut self, process: &Process) {
         let Some((start_ticks, used)) = process::cpu_ns(process.pid) else { return };
         if start_ticks != process.start_ticks {
@@ -43,7 +44,7 @@ impl Usage {
         self.spans.entry((process.pid, start_ticks)).or_insert(Span { before, last: used });
     }
 
-    /// Looks at every process once more. Those that are gone keep their last look.
+    /// Looks at the time of every process once more. Those that are gone keep what they had used at the look before.
     pub fn look(&mut self) {
         let ended_ns = &mut self.ended_ns;
         self.spans.retain(|(pid, start), span| match process::cpu_ns(*pid) {
@@ -58,8 +59,8 @@ impl Usage {
         });
     }
 
-    /// CPU time used in the window, in ns, as precise as the kernel's ticks (usually 10 ms a process); `None` where no
-    /// process was looked at.
+    /// CPU time in ns that the processes have used in the window, as precise as the kernel's ticks (usually 10 ms for
+    /// each process). `None` where no process was looked at.
     pub fn used_ns(&self) -> Option<u64> {
         let running: u64 = self.spans.values().map(|span| span.last.saturating_sub(span.before)).sum();
         (!self.spans.is_empty() || self.ended_ns.is_some()).then_some(running + self.ended_ns.unwrap_or(0))
@@ -72,7 +73,7 @@ impl Default for Usage {
     }
 }
 
-/// CPU time that this process, golife, has used.
+/// The CPU time that golife's own process has used.
 pub fn own() -> Duration {
     let time = |value: nix::sys::time::TimeVal| {
         Duration::new(value.tv_sec().unsigned_abs(), value.tv_usec().unsigned_abs() as u32 * 1000)

@@ -1,4 +1,4 @@
-//! Which file is which, and the text of files that others have named.
+//! What tells files apart, and the text of files that other processes have a say in.
 
 use std::{
     fs::{self, File},
@@ -7,31 +7,32 @@ use std::{
     path::Path,
 };
 
-/// A file, whatever it is called: two paths with the same identity are one binary.
+/// The identity of a file, whatever its path is: two paths with the same identity lead to one binary.
 ///
-/// On overlay file systems that is the file below: the containers of one image each have an overlay of their own over
-/// the same file, and the kernel puts probes on the file below, for all of them. Which file that is the overlay does not
-/// say, but it passes on its inode number, size and times; the time of the last change of the inode is none that a copy
-/// can share, since nobody can set it.
+/// On overlay file systems it is the identity of the file below. The containers of one image each have an overlay of
+/// their own over the same file, and the kernel puts probes on the file below, for all of them. An overlay does not say
+/// which file that is, but it passes on that file's inode number, size and times. These are enough: no copy can share
+/// the time of the inode's last change, since nobody can set it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FileId {
-    /// Device, or [`OVERLAY`].
+    /// The device number, or [`OVERLAY`].
     device: u64,
     inode: u64,
-    /// What else tells files below overlays apart: size, and change and modification time in ns.
+    /// For a file below an overlay, what else tells it apart from others: its size in bytes, and the times of its last
+    /// change and modification in ns since 1970.
     below: Option<(u64, i128, i128)>,
 }
 
-/// Stands for whatever device is below an overlay.
+/// Stands for the device below an overlay, which is not known.
 const OVERLAY: u64 = u64::MAX;
 
-/// Overlays over several file systems put the number of the file system into the upper bits of inode numbers
-/// (`xino` in the kernel's Documentation/filesystems/overlayfs.rst).
+/// The bits of an inode number that the file below an overlay has. Overlays over several file systems put the number of
+/// the file system into the other bits (`xino` in <https://docs.kernel.org/filesystems/overlayfs.html>).
 const INODE_BELOW: u64 = 0xffff_ffff;
 
 impl FileId {
-    /// Whether a process's map means this file. File systems such as overlay and btrfs show another device number there than
-    /// in the file's status: then this cannot be told.
+    /// Whether an entry of `/proc/PID/maps` is about this file. The answer is no on file systems such as overlay and
+    /// btrfs, where it cannot be told: they show another device number there than in the file's status.
     pub(crate) fn is_mapped_as(self, device: u64, inode: u64) -> bool {
         (self.device, self.inode) == (device, inode)
     }
@@ -39,7 +40,7 @@ impl FileId {
     /// The identity of an open file.
     ///
     /// # Errors
-    /// The system cannot tell it.
+    /// The system does not tell the file's status.
     pub fn of(file: &File) -> io::Result<FileId> {
         let metadata = file.metadata()?;
         let (device, inode) = (metadata.dev(), metadata.ino());
@@ -57,8 +58,9 @@ impl FileId {
     }
 }
 
-/// Which file it is and what is in it: the identity of a file that nobody keeps open may be another's one day, or its content
-/// be replaced, but not without a later time of its last change, which nobody can set.
+/// The identity of a file together with the state of its content. If nobody keeps a file open, another one may have its
+/// identity one day, or its content may be replaced. But the time of the last change, which nobody can set, is later
+/// then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FileStamp {
     file: FileId,
@@ -68,10 +70,10 @@ pub struct FileStamp {
 }
 
 impl FileStamp {
-    /// Of an open file, now.
+    /// The stamp that an open file has now.
     ///
     /// # Errors
-    /// The system cannot tell it.
+    /// The system does not tell the file's status.
     pub fn of(file: &File) -> io::Result<FileStamp> {
         let metadata = file.metadata()?;
         let changed_ns = i128::from(metadata.ctime()) * 1_000_000_000 + i128::from(metadata.ctime_nsec());
@@ -79,7 +81,8 @@ impl FileStamp {
     }
 }
 
-/// A file of `/proc` as text. Names in it are what their owner wants, not always UTF-8: what is not becomes U+FFFD.
+/// Reads a file of `/proc` as text. It may contain names that the owner of a process has chosen and that need not be
+/// UTF-8; what is not becomes U+FFFD.
 pub(crate) fn read_text(path: impl AsRef<Path>) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&fs::read(path)?).into_owned())
 }

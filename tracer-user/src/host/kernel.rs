@@ -1,23 +1,25 @@
-//! The running kernel: its release, what it has and since when, how it describes its tracepoints.
+//! The running kernel: its release, since which release it has what golife uses, and how it describes its tracepoints.
 
 use std::{fs, path::Path};
 
-/// Linux has attach cookies from here on: <https://github.com/torvalds/linux/commit/82e6b1eee6a8>.
+/// Linux has attach cookies since this release: <https://github.com/torvalds/linux/commit/82e6b1eee6a8>.
 pub const COOKIES_SINCE: (u32, u32) = (5, 15);
 
-/// Linux 6.6 has uprobe-multi links, but before 6.10 their pid filter lets only one thread of the process through.
+/// golife uses uprobe-multi links since this release of Linux. They exist since 6.6, but before 6.10 their pid filter
+/// lets only one thread of the process through.
 pub const MULTI_SINCE: (u32, u32) = (6, 10);
 
-/// Before, maps and programs count as locked memory, of which a process may have little.
+/// Since this release of Linux, maps and programs do not count as locked memory, of which a process may have little.
 pub const UNLIMITED_SINCE: (u32, u32) = (5, 11);
 
-/// There where the kernel has uprobes.
+/// This file exists if the kernel has uprobes.
 pub const UPROBES: &str = "/sys/bus/event_source/devices/uprobe/type";
 
-/// Where tracefs is mounted, on all distributions.
+/// Where distributions mount tracefs.
 const TRACEFS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
 
-/// Version of the running kernel: `(6, 18)`. Whoever tests the ways of an older one can set GOLIFE_KERNEL to its release.
+/// Major and minor number of the running kernel: `(6, 18)`. To test what golife does on an older kernel, set the
+/// environment variable GOLIFE_KERNEL to that kernel's release.
 pub fn running() -> (u32, u32) {
     let pretended = std::env::var("GOLIFE_KERNEL").ok();
     let release =
@@ -26,8 +28,8 @@ pub fn running() -> (u32, u32) {
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
-/// Where this kernel's own description of a scheduler tracepoint puts a field: it moves between versions. `None` where
-/// there is no such field, or tracefs is not mounted.
+/// The offset in bytes of a field in the record of a scheduler tracepoint. It differs between kernels, so it is read
+/// from the running kernel's own description. `None` where there is no such field, or tracefs cannot be read.
 pub fn field_offset(tracepoint: &str, field: &str) -> Option<u32> {
     let format = TRACEFS
         .iter()
@@ -36,7 +38,10 @@ pub fn field_offset(tracepoint: &str, field: &str) -> Option<u32> {
     line.split("offset:").nth(1)?.split(';').next()?.trim().parse().ok()
 }
 
-/// Where tracefs can be read, or why it cannot and what to do.
+/// The path under which tracefs can be read.
+///
+/// # Errors
+/// It cannot be read: the reason, and what the user can do about it.
 pub fn tracefs() -> Result<&'static str, (&'static str, &'static str)> {
     let readable = TRACEFS.iter().find(|root| Path::new(root).join("events/sched").exists());
     readable.copied().ok_or_else(|| {
@@ -48,7 +53,7 @@ pub fn tracefs() -> Result<&'static str, (&'static str, &'static str)> {
     })
 }
 
-/// What `uname -r` says.
+/// The release of the running kernel, as `uname -r` prints it.
 pub fn release() -> String {
     nix::sys::utsname::uname().map(|uname| uname.release().to_string_lossy().into_owned()).unwrap_or_default()
 }

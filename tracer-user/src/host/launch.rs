@@ -19,20 +19,20 @@ use nix::{
 /// Why the program did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum LaunchError {
-    /// There is no such program.
+    /// No directory in PATH has such a program.
     #[error("cannot run {0}: not found in PATH; give its path, e.g. ./{0}")]
     NotFound(String),
-    /// The system refused.
+    /// The system refused to start the program.
     #[error("cannot run {program}: {source}")]
     Spawn {
-        /// The program.
+        /// The program as the user named it.
         program: String,
         /// What the system says.
         source: io::Error,
     },
 }
 
-/// A child that has been forked and waits to become its program.
+/// A child that has been forked and waits until it may become its program.
 pub struct Launch {
     pid: u32,
     program: String,
@@ -40,7 +40,10 @@ pub struct Launch {
     spawned: JoinHandle<io::Result<Child>>,
 }
 
-/// The file that a command name leads to, as `execvp` would find it.
+/// The file that a command name leads to, as execvp(3) would find it.
+///
+/// # Errors
+/// [`LaunchError::NotFound`]: no directory in PATH has such a program.
 pub fn resolve(program: &OsStr) -> Result<PathBuf, LaunchError> {
     let not_found = || LaunchError::NotFound(program.to_string_lossy().into_owned());
     if program.as_encoded_bytes().contains(&b'/') {
@@ -54,7 +57,11 @@ pub fn resolve(program: &OsStr) -> Result<PathBuf, LaunchError> {
 }
 
 impl Launch {
-    /// Forks. The child inherits standard input, output and error, the terminal and the process group.
+    /// Forks a child that waits. It inherits standard input, output and error, the terminal and the process group.
+    ///
+    /// # Errors
+    /// - [`LaunchError::NotFound`]: the command is empty.
+    /// - [`LaunchError::Spawn`]: the system refused to fork.
     pub fn fork(command: &[OsString]) -> Result<Launch, LaunchError> {
         let (program, arguments) =
             command.split_first().ok_or_else(|| LaunchError::NotFound(String::new()))?;
@@ -62,7 +69,7 @@ impl Launch {
         let fail = |source: io::Error| LaunchError::Spawn { program: name.clone(), source };
         let (announced, announce) = pipe().map_err(|errno| fail(errno.into()))?;
         let (wait, release) = pipe().map_err(|errno| fail(errno.into()))?;
-        // The child must see the end of the file when golife dies, so it may not hold the other end itself.
+        // The child must see the end of this pipe when golife dies, so it may not hold the writing end itself.
         let inherited = release.as_raw_fd();
         let mut announce = File::from(announce);
         let mut wait = File::from(wait);
@@ -81,7 +88,7 @@ impl Launch {
         };
         // SAFETY: between fork and exec the closure only reads and writes pipes, which is async-signal-safe.
         unsafe { command.pre_exec(in_child) };
-        // `spawn` returns only after exec, so it has to wait elsewhere while the child waits for us.
+        // `spawn` returns only after exec, so it runs on another thread while the child waits for its release.
         let spawned = thread::spawn(move || command.spawn());
 
         let mut pid = [0; 4];
@@ -93,7 +100,7 @@ impl Launch {
                 spawned,
             }),
             Err(error) => {
-                // The fork itself failed: the thread knows why.
+                // The fork itself failed, and the thread knows why.
                 let source = match spawned.join() {
                     Ok(Err(source)) => source,
                     _ => error,
@@ -108,12 +115,15 @@ impl Launch {
         &self.program
     }
 
-    /// The child's process id, now and after exec.
+    /// The child's process id, which it keeps when it becomes its program.
     pub fn pid(&self) -> u32 {
         self.pid
     }
 
     /// Lets the child become its program.
+    ///
+    /// # Errors
+    /// [`LaunchError::Spawn`]: the program could not be executed.
     pub fn release(mut self) -> Result<Child, LaunchError> {
         let fail = |program: &str, source| LaunchError::Spawn { program: program.to_owned(), source };
         self.release.write_all(&[1]).map_err(|source| fail(&self.program, source))?;
@@ -124,7 +134,10 @@ impl Launch {
     }
 }
 
-/// Waits until a child has ended, and leaves it to be looked at and waited for.
+/// Waits until a child has ended. It can still be looked at and has to be waited for afterwards.
+///
+/// # Errors
+/// This process has no such child.
 pub fn wait_for_end(pid: u32) -> io::Result<()> {
     let child = Id::Pid(Pid::from_raw(pid as i32));
     waitid(child, WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT)?;

@@ -1,4 +1,4 @@
-//! The files that a process has mapped: where its executable is, and what else it has loaded that may be Go.
+//! The files that a process has mapped: its executable, and what else it has loaded that may be Go code.
 
 use std::{
     fs::{self, File},
@@ -16,19 +16,19 @@ use super::{
     process::ProcessError,
 };
 
-/// A mapping of a file into a process.
+/// A mapping of a file into the memory of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mapping {
-    /// First address.
+    /// Its first address.
     pub start: u64,
-    /// The address after the last.
+    /// The first address after it.
     pub end: u64,
-    /// Offset in the file of what stands there.
+    /// The offset in the file, in bytes, of what is mapped at `start`.
     pub file_offset: u64,
 }
 
-/// What the kernel's map of a process says of a file. Two with the same are taken for the same file: a device and an inode
-/// are used again at times, but hardly under the same path.
+/// A file as `/proc/PID/maps` names it. If device, inode and path are the same, it is taken for the same file: a device
+/// and an inode are used again at times, but hardly under the same path.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct MappedFile {
     device: u64,
@@ -41,18 +41,22 @@ pub struct MappedFile {
 pub struct Loaded {
     /// Which file it is.
     pub file: MappedFile,
-    /// Where it is mapped, in ascending order of address.
+    /// Its mappings, in ascending order of address.
     pub mappings: Vec<Mapping>,
 }
 
 impl Loaded {
-    /// The path that led to it in the process's own mount namespace.
+    /// The path of the file in the process's own mount namespace.
     pub fn path(&self) -> &PathBuf {
         &self.file.path
     }
 
-    /// Opens it through the mapping, so that it is what the process has mapped, whatever its path leads to by now. That
-    /// needs a right that looking at files does not (CAP_CHECKPOINT_RESTORE); without it the path has to do.
+    /// Opens the file through its mapping, so that it is the file that the process has mapped, whatever its path leads
+    /// to by now. That needs CAP_CHECKPOINT_RESTORE, which looking at files does not need; without it, the file is
+    /// opened by its path.
+    ///
+    /// # Errors
+    /// The file has no mapping, or it can be opened in neither way.
     pub fn open(&self, pid: u32) -> io::Result<File> {
         let Some(first) = self.mappings.first() else { return Err(io::ErrorKind::NotFound.into()) };
         File::open(format!("/proc/{pid}/map_files/{:x}-{:x}", first.start, first.end)).or_else(|_| {
@@ -63,11 +67,14 @@ impl Loaded {
     }
 }
 
-/// Where a process has mapped its executable, in ascending order of address.
+/// The mappings of a process's executable, which is `file`, in ascending order of address.
+///
+/// # Errors
+/// The maps of the process cannot be read.
 pub fn executable(pid: u32, file: FileId) -> Result<Vec<Mapping>, ProcessError> {
     let exe = executable_path(pid);
     let is_it = |map: &&MemoryMap| {
-        // The path is the better witness where the device number is another.
+        // The path tells it on file systems that show another device number here.
         file.is_mapped_as(device(map), map.inode)
             || matches!(&map.pathname, MMapPath::Path(path) if Some(path) == exe.as_ref())
     };
@@ -75,6 +82,9 @@ pub fn executable(pid: u32, file: FileId) -> Result<Vec<Mapping>, ProcessError> 
 }
 
 /// The files with code that a process has loaded besides its executable, in ascending order of address.
+///
+/// # Errors
+/// The maps of the process cannot be read.
 pub fn libraries(pid: u32) -> Result<Vec<Loaded>, ProcessError> {
     let exe = executable_path(pid);
     let mut found: Vec<(Loaded, bool)> = Vec::new();
@@ -102,13 +112,13 @@ pub fn libraries(pid: u32) -> Result<Vec<Loaded>, ProcessError> {
     Ok(found.into_iter().filter(|(_, has_code)| *has_code).map(|(loaded, _)| loaded).collect())
 }
 
-/// The path of what a process executes, as [`maps`] has it.
+/// The path of a process's executable, with the same replacements as the paths from [`maps`].
 fn executable_path(pid: u32) -> Option<PathBuf> {
     let path = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
     Some(path.to_string_lossy().into_owned().into())
 }
 
-/// The mappings of a process, in ascending order of address. Paths that are not UTF-8 have U+FFFD in them.
+/// The mappings of a process, in ascending order of address. What is not UTF-8 in their paths becomes U+FFFD.
 fn maps(pid: u32) -> Result<Vec<MemoryMap>, ProcessError> {
     let text = read_text(format!("/proc/{pid}/maps")).map_err(|error| ProcessError::from_io(pid, error))?;
     let maps =

@@ -1,5 +1,5 @@
 //! The machine that golife runs on, as the kernel shows it: processes and the files that they have mapped, containers,
-//! clocks, the kernel's own features, what this process may do. Nothing here knows Go, a probe or a report.
+//! clocks, the kernel's features, and what this process may do. Nothing here knows about Go, probes or reports.
 
 pub mod capabilities;
 pub mod clock;

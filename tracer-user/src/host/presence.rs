@@ -1,5 +1,5 @@
-//! Tells whether another golife traces on this host. Both work and count exactly, but a target of both pays for each
-//! probe twice, and whoever wonders about that should know.
+//! Tells whether another golife traces on this host. Both work and count exactly, but a process that both trace pays
+//! twice for each probe, and its owner may wonder why.
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
@@ -7,30 +7,30 @@ use std::{
     path::Path,
 };
 
-/// Each golife holds a shared lock on this file while it traces. It is never removed, which would be a race.
+/// The file on which each golife holds a shared lock while it traces. It is never removed, since another golife may
+/// just be opening it.
 const LOCK: &str = "/run/golife.lock";
 
-/// Keeps this golife visible to others until it is dropped, or golife dies.
+/// Shows others that this golife traces, until it is dropped or golife dies.
 pub struct Presence {
     _lock: Option<File>,
-    /// Whether another was there first.
+    /// Whether another golife was there first.
     pub is_second: bool,
 }
 
 impl Presence {
-    /// Shows this golife to others, and looks for them. Where the file cannot be created, nothing is known and nothing
-    /// is said.
+    /// Shows this golife to others, and looks for them. If the lock file cannot be opened, no other golife is reported.
     pub fn announce() -> Presence {
         Presence::at(Path::new(LOCK))
     }
 
     fn at(path: &Path) -> Presence {
-        // Only its owner may open it: else any user could hold the lock and be taken for a golife.
+        // Only its owner may open the file. Otherwise any user could hold the lock and be taken for a golife.
         let options = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).clone();
         let Ok(file) = options.open(path) else { return Presence { _lock: None, is_second: false } };
-        // An exclusive lock is there for whoever is alone, and is at once made a shared one.
+        // Only the one who is alone gets the exclusive lock. It is made a shared one at once.
         let is_second = matches!(file.try_lock(), Err(TryLockError::WouldBlock));
-        // It fails only where another is between the two steps, and then that one has not been missed.
+        // This fails only while another golife is between these two steps, and then there is nothing more to do.
         let _ = file.try_lock_shared();
         Presence { _lock: Some(file), is_second }
     }

@@ -1,7 +1,7 @@
-//! Processes as the kernel shows them under `/proc`: which there are, what they execute, where it is mapped.
+//! Processes as the kernel shows them under `/proc`: which there are, what they execute, and since when.
 //!
-//! A binary is opened through `/proc/PID/exe`, never by its path: that works for files that were deleted or replaced
-//! since the process started, and for processes in another mount namespace.
+//! A binary is opened through `/proc/PID/exe`, never by its path. That also works for files that were deleted or
+//! replaced since the process started, and for processes in another mount namespace.
 
 use std::{
     fs::{self, File},
@@ -24,7 +24,7 @@ pub enum ProcessError {
     /// There is no process with this id.
     #[error("cannot trace process {0}: no such process")]
     NoSuchProcess(u32),
-    /// The id is a thread's.
+    /// The id belongs to a thread.
     #[error("{tid} is a thread of process {pid}; trace the process: --pid {pid}")]
     Thread {
         /// The id that was asked for.
@@ -32,19 +32,19 @@ pub enum ProcessError {
         /// The process it belongs to.
         pid: u32,
     },
-    /// A kernel thread, or a process that has ended but was not waited for.
+    /// It executes no file: it is a kernel thread, or it has ended but was not waited for.
     #[error("cannot trace process {0}: it executes no file: a kernel thread, or it has already ended")]
     NoExecutable(u32),
-    /// This user may not look at it.
+    /// This user may not look at the process.
     #[error("cannot look at process {pid}: permission denied; run as root or grant CAP_SYS_PTRACE")]
     Permission {
-        /// Whose.
+        /// The id of the process.
         pid: u32,
     },
-    /// Anything else the kernel says.
+    /// The kernel reports another error.
     #[error("cannot look at process {pid}: {source}")]
     Io {
-        /// Whose.
+        /// The id of the process.
         pid: u32,
         /// What the kernel says.
         source: io::Error,
@@ -70,30 +70,34 @@ impl ProcessError {
     }
 }
 
-/// A process at one moment.
+/// A process, as it was at one moment.
 #[derive(Clone, Debug)]
 pub struct Process {
     /// Its id in golife's pid namespace.
     pub pid: u32,
-    /// When it started, in clock ticks since boot: with the pid, this names it for ever.
+    /// When it started, in clock ticks since boot. No other process has the same pid and the same start.
     pub start_ticks: u64,
-    /// When it started.
+    /// When it started, in calendar time.
     pub start_time: SystemTime,
-    /// What it executes, for people: the kernel appends ` (deleted)` where the path leads elsewhere by now.
+    /// The path of its executable, for people to read. The kernel appends ` (deleted)` where the file is not there any
+    /// more.
     pub exe: PathBuf,
-    /// Its arguments, joined by spaces.
+    /// Its arguments, joined by spaces and cut after 4096 bytes. Empty where it has none, or where they cannot be read.
     pub command: String,
-    /// The kernel's short name for it (15 bytes).
+    /// The kernel's short name for it, of at most 15 bytes.
     pub comm: String,
-    /// The container it runs in.
+    /// The container that it runs in; `None` where it runs in none.
     pub container: Option<Container>,
 }
 
-/// Longest command line kept, in bytes.
+/// Bytes of a command line that are kept.
 const COMMAND_LIMIT: usize = 4096;
 
 impl Process {
-    /// Looks at a process and opens what it executes.
+    /// Looks at a process and opens its executable.
+    ///
+    /// # Errors
+    /// Why the process cannot be looked at: see [`ProcessError`].
     pub fn open(pid: u32) -> Result<(Process, File), ProcessError> {
         let process = Process::look(pid)?;
         let file =
@@ -102,6 +106,9 @@ impl Process {
     }
 
     /// Looks at a process.
+    ///
+    /// # Errors
+    /// Why the process cannot be looked at: see [`ProcessError`].
     pub fn look(pid: u32) -> Result<Process, ProcessError> {
         let id = i32::try_from(pid).map_err(|_| ProcessError::NoSuchProcess(pid))?;
         let fail = |error| ProcessError::from_proc(pid, error);
@@ -129,7 +136,7 @@ impl Process {
         })
     }
 
-    /// Whether the process still is the one it was: alive, and not another with the same id.
+    /// Whether the process has not ended. Another process with the same id does not count.
     pub fn is_alive(&self) -> bool {
         i32::try_from(self.pid)
             .ok()
@@ -137,13 +144,13 @@ impl Process {
             .is_some_and(|stat| stat.starttime == self.start_ticks && stat.state != 'Z' && stat.state != 'X')
     }
 
-    /// The path that led to its executable when it was started.
+    /// The path that led to its executable when it was started, without what the kernel appends to it.
     pub fn path(&self) -> &Path {
         let path = self.exe.to_str().and_then(|path| path.strip_suffix(" (deleted)"));
         path.map_or(&self.exe, Path::new)
     }
 
-    /// Whether its path leads to the same file for golife as for itself: not so in a container.
+    /// Whether paths lead to the same files for the process as for golife. For a process in a container they do not.
     pub fn shares_mounts(&self) -> bool {
         let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
         namespace("self") == namespace(&self.pid.to_string())
@@ -155,8 +162,8 @@ impl Process {
     }
 }
 
-/// When a process started, in ticks since boot, and the CPU time in ns that all its threads have used. Also of one
-/// that has ended but was not waited for; `None` where there is none.
+/// When a process started, in clock ticks since boot, and the CPU time in ns that all its threads have used. It is
+/// known of a process that has ended but was not waited for, too. `None` where there is no such process.
 pub fn cpu_ns(pid: u32) -> Option<(u64, u64)> {
     let stat = Proc::new(i32::try_from(pid).ok()?).ok()?.stat().ok()?;
     Some((stat.starttime, ticks_to_ns(stat.utime.saturating_add(stat.stime))))
@@ -164,11 +171,14 @@ pub fn cpu_ns(pid: u32) -> Option<(u64, u64)> {
 
 fn start_time(ticks: u64) -> SystemTime {
     let since_boot = Duration::from_nanos(ticks_to_ns(ticks));
-    // Boot time is now minus the boot clock: /proc/stat's btime has whole seconds only.
+    // The time of boot is calculated from the boot clock, since `btime` in /proc/stat has whole seconds only.
     SystemTime::now().checked_sub(boot_time()).unwrap_or(SystemTime::UNIX_EPOCH) + since_boot
 }
 
 /// The ids of all processes, in ascending order.
+///
+/// # Errors
+/// `/proc` cannot be read.
 pub fn all() -> io::Result<Vec<u32>> {
     let mut pids: Vec<u32> =
         fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
@@ -176,19 +186,19 @@ pub fn all() -> io::Result<Vec<u32>> {
     Ok(pids)
 }
 
-/// Whether an id is a process rather than one of a process's further threads.
+/// Whether an id belongs to a process, and not to one of a process's further threads.
 pub fn is_process(id: u32) -> bool {
     tgid_of(id).is_ok_and(|tgid| tgid == id)
 }
 
-/// The process that a task belongs to, by the `Tgid` of `/proc/ID/status`.
+/// The id of the process that a task belongs to, from the line `Tgid` of `/proc/ID/status`.
 fn tgid_of(id: u32) -> io::Result<u32> {
     let status = read_text(format!("/proc/{id}/status"))?;
     let tgid = status.lines().find_map(|line| line.strip_prefix("Tgid:")?.trim().parse().ok());
     tgid.ok_or_else(|| io::Error::other("its status names no Tgid"))
 }
 
-/// A process's arguments, joined by spaces; empty where it has none, or nobody may read them.
+/// A process's arguments, joined by spaces. Empty where it has none, or where they cannot be read.
 fn command_of(pid: u32) -> String {
     let arguments = read_text(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let arguments: Vec<&str> = arguments.split('\0').filter(|argument| !argument.is_empty()).collect();
