@@ -3,44 +3,46 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Name of the last frame of a stack whose outer calls are not known, as in Go's own tracebacks.
+/// The function name of the last frame of a stack whose outer calls are not known, as in Go's own tracebacks.
 pub const ELIDED: &str = "...additional frames elided...";
 
-/// A place in the source.
+/// A place in the source code of a program.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct Frame {
-    /// Function, as Go prints it; its address where the name is not known.
+    /// Name of the function, as Go prints it. Where the name is not known, it is the code's address in the process, in
+    /// hexadecimal.
     pub function: String,
-    /// Path as compiled in.
+    /// Path of the source file, as it was compiled in; `null` where it is not known.
     pub file: Option<String>,
-    /// Line.
+    /// Line in the source file; `null` where it is not known.
     pub line: Option<u32>,
 }
 
-/// A frame and how many goroutines it concerns.
+/// A place in the source code, and how many goroutines it concerns.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CountedFrame {
-    /// The frame.
+    /// The place in the source code.
     #[serde(flatten)]
     pub frame: Frame,
-    /// How many.
+    /// Number of goroutines that the place concerns.
     pub count: u64,
 }
 
-/// A creator's stack at the `go` statement, and how many goroutines came from it.
+/// The stack of a creator at the `go` statement, and how many goroutines were created from it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CreationStack {
-    /// Innermost first: the `go` statement, inlined frames included; empty where the stack could not be read. Where outer calls
-    /// are not known, the last is `...additional frames elided...`, without file and line.
+    /// Calls of the stack, innermost first: the first is the `go` statement, and inlined calls are included. Empty
+    /// where the stack could not be read. Where the outer calls are not known, the last frame is
+    /// `...additional frames elided...`, without file and line.
     pub frames: Vec<Frame>,
-    /// Created since tracing began.
+    /// Number of goroutines that were created from this stack in the time that the report covers.
     pub created: u64,
-    /// Of those, the living.
+    /// Number of goroutines created from this stack that are alive, or were alive when the process ended.
     pub live: u64,
 }
 
 impl Frame {
-    /// Stands for code whose name is not known: its address, as it was loaded in the process.
+    /// A frame for code whose name is not known. It is named by its address in the process.
     pub fn unnamed(address: u64) -> Frame {
         Frame { function: format!("{address:#x}"), ..Frame::default() }
     }

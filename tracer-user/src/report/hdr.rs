@@ -1,5 +1,5 @@
-//! A distribution in a report. It is encoded where a document is written and decoded where somebody asks what is in it:
-//! text, profiles and verdicts need neither.
+//! A distribution of durations in a report. It is encoded only when a document is written, and decoded only when
+//! somebody asks for its values: text, profiles and verdicts need neither.
 
 use std::borrow::Cow;
 
@@ -9,23 +9,25 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::stats::Durations;
 use crate::stats::durations::HdrError;
 
-/// Durations in ns; in a document the base64 of HdrHistogram V2 deflate, and an empty text where there is none.
+/// A distribution of durations in ns. In a document it is base64 of HdrHistogram's V2 encoding with deflate
+/// compression, and an empty text where nothing was counted.
 #[derive(Clone, Debug)]
 pub struct Hdr(Form);
 
 #[derive(Clone, Debug)]
 enum Form {
-    /// As they were counted.
+    /// The distribution, as it was counted.
     Counted(Durations),
-    /// As a document has them.
+    /// The text that stands in a document.
     Encoded(String),
 }
 
 impl Hdr {
-    /// The distribution. What a document does not hold (exact extremes, the sum) is estimated.
+    /// The distribution. If it comes from a document, the exact extremes and the sum are not in it, so they are
+    /// estimated.
     ///
     /// # Errors
-    /// The document's text is no histogram in this form.
+    /// The text of the document is no histogram in this encoding.
     pub fn durations(&self) -> Result<Cow<'_, Durations>, HdrError> {
         match &self.0 {
             Form::Counted(durations) => Ok(Cow::Borrowed(durations)),
@@ -53,7 +55,7 @@ impl Default for Hdr {
     }
 }
 
-/// Equal where documents are.
+/// Two distributions are equal if they have the same text in a document.
 impl PartialEq for Hdr {
     fn eq(&self, other: &Hdr) -> bool {
         self.text() == other.text()

@@ -1,7 +1,8 @@
-//! The immutable result that every output shows, and the JSON contract `golife.report/1`.
+//! The immutable result that every output shows, and with it the JSON contract `golife.report/1`.
 //!
-//! Durations are integers in nanoseconds with `_ns` in the name, times are RFC 3339 in UTC, counts are exact, and what is
-//! not known is `null`, never 0. Fields may be added; another change of meaning raises the number in [`SCHEMA`].
+//! Durations are integers in nanoseconds and have `_ns` in their names, times are RFC 3339 in UTC, counts are exact,
+//! and what is not known is `null`, never 0. Fields may be added; any other change of meaning raises the number in
+//! [`SCHEMA`].
 
 mod frame;
 mod hdr;
@@ -24,130 +25,138 @@ pub use site::{Lifetime, Oldest, Site, SurvivalPoint};
 pub use verdict::{Cause, Evidence, EvidenceKind, Level, Verdict};
 pub use waiting::{Others, WaitedOn, WaitedOnKind, Waiting, WaitingStack};
 
-/// Name and version of the contract.
+/// Name and version of the JSON contract.
 pub const SCHEMA: &str = "golife.report/1";
 
-/// Everything that a run, or a tick of it, found out.
+/// Everything that golife has found out in a run, or up to a moment of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Report {
-    /// [`SCHEMA`].
+    /// Name and version of this format: `golife.report/1`. Fields may be added to a version; any other change of
+    /// meaning raises its number.
     pub schema: String,
-    /// What made the report.
+    /// The golife that made the report, and the host that it ran on.
     pub tool: Tool,
-    /// The time it covers.
+    /// The time that the report covers.
     pub window: Window,
-    /// What was lost.
+    /// What was lost on the way to the report.
     pub loss: Loss,
     /// What tracing cost.
     pub overhead: Overhead,
-    /// Additive: totals over all sites, also those that `--top` or `--min-age` hide.
+    /// Additive: totals over all sites, also over those that `--top` or `--min-age` hide.
     #[serde(default)]
     pub summary: Summary,
-    /// The processes.
+    /// The processes that golife has traced or read, and those that it could not, with the reason.
     pub processes: Vec<Process>,
 }
 
-/// What made a report.
+/// The golife that made a report, and the host that it ran on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Tool {
     /// Version of golife.
     pub version: String,
-    /// Name of the host.
+    /// Name of the host; `null` where it is not known.
     pub host: Option<String>,
-    /// Release of the kernel.
+    /// Release of the kernel, as `uname -r` prints it; `null` where it is not known.
     pub kernel: Option<String>,
-    /// CPU architecture, as Rust names it.
+    /// CPU architecture that golife was built for, as Rust names it, such as `x86_64` or `aarch64`.
     pub arch: String,
 }
 
 /// The time that a report covers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Window {
-    /// RFC 3339 in UTC.
+    /// When the time begins that the report covers, as RFC 3339 in UTC.
     pub start: String,
-    /// RFC 3339 in UTC.
+    /// When the time ends that the report covers, as RFC 3339 in UTC.
     pub end: String,
-    /// Its length.
+    /// Length of the time that the report covers, in nanoseconds.
     pub duration_ns: u64,
 }
 
 /// What was lost: records that did not reach golife, and what golife could not keep.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Loss {
-    /// Records that did not fit into the ring buffer.
+    /// Number of records that did not fit into the ring buffer between the kernel and golife.
     pub dropped: u64,
-    /// Exits whose creation should have been seen.
+    /// Number of exits of goroutines whose creation should have been seen, but was not.
     pub unmatched_exits: u64,
-    /// Hits whose memory could not be read.
+    /// Number of probe hits without a record, because the goroutine's memory could not be read.
     pub read_faults: u64,
-    /// Differences to the runtime's own list that a scan corrected.
+    /// Number of differences between golife's table and the runtime's own list of goroutines that scans have corrected.
     pub reconciled: u64,
-    /// Additive: exits of goroutines from before tracing that no scan had seen.
+    /// Additive: number of exits of goroutines that existed before tracing and that no scan had seen.
     #[serde(default)]
     pub unattributed_exits: u64,
-    /// Additive: goroutines that were counted but not followed, for want of memory budget.
+    /// Additive: number of goroutines that were counted but not followed, because golife's memory budget was used up.
     #[serde(default)]
     pub untracked: u64,
-    /// Additive: goroutines whose creators were not kept, for want of memory budget: `blame` leaves them out.
+    /// Additive: number of goroutines whose creators were not kept, because golife's memory budget was used up. `blame`
+    /// leaves these goroutines out.
     #[serde(default)]
     pub without_creators: u64,
-    /// Additive: creations whose stack could not be read or kept, where those were asked for.
+    /// Additive: number of creations whose stack could not be read or kept; 0 without `--creation-stacks`.
     #[serde(default)]
     pub without_stack: u64,
-    /// Additive: ended processes that are not in the report any more, for want of room.
+    /// Additive: number of ended processes that are not in the report any more, because golife keeps only so many.
     #[serde(default)]
     pub forgotten_processes: u64,
-    /// Additive: records that arrived and could not be read: golife and its probes are not of the same build.
+    /// Additive: number of records that arrived but could not be read, because golife and its probes are of different
+    /// builds.
     #[serde(default)]
     pub undecodable: u64,
-    /// Additive: records of goroutines that arrived after the end of their process had been recorded, and count nowhere.
+    /// Additive: number of records of goroutines that arrived after the end of their process had been recorded. They
+    /// are counted nowhere else.
     #[serde(default)]
     pub late: u64,
 }
 
-/// What tracing cost.
+/// What tracing cost in the time that the report covers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Overhead {
-    /// Hits of the probes.
+    /// Number of times that a probe was hit; `null` where there were no probes.
     pub probe_hits: Option<u64>,
-    /// What one cost the target, calibrated at start.
+    /// CPU time in nanoseconds that one hit cost the traced process, as measured once by golife; `null` where it was
+    /// not measured.
     pub target_ns_per_hit: Option<u64>,
-    /// Both multiplied: CPU time that the targets lost.
+    /// CPU time in nanoseconds that the traced processes lost to probes, which is `probe_hits` times
+    /// `target_ns_per_hit`; `null` where that was not measured.
     pub target_cpu_ns: Option<u64>,
-    /// CPU time of golife itself.
+    /// CPU time in nanoseconds that golife itself has used; `null` where it was not measured.
     pub golife_cpu_ns: Option<u64>,
-    /// Additive: CPU time that the targets used in the window, for comparison.
+    /// Additive: CPU time in nanoseconds that the traced processes have used in the time that the report covers, for
+    /// comparison; `null` where it was not measured.
     #[serde(default)]
     pub targets_used_cpu_ns: Option<u64>,
 }
 
-/// Totals over all sites that are not the runtime's own (or over all, where those were asked for).
+/// Totals over all sites of all processes. The runtime's own sites count only with `--include-system`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Summary {
-    /// Sites.
+    /// Number of sites.
     pub sites: u64,
-    /// Goroutines created.
+    /// Number of goroutines that were created in the time that the report covers.
     pub created: u64,
-    /// Goroutines that ended.
+    /// Number of goroutines that ended in the time that the report covers.
     pub exited: u64,
-    /// Goroutines that live, or lived when their process ended.
+    /// Number of goroutines that are alive, or were alive when their process ended.
     pub live: u64,
-    /// Sites by verdict.
+    /// Number of sites with the verdict `proven`.
     pub proven: u64,
-    /// Sites by verdict.
+    /// Number of sites with the verdict `suspect`.
     pub suspect: u64,
-    /// Sites by verdict.
+    /// Number of sites with the verdict `watch`.
     pub watch: u64,
-    /// Sites by verdict.
+    /// Number of sites with the verdict `healthy`.
     pub healthy: u64,
-    /// Sites by verdict.
+    /// Number of sites with the verdict `unknown`.
     pub unknown: u64,
-    /// The window that the unknown ones need, where a longer one would tell.
+    /// Length in nanoseconds of the window that would tell more about all sites with the verdict `unknown`; `null`
+    /// where a longer window is not what is missing.
     pub needs_ns: Option<u64>,
 }
 
 impl Summary {
-    /// How many sites have this verdict.
+    /// The number of sites that have this verdict.
     pub fn of(&self, level: Level) -> u64 {
         match level {
             Level::Proven => self.proven,

@@ -1,110 +1,116 @@
-//! A process in a report: what it is, how much of it is seen, its totals.
+//! A process in a report: what it is, how much of it is seen, and its totals.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::site::Site;
 
-/// One process instance.
+/// One process, from its start or an `exec` to the next `exec` or its end.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Process {
-    /// Its id in the initial pid namespace.
+    /// Id of the process in the initial pid namespace.
     pub pid: u32,
-    /// When it started, RFC 3339 in UTC.
+    /// When the process started, as RFC 3339 in UTC; `null` where it is not known.
     pub start_time: Option<String>,
-    /// Path of its executable.
+    /// Path of the executable, followed by ` (deleted)` where the file is not there any more; `null` where it is not
+    /// known.
     pub exe: Option<String>,
-    /// Additive: path of the library that its Go code is in, where that is not the executable.
+    /// Additive: path of the library that the Go code is in; `null` where it is in the executable.
     #[serde(default)]
     pub library: Option<String>,
-    /// Its command line.
+    /// Command line, with the arguments joined by spaces; `null` where it is not known.
     pub command: Option<String>,
-    /// GNU or Go build id of the executable.
+    /// GNU build id of the file with the Go code, or else its Go build id; `null` where there is none or it is not
+    /// known.
     pub build_id: Option<String>,
-    /// What its build says.
+    /// What the Go build says about itself; `null` where it is not known.
     pub go: Option<Go>,
-    /// The container it runs in.
+    /// The container that the process runs in; `null` where it runs in none, or where that is not known.
     pub container: Option<Container>,
-    /// How much of it is seen.
+    /// How much golife sees of the process.
     pub mode: Mode,
-    /// Why, where the mode is not `traced`.
+    /// What limits what golife sees of the process, such as the reason why it cannot be traced, for people to read;
+    /// `null` where there is nothing to say.
     pub detail: Option<String>,
-    /// Additive: when it ended, RFC 3339 in UTC; counts are of that moment.
+    /// Additive: when the process ended, as RFC 3339 in UTC, in which case all counts are of that moment; `null` while
+    /// it runs.
     #[serde(default)]
     pub ended: Option<String>,
-    /// Additive: the last scan of its goroutines; `null` where there was none.
+    /// Additive: the last scan of the goroutines; `null` where there was none.
     #[serde(default)]
     pub scan: Option<Scan>,
-    /// Totals.
+    /// Totals over all sites of the process, also over those that the report does not show.
     pub goroutines: Goroutines,
-    /// Its sites, in the order asked for.
+    /// The creation sites of the process's goroutines that were asked for, in the order that was asked for.
     pub sites: Vec<Site>,
 }
 
 /// A scan of a process's goroutines, read from its memory while it ran on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Scan {
-    /// How long it took.
+    /// How long the scan took, in nanoseconds.
     pub took_ns: u64,
-    /// Goroutines that live, the runtime's own included.
+    /// Number of living goroutines that were found, the runtime's own included.
     pub found: u64,
-    /// Goroutines that the runtime keeps, dead ones included.
+    /// Number of goroutines that the runtime lists, dead ones included.
     pub listed: u64,
-    /// Listed ones that could not be read.
+    /// Number of listed goroutines that could not be read.
     pub unreadable: u64,
-    /// Stacks that changed while they were read, each time.
+    /// Number of stacks that could not be read, because they changed at each attempt.
     pub torn: u64,
-    /// It took too long: there are more goroutines than were found, and `waiting` counts too few.
+    /// Whether the scan was ended early, because it took too long or there were too many goroutines. If so, there are
+    /// more goroutines than were found, and `waiting` counts too few.
     pub cut_short: bool,
 }
 
 /// What a Go build says about itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Go {
-    /// `go1.26.8`.
+    /// Version of Go that the program was built with, such as `go1.26.8`; `null` where it is not known.
     pub version: Option<String>,
-    /// Path of the main module.
+    /// Path of the main module; `null` where the build does not say.
     pub module: Option<String>,
-    /// Its version.
+    /// Version of the main module; `null` where the build does not say.
     pub module_version: Option<String>,
-    /// The commit it was built from.
+    /// The commit that the program was built from, as its version control writes it; `null` where the build does not
+    /// say.
     pub revision: Option<String>,
-    /// Whether its symbol table was removed.
+    /// Whether the program has no symbol table; `null` where it is not known.
     pub stripped: Option<bool>,
 }
 
-/// How much of a process is seen.
+/// How much golife sees of a process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// Probes report every creation and exit.
+    /// Probes report every creation and every exit of a goroutine.
     #[default]
     Traced,
-    /// Only its memory was read.
+    /// The memory of the process was read, but it has no probes.
     Scanned,
-    /// Nothing: it cannot be traced.
+    /// The process cannot be traced, so nothing of it is seen.
     Unsupported,
-    /// It ended; its state is that of its end.
+    /// The process has ended, and what the report says is its state at that moment.
     Gone,
 }
 
-/// Totals of a process. The runtime's own goroutines are in `system` only.
+/// Totals of a process. The runtime's own goroutines are counted in `system` only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Goroutines {
-    /// Living, or alive when the process ended.
+    /// Number of goroutines that are alive, or were alive when the process ended.
     pub live: u64,
-    /// The runtime's own that live.
+    /// Number of the runtime's own goroutines that are alive, or were alive when the process ended.
     pub system: u64,
-    /// Created since tracing began.
+    /// Number of goroutines that were created in the time that the report covers.
     pub created: u64,
-    /// Ended since tracing began, of known sites.
+    /// Number of goroutines of known sites that ended in the time that the report covers.
     pub exited: u64,
-    /// Existed before; `null` where they were not read.
+    /// Number of goroutines that existed when the time began that the report covers; `null` where they were not read.
     pub at_attach: Option<u64>,
 }
 
 impl Goroutines {
-    /// The totals of all sites of a process, the runtime's own included.
+    /// The totals over all sites of a process, the runtime's own included.
     pub fn of(sites: &[Site]) -> Goroutines {
         let mut totals = Goroutines { at_attach: Some(0), ..Goroutines::default() };
         for site in sites {
@@ -124,15 +130,16 @@ impl Goroutines {
 /// The container that a process runs in, as the path of its control group names it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Container {
-    /// Its id.
+    /// Id that the container runtime gave the container; `null` where it has none.
     pub id: Option<String>,
-    /// Additive: its name, where its runtime goes by names (LXC, systemd-nspawn).
+    /// Additive: name of the container, which runtimes such as LXC and systemd-nspawn use in place of an id; `null`
+    /// where it has none.
     #[serde(default)]
     pub name: Option<String>,
-    /// Path of its control group.
+    /// Path of the container's control group; `null` where it is not known.
     pub cgroup: Option<String>,
-    /// UID of the Kubernetes pod.
+    /// UID of the Kubernetes pod that the container belongs to; `null` where it belongs to none.
     pub pod: Option<String>,
-    /// Kubernetes namespace; control groups do not tell it.
+    /// Kubernetes namespace of the pod. So far it is always `null`, since control groups do not tell it.
     pub namespace: Option<String>,
 }

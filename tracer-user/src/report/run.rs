@@ -1,22 +1,23 @@
-//! From processes to a report: the time that it covers, what made it, which sites it shows.
+//! Makes a report of processes. It adds the time that the report covers, what made it, and the totals, and chooses
+//! which sites are shown.
 
 use std::time::{Duration, SystemTime};
 
 use super::{Loss, Overhead, Process, Report, SCHEMA, Selection, Summary, Tool, Window};
 
-/// The time that a report covers, and how boot time relates to the calendar.
+/// The time that a report covers, and how the boot-time clock relates to the calendar.
 #[derive(Clone, Copy, Debug)]
 pub struct BootWindow {
-    /// Boot time (`CLOCK_BOOTTIME`) in ns when tracing began.
+    /// When that time begins: boot time (`CLOCK_BOOTTIME`) in ns.
     pub start_ns: u64,
-    /// Boot time in ns of the report.
+    /// When that time ends, which is when the report is made: boot time in ns.
     pub end_ns: u64,
-    /// The calendar's time at `end_ns`.
+    /// The calendar time at `end_ns`.
     pub end: SystemTime,
 }
 
 impl BootWindow {
-    /// RFC 3339 of a boot time, to the millisecond.
+    /// The calendar time of a boot time in ns, as RFC 3339 in UTC with milliseconds.
     pub fn calendar(&self, boot_ns: u64) -> String {
         let time = if boot_ns <= self.end_ns {
             self.end.checked_sub(Duration::from_nanos(self.end_ns - boot_ns))
@@ -27,7 +28,7 @@ impl BootWindow {
     }
 }
 
-/// What only the run knows.
+/// What a report says of the run as a whole.
 #[derive(Clone, Debug)]
 pub struct Run {
     /// What makes the report.
@@ -36,13 +37,13 @@ pub struct Run {
     pub window: BootWindow,
     /// What tracing cost.
     pub overhead: Overhead,
-    /// Processes that are not traced, with the reason.
+    /// Processes that cannot be traced, with the reason in [`Process::detail`].
     pub untraced: Vec<Process>,
 }
 
 impl Run {
-    /// The report of these processes, and of those that are not traced. Totals are of all sites; what is shown of them is a
-    /// matter of `selection`.
+    /// Makes the report of `processes` and of those that cannot be traced. The totals are over all sites of
+    /// `processes`; `selection` only says which of them are shown.
     pub fn report(&self, loss: Loss, mut processes: Vec<Process>, selection: &Selection) -> Report {
         let mut summary = Summary::default();
         processes.iter().flat_map(|process| &process.sites).for_each(|site| summary.add(site));

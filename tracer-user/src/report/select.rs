@@ -4,30 +4,30 @@ use std::cmp::Reverse;
 
 use super::{Process, Site};
 
-/// What to sort sites by; most, oldest, longest or worst first.
+/// What to sort sites by. The most, oldest, longest or worst come first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Sort {
-    /// Verdict, then living.
+    /// The verdict, then the number of living goroutines.
     #[default]
     Verdict,
-    /// Living goroutines.
+    /// The number of living goroutines.
     Live,
-    /// Created goroutines.
+    /// The number of created goroutines.
     Created,
-    /// Goroutines that ended.
+    /// The number of goroutines that ended.
     Exited,
-    /// Creations for each second.
+    /// The number of creations per second.
     Rate,
-    /// Age of the oldest.
+    /// The age of the oldest living goroutine.
     Age,
-    /// p99 of the finished lifetimes.
+    /// The 99th percentile of the lifetimes of goroutines that ended.
     Lifetime,
-    /// Name of the creation site, alphabetically.
+    /// The name of the creation site, in alphabetical order.
     Name,
 }
 
 impl Sort {
-    /// All of them with their names.
+    /// All orders, with the names that the user calls them by.
     pub const NAMES: [(&'static str, Sort); 8] = [
         ("verdict", Sort::Verdict),
         ("live", Sort::Live),
@@ -55,7 +55,7 @@ impl Sort {
             Sort::Name => std::cmp::Ordering::Equal,
             _ => (Reverse(a.live), Reverse(a.created)).cmp(&(Reverse(b.live), Reverse(b.created))),
         };
-        // Names last, so that two runs with the same numbers look the same.
+        // Names decide last, so that two runs with the same numbers look the same.
         first.then(second).then_with(|| (&a.site, &a.entry).cmp(&(&b.site, &b.entry)))
     }
 }
@@ -70,30 +70,31 @@ impl std::str::FromStr for Sort {
     }
 }
 
-/// How many sites a report shows, the first in its order.
+/// How many sites a report shows, which are the first ones in its order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Top {
-    /// So many of each process.
+    /// So many sites of each process.
     OfEachProcess(usize),
-    /// So many of all processes together.
+    /// So many sites of all processes together.
     OfAll(usize),
 }
 
-/// Which sites a report shows.
+/// Which sites a report shows, and in which order.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Selection {
-    /// In which order.
+    /// What the sites are sorted by.
     pub sort: Sort,
-    /// How many at most; all unless said.
+    /// How many sites are shown at most; `None` shows all.
     pub top: Option<Top>,
-    /// Only those whose oldest living goroutine is at least this old, in ns.
+    /// If given, only sites are shown whose oldest living goroutine is at least this old, in ns.
     pub min_age_ns: Option<u64>,
-    /// Also the runtime's own.
+    /// Whether the runtime's own sites are shown, too.
     pub include_system: bool,
 }
 
 impl Selection {
-    /// Sorts the sites within their processes and the processes by their first site, then drops what was not asked for.
+    /// Drops sites that are too young, sorts the rest within their processes and the processes by their first site, and
+    /// keeps as many as were asked for. The runtime's own sites are left out elsewhere, before totals are made.
     pub fn apply(&self, processes: &mut [Process]) {
         for process in processes.iter_mut() {
             if let Some(least) = self.min_age_ns {
@@ -131,7 +132,7 @@ impl Selection {
 mod tests {
     use super::*;
 
-    /// The living of each process's sites that are shown.
+    /// The live counts of the sites that are shown, for each process.
     fn shown(top: Top) -> Vec<Vec<u64>> {
         let process = |pid, live: &[u64]| {
             let sites = live.iter().map(|&live| Site { live, ..Site::default() }).collect();

@@ -1,4 +1,4 @@
-//! A creation site in a report: its counts, lifetimes, creators, what its goroutines wait for, and the judgement.
+//! A creation site in a report: its counts, lifetimes and creators, what its goroutines wait for, and the judgement.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -8,112 +8,123 @@ use super::hdr::Hdr;
 use super::verdict::Verdict;
 use super::waiting::Waiting;
 
-/// One creation site. `created + at_attach = exited + live + reconciled + untracked`.
+/// One creation site: a `go` statement with a function that its goroutines run. Of its counts,
+/// `created + at_attach = exited + live + reconciled + untracked` is always true.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Site {
-    /// The `go` statement.
+    /// The `go` statement that creates the goroutines.
     pub site: Frame,
-    /// What its goroutines run.
+    /// The function that the goroutines run.
     pub entry: Frame,
-    /// Created since tracing began.
+    /// Number of goroutines that were created in the time that the report covers.
     pub created: u64,
-    /// Ended since tracing began.
+    /// Number of goroutines that ended in the time that the report covers.
     pub exited: u64,
-    /// Living, or alive when the process ended.
+    /// Number of goroutines that are alive, or were alive when the process ended.
     pub live: u64,
-    /// Existed before tracing.
+    /// Number of goroutines that existed when the time began that the report covers.
     pub at_attach: u64,
-    /// The oldest that lives.
+    /// The oldest living goroutine; `null` where none is alive, or where its age is not known.
     pub oldest: Option<Oldest>,
-    /// Lifetimes of those whose creation and end were seen; `null` where there is none.
+    /// Lifetimes of the goroutines whose creation and end were both seen; `null` where there are none.
     pub lifetime: Option<Lifetime>,
-    /// Kaplan–Meier: the fraction that lives longer, the living censored.
+    /// Kaplan–Meier estimate of the fraction of goroutines that live longer than an age. It takes into account those
+    /// that are alive, which live at least as long as they are old. Empty where there were no probes.
     pub survival: Vec<SurvivalPoint>,
-    /// Stack memory of the living.
+    /// Memory that the stacks of the living goroutines take, in bytes; `null` where no scan has looked at them, after
+    /// the end of the process, and for a row of many sites.
     pub stack_bytes: Option<u64>,
-    /// Creation sites of the creators, most first.
+    /// The sites that the creators of the goroutines were created at themselves, and how many goroutines such creators
+    /// made, most first, at most 8.
     pub parents: Vec<CountedFrame>,
-    /// Frames of the main module that led here through any number of creators, dead or alive, counted over the living,
-    /// most first, at most 20: calls of their creation stacks where those are known, else `go` statements. Empty where
-    /// none is known; `null` for a site of the main module itself, for a row of many sites, and where nothing looked.
+    /// Frames of the main module that led to this site through any number of creators, dead or alive: calls of their
+    /// creation stacks where those are known, otherwise their `go` statements. They are counted over the living
+    /// goroutines, most first, at most 20. Empty where none is known; `null` for a site of the main module itself, for
+    /// a row of many sites, and where there were no probes.
     pub blame: Option<Vec<CountedFrame>>,
-    /// Additive: the creators' stacks at the `go` statement, most living goroutines first, at most 20; `null` without
-    /// `--creation-stacks`. Only goroutines whose creation was seen are counted.
+    /// Additive: the creators' stacks at the `go` statement, most living goroutines first, at most 20. Only goroutines
+    /// whose creation was seen are counted. `null` without `--creation-stacks`.
     #[serde(default)]
     pub creation_stacks: Option<Vec<CreationStack>>,
-    /// What the living wait for; `null` where nothing looked.
+    /// What the living goroutines wait for, most goroutines first, at most 10 groups; `null` where no scan has looked
+    /// at them, after the end of the process, and for a row of many sites.
     pub waiting: Option<Vec<Waiting>>,
-    /// The judgement.
+    /// The judgement of the site.
     pub verdict: Verdict,
-    /// Additive: the most that ever lived at the same time in the window.
+    /// Additive: the most goroutines that were alive at the same time, in the time that the report covers.
     #[serde(default)]
     pub peak_live: u64,
-    /// Additive: creations for each second of the time it was observed.
+    /// Additive: number of goroutines created per second, over the time in which the process was observed; `null` where
+    /// it is not known.
     #[serde(default)]
     pub created_per_s: Option<f64>,
-    /// Additive: first creation seen, RFC 3339 in UTC.
+    /// Additive: when the first creation was seen, as RFC 3339 in UTC; `null` where none was seen.
     #[serde(default)]
     pub first_created: Option<String>,
-    /// Additive: last creation seen, RFC 3339 in UTC.
+    /// Additive: when the last creation was seen, as RFC 3339 in UTC; `null` where none was seen.
     #[serde(default)]
     pub last_created: Option<String>,
-    /// Additive: mean lifetime with the living: the area under `survival`, restricted to the longest observation.
+    /// Additive: mean lifetime in nanoseconds with the living goroutines taken into account, which is the area under
+    /// `survival` up to the longest observation; `null` where nothing was observed. If `survival` ends above 0, the
+    /// true mean is higher.
     #[serde(default)]
     pub restricted_mean_ns: Option<u64>,
-    /// Additive: ages of the living whose creation was seen, as `lifetime.hdr`.
+    /// Additive: distribution of the ages of the living goroutines whose creation was seen, encoded as `lifetime.hdr`
+    /// is; `null` where there are none.
     #[serde(default)]
     pub living_hdr: Option<Hdr>,
-    /// Additive: found gone by a scan without an exit seen.
+    /// Additive: number of goroutines that a scan found gone although no exit was seen.
     #[serde(default)]
     pub reconciled: u64,
-    /// Additive: counted, not followed, for want of memory budget.
+    /// Additive: number of goroutines that were counted but not followed, because golife's memory budget was used up.
     #[serde(default)]
     pub untracked: u64,
-    /// Additive: this row stands for all sites of the process beyond `--max-sites`.
+    /// Additive: whether this row stands for all sites of the process beyond the limit `--max-sites`.
     #[serde(default)]
     pub other: bool,
-    /// Additive: one of the runtime's own.
+    /// Additive: whether the goroutines are the runtime's own.
     #[serde(default)]
     pub system: bool,
 }
 
-/// The age of a site's oldest goroutine.
+/// The age of the oldest living goroutine of a site.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Oldest {
-    /// Its age.
+    /// Age of the goroutine, in nanoseconds.
     pub age_ns: u64,
-    /// Whether it may be older: its creation was not seen.
+    /// Whether the goroutine may be older, because its creation was not seen.
     pub at_least: bool,
 }
 
-/// A distribution of lifetimes.
+/// A distribution of the lifetimes of goroutines that have ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Lifetime {
-    /// How many.
+    /// Number of lifetimes.
     pub count: u64,
-    /// Shortest, exact.
+    /// Shortest lifetime in nanoseconds, exact.
     pub min_ns: u64,
-    /// Mean, exact.
+    /// Mean lifetime in nanoseconds, exact.
     pub mean_ns: u64,
-    /// Median; quantiles are at most 1 % too long above 10 µs.
+    /// Median lifetime in nanoseconds. Above 10 µs, this and the percentiles are at most 1 % too long.
     pub p50_ns: u64,
-    /// 90 %.
+    /// 90th percentile of the lifetimes, in nanoseconds.
     pub p90_ns: u64,
-    /// 99 %.
+    /// 99th percentile of the lifetimes, in nanoseconds.
     pub p99_ns: u64,
-    /// 99.9 %.
+    /// 99.9th percentile of the lifetimes, in nanoseconds.
     pub p999_ns: u64,
-    /// Longest, exact.
+    /// Longest lifetime in nanoseconds, exact.
     pub max_ns: u64,
-    /// Base64 of HdrHistogram V2 deflate, in ns.
+    /// The whole distribution of the lifetimes in nanoseconds: base64 of HdrHistogram's V2 encoding with deflate
+    /// compression.
     pub hdr: Hdr,
 }
 
 /// A point of a survival curve.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SurvivalPoint {
-    /// Age.
+    /// Age of a goroutine, in nanoseconds.
     pub at_ns: u64,
-    /// Fraction that lives longer, to 6 digits.
+    /// Fraction of the goroutines that live longer than this age, from 0 to 1, rounded to 6 digits.
     pub fraction: f64,
 }

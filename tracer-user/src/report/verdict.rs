@@ -1,33 +1,33 @@
-//! The judgement of a site, as data: how bad it is, why, what keeps its goroutines from ending, what to do.
+//! The judgement of a site as data: how bad it is, why, what keeps its goroutines from ending, and what to do.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How bad it is, best first.
+/// How bad a site is, in ascending order.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
-    /// Too little was seen to tell.
+    /// Too little was seen to judge the site.
     #[default]
     Unknown,
-    /// Goroutines end as they should, or stay few.
+    /// The goroutines end as they should, or stay few.
     Healthy,
-    /// Unusual, with a harmless explanation that cannot be excluded.
+    /// The site is unusual, but a harmless explanation cannot be excluded.
     Watch,
-    /// Measured behaviour of a leak.
+    /// By what was measured, the site behaves as a leak does.
     Suspect,
-    /// Cannot end any more.
+    /// The goroutines cannot end any more.
     Proven,
 }
 
 impl Level {
-    /// All of them, worst first.
+    /// All levels, worst first.
     pub const WORST_FIRST: [Level; 5] =
         [Level::Proven, Level::Suspect, Level::Watch, Level::Healthy, Level::Unknown];
 
-    /// As in a report.
+    /// The name of the level in a report.
     pub fn name(self) -> &'static str {
         match self {
             Level::Unknown => "unknown",
@@ -52,31 +52,31 @@ impl std::str::FromStr for Level {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum EvidenceKind {
-    /// The live count rises, steadily and still.
+    /// The number of living goroutines has risen steadily and still rises.
     Growth,
-    /// Goroutines outlive what is usual for their site.
+    /// Goroutines live longer than is usual for their site.
     Age,
     /// Goroutines are created all the time, and none has ever ended.
     Endless,
-    /// The live count stays what it is.
+    /// The number of living goroutines stays about the same.
     Steady,
-    /// The live count rose and fell again.
+    /// The number of living goroutines rose and fell again.
     Receded,
-    /// All have ended.
+    /// All goroutines have ended.
     Ended,
-    /// The window is too short to tell.
+    /// The time that the report covers is too short to tell.
     Short,
-    /// The row stands for many sites.
+    /// The row stands for many sites, so it cannot be judged.
     Overflow,
-    /// Some goroutines were counted and not followed.
+    /// Some goroutines were counted but not followed.
     Untracked,
-    /// Goroutines wait for what can never come.
+    /// Goroutines wait for something that can never happen.
     Hopeless,
     /// Goroutines stand in a queue that does not move.
     Stuck,
-    /// Goroutines are where an earlier look has seen them.
+    /// Goroutines are still blocked at the place where an earlier scan has seen them.
     Unmoved,
-    /// Something that a newer golife has found.
+    /// The reason is one that only a newer golife knows.
     #[serde(other)]
     Other,
 }
@@ -84,14 +84,14 @@ pub enum EvidenceKind {
 /// One reason for a verdict.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Evidence {
-    /// What it is about.
+    /// What the reason is about.
     pub kind: EvidenceKind,
-    /// For people.
+    /// The reason in words and numbers, for people to read.
     pub text: String,
 }
 
 impl Evidence {
-    /// Of this kind, in these words.
+    /// A reason of this kind, in these words.
     pub fn new(kind: EvidenceKind, text: impl Into<String>) -> Evidence {
         Evidence { kind, text: text.into() }
     }
@@ -100,69 +100,70 @@ impl Evidence {
 /// The judgement of a site.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Verdict {
-    /// How bad it is.
+    /// How bad the site is.
     pub level: Level,
-    /// Why, the strongest reason first.
+    /// The reasons for the level, strongest first.
     pub evidence: Vec<Evidence>,
-    /// What the living wait for, as a cause; `null` while nothing looks at it.
+    /// What keeps the living goroutines from ending; `null` where the level is below `watch`, or where no scan has
+    /// looked at what they wait for.
     pub cause: Option<Cause>,
-    /// What to do; `null` where nothing better than the evidence can be said.
+    /// What to do about it, for people to read; `null` where there is no cause.
     pub advice: Option<String>,
-    /// Additive: the window in ns that would tell more, where this one was too short.
+    /// Additive: length in nanoseconds of the window that would tell more; `null` where this window is not too short.
     #[serde(default)]
     pub needs_ns: Option<u64>,
 }
 
-/// What keeps goroutines from ending. In a report by [`Cause::name`].
+/// What keeps goroutines from ending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Cause {
-    /// A channel that nobody closes or sends on.
+    /// The goroutines wait to receive from a channel that nobody closes or sends on.
     ChanReceive,
-    /// A channel that nobody receives from.
+    /// The goroutines wait to send on a channel that nobody receives from.
     ChanSend,
-    /// A `select` none of whose cases can proceed.
+    /// The goroutines wait in a `select` of which no case can proceed.
     Select,
-    /// A channel that was never made.
+    /// The goroutines wait on a channel that is nil, because it was never made.
     NilChan,
-    /// A context that nobody cancels.
+    /// The goroutines wait for a context to be done that nobody cancels.
     Context,
-    /// A `sync.Mutex` or `sync.RWMutex` that is not unlocked.
+    /// The goroutines wait for a `sync.Mutex` or `sync.RWMutex` that is not unlocked.
     Mutex,
-    /// A `sync.WaitGroup` whose count stays above zero.
+    /// The goroutines wait for a `sync.WaitGroup` whose count stays above zero.
     #[serde(rename = "waitgroup")]
     WaitGroup,
-    /// A `sync.Cond` that nobody signals.
+    /// The goroutines wait for a `sync.Cond` that nobody signals.
     Cond,
-    /// A semaphore whose places are not given back.
+    /// The goroutines wait for a semaphore whose places are not given back.
     Semaphore,
-    /// Goroutines that wait for each other.
+    /// The goroutines wait for each other.
     Cycle,
-    /// A timer or ticker loop without an end.
+    /// The goroutines are in a loop without an end that waits for a timer or ticker.
     Timer,
-    /// A loop without an end that sleeps.
+    /// The goroutines are in a loop without an end that sleeps.
     Sleep,
-    /// Input or output without a deadline.
+    /// The goroutines wait for input or output without a deadline.
     Io,
-    /// A response body that is not closed.
+    /// The goroutines belong to an HTTP response whose body is not closed.
     HttpBody,
-    /// A query, transaction or database that is not closed.
+    /// The goroutines belong to a SQL query, transaction or database that is not closed.
     SqlRows,
-    /// A child process that is not waited for, or does not end.
+    /// The goroutines belong to a child process that does not end, or that nobody waits for.
     Process,
-    /// A system call that does not return.
+    /// The goroutines are in a system call that does not return.
     Syscall,
-    /// C code that does not return.
+    /// The goroutines are in C code that does not return.
     Cgo,
-    /// A loop without an end that computes.
+    /// The goroutines are in a loop without an end that computes.
     Running,
-    /// Something else, or what a newer golife knows.
+    /// The cause is another one, or one that only a newer golife knows.
     #[serde(other)]
     Other,
 }
 
 impl Cause {
-    /// As in a report.
+    /// The name of the cause in a report.
     pub fn name(self) -> &'static str {
         match self {
             Cause::ChanReceive => "chan-receive",

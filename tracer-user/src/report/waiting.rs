@@ -1,76 +1,78 @@
-//! What goroutines of a site wait for, and on which channel or lock.
+//! What the goroutines of a site wait for, and on which channels and locks.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::frame::Frame;
 
-/// What some of the living wait for.
+/// Living goroutines of a site that wait for the same at the same line.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Waiting {
-    /// Wait reason, as Go prints it.
+    /// What the goroutines wait for or do, as Go's own traceback prints it, such as `chan receive` or `running`.
     pub reason: String,
-    /// How many.
+    /// Number of goroutines that wait like this.
     pub count: u64,
-    /// Where, innermost first: at most [`Waiting::MOST_FRAMES`] frames. The commonest stack, if there are several.
+    /// The calls that lead to where the goroutines wait, innermost first, at most 64. If they have several stacks, this
+    /// is the commonest one. Empty where no stack could be read.
     pub at: Vec<Frame>,
-    /// Additive: where these differ in who called the line at which they wait, their stacks, the commonest ones first; empty
-    /// where all have the same. Those with stacks that were left out are in `count` alone.
+    /// Additive: the stacks of these goroutines, commonest first, where they differ in who called the line at which
+    /// they wait; empty where all have the same stack. Goroutines whose stack was left out are in `count` alone.
     #[serde(default)]
     pub stacks: Vec<WaitingStack>,
-    /// At most 10 examples.
+    /// Ids of at most 10 of these goroutines, as examples.
     pub goids: Vec<u64>,
-    /// Additive: how many of them were blocked at the same place in an earlier scan; `null` where there was none.
+    /// Additive: number of these goroutines that were blocked at the same place in an earlier scan and have not run
+    /// since; `null` where there was no earlier scan.
     #[serde(default)]
     pub unmoved: Option<u64>,
-    /// Additive: the garbage collector of Go 1.26 and newer has found that nothing can end their waits.
+    /// Additive: whether the garbage collector, in Go 1.26 and newer, has found that nothing can end their waits.
     #[serde(default)]
     pub leaked: bool,
-    /// Additive: the channels and locks that the examples wait on, at most 3, that with most waiters first.
+    /// Additive: the channels and locks that the goroutines in `goids` wait on, most waiters first, at most 3.
     #[serde(default)]
     pub on: Vec<WaitedOn>,
 }
 
 impl Waiting {
-    /// The most frames that a report keeps of a stack. Those further out are left out.
+    /// The most frames that a report keeps of a stack. Outer frames beyond these are left out.
     pub const MOST_FRAMES: usize = 64;
 }
 
-/// A stack that some of those have who wait at a line.
+/// A stack that some of the goroutines have that wait at a line.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct WaitingStack {
-    /// How many.
+    /// Number of goroutines with this stack.
     pub count: u64,
-    /// As in [`Waiting`].
+    /// The calls of the stack, innermost first, at most 64.
     pub at: Vec<Frame>,
 }
 
-/// What somebody waits on.
+/// What kind of object goroutines wait on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum WaitedOnKind {
-    /// A channel.
+    /// The object is a channel.
     #[serde(rename = "chan")]
     Channel,
-    /// A `sync.Mutex`.
+    /// The object is a `sync.Mutex`.
     #[serde(rename = "mutex")]
     Mutex,
-    /// A `sync.RWMutex`.
+    /// The object is a `sync.RWMutex`.
     #[serde(rename = "rwmutex")]
     RwMutex,
-    /// A `sync.WaitGroup`.
+    /// The object is a `sync.WaitGroup`.
     #[serde(rename = "waitgroup")]
     WaitGroup,
-    /// A `sync.Cond`.
+    /// The object is a `sync.Cond`.
     #[serde(rename = "cond")]
     Cond,
-    /// A semaphore that belongs to nothing that is known, or something that a newer golife knows.
+    /// The object is a semaphore that is not known to belong to anything, or something that only a newer golife knows.
     #[default]
     #[serde(rename = "semaphore", other)]
     Semaphore,
 }
 
 impl WaitedOnKind {
-    /// As a person calls it.
+    /// What people call this kind.
     pub fn name(self) -> &'static str {
         match self {
             WaitedOnKind::Channel => "channel",
@@ -83,39 +85,39 @@ impl WaitedOnKind {
     }
 }
 
-/// A channel or a lock that somebody waits on.
+/// A channel or a lock that goroutines wait on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct WaitedOn {
-    /// What it is.
+    /// What kind of object this is.
     pub kind: WaitedOnKind,
-    /// Where it is in the process, in hexadecimal, as `%p` prints it.
+    /// Address of the object in the process, in hexadecimal, as Go prints it with `%p`.
     pub address: String,
-    /// Elements in a channel's buffer.
+    /// Number of elements in the channel's buffer; `null` where the object is no channel.
     pub len: Option<u64>,
-    /// Places in a channel's buffer.
+    /// Number of elements that the channel's buffer has room for; `null` where the object is no channel.
     pub cap: Option<u64>,
-    /// Whether a channel is closed.
+    /// Whether the channel is closed; `null` where the object is no channel.
     pub closed: Option<bool>,
-    /// Type of a channel's elements.
+    /// Go type of the channel's elements; `null` where the object is no channel, or the type is not known.
     pub element: Option<String>,
-    /// How many of these goroutines wait on it.
+    /// Number of goroutines of this site, waiting for the same at the same line, that wait on the object.
     pub count: u64,
-    /// How many goroutines of the process do.
+    /// Number of goroutines of the whole process that wait on the object.
     pub waiters: u64,
-    /// What the others are doing that wait on it, at most 3.
+    /// What the other goroutines do that wait on the object, most first, at most 3.
     pub others: Vec<Others>,
-    /// What those do that wait on something else and have a pointer to it on their stacks, at most 3: one of them may be the
-    /// one to end this wait.
+    /// What goroutines do that wait on something else but have a pointer to the object on their stacks, most first, at
+    /// most 3. One of them may be the one that has to end this wait.
     pub known_to: Vec<Others>,
 }
 
 /// Goroutines that do the same at the same place.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Others {
-    /// Wait reason, as Go prints it.
+    /// What the goroutines wait for or do, as Go's own traceback prints it, such as `chan receive` or `running`.
     pub doing: String,
-    /// How many.
+    /// Number of goroutines that do this.
     pub count: u64,
-    /// Where; `null` where not known.
+    /// The place where the goroutines do it; `null` where it is not known.
     pub at: Option<Frame>,
 }
