@@ -3,15 +3,16 @@
 /// How much the tracker may keep.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Sites of all processes; beyond, each process has one overflow row.
+    /// The most sites of all processes together. Beyond that, each process has one overflow row.
     pub max_sites: usize,
-    /// Living goroutines of all processes; beyond, new ones are counted, not followed.
+    /// The most living goroutines of all processes together. Beyond that, new ones are counted but not followed.
     pub max_goroutines: usize,
-    /// Lineages of all processes; beyond, goroutines are known by their site, not by their creators.
+    /// The most lineages of all processes together. Beyond that, goroutines are known by their site, not by their
+    /// creators.
     pub max_lineages: usize,
-    /// Ended instances that are kept for the report; beyond, the oldest are forgotten.
+    /// The most ended instances that are kept for the report. Beyond that, the oldest are forgotten.
     pub max_gone: usize,
-    /// Exits remembered from the begin of a scan until its list is applied.
+    /// The most exits that are remembered from the begin of a scan until its list is applied.
     pub max_remembered: usize,
 }
 
@@ -27,7 +28,7 @@ impl Default for Limits {
     }
 }
 
-/// What is used of the [`Limits`].
+/// How much of the [`Limits`] is used.
 pub(super) struct Budget {
     pub limits: Limits,
     pub sites: usize,
@@ -36,7 +37,7 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    /// Nothing is used yet.
+    /// A budget of which nothing is used yet.
     pub fn new(limits: Limits) -> Budget {
         Budget { limits, sites: 0, goroutines: 0, lineages: 0 }
     }

@@ -1,4 +1,4 @@
-//! One process instance: its goroutines, its sites, and what could not be matched.
+//! One process instance: its goroutines, its sites, and the exits that could not be matched with a creation.
 
 use std::collections::HashMap;
 
@@ -14,55 +14,56 @@ use super::sites::{SiteCounts, Timeline};
 use super::table::{BIRTH_UNKNOWN, Conflict, Goroutine, PARENT_COUNTED, Table, mix};
 use crate::stats::Ages;
 
-/// A process from one exec to the next, or to its end. goids are unique within it.
+/// A process from its start or an exec to the next exec or its end. goids are unique within it.
 pub struct Instance {
-    /// Its number, never reused.
+    /// Its id, which is never reused.
     pub id: InstanceId,
     /// Process id in the initial pid namespace.
     pub pid: u32,
-    /// When the process started, boot time in ns, where someone said so.
+    /// Boot time in ns when the process started; `None` where nobody has said so.
     pub start_ns: Option<u64>,
-    /// How many times this pid was seen to exec before.
+    /// How many execs of this pid were seen before.
     pub execs: u32,
-    /// When it was first heard of, boot time in ns.
+    /// Boot time in ns when it was first heard of.
     pub first_seen_ns: u64,
     /// Whether the process had goroutines before its probes were in place.
     pub existed: bool,
-    /// Until when a scan read the goroutines that existed, boot time in ns; `None` if none did.
+    /// Boot time in ns when the last scan ended that read its goroutines; `None` if there was none.
     pub scanned_ns: Option<u64>,
-    /// From when on samples of live counts are complete, boot time in ns.
+    /// Boot time in ns from which on samples of live counts are complete.
     pub complete_from_ns: u64,
-    /// When and how it ended.
+    /// Boot time in ns when it ended, and how it ended; `None` while it runs.
     pub ended: Option<(u64, End)>,
     /// Exits of goroutines from before tracing that no scan had seen, since tracing began.
     pub unattributed_exits: u64,
     /// Exits whose creation should have been seen, but was not, since tracing began.
     pub unmatched_exits: u64,
-    /// Exits of goroutines that were not followed, for want of memory budget.
+    /// Exits of goroutines that were not followed, because the memory budget was used up.
     pub untracked_exits: u64,
     /// Differences to the runtime's own list that scans corrected, since tracing began.
     pub corrected: u64,
-    /// What of these there was when the time began that reports cover, and when the current epoch began.
+    /// What was missing when the time began that reports cover, and when the current epoch began.
     marks: [Gaps; 2],
     pub(super) table: Table,
     pub(super) sites: Vec<SiteCounts>,
     pub(super) lineages: Lineages,
     by_pcs: HashTable<u32>,
     overflow: Option<SiteId>,
-    /// The parent of the last creation and its lineage: a spawner spawns many.
+    /// The creator of the last creation, and its lineage: a goroutine that creates others often creates many.
     pub(super) last_parent: (u64, Option<LineageId>),
     pub(super) untracked: u64,
     pub(super) scan: Option<OpenScan>,
-    /// What the last scan removed, by g: an exit that comes late takes its goroutine back.
+    /// What the last scan removed, by g. An exit that comes late shows when its goroutine ended, so it takes the
+    /// removal back.
     pub(super) removed: HashMap<u64, Goroutine>,
-    /// Whom the last scan listed, and who seem to have ended before it was over, by goid: a creation that comes late shows
-    /// that it was another.
+    /// The goroutines that the last scan listed and that seem to have ended before it was over, by goid. A creation
+    /// record that comes late shows that the exit was another goroutine's.
     pub(super) early: HashMap<u64, Early>,
     pub(super) at_end: Option<Vec<Ages>>,
     seed: u64,
 }
 
-/// What is missing in counts.
+/// What is missing in the counts of an instance.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Gaps {
     /// Exits of goroutines from before tracing that no scan had seen.
@@ -71,9 +72,9 @@ pub struct Gaps {
     pub unmatched_exits: u64,
     /// Differences to the runtime's own list that scans corrected.
     pub corrected: u64,
-    /// Goroutines whose creators could not be kept, for want of memory budget.
+    /// Goroutines whose creators could not be kept, because the memory budget was used up.
     pub without_creators: u64,
-    /// Creations whose stack was looked at in vain.
+    /// Creations whose stack could not be read or kept.
     pub without_stack: u64,
 }
 
@@ -84,15 +85,16 @@ pub enum End {
     Exit,
     /// The process replaced its image.
     Exec,
-    /// Another process was found under its pid; the record of its exit was lost.
+    /// Another process was found under its pid, so the record of its exit was lost.
     Replaced,
 }
 
-/// A g has its goid before the probe in `runtime.newproc1` is hit: a scan may list it while its creator's thread is
-/// preempted between the two, for at most this long. Much shorter than pids take to come round.
+/// How much later than a scan lists a goroutine its creation may be recorded, in ns. A g has its goid before the probe
+/// in `runtime.newproc1` is hit, and the creator's thread may be preempted in between. Pids take much longer to come
+/// round.
 const LONGEST_BIRTH_NS: u64 = 1_000_000_000;
 
-/// The pid belongs to another process by now: a goid came twice.
+/// A goid came twice, so the pid belongs to another process by now.
 pub(super) struct Reused;
 
 impl Instance {
@@ -127,7 +129,7 @@ impl Instance {
         }
     }
 
-    /// Its sites; the index is the [`SiteId`].
+    /// Its sites, with the [`SiteId`] as index.
     pub fn sites(&self) -> &[SiteCounts] {
         &self.sites
     }
@@ -137,12 +139,12 @@ impl Instance {
         &self.lineages
     }
 
-    /// Whether goroutines from before tracing may exist that nothing is known of.
+    /// Whether there may be goroutines from before tracing of which nothing is known.
     pub fn has_unknown_goroutines(&self) -> bool {
         self.existed && self.scanned_ns.is_none()
     }
 
-    /// Goroutines that were counted but not followed, for want of memory budget.
+    /// How many goroutines were counted but not followed, because the memory budget was used up.
     pub fn untracked(&self) -> u64 {
         self.untracked
     }
@@ -151,7 +153,8 @@ impl Instance {
     pub fn gaps(&self) -> Gaps {
         let (now, begin) = (self.gaps_since_start(), self.marks[0]);
         Gaps {
-            // Records that come late may take a count back that was made before.
+            // A record that comes late may take back a count from before the window, so the difference could be
+            // negative.
             unattributed_exits: now.unattributed_exits.saturating_sub(begin.unattributed_exits),
             unmatched_exits: now.unmatched_exits.saturating_sub(begin.unmatched_exits),
             corrected: now.corrected.saturating_sub(begin.corrected),
@@ -170,7 +173,7 @@ impl Instance {
         }
     }
 
-    /// Another epoch begins. `samples`: how many samples of the timeline go.
+    /// Begins another epoch. `samples` is how many samples the timeline drops.
     pub(super) fn begin_epoch(&mut self, now_ns: u64, samples: u32) {
         self.marks = [self.marks[1], self.gaps_since_start()];
         self.lineages.begin_epoch();
@@ -180,7 +183,8 @@ impl Instance {
         }
     }
 
-    /// The living of every site at `now_ns`, or at the instance's end.
+    /// The ages of the living goroutines of every site at the boot time `now_ns`, or at the instance's end. The
+    /// [`SiteId`] is the index.
     pub fn living(&self, now_ns: u64) -> Vec<Ages> {
         match &self.at_end {
             Some(at_end) => at_end.clone(),
@@ -202,7 +206,7 @@ impl Instance {
         }
         let flags = if parent.is_some() { PARENT_COUNTED } else { 0 };
         let goroutine = Goroutine::new(g, goid, time_ns, losses, lineage, flags);
-        // At most two stand in the way: one with its g, and one with its id.
+        // At most two goroutines stand in the way: one with its g, and one with its id.
         let has_room = loop {
             let has_room = budget.has_room_for_goroutine();
             let outcome = if has_room { self.table.insert(goroutine) } else { self.table.check(&goroutine) };
@@ -234,8 +238,8 @@ impl Instance {
         Ok(())
     }
 
-    /// A goroutine that is now in the table was found by a scan before its record came. Returns its lineage: the scan may
-    /// have known its creator.
+    /// Corrects a goroutine in the table that a scan had found before its creation record came. Returns its lineage,
+    /// since the scan may have known its creator.
     #[cold]
     fn succeed(
         &mut self,
@@ -253,8 +257,8 @@ impl Instance {
         lineage
     }
 
-    /// Removes whom the table holds in the place of a new goroutine. Returns what is known of it where this was the same
-    /// one, found by a scan.
+    /// Removes the goroutine that the table holds in the place of a new one. If it is the same goroutine, found by a
+    /// scan, this returns what the scan knew of it.
     #[cold]
     fn make_way(
         &mut self,
@@ -278,9 +282,9 @@ impl Instance {
         let site = &mut self.sites[self.lineages.leave(known.lineage).0 as usize];
         site.live -= 1;
         match conflict {
-            // A scan overtook this record in the ring buffer.
+            // A scan found the goroutine before its creation record came out of the ring buffer.
             Conflict::SameGoid(_) => Ok(Some(self.withdraw(known.lineage, known.flags))),
-            // Its exit was lost.
+            // The g has another goroutine now, so the exit of this one was lost.
             Conflict::SameG(_) => {
                 site.reconciled += 1;
                 self.corrected += 1;
@@ -317,7 +321,8 @@ impl Instance {
         }
     }
 
-    /// Returns the goroutine that ended, or as what its exit is counted.
+    /// Takes in an exit on a g that no goroutine in the table holds. Returns the goid where it is that of a goroutine
+    /// which a scan had removed, otherwise what the exit was counted as.
     #[cold]
     pub(super) fn unknown_exit(&mut self, exit: Exit) -> Result<u64, Unknown> {
         if let Some(goroutine) = self.removed.remove(&exit.g) {
@@ -338,7 +343,7 @@ impl Instance {
         Err(how)
     }
 
-    /// The number of exits that were counted like this.
+    /// The counter of exits that were counted as `how`.
     pub(super) fn unknown(&mut self, how: Unknown) -> &mut u64 {
         match how {
             Unknown::Untracked => &mut self.untracked_exits,
@@ -347,7 +352,7 @@ impl Instance {
         }
     }
 
-    /// The site of these two addresses, or the overflow row where there is no room for another.
+    /// The site of these two addresses, or the overflow row if there is no room for another site.
     fn site_for(&mut self, gopc: u64, startpc: u64, budget: &mut Budget) -> SiteId {
         let seed = self.seed;
         let hash_of = |gopc: u64, startpc: u64| mix(gopc.rotate_left(32) ^ startpc, seed);
@@ -377,7 +382,7 @@ impl Instance {
         id
     }
 
-    /// The lineage of goroutines of a site whose creator has this one.
+    /// The lineage with this key, which is a new one where there was none.
     #[inline]
     pub(super) fn lineage_for(&mut self, key: LineageKey, budget: &mut Budget) -> LineageId {
         match self.lineages.find(&key) {
@@ -389,12 +394,12 @@ impl Instance {
     #[cold]
     fn new_lineage(&mut self, key: LineageKey, budget: &mut Budget) -> LineageId {
         let id = self.site_for(key.gopc, key.startpc, budget);
-        // Those of an overflow row are not this goroutine's own.
+        // The site may be the overflow row, and then its addresses are not this goroutine's.
         let SiteCounts { gopc, startpc, .. } = self.sites[id.0 as usize];
         self.lineages.intern(&LineageKey { gopc, startpc, ..key }, id, budget)
     }
 
-    /// The lineage of this goroutine, if it lives.
+    /// The lineage of the goroutine with this id, if it lives.
     #[inline]
     pub(super) fn lineage_of(&mut self, goid: u64) -> Option<LineageId> {
         if goid != self.last_parent.0 || self.last_parent.1.is_none() {
@@ -403,8 +408,8 @@ impl Instance {
         self.last_parent.1
     }
 
-    /// Whether a record of this time can be about this instance. A process may be found in /proc while the record of how
-    /// it began is still in the ring buffer.
+    /// Whether a record of this time can be about the end of this instance. A process may be found in /proc while the
+    /// record of its beginning is still in the ring buffer.
     pub(super) fn can_end(&self, time_ns: u64, how: End) -> bool {
         match how {
             End::Exit => self.start_ns.is_none_or(|start| start <= time_ns),
@@ -412,8 +417,8 @@ impl Instance {
         }
     }
 
-    /// The process ended, or replaced its image: its goroutines end with it, without a lifetime of their own. What
-    /// they were is kept, the table is freed.
+    /// Ends the instance. Its goroutines end with it, without lifetimes of their own. The ages of the living are kept,
+    /// and the table is freed.
     pub(super) fn end(&mut self, time_ns: u64, how: End, budget: &mut Budget) {
         self.at_end = Some(self.living(time_ns));
         self.ended = Some((time_ns, how));
@@ -424,7 +429,8 @@ impl Instance {
         self.early = HashMap::new();
     }
 
-    /// The samples of a site's live count that can be compared with each other, with the state of `now_ns` as the last.
+    /// The samples of a site's live count that can be compared with each other, as (boot time in ns, count). The last
+    /// one is the count at `now_ns`, or at the instance's end.
     pub fn series_of(&self, site: SiteId, timeline: &Timeline, now_ns: u64) -> Vec<(u64, u64)> {
         let Some(counts) = self.sites.get(site.0 as usize) else { return Vec::new() };
         let until = self.ended.map_or(now_ns, |(time, _)| time).min(now_ns);
@@ -439,7 +445,7 @@ impl Instance {
 pub(super) fn end_of(site: &mut SiteCounts, goroutine: Goroutine, exit: Exit) {
     site.exited += 1;
     if goroutine.flags & BIRTH_UNKNOWN == 0 && goroutine.losses == exit.losses {
-        // Records of two CPUs can be a little out of order.
+        // Records of two CPUs can be a little out of order, so the exit may seem to be older than the creation.
         site.lifetimes.record(exit.time_ns.saturating_sub(goroutine.birth_ns));
     }
 }

@@ -1,10 +1,11 @@
-//! Where goroutines come from: the creation sites of their creators and of theirs, beyond the creators' death.
+//! Where goroutines come from: the creation sites of their creators and of those creators' creators, also when these
+//! have ended.
 //!
-//! An interned tree for each process instance. A goroutine holds a number of four bytes that stands for its whole
+//! Each process instance has an interned tree. A goroutine holds a number of four bytes that stands for its whole
 //! ancestry, so the ancestors themselves need not be kept. Recursion does not make the tree grow: a site that occurs
 //! among its own creators takes the place that it had there, so a chain is never longer than there are sites. What
-//! remains is bounded, for each process and by [`super::Limits::max_lineages`] for all; beyond, goroutines are known by
-//! their site alone.
+//! remains is bounded, for each process and by [`super::Limits::max_lineages`] for all. Beyond that, goroutines are
+//! known by their site alone.
 
 use hashbrown::HashTable;
 
@@ -12,21 +13,21 @@ use super::budget::Budget;
 use super::ids::{LineageId, SiteId, StackId};
 use super::table::mix;
 
-/// Edges that one process may have, so that none can use up what there is for all.
+/// The most edges that one process may have, so that none can use up the budget of all.
 const MOST_OF_ONE: usize = 1 << 16;
 
-/// Goroutines of one site whose creators have one lineage.
+/// Goroutines of one site and creation stack whose creators have one lineage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lineage {
-    /// Where they are created.
+    /// The site where they are created.
     pub site: SiteId,
-    /// From which calls.
+    /// The calls from which they are created.
     pub stack: StackId,
     /// The lineage of their creators; `None` where the runtime itself created them, or it is not known who did.
     pub parent: Option<LineageId>,
     /// Creations since tracing began.
     pub created: u64,
-    /// What that was when the time began that reports cover, and when the current epoch began.
+    /// The creations up to when the time began that reports cover, and up to when the current epoch began.
     marks: [u64; 2],
     /// Goroutines that live.
     pub live: u64,
@@ -39,13 +40,13 @@ impl Lineage {
     }
 }
 
-/// What a lineage is found by.
+/// By what a lineage is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct LineageKey {
-    /// The creator's.
+    /// The lineage of the creator.
     pub parent: Option<LineageId>,
     pub stack: StackId,
-    /// Of the site; both 0 for the overflow row.
+    /// Return address of the site's `go` statement. It and `startpc` are 0 for the overflow row.
     pub gopc: u64,
     pub startpc: u64,
 }
@@ -53,10 +54,10 @@ pub(super) struct LineageKey {
 /// All lineages of a process instance.
 pub struct Lineages {
     nodes: Vec<Lineage>,
-    /// Which lineage a creator's goroutines have: a new one, or with recursion one of its own ancestors'.
+    /// Which lineage the goroutines with a key have. In case of recursion, it is one of their own ancestors'.
     edges: HashTable<(LineageKey, LineageId)>,
     seed: u64,
-    /// Edges that count against the budget.
+    /// How many edges count against the budget.
     pub(super) taken: usize,
     cut: u64,
 }
@@ -66,24 +67,24 @@ impl Lineages {
         Lineages { nodes: Vec::new(), edges: HashTable::new(), seed, taken: 0, cut: 0 }
     }
 
-    /// All of them; the index is the [`LineageId`].
+    /// All lineages, with the [`LineageId`] as index.
     pub fn all(&self) -> &[Lineage] {
         &self.nodes
     }
 
-    /// Goroutines whose creators could not be kept, for want of memory budget: their lineage has no parent.
+    /// How many goroutines have a lineage without a parent because the memory budget was used up.
     pub fn cut(&self) -> u64 {
         self.cut
     }
 
-    /// Another epoch begins.
+    /// Begins another epoch.
     pub(super) fn begin_epoch(&mut self) {
         for node in &mut self.nodes {
             node.marks = [node.marks[1], node.created];
         }
     }
 
-    /// Creations whose stack was looked at in vain.
+    /// How many creations have a stack that could not be read or kept.
     pub fn without_stack(&self) -> u64 {
         self.nodes.iter().filter(|node| node.stack == StackId::LOST).map(|node| node.created).sum()
     }
@@ -98,7 +99,7 @@ impl Lineages {
         &mut self.nodes[id.0 as usize]
     }
 
-    /// A goroutine of this lineage does not live any more. Returns its site.
+    /// Takes note that a goroutine of this lineage does not live any more. Returns its site.
     #[inline]
     pub(super) fn leave(&mut self, id: LineageId) -> SiteId {
         let node = self.get_mut(id);
@@ -111,14 +112,15 @@ impl Lineages {
         self.get(id).site
     }
 
-    /// The lineage of this key, if there ever was one.
+    /// The lineage with this key, if there is one.
     #[inline]
     pub(super) fn find(&self, key: &LineageKey) -> Option<LineageId> {
         let found = self.edges.find(hash(key, self.seed), |(known, _)| known == key);
         found.map(|&(_, lineage)| lineage)
     }
 
-    /// The same for a key of this site, which gets one. Without budget, the creators are left out, and counted as cut.
+    /// The lineage with this key, which is a new one of `site` where there was none. Without budget, the creators are
+    /// left out, and the goroutine is counted as cut.
     #[cold]
     pub(super) fn intern(&mut self, key: &LineageKey, site: SiteId, budget: &mut Budget) -> LineageId {
         if let Some(known) = self.find(key) {
@@ -134,7 +136,7 @@ impl Lineages {
             return lineage;
         }
         self.cut += 1;
-        // There are no more of these than sites.
+        // There are no more of these lineages than sites.
         self.find(&origin).unwrap_or_else(|| {
             let lineage = self.push(&origin, site);
             self.insert(origin, lineage);
@@ -142,12 +144,12 @@ impl Lineages {
         })
     }
 
-    /// Whether another creator's goroutines can be told from others.
+    /// Whether there is room to tell the goroutines of another creator from others.
     pub(super) fn has_room(&self, budget: &Budget) -> bool {
         self.taken < MOST_OF_ONE && budget.has_room_for_lineage()
     }
 
-    /// The same site among the creators: recursion.
+    /// The lineage with the same site and stack among the creators, in case of recursion.
     fn ancestor(&self, from: Option<LineageId>, site: SiteId, stack: StackId) -> Option<LineageId> {
         let creators = std::iter::successors(from, |&id| self.get(id).parent);
         creators.into_iter().find(|&id| (self.get(id).site, self.get(id).stack) == (site, stack))
@@ -176,6 +178,6 @@ impl Lineages {
 fn hash(key: &LineageKey, seed: u64) -> u64 {
     let parent = key.parent.map_or(u32::MAX, |parent| parent.0);
     let creator = u64::from(parent) << 32 | u64::from(key.stack.0);
-    // Neither waits for the other.
+    // The CPU can calculate both at the same time, since neither depends on the other.
     mix(key.gopc.rotate_left(32) ^ key.startpc, seed) ^ mix(creator, !seed)
 }

@@ -1,10 +1,11 @@
-//! How old the living are, per site: one pass over the table when a report is made.
+//! The ages of the living goroutines of each site, taken from the table when a report is made.
 
 use super::lineage::Lineages;
 use super::table::{BIRTH_UNKNOWN, Goroutine, Table};
 use crate::stats::{Ages, Durations, Eldest};
 
-/// Groups the ages of a whole table by site. Between the passes an age takes 4 bytes: an `f32` is good to 10⁻⁷.
+/// Groups the ages of a whole table by site, of which there are `sites`. Between the two passes over the table, an age
+/// takes only 4 bytes, as an `f32`, which is good to 10⁻⁷.
 pub(super) fn by_site(table: &Table, lineages: &Lineages, sites: usize, now_ns: u64) -> Vec<Ages> {
     let group = |goroutine: &Goroutine| {
         2 * lineages.site(goroutine.lineage).0 as usize + usize::from(goroutine.flags & BIRTH_UNKNOWN != 0)

@@ -1,13 +1,14 @@
-//! The goroutine table: applies events, in the order they come, to process instances.
+//! The goroutine table: it applies events to process instances, in the order in which they come.
 //!
-//! Pure: time is the event's, or given by the caller; nothing is read from a clock or a file. One task owns it.
+//! It reads no clock and no file: time is the event's, or is given by the caller. One task owns it.
 //!
 //! A goroutine is (process instance, goid), and a process instance is what runs under a pid from one exec to the next.
 //! goids are never reused within an instance. The record of an exit has no goid, only the address of the goroutine's
-//! `runtime.g`, and g's are reused. But whatever is created on a g is created after the exit before it was recorded, so in
-//! the ring's order an exit belongs to the goroutine that holds the g, unless records were lost. Each record says how
-//! many were: where that number is the same at creation and exit, none was lost in between, and they belong together. Else
-//! the exit is counted without a lifetime: loss leaves a gap in the counts, never a wrong lifetime.
+//! `runtime.g`, and g's are reused. But a goroutine is created on a g only after the exit of its predecessor there was
+//! recorded. So in the ring's order an exit belongs to the goroutine that holds the g, unless records were lost. Each
+//! record says how many records had been lost before it. Where that number is the same at creation and exit, none was
+//! lost in between, and the two belong together. Otherwise the exit is counted without a lifetime: loss leaves a gap in
+//! the counts, but never makes a wrong lifetime.
 
 mod budget;
 mod ids;
@@ -39,29 +40,29 @@ use open_scan::{Missing, OpenScan};
 use records::{Birth, Exit};
 use sites::Tick;
 
-/// Records that did not reach the tracker.
+/// How many records did not reach the tracker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lost {
     /// Creations that did not fit into the ring buffer.
     pub created: u64,
-    /// Exits that did not fit.
+    /// Exits that did not fit into the ring buffer.
     pub exited: u64,
-    /// Exec, fork and process-exit records that did not fit.
+    /// Exec, fork and process-exit records that did not fit into the ring buffer.
     pub process: u64,
-    /// Hits whose user memory could not be read.
+    /// Hits of probes at which the memory of the goroutine could not be read.
     pub read_faults: u64,
-    /// Records that arrived and were no events.
+    /// Records that arrived but could not be decoded.
     pub undecodable: u64,
 }
 
-/// Everything that is missing, of all processes.
+/// Everything that is missing, over all processes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Loss {
     /// Records that did not reach the tracker.
     pub lost: Lost,
-    /// Ended instances that were forgotten, for want of room.
+    /// Ended instances that were forgotten because no more are kept: see [`Limits::max_gone`].
     pub forgotten: u64,
-    /// Events that came after their process's end and were ignored.
+    /// Events that came after the end of their process and were ignored.
     pub late: u64,
 }
 
@@ -71,20 +72,20 @@ struct Pid {
     current: Option<InstanceId>,
     start_ns: Option<u64>,
     execs: u32,
-    /// Events up to this time belong to an instance that has ended.
+    /// Events up to this boot time in ns belong to an instance that has ended.
     ended_ns: u64,
 }
 
 /// All process instances and what happened in them.
 pub struct Tracker {
     budget: Budget,
-    /// By slot.
+    /// The instances by their slots, of which some are free.
     instances: Vec<Option<Box<Instance>>>,
     free_slots: Vec<usize>,
-    /// How many instances there were.
+    /// How many instances there have been, which is the serial number of the next one.
     serial: u64,
     pids: HashMap<u32, Pid>,
-    /// The pid of the last event and its instance.
+    /// The pid of the last event, and its instance: the next event often is of the same process.
     last: Option<(u32, InstanceId)>,
     fresh: Vec<InstanceId>,
     gone: VecDeque<InstanceId>,
@@ -92,9 +93,9 @@ pub struct Tracker {
     timeline: Timeline,
     last_tick_ns: u64,
     loss: Loss,
-    /// What that was when the time began that reports cover, and when the current epoch began.
+    /// The losses up to when the time began that reports cover, and up to when the current epoch began.
     marks: [Loss; 2],
-    /// When that was: what ended before is not shown.
+    /// The boot times in ns of these two moments. What ended before the first is not shown.
     begins_ns: [u64; 2],
     seeds: RandomState,
 }
@@ -146,7 +147,7 @@ impl Tracker {
     }
 
     fn created(&mut self, pid: u32, birth: Birth) {
-        // The first goroutine of a process has goid 1: who sees it sees them all.
+        // The first goroutine of a process has goid 1, so whoever sees its creation sees that of all goroutines.
         let from_start = birth.goid == 1;
         let Some(id) = self.instance_at(pid, birth.time_ns, from_start) else { return };
         let Some(instance) = self.instances[id.slot()].as_mut() else { return };
@@ -160,7 +161,7 @@ impl Tracker {
         }
     }
 
-    /// Samples the live count of every site. Call it at a regular pace.
+    /// Samples the live count of every site at the boot time `now_ns`. Call it at a regular pace.
     pub fn tick(&mut self, now_ns: u64) {
         self.last_tick_ns = now_ns;
         let tick = self.timeline.tick(now_ns);
@@ -180,7 +181,7 @@ impl Tracker {
         }
     }
 
-    /// Adds to the records that were lost in the kernel.
+    /// Adds to the number of records that did not reach the tracker.
     pub fn lost(&mut self, more: Lost) {
         self.loss.lost.created += more.created;
         self.loss.lost.exited += more.exited;
@@ -189,8 +190,9 @@ impl Tracker {
         self.loss.lost.undecodable += more.undecodable;
     }
 
-    /// A process is known: when it started (boot time in ns, as precise as /proc) and whether it had goroutines before
-    /// its probes were in place. Where another process was known under its pid, that one ended.
+    /// Takes note of a process. `start_ns` is the boot time in ns when it started, as precise as /proc, and `existed`
+    /// says whether it had goroutines before its probes were in place. If another process was known under its pid, that
+    /// one has ended.
     pub fn process_started(&mut self, pid: u32, start_ns: u64, existed: bool, now_ns: u64) -> InstanceId {
         let known = self.pids.get(&pid).and_then(|known| known.start_ns);
         if known.is_some_and(|known| known != start_ns) {
@@ -209,7 +211,7 @@ impl Tracker {
         id
     }
 
-    /// A scan of a process's goroutines begins: from now until its list comes, exits are remembered.
+    /// Begins a scan of a process's goroutines: from now until its list is applied, exits are remembered.
     pub fn begin_scan(&mut self, pid: u32, now_ns: u64) {
         let limit = self.budget.limits.max_remembered;
         if let Some((instance, _)) = self.current(pid) {
@@ -217,14 +219,15 @@ impl Tracker {
         }
     }
 
-    /// Takes in the goroutines that existed at attach: their age is at least the time since then. `now_ns` is when the
-    /// scan ended. Events of the time of the scan may be applied before or after.
+    /// Takes in the goroutines that existed at attach, from a scan that ended at `now_ns`. Their age is at least the
+    /// time since then. Events from the time of the scan may be applied before or after.
     pub fn adopt(&mut self, pid: u32, list: impl Iterator<Item = Existing>, now_ns: u64) {
         self.apply_list(pid, list, now_ns, Missing::Keep);
     }
 
-    /// Compares the table with the runtime's list: what was born before the scan began and is not listed is removed, what
-    /// is listed and not known is added; both are counted. Call [`Tracker::begin_scan`] before the scan.
+    /// Compares the table with the runtime's list, from a scan that ended at `now_ns`. A goroutine that was born before
+    /// the scan began and is not listed is removed, and one that is listed and not known is added; both are counted.
+    /// Call [`Tracker::begin_scan`] before the scan.
     pub fn reconcile(&mut self, pid: u32, list: impl Iterator<Item = Existing>, now_ns: u64) {
         self.apply_list(pid, list, now_ns, Missing::Remove);
     }
@@ -239,27 +242,27 @@ impl Tracker {
         }
     }
 
-    /// Instances that appeared since the last call, for whoever finds out what they are.
+    /// Returns the instances that appeared since the last call, so that the caller can find out what they are.
     pub fn take_new(&mut self) -> Vec<InstanceId> {
         std::mem::take(&mut self.fresh)
     }
 
-    /// Instances that were forgotten since the last call, of those that [`Tracker::take_new`] has told of.
+    /// Returns the instances that were forgotten since the last call, of those that [`Tracker::take_new`] has returned.
     pub fn take_forgotten(&mut self) -> Vec<InstanceId> {
         std::mem::take(&mut self.just_forgotten)
     }
 
-    /// An instance by its number; `None` once it is forgotten.
+    /// An instance by its id; `None` once it is forgotten.
     pub fn instance(&self, id: InstanceId) -> Option<&Instance> {
         self.instances.get(id.slot())?.as_deref().filter(|instance| instance.id == id)
     }
 
-    /// What runs under a pid now.
+    /// The instance that runs under a pid now; `None` where none is known.
     pub fn current_instance(&self, pid: u32) -> Option<InstanceId> {
         self.pids.get(&pid)?.current
     }
 
-    /// All instances, in the order they appeared.
+    /// All instances, in the order in which they appeared.
     pub fn instances(&self) -> impl Iterator<Item = &Instance> {
         let mut instances: Vec<&Instance> =
             self.instances.iter().flatten().map(|instance| &**instance).collect();
@@ -267,8 +270,8 @@ impl Tracker {
         instances.into_iter()
     }
 
-    /// Whether goroutines of this instance end whose creation should have been seen, and hardly any is seen being
-    /// created, while no record was lost: there is a place that creates goroutines and has no probe.
+    /// Whether goroutines of this instance end whose creation should have been seen, while hardly any creation is seen
+    /// and no record was lost. If so, the program creates goroutines at a place that has no probe.
     pub fn misses_creations(&self, instance: &Instance) -> bool {
         const ENOUGH: u64 = 16;
         let created: u64 = instance.sites.iter().map(|site| site.created_in_window()).sum();
@@ -276,17 +279,17 @@ impl Tracker {
         (lost.created, lost.read_faults) == (0, 0) && unmatched_exits >= ENOUGH && unmatched_exits > created
     }
 
-    /// Living goroutines that are followed, of all processes that run.
+    /// How many living goroutines are followed, over all processes that run.
     pub fn live(&self) -> usize {
         self.budget.goroutines
     }
 
-    /// When live counts were sampled.
+    /// The times at which live counts were sampled.
     pub fn timeline(&self) -> &Timeline {
         &self.timeline
     }
 
-    /// What is missing of the time that reports cover.
+    /// What is missing in the time that reports cover.
     pub fn loss(&self) -> Loss {
         let (now, begin) = (self.loss, self.marks[0]);
         Loss {
@@ -302,8 +305,8 @@ impl Tracker {
         }
     }
 
-    /// Another epoch begins: from now on, reports cover the time since the begin of the one that ends. Processes that ended
-    /// before that are forgotten. Call it when all records of the time before have been applied.
+    /// Begins another epoch: from now on, reports cover the time since the begin of the epoch that ends now. Processes
+    /// that ended before that are forgotten. Call it when all records from before `now_ns` have been applied.
     pub fn begin_epoch(&mut self, now_ns: u64) {
         self.marks = [self.marks[1], self.loss];
         self.begins_ns = [self.begins_ns[1], now_ns];
@@ -318,7 +321,8 @@ impl Tracker {
         }
     }
 
-    /// The instance that an event of this time belongs to; a new one where none is known.
+    /// The instance that an event of this time belongs to, a new one where none is known. `None` if the event is older
+    /// than the end of the last instance with this pid.
     #[inline]
     fn instance_at(&mut self, pid: u32, time_ns: u64, from_start: bool) -> Option<InstanceId> {
         match self.last {
@@ -350,7 +354,7 @@ impl Tracker {
         entry.current = Some(id);
         let mut instance = Instance::new(id, pid, now_ns, self.seeds.hash_one(id));
         (instance.execs, instance.start_ns) = (entry.execs, entry.start_ns);
-        // What was executed while we looked on has no earlier goroutines.
+        // A program whose exec was seen has no goroutines from before that.
         instance.existed = existed && entry.execs == 0;
         match self.instances.get_mut(slot) {
             Some(free) => *free = Some(Box::new(instance)),
@@ -397,7 +401,7 @@ impl Tracker {
             self.pids.remove(&instance.pid);
         }
         match self.fresh.iter().position(|fresh| *fresh == id) {
-            // Nobody has heard of it.
+            // Nobody was told of this instance, so nobody is told that it is forgotten.
             Some(at) => _ = self.fresh.swap_remove(at),
             None => self.just_forgotten.push(id),
         }

@@ -1,4 +1,4 @@
-//! What must be remembered while a scan is under way, and what its list may turn out to have been wrong about.
+//! What must be remembered while a scan is under way, and which conclusions from its list may turn out to be wrong.
 
 use std::collections::{HashMap, HashSet};
 
@@ -8,29 +8,29 @@ use super::records::Exit;
 /// What must be remembered from the moment a scan begins until its list is applied.
 pub(super) struct OpenScan {
     pub began_ns: u64,
-    /// The goids of those that ended.
+    /// The goids of goroutines that ended.
     pub ended: HashSet<u64>,
-    /// The last exit on each g that nobody was known to hold: its time, and as what it was counted.
+    /// The last exit on each g that nobody was known to hold, by g: its time, and what it was counted as.
     pub unknown: HashMap<u64, (u64, Unknown)>,
     limit: usize,
 }
 
 impl OpenScan {
-    /// Remembers at most `limit` exits; beyond, a goroutine may be taken for living until the next scan.
+    /// Remembers at most `limit` exits. Without those beyond, a goroutine may be taken for living until the next scan.
     pub fn new(began_ns: u64, limit: usize) -> OpenScan {
         OpenScan { began_ns, ended: HashSet::new(), unknown: HashMap::new(), limit }
     }
 
-    /// A goroutine ended.
+    /// Remembers that a goroutine ended.
     pub fn remember_end(&mut self, goid: u64) {
         if self.has_room() {
             self.ended.insert(goid);
         }
     }
 
-    /// An exit on a g that nobody was known to hold. One from before the scan, which only comes now, is of nobody on its
-    /// list: probes of exits are in place before those of creations, and the g may have a new holder whose creation nobody
-    /// saw.
+    /// Remembers an exit on a g that nobody was known to hold. One from before the scan, which comes only now, is left
+    /// out, since it is of nobody on the list: probes of exits are in place before those of creations, so the g may
+    /// have a new holder whose creation nobody saw.
     pub fn remember_unknown(&mut self, exit: Exit, how: Unknown) {
         if exit.time_ns >= self.began_ns && self.has_room() {
             self.unknown.insert(exit.g, (exit.time_ns, how));
@@ -42,7 +42,7 @@ impl OpenScan {
     }
 }
 
-/// A goroutine that was listed, and whose end was concluded from an event from before the scan's end.
+/// A listed goroutine whose end was concluded from an event from before the end of the scan.
 pub(super) struct Early {
     pub lineage: LineageId,
     pub flags: u16,
@@ -56,15 +56,15 @@ pub(super) struct OfScan {
     pub creator: Option<LineageId>,
 }
 
-/// What was concluded.
+/// What was concluded about the end of a goroutine.
 pub(super) enum Fate {
-    /// An exit was its own. Else it is one of an unknown goroutine, counted so.
+    /// An exit was taken for its own. If it was not, the exit is one of an unknown goroutine, and is counted as this.
     Ended(Unknown),
-    /// Its exit was lost.
+    /// Its exit was taken for lost.
     Reconciled,
 }
 
-/// What to do about known goroutines that are not on the list.
+/// What to do with known goroutines that are not on the list.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Missing {
     Keep,

@@ -1,13 +1,13 @@
-//! What one record, or one entry of the runtime's list, says of a goroutine.
+//! What one record, or one entry of the runtime's list, says about a goroutine.
 
 use super::ids::{LineageId, StackId};
 use super::lineage::LineageKey;
 
-/// What is known of a goroutine at birth.
+/// What a record says about a goroutine at its creation.
 #[derive(Clone, Copy)]
 pub(super) struct Birth {
     pub time_ns: u64,
-    /// Records lost before this one.
+    /// How many records had been lost before this one, modulo 2³².
     pub losses: u32,
     pub g: u64,
     pub goid: u64,
@@ -23,11 +23,11 @@ impl Birth {
     }
 }
 
-/// What is known of a goroutine at its end.
+/// What a record says about a goroutine at its end.
 #[derive(Clone, Copy)]
 pub(super) struct Exit {
     pub time_ns: u64,
-    /// Records lost before this one.
+    /// How many records had been lost before this one, modulo 2³².
     pub losses: u32,
     pub g: u64,
 }
@@ -39,11 +39,11 @@ pub struct Existing {
     pub g: u64,
     /// Its id.
     pub goid: u64,
-    /// Its creator's id; 0 where the runtime does not say.
+    /// The id of its creator; 0 where the runtime does not say.
     pub parent: u64,
-    /// Return address of the `go` statement.
+    /// Return address of the `go` statement in the memory of the process.
     pub gopc: u64,
-    /// Entry of its function.
+    /// Entry of its function in the memory of the process.
     pub startpc: u64,
 }
 

@@ -1,25 +1,28 @@
-//! Comparing the table with the runtime's own list of goroutines, read from the process while it runs.
+//! Compares the table with the runtime's own list of goroutines, which is read from the process while it runs.
 //!
 //! A scan takes time, and records wait in the ring buffer meanwhile, so a list and the events around it may be applied
-//! in any order. Two things make the outcome the same in all of them. Events come in the order in which they happened, as
-//! far as one leads to the other; above all, the creations and exits on one g alternate. And a goid on the list says for
-//! certain who held a g, some time between the scan's begin and its end.
+//! in any order. Two things make the outcome the same in all orders. First, events come in the order in which they
+//! happened, as far as one leads to the other; above all, the creations and exits on one g alternate. Second, a goid on
+//! the list says for certain which goroutine held a g at some time between the scan's begin and its end.
 //!
-//! * Listed and known by its goid: nothing to do. Listed and seen to end since the scan began: it stays gone.
-//! * Listed, unknown, and its g has another holder: its creation is still on its way. (Or records were lost; then the
-//!   other is not on the list and goes, at the latest with the next scan.)
-//! * Listed, unknown, and an exit on its g that nobody was known to hold happened since the scan began: it has ended, and
-//!   that exit is no longer one of an unknown goroutine.
-//! * Listed, unknown, its g free: it is added with an unknown birth.
-//! * Known, born before the scan began, and not listed: its exit was lost, or is still on its way; then it takes its
-//!   goroutine back.
+//! * A listed goroutine that is known by its goid needs nothing. One that was seen to end since the scan began stays
+//!   gone.
+//! * If a listed goroutine is unknown and its g has another holder, its creation record is still on its way. (Or
+//!   records were lost. Then the other holder is not on the list, and is removed at the latest with the next scan.)
+//! * If a listed goroutine is unknown, and since the scan began there was an exit on its g that nobody was known to
+//!   hold, it has ended, and that exit is no longer counted as one of an unknown goroutine.
+//! * If a listed goroutine is unknown and its g is free, it is added with an unknown birth.
+//! * If a known goroutine was born before the scan began and is not listed, it is removed: its exit was lost or is
+//!   still on its way. An exit that comes late takes the removal back.
 //!
-//! An exit from the time of the scan has only a time and a g, and the scan does not say when it passed that g: the exit may
-//! be of the one it listed, or of a holder before, while the listed one's creation is still on its way. It is taken for the
-//! listed one's. If a creation record with the listed goid does turn up, that was wrong, and is taken back ([`Early`]):
-//! the listed one begins with its record, as if there had been no scan, and the exit was one of an unknown goroutine.
+//! An exit from the time of the scan has only a time and a g, and the scan does not say when it passed that g. The exit
+//! may be the listed goroutine's, or that of an earlier holder while the creation record of the listed one is still on
+//! its way. It is taken for the listed one's. If a creation record with the listed goid does come, that was wrong and
+//! is taken back ([`Early`]): the listed goroutine begins with its record, as if there had been no scan, and the exit
+//! was one of an unknown goroutine.
 //!
-//! None of this makes a lifetime: whom a scan adds has an unknown birth, and for all others the count of losses decides.
+//! None of this makes a lifetime: a goroutine that a scan adds has an unknown birth, and for all others the number of
+//! losses decides.
 
 use std::collections::HashMap;
 
@@ -31,11 +34,11 @@ use super::open_scan::{Early, Fate, Missing, OfScan, OpenScan, Unknown};
 use super::records::{Existing, Exit};
 use super::table::{AT_ATTACH, BIRTH_UNKNOWN, Goroutine, LISTED, PARENT_COUNTED, UNPLACED};
 
-/// Late records take back at most this many removals and this many ends.
+/// The most removals, and the most ends, that late records can take back.
 const MOST_TAKEN_BACK: usize = 1 << 16;
 
 impl Instance {
-    /// Applies a list whose scan ended at `now_ns`.
+    /// Applies the list of a scan that ended at `now_ns`.
     pub(super) fn apply_list(
         &mut self,
         list: impl Iterator<Item = Existing>,
@@ -44,7 +47,7 @@ impl Instance {
         budget: &mut Budget,
     ) {
         let mut scan = self.scan.take().unwrap_or_else(|| OpenScan::new(now_ns, 0));
-        // The first list tells what existed at attach. A later one can only find what should have been seen.
+        // The first list tells what existed at attach. What a later one finds should have been seen.
         let at_attach = if self.has_unknown_goroutines() { AT_ATTACH } else { 0 };
         self.scanned_ns = Some(self.scanned_ns.unwrap_or(0).max(now_ns));
         (self.removed, self.early) = (HashMap::new(), HashMap::new());
@@ -81,7 +84,7 @@ impl Instance {
         }
         self.place_all(orphans, budget);
         if at_attach != 0 {
-            // Not on the first list, and ended after it was read: its creation was missed.
+            // These were not on the first list and ended after it was read, so their creation was missed.
             let late =
                 scan.unknown.values().filter(|(time, how)| *how == Unknown::Unattributed && *time > now_ns);
             let late = (late.count() as u64).min(self.unattributed_exits);
@@ -111,7 +114,7 @@ impl Instance {
         });
     }
 
-    /// It is added, unless another has its g. Returns whether it is counted.
+    /// Adds a listed goroutine, unless another one has its g. Returns whether it is counted.
     fn listed(&mut self, existing: Existing, now_ns: u64, at_attach: u16, budget: &mut Budget) -> bool {
         let lineage = self.lineage_for(existing.key(None), budget);
         let flags = BIRTH_UNKNOWN | at_attach;
@@ -135,8 +138,8 @@ impl Instance {
         true
     }
 
-    /// It lived when the scan passed it and has ended since. An exit that could not be attributed then can be now. Returns
-    /// whether it is counted.
+    /// Counts a listed goroutine that lived when the scan passed it and has ended since. Its exit could not be
+    /// attributed then, and can be now. Returns whether the goroutine is counted.
     fn listed_but_gone(
         &mut self,
         existing: Existing,
@@ -171,7 +174,7 @@ impl Instance {
         }
     }
 
-    /// The reverse, for a goroutine whose creation record came after all.
+    /// Takes back what `count_listed` has counted, for a goroutine whose creation record came after all.
     pub(super) fn withdraw(&mut self, lineage: LineageId, flags: u16) -> OfScan {
         let node = self.lineages.get_mut(lineage);
         let site = &mut self.sites[node.site.0 as usize];
@@ -195,13 +198,14 @@ impl Instance {
         self.sites[site.0 as usize].parents.count(self.lineages.site(parent));
     }
 
-    /// Gives listed goroutines (with their creators) the lineages of their creators, as far as those live.
+    /// Gives listed goroutines, as (goid, goid of the creator), the lineages of their creators, as far as those live.
     fn place_all(&mut self, mut listed: Vec<(u64, u64)>, budget: &mut Budget) {
         listed.sort_unstable();
         let mut path = Vec::new();
         for &goroutine in &listed {
             path.push(goroutine);
-            // Creators first; a list that names a goroutine as its own ancestor is a lie, and ends here as well.
+            // Creators are placed first. A list that names a goroutine as its own ancestor is a lie, and the loop ends
+            // there as well.
             while let Some(&(_, creator)) = path.last()
                 && self.take_unplaced(creator)
                 && let Ok(at) = listed.binary_search_by_key(&creator, |&(goid, _)| goid)
@@ -247,7 +251,8 @@ impl Instance {
         }
     }
 
-    /// An exit from before the end of the scan that listed this goroutine, which has just been taken out of the table.
+    /// Takes in an exit from before the end of the scan that listed this goroutine, which the caller has just removed
+    /// from the table. Returns the goid of the goroutine that ended, or else what the exit was counted as.
     #[cold]
     pub(super) fn ended_around_scan(
         &mut self,
@@ -273,7 +278,8 @@ impl Instance {
         }
     }
 
-    /// A goroutine is created: if a scan listed it, what seemed to be its end was not.
+    /// Takes back what seemed to be the end of a listed goroutine, since its creation record has come only now. Returns
+    /// what the scan knew of it.
     #[cold]
     pub(super) fn take_back(&mut self, goid: u64) -> Option<OfScan> {
         let Early { lineage, flags, fate } = self.early.remove(&goid)?;

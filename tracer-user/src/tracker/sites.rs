@@ -1,4 +1,4 @@
-//! What is known of each creation site: the goroutines that one `go` statement made with one entry function.
+//! What is known of each creation site: of the goroutines that one `go` statement made with one entry function.
 
 use std::borrow::Cow;
 
@@ -7,10 +7,10 @@ use crate::stats::Durations;
 
 /// One creation site of one process instance.
 ///
-/// `created + at_attach = exited + live + reconciled + untracked` at any time.
+/// `created + at_attach = exited + live + reconciled + untracked` is true at any time.
 ///
-/// Counts are of the time since tracing began; what cannot be subtracted is of the current epoch. [`SiteCounts::window`] has
-/// what reports show.
+/// Counts are of the time since tracing began, but what cannot be subtracted is of the current epoch.
+/// [`SiteCounts::window`] has what reports show.
 #[derive(Clone, Debug, Default)]
 pub struct SiteCounts {
     /// Return address of the `go` statement (`runtime.g.gopc`); 0 in an overflow row.
@@ -19,29 +19,30 @@ pub struct SiteCounts {
     pub startpc: u64,
     /// Whether this row stands for all sites beyond the limit of sites.
     pub overflow: bool,
-    /// Creations seen, and those that a later scan found to be missed.
+    /// Creations that were seen, and those that a later scan found to have been missed.
     pub created: u64,
-    /// Exits seen, of goroutines created here, also of those that existed at attach.
+    /// Exits that were seen of goroutines created here, also of those that existed at attach.
     pub exited: u64,
-    /// Goroutines that live, as far as known.
+    /// Goroutines that live, as far as is known.
     pub live: u64,
-    /// The most that lived at the same time, in this epoch.
+    /// The most goroutines that lived at the same time in this epoch.
     pub peak: u64,
     /// Goroutines of this site that existed before tracing.
     pub at_attach: u64,
     /// Goroutines that a scan found gone although no exit was seen.
     pub reconciled: u64,
-    /// Goroutines that were counted but not followed, for want of memory budget: whether they live is not known.
+    /// Goroutines that were counted but not followed, because the memory budget was used up. Whether they live is not
+    /// known.
     pub untracked: u64,
     /// Boot time in ns of the first creation that was seen in this epoch.
     pub first_created_ns: Option<u64>,
     /// Boot time in ns of the last creation that was seen in this epoch.
     pub last_created_ns: Option<u64>,
-    /// Where the creators of this epoch's were created.
+    /// The creation sites of the creators of goroutines that were created in this epoch.
     pub parents: Parents,
-    /// Lifetimes of those that ended in this epoch and whose creation and exit were both seen.
+    /// Lifetimes of goroutines that ended in this epoch and whose creation and exit were both seen.
     pub lifetimes: Durations,
-    /// Live counts over time.
+    /// Samples of the live count over time.
     pub series: Series,
     /// What was before this epoch; `None` in the first one.
     pub(super) earlier: Option<Box<Earlier>>,
@@ -61,11 +62,12 @@ impl SiteCounts {
 
     /// Creations in the time that reports cover.
     pub fn created_in_window(&self) -> u64 {
-        // Records that come late may take a count back that was made before.
+        // A record that comes late may take back a count from before the window, so the difference could be negative.
         self.created.saturating_sub(self.earlier.as_ref().map_or(0, |earlier| earlier.window.created))
     }
 
-    /// What reports show: since tracing began or, where there are epochs, since the begin of the last but one.
+    /// What reports show. It covers the time since tracing began or, where there are epochs, since the begin of the
+    /// epoch before the current one.
     pub fn window(&self) -> SiteWindow<'_> {
         let Some(earlier) = &self.earlier else {
             return SiteWindow {
@@ -100,8 +102,8 @@ impl SiteCounts {
         }
     }
 
-    /// Another epoch begins, while goroutines of these ages (ns, count) live whose creation was seen. `samples`: how many
-    /// samples of the timeline go.
+    /// Begins another epoch. `ages` are those of the living goroutines whose creation was seen, as (age in ns, count),
+    /// and `samples` is how many samples the timeline drops.
     pub(super) fn begin_epoch(&mut self, ages: Vec<(u64, u64)>, samples: u32) {
         self.series.drop_first(samples);
         let mark = Mark {
@@ -125,45 +127,46 @@ impl SiteCounts {
     }
 }
 
-/// A site in the time that reports cover. `created + at_begin = exited + live + reconciled + untracked`.
+/// A site in the time that reports cover, which is called the window. With the site's `live` and `untracked`,
+/// `created + at_begin = exited + live + reconciled + untracked` is true.
 #[derive(Clone, Debug)]
 pub struct SiteWindow<'a> {
-    /// Creations seen, and those that a later scan found to be missed.
+    /// Creations that were seen, and those that a later scan found to have been missed.
     pub created: u64,
-    /// Exits seen.
+    /// Exits that were seen.
     pub exited: u64,
-    /// Goroutines that existed at its begin.
+    /// Goroutines that existed when the window began.
     pub at_begin: u64,
     /// Goroutines that a scan found gone although no exit was seen.
     pub reconciled: u64,
-    /// The most that lived at the same time.
+    /// The most goroutines that lived at the same time.
     pub peak: u64,
     /// Boot time in ns of the first creation that was seen.
     pub first_created_ns: Option<u64>,
     /// Boot time in ns of the last creation that was seen.
     pub last_created_ns: Option<u64>,
-    /// Where the creators were created.
+    /// The creation sites of the creators.
     pub parents: Cow<'a, Parents>,
-    /// Lifetimes of those whose creation and exit were both seen, the latter in the window.
+    /// Lifetimes of goroutines whose creation and exit were both seen, and that ended in the window.
     pub lifetimes: Cow<'a, Durations>,
-    /// The ages (ns, count) at its begin of those who lived then and whose creation had been seen: they are observed from that
-    /// age on.
+    /// The ages that goroutines had when the window began, as (age in ns, count): those that lived then and whose
+    /// creation had been seen. They are observed from that age on.
     pub entered: &'a [(u64, u64)],
 }
 
 impl SiteWindow<'_> {
-    /// Whether there was anything.
+    /// Whether the site had any goroutine in the window.
     pub fn is_used(&self) -> bool {
         self.created + self.at_begin > 0
     }
 }
 
-/// The epoch before the current one, and what was counted when it began.
+/// The epoch before the current one, and what had been counted when it began and when it ended.
 #[derive(Clone, Debug)]
 pub(super) struct Earlier {
-    /// When it began, which is when the time begins that reports cover.
+    /// The counts when it began, which is when the window begins.
     window: Mark,
-    /// When it ended.
+    /// The counts when it ended.
     epoch: Mark,
     peak: u64,
     first_created_ns: Option<u64>,
@@ -172,7 +175,7 @@ pub(super) struct Earlier {
     lifetimes: Durations,
 }
 
-/// What was counted at one time.
+/// What was counted up to one moment.
 #[derive(Clone, Debug, Default)]
 struct Mark {
     created: u64,
@@ -181,11 +184,12 @@ struct Mark {
     live: u64,
     reconciled: u64,
     untracked: u64,
-    /// Ages of the living whose creation was seen: (ns, count).
+    /// Ages of the living goroutines whose creation was seen, as (age in ns, count).
     ages: Vec<(u64, u64)>,
 }
 
-/// Creation sites of the creators, with counts: the first [`Parents::MOST`] of them, then a rest.
+/// The creation sites of creators, with how many goroutines these made. Only the first [`Parents::MOST`] sites are told
+/// apart.
 #[derive(Clone, Debug, Default)]
 pub struct Parents {
     known: Vec<(SiteId, u64)>,
@@ -193,7 +197,7 @@ pub struct Parents {
 }
 
 impl Parents {
-    /// How many are told apart.
+    /// How many sites are told apart.
     pub const MOST: usize = 8;
 
     pub(crate) fn count(&mut self, parent: SiteId) {
@@ -217,27 +221,27 @@ impl Parents {
         self.others += other.others;
     }
 
-    /// The creators' sites, most goroutines first.
+    /// The creators' sites with the number of goroutines that these made, most first.
     pub fn by_count(&self) -> Vec<(SiteId, u64)> {
         let mut sorted = self.known.clone();
         sorted.sort_by_key(|&(site, count)| (std::cmp::Reverse(count), site));
         sorted
     }
 
-    /// Goroutines of creators from yet other sites.
+    /// How many goroutines were made by creators from sites that are not told apart.
     pub fn others(&self) -> u64 {
         self.others
     }
 }
 
-/// When live counts were sampled: one clock for all sites, so that a site keeps counts only.
+/// The times at which live counts were sampled. They are the same for all sites, so a site keeps counts only.
 ///
-/// At most [`Timeline::MOST`] samples: when they are used up, every second one goes and the pace halves. Where there are
-/// epochs, those of the last two are kept.
+/// There are at most [`Timeline::MOST`] samples: when they are used up, every second one is dropped and the pace
+/// halves. Where there are epochs, the samples of the last two are kept.
 #[derive(Clone, Debug)]
 pub struct Timeline {
     times_ns: Vec<u64>,
-    /// How many of them are from before the current epoch.
+    /// How many of the samples are from before the current epoch.
     before_epoch: usize,
     stride: u64,
     ticks: u64,
@@ -246,16 +250,16 @@ pub struct Timeline {
 /// What one tick means for every series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tick {
-    /// Nothing: the pace is slower than the ticks.
+    /// It means nothing, since the pace is slower than the ticks.
     Skip,
-    /// A sample with this index.
+    /// A sample is taken, which has this index.
     Sample(u32),
-    /// First drop the odd ones, then a sample with this index.
+    /// The samples with odd indices are dropped, and then one is taken, which has this index.
     HalveAndSample(u32),
 }
 
 impl Timeline {
-    /// How many samples are kept.
+    /// The most samples that are kept.
     pub const MOST: usize = 64;
 
     pub(crate) fn tick(&mut self, now_ns: u64) -> Tick {
@@ -275,7 +279,7 @@ impl Timeline {
         if halve { Tick::HalveAndSample(index) } else { Tick::Sample(index) }
     }
 
-    /// Another epoch begins: the samples of the last but one go. Returns how many.
+    /// Begins another epoch: drops the samples of the epoch before the one that ends. Returns how many these were.
     pub(super) fn begin_epoch(&mut self) -> u32 {
         let gone = self.before_epoch;
         self.times_ns.drain(..gone);
@@ -283,7 +287,7 @@ impl Timeline {
         gone as u32
     }
 
-    /// Boot times of the samples in ns.
+    /// The boot times of the samples in ns.
     pub fn times_ns(&self) -> &[u64] {
         &self.times_ns
     }
@@ -295,7 +299,7 @@ impl Default for Timeline {
     }
 }
 
-/// The live counts of a site at the times of the [`Timeline`]; nothing before its first goroutine.
+/// The live counts of a site at the times of the [`Timeline`], from its first goroutine on.
 #[derive(Clone, Debug, Default)]
 pub struct Series {
     first: u32,
@@ -311,20 +315,21 @@ impl Series {
         self.live.push(u32::try_from(live).unwrap_or(u32::MAX));
     }
 
-    /// Follows the timeline's halving; also for series that are no longer sampled.
+    /// Drops every second sample, as the timeline does. Series that are no longer sampled have to follow it, too.
     pub(crate) fn halve(&mut self) {
         keep_even(&mut self.live, self.first);
         self.first = self.first.div_ceil(2);
     }
 
-    /// The timeline has dropped so many of its samples, the first ones.
+    /// Drops what belongs to the first `samples` samples of the timeline, which the timeline has dropped.
     fn drop_first(&mut self, samples: u32) {
         let own = samples.saturating_sub(self.first) as usize;
         self.live.drain(..own.min(self.live.len()));
         self.first = self.first.saturating_sub(samples);
     }
 
-    /// (boot time in ns, live) for every sample of `timeline` from `from_ns` to `until_ns`; 0 live before the site was known.
+    /// The live count at every sample of `timeline` from `from_ns` to `until_ns`, as (boot time in ns, count). It is 0
+    /// before the site was known.
     pub fn points(&self, timeline: &Timeline, from_ns: u64, until_ns: u64) -> Vec<(u64, u64)> {
         let before = std::iter::repeat_n(0, self.first as usize);
         let known = self.live.iter().map(|&live| u64::from(live));
@@ -333,7 +338,7 @@ impl Series {
     }
 }
 
-/// Keeps the elements at even places of the whole, of which `list` begins at place `first`.
+/// Keeps the elements at even places, where the first element of `list` is at place `first`.
 fn keep_even<T>(list: &mut Vec<T>, first: u32) {
     let mut place = first;
     list.retain(|_| {

@@ -1,49 +1,50 @@
-//! The goroutines of one process: 32 bytes each, and two indices of some 5 to 11 bytes each. Records name a goroutine by
-//! its id when it is created, or creates another, and by the address of its `runtime.g` when it ends.
+//! The goroutines of one process. A goroutine takes 32 bytes, and some 5 to 11 bytes in each of two indices. There are
+//! two because a record names a goroutine by its id when it is created, or creates another, but by the address of its
+//! `runtime.g` when it ends.
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
 use super::ids::LineageId;
 
-/// One goroutine that lives, as far as known.
+/// One living goroutine, as far as is known.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Goroutine {
-    /// Never reused within a process.
+    /// Its id, never reused within a process.
     pub goid: u64,
-    /// Boot time of its creation in ns; of the scan that found it where [`BIRTH_UNKNOWN`] is set.
+    /// Boot time in ns of its creation, or where [`BIRTH_UNKNOWN`] is set, of the scan that found it.
     pub birth_ns: u64,
     g_low: u32,
     g_high: u16,
-    /// The constants of this module.
+    /// The flags that are defined below.
     pub flags: u16,
-    /// Records lost before its creation, modulo 2³².
+    /// How many records had been lost before its creation, modulo 2³².
     pub losses: u32,
-    /// Its site, and its creators' before it.
+    /// Its site, and the sites of its creators.
     pub lineage: LineageId,
 }
 
 const _: () = assert!(size_of::<Goroutine>() == 32);
 
-/// Found by a scan: its age is at least what `birth_ns` says, its lifetime will not be known.
+/// Flag: a scan found it. So it is at least as old as `birth_ns` says, and its lifetime will not be known.
 pub(super) const BIRTH_UNKNOWN: u16 = 1;
-/// Counted as one that existed at attach, not as created.
+/// Flag: it is counted as one that existed at attach, not as created.
 pub(super) const AT_ATTACH: u16 = 2;
-/// Its parent is counted already.
+/// Flag: its creator is counted among the parents of its site.
 pub(super) const PARENT_COUNTED: u16 = 4;
-/// On the list of the scan that is being applied.
+/// Flag: it is on the list of the scan that is being applied.
 pub(super) const LISTED: u16 = 8;
-/// On that list with a creator whose lineage it has not got yet.
+/// Flag: it is on that list with a creator that its lineage does not have yet.
 pub(super) const UNPLACED: u16 = 16;
-/// It is gone; the next one on its g takes its place.
+/// Flag: it is gone, and the next goroutine on its g takes its place.
 const GONE: u16 = 1 << 15;
 
 /// Tables with fewer places than this do not shrink.
 const SMALL: usize = 1024;
 
 impl Goroutine {
-    /// `g` is an address of user space: 48 bits.
+    /// A goroutine with these values. `g` is an address of user space, of which 48 bits are kept.
     #[inline]
     pub fn new(g: u64, goid: u64, birth_ns: u64, losses: u32, lineage: LineageId, flags: u16) -> Goroutine {
         Goroutine { goid, birth_ns, g_low: g as u32, g_high: (g >> 32) as u16, flags, losses, lineage }
@@ -56,31 +57,32 @@ impl Goroutine {
     }
 }
 
-/// What stands in the way of a new goroutine.
+/// The goroutine that stands in the way of a new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Conflict {
-    /// Its g belongs to this goroutine.
+    /// This goroutine has the same g, but another id.
     SameG(Goroutine),
-    /// There is a goroutine of its id.
+    /// This goroutine has the same id.
     SameGoid(Goroutine),
 }
 
-/// Goroutines by goid and by g; no two that live have either in common.
+/// Goroutines by goid and by g. No two living goroutines have the same goid or the same g.
 ///
-/// A g keeps its place for the next goroutine on it, as it keeps its memory in the process: the young share few g's, so
-/// their places stay in the cache. Grows by a sixteenth, its indices by doubling; shrinks when seven eighths of the places
-/// are empty. Whatever a process does, there are hardly more than twice as many places as ever lived at the same time.
+/// A g keeps its place for the next goroutine on it, as it keeps its memory in the process: short-lived
+/// goroutines share few g's, so their places stay in the cache. The places grow by a sixteenth, and the indices by
+/// doubling; the table shrinks when seven eighths of the places are empty. Whatever a process does, there are hardly
+/// more than twice as many places as goroutines that ever lived at the same time.
 pub(super) struct Table {
     places: Vec<Goroutine>,
-    /// Where each g has its place.
+    /// The place of each g, also where the goroutine on it is gone.
     by_g: HashTable<u32>,
-    /// Where those that live are.
+    /// The place of each living goroutine.
     by_goid: HashTable<u32>,
     seed: u64,
 }
 
 impl Table {
-    /// `seed` makes collisions unpredictable for a hostile target.
+    /// An empty table. `seed` makes collisions unpredictable for a hostile target.
     pub fn new(seed: u64) -> Table {
         Table { places: Vec::new(), by_g: HashTable::new(), by_goid: HashTable::new(), seed }
     }
@@ -89,7 +91,7 @@ impl Table {
         self.by_goid.len()
     }
 
-    /// The goroutine with this id.
+    /// The living goroutine with this id.
     pub fn get(&self, goid: u64) -> Option<&Goroutine> {
         let places = &self.places;
         let at = self.by_goid.find(hash_goid(goid, self.seed), |&at| places[at as usize].goid == goid)?;
@@ -102,7 +104,7 @@ impl Table {
         Some(&mut places[*at as usize])
     }
 
-    /// The goroutine whose g is at this address.
+    /// The living goroutine whose g is at this address.
     #[cfg(test)]
     pub fn at(&self, g: u64) -> Option<&Goroutine> {
         Some(&self.places[self.place_of(g)? as usize]).filter(|goroutine| goroutine.flags & GONE == 0)
@@ -114,7 +116,7 @@ impl Table {
         self.by_g.find(hash_g(g, self.seed), |&at| places[at as usize].g() == g).copied()
     }
 
-    /// Which goroutine would be in the way of this one.
+    /// Says which goroutine would stand in the way of this one.
     #[cold]
     pub fn check(&self, goroutine: &Goroutine) -> Result<(), Conflict> {
         let of_its_g = self.place_of(goroutine.g()).map(|at| &self.places[at as usize]);
@@ -124,7 +126,7 @@ impl Table {
         }
     }
 
-    /// Adds a goroutine, or says which one is in its way.
+    /// Adds a goroutine, or says which one stands in its way.
     #[inline]
     pub fn insert(&mut self, goroutine: Goroutine) -> Result<(), Conflict> {
         if self.places.len() == self.places.capacity() {
@@ -164,8 +166,9 @@ impl Table {
         Ok(())
     }
 
-    /// A sixteenth at a time: half-empty memory of a table this large would cost more than moving it. Where half of the
-    /// places are those of goroutines that are gone, there is room enough: Go would have used their g's again.
+    /// Makes room for another place. The places grow by a sixteenth only: half-empty memory of a table this large would
+    /// cost more than moving it. If more than half of the places belong to goroutines that are gone, those are given up
+    /// instead, since Go would have used their g's again.
     #[cold]
     fn make_room(&mut self) {
         if self.len() < self.places.len() / 2 {
@@ -175,7 +178,7 @@ impl Table {
         }
     }
 
-    /// Removes the goroutine whose g is at this address.
+    /// Removes and returns the goroutine whose g is at this address.
     #[inline]
     pub fn remove(&mut self, g: u64) -> Option<Goroutine> {
         let at = self.place_of(g)?;
@@ -195,7 +198,7 @@ impl Table {
         Some(goroutine)
     }
 
-    /// Removes all that `keep` refuses.
+    /// Removes all goroutines that `keep` refuses.
     pub fn retain(&mut self, mut keep: impl FnMut(&mut Goroutine) -> bool) {
         let living = self.places.iter_mut().filter(|goroutine| goroutine.flags & GONE == 0);
         let refused: Vec<u64> =
@@ -209,12 +212,12 @@ impl Table {
         self.places.iter().filter(|goroutine| goroutine.flags & GONE == 0)
     }
 
-    /// Gives up the places of those that are gone.
+    /// Gives up the places of goroutines that are gone.
     #[cold]
     fn shrink(&mut self) {
         let (places, seed) = (&mut self.places, self.seed);
         places.retain(|goroutine| goroutine.flags & GONE == 0);
-        // Some room, so that it need not grow at once.
+        // Some room is left, so that the table need not grow at once.
         places.shrink_to(places.len() * 2);
         places.reserve_exact(64);
         self.by_g = HashTable::with_capacity(places.len());
@@ -228,30 +231,32 @@ impl Table {
     }
 }
 
-/// How many neighbours stay together: goroutines that are young together stay in the cache together, however many old
-/// ones there are. Where the 64 lie is mixed with the seed.
+/// The lowest bits of the hash, by which 64 neighbours stay together: goroutines that are young together stay in the
+/// cache together, however many old ones there are. Where the 64 lie depends on the seed.
 const NEIGHBOURS: u64 = 63;
 
-/// The hash of a goid: neighbours are those with goids close to each other.
+/// The hash of a goid. Neighbours are goroutines with goids close to each other.
 #[inline]
 fn hash_goid(goid: u64, seed: u64) -> u64 {
     hash(goid >> NEIGHBOURS.count_ones(), goid, goid, seed)
 }
 
-/// The hash of the address of a `runtime.g`: neighbours are those of the same 32 KiB. A g takes 384 to 512 bytes.
+/// The hash of the address of a `runtime.g`. Neighbours are those in the same 32 KiB; a g takes 384 to 512 bytes.
 #[inline]
 fn hash_g(g: u64, seed: u64) -> u64 {
     hash(g >> 15, g >> 9, g >> 5, !seed)
 }
 
-/// A table takes the place from the low bits, and tells those at one place apart by the highest seven.
+/// Puts together the hash of a group, the place of a neighbour in it, and a tag. A [`HashTable`] finds a place by the
+/// low bits of the hash, and tells entries at one place apart by the highest seven.
 #[inline]
 fn hash(group: u64, neighbour: u64, tag: u64, seed: u64) -> u64 {
     let place = mix(group, seed);
     (place & !NEIGHBOURS | neighbour & NEIGHBOURS) & (u64::MAX >> 7) | (tag ^ place) << 57
 }
 
-/// Folds a 128-bit product: a few cycles, and unlike a plain product it lets no low bits through unmixed.
+/// Mixes a value with the seed by folding a 128-bit product. That takes a few cycles, and unlike a plain product it
+/// lets no low bits through unmixed.
 #[inline]
 pub(super) fn mix(value: u64, seed: u64) -> u64 {
     let product = u128::from(value ^ seed) * 0x9e37_79b9_7f4a_7c15;
@@ -276,7 +281,7 @@ mod tests {
                 let mut places = HashMap::<u64, u32>::new();
                 for at in 0..50_000u64 {
                     let key = at.wrapping_mul(stride).wrapping_mul(unit);
-                    // The groups of 16 of a table of this many goroutines.
+                    // A table of this many goroutines has groups of 16 places.
                     *places.entry((hash(key, 77) & 0xffff) / 16).or_default() += 1;
                 }
                 let fullest = places.values().max().copied().unwrap_or(0);

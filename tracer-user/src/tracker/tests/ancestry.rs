@@ -1,4 +1,4 @@
-//! Lineages against a naive model that keeps the whole chain of creators of every goroutine there ever was.
+//! Compares lineages with a naive model that keeps the whole chain of creators of every goroutine there ever was.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -13,7 +13,7 @@ fn g_of(goid: u64) -> u64 {
     0xc000_0000_0000 + 480 * goid
 }
 
-/// One thing that happens to goroutines; an index chooses among those there are.
+/// One thing that happens to goroutines. An index chooses one of those that live.
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Create { creator: usize, gopc: u64 },
@@ -28,10 +28,10 @@ fn steps(most: usize) -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 0..most)
 }
 
-/// Sites from the goroutine's own to that of its first known creator.
+/// The site of a goroutine, that of its creator, and so on to its first known creator.
 type Chain = Vec<u64>;
 
-/// Everything, for ever.
+/// What happened to all goroutines, dead or alive.
 #[derive(Default)]
 struct Model {
     chains: HashMap<u64, Chain>,
@@ -56,7 +56,7 @@ impl Model {
     }
 }
 
-/// With recursion, a site's creators are those that it had before.
+/// The chain of a goroutine that is created at a site. With recursion, the site keeps the creators that it had before.
 fn child(creators: Option<&Chain>, gopc: u64) -> Chain {
     let creators = creators.map(Vec::as_slice).unwrap_or_default();
     match creators.iter().position(|site| *site == gopc) {
@@ -65,7 +65,8 @@ fn child(creators: Option<&Chain>, gopc: u64) -> Chain {
     }
 }
 
-/// Runs the steps through the tracker and the model. Goroutines are created by others, dead or alive, of the last ten.
+/// Runs the steps through the tracker and the model. A goroutine is created by one of the last ten in the list of the
+/// living.
 fn run(model: &mut Model, tracker: &mut Tracker, steps: &[Step], mut time_ns: u64) {
     for step in steps {
         time_ns += 1;
@@ -89,7 +90,7 @@ fn run(model: &mut Model, tracker: &mut Tracker, steps: &[Step], mut time_ns: u6
     }
 }
 
-/// (live, created) by chain, as the tracker has them.
+/// The live and the created counts by chain, as the tracker has them.
 fn counted(instance: &Instance) -> (BTreeMap<Chain, u64>, BTreeMap<Chain, u64>) {
     let (mut live, mut created) = (BTreeMap::new(), BTreeMap::new());
     let all = instance.lineages().all();
@@ -144,7 +145,7 @@ proptest! {
         let mut tracker = Tracker::new(Limits::default());
         tracker.process_started(PID, 0, true, 1_000);
         tracker.begin_scan(PID, 1_000);
-        // Some happens while the process is read, of which the list says nothing.
+        // Of what happens while the process is read, the list says nothing.
         run(&mut model, &mut tracker, &during, 1_000);
         tracker.adopt(PID, list.into_iter(), 2_000);
         let instance = tracker.instances().next().unwrap();
@@ -152,7 +153,7 @@ proptest! {
         let total: u64 = live.values().sum();
         prop_assert_eq!(total, model.living.len() as u64);
         if only_exits {
-            // Whose creator is gone starts anew.
+            // A goroutine whose creator is gone starts a new chain.
             let mut goids: Vec<u64> = world.chains.keys().copied().collect();
             goids.sort_unstable();
             for goid in goids {
@@ -201,7 +202,7 @@ fn created(goid: u64, parent: u64, gopc: u64) -> Event {
 #[test]
 fn recursion_does_not_make_the_tree_grow() {
     let mut tracker = Tracker::new(Limits::default());
-    // Two functions that start each other, for ever.
+    // Two functions start each other, for ever.
     (1..=10_000).for_each(|goid| tracker.apply(&created(goid, goid - 1, goid % 2)));
     let instance = tracker.instances().next().unwrap();
     assert_eq!(instance.lineages().all().len(), 2);

@@ -1,4 +1,5 @@
-//! The tracker against a naive model that knows everything: random interleavings, losses and scans.
+//! Tests of the tracker: single cases here, and in the other files random histories against naive models that know
+//! everything.
 
 mod ancestry;
 mod model;
@@ -109,7 +110,7 @@ fn an_exit_before_a_listed_goroutines_creation_is_of_another() {
     let mut tracker = tracker(&[created(1_000, 50)]);
     tracker.begin_scan(7, 1_500);
     tracker.adopt(7, [listed(3)].into_iter(), 2_000);
-    // The ring is behind: the one on the list was born during the scan, on the g of one from before tracing.
+    // The ring is behind: the listed goroutine was born during the scan, on the g of one from before tracing.
     tracker.apply(&exited(1_600, 3));
     let site = |tracker: &Tracker| {
         let instance = tracker.instances().next().unwrap();
@@ -121,8 +122,8 @@ fn an_exit_before_a_listed_goroutines_creation_is_of_another() {
     assert_eq!(site(&tracker), (2, 0, 0, 2, 1));
 }
 
-/// The kernel puts probes of exits in place first, and takes its time for those of creations. Meanwhile goroutine 5 ended,
-/// and 6 was created on its g.
+/// The kernel puts the probes of exits in place first, and takes its time for those of creations. Meanwhile goroutine 5
+/// ended, and goroutine 6 was created on its g.
 #[test]
 fn an_exit_from_before_the_scan_is_not_of_who_is_listed_on_its_g() {
     let mut tracker = Tracker::new(Limits::default());
@@ -211,7 +212,7 @@ fn a_scan_may_list_a_goroutine_before_its_creation_is_recorded() {
     let site = &instance.sites()[0];
     assert_eq!(instance.ended, None);
     assert_eq!((site.at_attach, site.created, site.live), (1, 1, 2));
-    // Nobody is preempted for an hour.
+    // No thread is preempted for an hour, so this is another process.
     tracker.apply(&created(3_600_000_000_000, 1));
     assert_eq!(tracker.instances().next().unwrap().ended, Some((3_600_000_000_000, End::Replaced)));
 }
@@ -314,7 +315,7 @@ fn the_adopted_are_at_least_as_old_as_the_scan() {
 /// A second in ns.
 const S: u64 = 1_000_000_000;
 
-/// A site of one process that creates and ends goroutines; `lives`: those that stay.
+/// A process with one site, which creates goroutines of which some end and some stay.
 struct Worker {
     tracker: Tracker,
     now: u64,
@@ -328,7 +329,7 @@ impl Worker {
         Worker { tracker, now: S, next: 1 }
     }
 
-    /// For an hour, so many a minute that end after a second, and so many that stay.
+    /// Lets an hour pass. Each minute, `ends` goroutines are created that end after a second, and `stays` that stay.
     fn hour(&mut self, ends: u64, stays: u64) {
         for _ in 0..60 {
             for at in 0..ends + stays {

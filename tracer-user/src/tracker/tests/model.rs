@@ -1,5 +1,5 @@
-//! The tracker against the truth: random histories in which g's are used again, records applied in time order, lists
-//! applied anywhere.
+//! Compares the tracker with the truth: in random histories g's are used again, records are applied in the order of
+//! time, and lists are applied at any time.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +25,7 @@ struct History {
     truths: Vec<Truth>,
     attach: u64,
     scan: (u64, u64),
-    /// When the scan reads each g, as a fraction of the scan's time.
+    /// When the scan passes each g, as a fraction of the scan's time.
     passed: Vec<f64>,
     /// How many events are applied between the begin of the scan and its list.
     list_after: usize,
@@ -56,11 +56,11 @@ fn histories(losses: bool) -> impl Strategy<Value = History> {
     )
 }
 
-/// Gives each a g as Go does: the last one that became free, or a new one.
+/// Gives each goroutine a g as Go does: the one that became free last, or a new one.
 fn give_gs(mut truths: Vec<Truth>) -> Vec<Truth> {
     let mut order: Vec<usize> = (0..truths.len()).collect();
     order.sort_by_key(|&index| truths[index].birth);
-    // When each g becomes free.
+    // For each g, the time when it becomes free.
     let mut gs: Vec<Option<u64>> = Vec::new();
     for index in order {
         let birth = truths[index].birth;
@@ -81,7 +81,7 @@ fn give_gs(mut truths: Vec<Truth>) -> Vec<Truth> {
 /// Everything that must not depend on when a list is applied.
 #[derive(Debug, Default, PartialEq)]
 struct Counts {
-    /// By site: created, exited, live, at attach, lifetimes, their sum.
+    /// For each site: created, exited, live, at attach, number of lifetimes, and their sum.
     sites: BTreeMap<u64, [u64; 6]>,
     unattributed: u64,
     unmatched: u64,
@@ -114,7 +114,7 @@ impl History {
         events.into_iter().filter_map(keep).collect()
     }
 
-    /// What a scan lists that passes each g at some time while it runs.
+    /// The list of a scan that passes each g at some time while it runs.
     fn list(&self, scan: (u64, u64)) -> Vec<Existing> {
         let mut list = Vec::new();
         for (index, truth) in self.truths.iter().enumerate() {
@@ -127,7 +127,7 @@ impl History {
         list
     }
 
-    /// Those whose creation and exit were recorded, with no loss in between, by index.
+    /// The indices of goroutines whose creation and exit were recorded, with no loss in between.
     fn measured(&self) -> Vec<usize> {
         let events = self.events();
         let losses = |wanted: &dyn Fn(&Event) -> bool| {
@@ -226,8 +226,8 @@ proptest! {
         prop_assert_eq!(tracker.live() as u64, (0..3).map(alive).sum::<u64>());
     }
 
-    /// Each goroutine has a site of its own, so whose lifetime is whose can be told. Scans come one after the other at any
-    /// time, and their lists are applied at any time after their begin.
+    /// Each goroutine has a site of its own, so that its lifetime can be told from others. Scans come one after the
+    /// other at any time, and their lists are applied at any time after they began.
     #[test]
     fn no_scan_makes_a_false_lifetime(
         mut history in prop_oneof![histories(false), histories(true)],
@@ -239,7 +239,7 @@ proptest! {
         tracker.process_started(PID, 0, true, history.attach);
         let (mut next, mut now) = (0, 0);
         for (wait, long, after, adopts) in scans {
-            // One begins when the one before has ended and what happened until then was applied, or later.
+            // A scan begins when the one before has ended and all events until then were applied, or later.
             let begin = events[..next].last().map_or(0, |event| event.time_ns).max(now) + wait;
             let scan = (begin, begin + long);
             now = scan.1;
