@@ -1,4 +1,5 @@
-//! From the goroutines that were read to a snapshot: numbers become names, what many have in common is kept once.
+//! Makes a snapshot of the goroutines that were read: numbers become names, and what many goroutines have in common is
+//! kept once.
 
 use super::conds;
 use super::labels::LabelSets;
@@ -10,11 +11,11 @@ use super::sudogs;
 use super::waiter::Waiter;
 use crate::go::{Binary, Status, WaitReason};
 
-/// Sites that are told apart; goroutines of others are shown without one. A hostile process can show another one for each
-/// goroutine.
+/// Most creation sites that are told apart; goroutines of further sites are shown without a site. There is a limit
+/// because a hostile process can show another site for each goroutine.
 const MOST_SITES: usize = 1 << 18;
 
-/// Less memory than this is not worth a huge page.
+/// Bytes of a huge page. Less memory than this cannot be in one.
 const HUGE_PAGE: usize = 2 << 20;
 
 /// Makes a snapshot, goroutine by goroutine.
@@ -22,9 +23,9 @@ pub(super) struct Collector<'a> {
     pub(super) binary: &'a Binary,
     pub(super) bias: u64,
     depth: Depth,
-    /// What the numbers of wait reasons mean.
+    /// The wait reason for each number that a `g` may have.
     reasons: [Option<WaitReason>; 256],
-    /// By `gopc` and `startpc` as they are in the process.
+    /// The key is `gopc` and `startpc` as they are in the process, with the load bias.
     sites: Remembered<(u64, u64), SiteId>,
     pub(super) labels: LabelSets,
     pub(super) waits: Vec<Waiter>,
@@ -32,7 +33,7 @@ pub(super) struct Collector<'a> {
 }
 
 impl<'a> Collector<'a> {
-    /// `expected`: how many goroutines at most, most likely.
+    /// `expected` is the most goroutines that will probably be pushed, so that there is room for them from the start.
     pub(super) fn new(binary: &'a Binary, bias: u64, depth: Depth, expected: u64) -> Collector<'a> {
         Collector {
             binary,
@@ -51,7 +52,8 @@ impl<'a> Collector<'a> {
         }
     }
 
-    /// Takes a goroutine. `pcs`: the calls that it is in, from link-time addresses; empty where not known.
+    /// Adds a goroutine to the snapshot. `pcs` are the link-time addresses of the calls that it is in, innermost first;
+    /// empty if they are not known.
     #[inline(always)]
     pub(super) fn push(&mut self, stopped: &Stopped, pcs: &[u64], stack_is_old: bool) {
         let Stopped { goroutine, waiting, locked, labels, .. } = *stopped;
@@ -108,9 +110,9 @@ impl<'a> Collector<'a> {
     }
 }
 
-/// An empty vector that takes so many without moving, in huge pages where the kernel has them: to touch 64 MB for the first
-/// time in pages of 4 kB takes half as long as to read a million goroutines. Without room for so many it starts with none.
-/// <https://docs.kernel.org/admin-guide/mm/transhuge.html>
+/// An empty vector with room for `count` elements, in huge pages if the kernel has them:
+/// <https://docs.kernel.org/admin-guide/mm/transhuge.html>. In pages of 4 kB, to touch 64 MB for the first time takes
+/// half as long as to read a million goroutines. If there is not enough memory, the vector begins without room.
 fn with_room<T>(count: usize) -> Vec<T> {
     let mut empty = Vec::new();
     if empty.try_reserve_exact(count).is_ok() {
@@ -118,14 +120,15 @@ fn with_room<T>(count: usize) -> Vec<T> {
         let start = (empty.as_ptr() as usize).next_multiple_of(page);
         let end = empty.as_ptr() as usize + empty.capacity() * size_of::<T>();
         if let Some(length @ HUGE_PAGE..) = end.checked_sub(start) {
-            // SAFETY: advice on how to back memory changes nothing in it. Where it is not taken, pages are small.
+            // SAFETY: this only advises the kernel which pages to use, and changes nothing in the memory. If the kernel
+            // does not follow the advice, pages stay small, so the result does not matter.
             unsafe { libc::madvise(start as *mut libc::c_void, length, libc::MADV_HUGEPAGE) };
         }
     }
     empty
 }
 
-/// The runtime's clock (`runtime.nanotime`) in ns.
+/// The current time of the runtime's clock (`runtime.nanotime`), in ns.
 fn monotonic_ns() -> u64 {
     let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
     now.map(std::time::Duration::from).unwrap_or_default().as_nanos() as u64

@@ -1,7 +1,9 @@
-//! Which `sync.Cond` goroutines wait on. Its queue is a list of `runtime.sudog`s, as a lock's is. From Go 1.26 on they name
-//! the list; before, nothing does. `Cond.Waiter` locks again once it was woken, though, so its caller's or its own frame has a
-//! pointer to the Cond: each word there is followed, and believed where a Cond is and its list leads to the goroutine.
-//! <https://cs.opensource.google/go/go/+/master:src/sync/cond.go>, and `notifyListWait` in
+//! Finds the `sync.Cond` that goroutines wait on. A Cond has a list of `runtime.sudog`s, one for each goroutine that
+//! waits on it. From Go 1.26 on a goroutine names the list; before, nothing leads from the goroutine to the Cond. But
+//! `Cond.Wait` locks the Cond's lock again once it was woken, so its own frame or its caller's has a pointer to the
+//! Cond. Therefore each word there is followed, and believed if there is a Cond whose list leads to the goroutine.
+//!
+//! See <https://cs.opensource.google/go/go/+/master:src/sync/cond.go>, and `notifyListWait` in
 //! <https://cs.opensource.google/go/go/+/master:src/runtime/sema.go>.
 
 use std::collections::HashMap;
@@ -14,27 +16,29 @@ use super::waiter::Waiter;
 use crate::go::versions::cond::{CHECKER, HEAD, LIST};
 use crate::go::{Activity, image};
 
-/// Goroutines whose stacks are looked at. Of each queue one is enough.
+/// Most goroutines whose stacks are looked at. One goroutine of each list is enough, since the list leads to the
+/// others.
 const MOST_GOROUTINES: usize = 8192;
-/// Steps along all queues together.
+/// Most steps along all lists together.
 const MOST_STEPS: usize = 1 << 17;
-/// Bytes of each stack, from the innermost call on: some frames of the runtime, and `Cond.Waiter`.
+/// Bytes that are read of each stack, from the innermost call on. They have room for some frames of the runtime and for
+/// `Cond.Wait`.
 const BYTES: u64 = 1024;
-/// Goroutines whose stacks are looked at together.
+/// Number of goroutines whose stacks are read together.
 const BATCH: usize = 256;
 
-/// Whether goroutines with this wait reason wait on a Cond.
+/// Whether goroutines with this wait reason wait on a `sync.Cond`.
 #[inline]
 pub(super) fn is_cond(reason: &str) -> bool {
     Activity::of(reason) == Activity::CondWait
 }
 
-/// The Cond that has this list.
+/// The Cond of which this address is the list; none for an address that cannot be one.
 pub(super) fn of_list(list: u64) -> Option<WaitObject> {
     Some(WaitObject::Cond { address: list.checked_sub(LIST)? })
 }
 
-/// Finds the Conds that these wait on and do not name. What is not found stays unknown.
+/// Finds the Conds for those of the goroutines that wait on one and do not name it. What is not found stays unknown.
 pub(super) fn read(
     memory: &ProcessMemory,
     snapshot: &mut Snapshot,
@@ -69,13 +73,13 @@ pub(super) fn read(
     Ok(())
 }
 
-/// A Cond, and the first of its list.
+/// The address of a Cond, and of the first `sudog` on its list.
 struct Cond {
     address: u64,
     head: u64,
 }
 
-/// Those that these goroutines have pointers to.
+/// Finds the Conds that these goroutines have pointers to on their stacks.
 fn conds(memory: &ProcessMemory, waits: &[&Waiter]) -> Result<Vec<Cond>, WalkError> {
     let place = |wait: &&Waiter| {
         let (sp, end) = wait.used_stack;
@@ -105,9 +109,10 @@ fn conds(memory: &ProcessMemory, waits: &[&Waiter]) -> Result<Vec<Cond>, WalkErr
     Ok(found)
 }
 
-/// Who stands in which queue.
+/// Which goroutine waits in which Cond's list.
 struct Queues {
-    /// By `runtime.g`: where the goroutine is in the snapshot, and the Cond once it is known.
+    /// The key is the address of a `runtime.g`. The value is the goroutine's index in the snapshot, and the Cond once
+    /// it is known.
     waiters: HashMap<u64, (usize, Option<u64>)>,
     steps_left: usize,
 }
@@ -117,13 +122,14 @@ impl Queues {
         self.waiters.get(&g).is_some_and(|(_, cond)| cond.is_none())
     }
 
-    /// Goes along a list, as long as those on it wait on a Cond and are not known yet, so that a circle has an end.
+    /// Goes along a list. It stops at a goroutine that does not wait on a Cond or is already known, so that it ends
+    /// also if the list is a circle.
     fn follow(&mut self, memory: &ProcessMemory, cond: Cond) -> Result<(), WalkError> {
         let mut next = cond.head;
         while next != 0 && self.steps_left > 0 {
             self.steps_left -= 1;
             let mut sudog = [0; 16];
-            // `g` and `next`, its first fields.
+            // The first two fields of a `sudog` are `g` and `next`.
             memory.read_many(&[Place { address: next, size: sudog.len() }], |_, bytes| {
                 sudog.copy_from_slice(bytes.unwrap_or(&[0; 16]));
             })?;

@@ -1,6 +1,6 @@
-//! Profiler labels: what `pprof.Do` and `pprof.SetGoroutineLabels` gave to goroutines. The runtime keeps a pointer in each
-//! `g`; what is behind it is `labelMap` in
-//! <https://cs.opensource.google/go/go/+/master:src/runtime/pprof/label.go>, and never changes once it is there.
+//! Reads the profiler labels that `pprof.Do` and `pprof.SetGoroutineLabels` gave to goroutines. The runtime keeps a
+//! pointer to them in each `g`. It points to a `labelMap` of
+//! <https://cs.opensource.google/go/go/+/master:src/runtime/pprof/label.go>, which is never changed once it is there.
 
 use std::collections::BTreeMap;
 
@@ -12,51 +12,52 @@ use super::remembered::Remembered;
 use crate::go::versions::{self, LabelForm};
 use crate::go::{Binary, Layout, image};
 
-/// Sets that are read. Programs that label each request have one for each.
+/// Most sets of labels that are read. A program that labels each request has a set for each.
 const MOST_SETS: usize = 1 << 16;
-/// Labels of one set that are read.
+/// Most labels of one set that are read.
 const MOST_OF_ONE: u64 = 64;
-/// Bytes of a key or a value that are read.
+/// Most bytes of a key or a value that are read.
 const LONGEST: u64 = 1024;
-/// Labels of all sets together.
+/// Most labels of all sets together.
 const MOST_LABELS: usize = 1 << 18;
-/// Bytes of all keys and values together.
+/// Most bytes of all keys and values together.
 const MOST_BYTES: u64 = 32 << 20;
 
-/// A label of a goroutine. What is longer than a kilobyte is cut.
+/// A label of a goroutine. Keys and values longer than 1024 bytes are cut.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Label {
-    /// What the label says something about.
+    /// The name of the label.
     pub key: String,
-    /// What it says.
+    /// The value that the label has.
     pub value: String,
 }
 
-/// A set of labels.
+/// A set of labels, ordered by key.
 pub(super) type Labels = Vec<Label>;
 
-/// Which set a goroutine has, counted from 1; 0 where it has none.
+/// The number of the set that a goroutine has, counted from 1; 0 if it has none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct LabelsId(pub(super) u32);
 
-/// The sets of a process, by where they are.
+/// The sets of labels of a process, each known by its address.
 #[derive(Default)]
 pub(super) struct LabelSets {
     ids: Remembered<u64, LabelsId>,
     sets: Vec<Set>,
 }
 
-/// Where a set is, and the `runtime.g` of the first and of the last goroutine that had it.
+/// The address of a set, and the addresses of the `runtime.g` of the first and the last goroutine that was found to
+/// have it.
 struct Set {
     address: u64,
     owners: [u64; 2],
 }
 
-/// Where the bytes of a string are, and how many.
+/// The address of a string's bytes, and how many there are.
 type Str = (u64, u64);
 
 impl LabelSets {
-    /// The set of a goroutine whose `g.labels` has this value.
+    /// Returns the set of the goroutine at `g`, whose `g.labels` is `address`.
     #[inline]
     pub(super) fn of(&mut self, address: u64, g: u64) -> LabelsId {
         if address == 0 {
@@ -76,7 +77,8 @@ impl LabelSets {
         id
     }
 
-    /// Reads the sets. One that nobody has any more when it was read is left empty: the memory may be another's by now.
+    /// Reads all sets. A set that no goroutine has any more after it was read is left empty, since its memory may hold
+    /// something else by now.
     pub(super) fn read(&self, memory: &ProcessMemory, binary: &Binary) -> Result<Vec<Labels>, WalkError> {
         let mut reader = Reader::new(*memory);
         let found = match versions::label_form(binary.version()) {
@@ -101,14 +103,15 @@ impl LabelSets {
         for (&(set, _), [key, value]) in found.iter().zip(texts) {
             labels[set].push(Label { key, value });
         }
-        // As a slice keeps them; a map has no order.
+        // A slice keeps its labels in this order, but a map has no order.
         labels.iter_mut().for_each(|labels| labels.sort());
         let still = self.still_owned(&mut reader, binary.layout())?;
         labels.iter_mut().zip(still).filter(|(_, still)| !still).for_each(|(labels, _)| labels.clear());
         Ok(labels)
     }
 
-    /// Whether a goroutine has the set yet, so that the garbage collector has let it be.
+    /// For each set, whether one of its two known goroutines still has it. If so, the garbage collector cannot have
+    /// freed it.
     fn still_owned(&self, reader: &mut Reader, layout: &Layout) -> Result<Vec<bool>, MemoryError> {
         let pointer = |g: u64| Place { address: g.wrapping_add(layout.labels.into()), size: 8 };
         let places: Vec<Place> = self.sets.iter().flat_map(|set| set.owners.map(pointer)).collect();
@@ -121,7 +124,8 @@ impl LabelSets {
     }
 }
 
-/// Sets that are slices of pairs of strings ([`LabelForm::Slice`]).
+/// Reads sets that are slices of pairs of strings ([`LabelForm::Slice`]). Each result is the index of a set, and where
+/// a key and its value are.
 fn slices(reader: &mut Reader, sets: &[Set]) -> Result<Vec<(usize, [Str; 2])>, MemoryError> {
     let mut lists = Vec::new();
     let headers: Vec<Place> = sets.iter().map(|set| Place { address: set.address, size: 16 }).collect();
@@ -142,8 +146,9 @@ fn slices(reader: &mut Reader, sets: &[Set]) -> Result<Vec<(usize, [Str; 2])>, M
     Ok(found)
 }
 
-/// Sets that are a `map[string]string` ([`LabelForm::Map`]), as `runtime.hmap` with buckets of eight:
-/// <https://cs.opensource.google/go/go/+/refs/tags/go1.23.0:src/runtime/map.go>.
+/// Reads sets that are a `map[string]string` ([`LabelForm::Map`]), which is a `runtime.hmap` with buckets of eight
+/// entries: <https://cs.opensource.google/go/go/+/refs/tags/go1.23.0:src/runtime/map.go>. The results have the same
+/// form as those of [`slices`].
 fn maps(memory: &ProcessMemory, sets: &[Set]) -> Result<Vec<(usize, [Str; 2])>, MemoryError> {
     let mut found = Vec::new();
     for (at, set) in sets.iter().enumerate() {
@@ -157,15 +162,16 @@ fn maps(memory: &ProcessMemory, sets: &[Set]) -> Result<Vec<(usize, [Str; 2])>, 
     Ok(found)
 }
 
-/// Log2 of the most buckets that a map of [`MOST_OF_ONE`] needs.
+/// Base-2 logarithm of the most buckets that a map with [`MOST_OF_ONE`] entries needs.
 const MOST_BUCKETS_LOG2: u8 = 4;
-/// Entries of a bucket.
+/// Number of entries in a bucket (`abi.MapBucketCount`).
 const SLOTS: usize = 8;
-/// Eight bytes of hashes, keys, values, and the bucket that goes on.
+/// Size of a bucket in bytes: a byte of the hash of each entry, the keys, the values, and a pointer to the overflow
+/// bucket.
 const BUCKET: usize = SLOTS + SLOTS * 16 + SLOTS * 16 + 8;
-/// A slot with a smaller hash has no entry.
+/// A slot whose byte of the hash is smaller than this has no entry (`minTopHash`).
 const FIRST_HASH: u8 = 5;
-/// `hmap.flags`: it grows into as many buckets as it has.
+/// The bit of `hmap.flags` that says that the map grows into as many buckets as it has (`sameSizeGrow`).
 const SAME_SIZE: u8 = 8;
 
 fn entries(memory: &ProcessMemory, pointer: u64) -> Result<Vec<[Str; 2]>, MemoryError> {
@@ -182,7 +188,8 @@ fn entries(memory: &ProcessMemory, pointer: u64) -> Result<Vec<[Str; 2]>, Memory
         let array = (0..1u64 << log2).map(|at| array.wrapping_add(at * BUCKET as u64)).filter(|_| array != 0);
         open.extend(array);
     }
-    // A map that has been filled while it grew has some entries in its old buckets. None twice; keys in order.
+    // A map that is growing still has some of its entries in its old buckets. The tree keeps each key once, and in
+    // order.
     let mut entries = BTreeMap::new();
     let mut seen = 0;
     while let Some(address) = open.pop() {

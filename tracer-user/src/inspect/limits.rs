@@ -1,15 +1,16 @@
-//! How far a look into a process goes, what ends it early, and why there may be none.
+//! How far a look into a process goes, what may end it early, and why it can fail.
 
 use std::time::Duration;
 
 use super::memory::MemoryError;
 
-/// How far a walk goes. What a process says about itself is not to be trusted: a length can be anything.
+/// How far a walk goes. There are limits because what a process says about itself cannot be trusted: a length can be
+/// any number.
 #[derive(Clone, Copy, Debug)]
 pub struct WalkLimits {
-    /// Entries of the list that are looked at, live or dead.
+    /// Most entries of the list that are looked at, dead goroutines included.
     pub listed: u64,
-    /// How long the walk takes.
+    /// Time after which the walk ends.
     pub time: Duration,
 }
 
@@ -19,18 +20,18 @@ impl Default for WalkLimits {
     }
 }
 
-/// How much of a scan is wanted.
+/// How much a scan finds out about each goroutine. Each step includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Depth {
-    /// What is in the `g`: state and wait reason.
+    /// What is in the `runtime.g` itself, such as state and wait reason.
     States,
-    /// Their stacks, too.
+    /// Also the stacks.
     Stacks,
-    /// And what they wait on.
+    /// Also the channels, locks and other objects that goroutines wait on.
     Objects,
 }
 
-/// What ended a scan before its end.
+/// Why a scan ended before it had seen all goroutines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
     /// It took too long.

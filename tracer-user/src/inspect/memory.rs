@@ -1,4 +1,5 @@
-//! The memory of another process, read from outside without stopping it: `process_vm_readv(2)`.
+//! Reads the memory of another process from outside, without stopping it, with `process_vm_readv`:
+//! <https://man7.org/linux/man-pages/man2/process_vm_readv.2.html>.
 
 use std::io::IoSliceMut;
 
@@ -6,26 +7,28 @@ use nix::errno::Errno;
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::unistd::Pid;
 
-/// The kernel takes no more ranges in one call (`UIO_MAXIOV`).
+/// Most ranges that the kernel takes in one call (`UIO_MAXIOV`).
 const MAX_RANGES: usize = 1024;
 
-/// Most bytes of one call: what is read is looked at next, and should still be in a processor's own cache then.
+/// Most bytes that one call reads: they are parsed right after it, and should still be in the processor's own cache
+/// then.
 const MAX_BYTES: usize = 256 << 10;
-/// What lies further apart is not read as one: a range costs about as much as this many bytes.
+/// Places with a larger gap between them are read as two ranges: one more range costs about as much as copying this
+/// many bytes.
 const MAX_GAP: u64 = 2048;
-/// Longest run of places that are read as one.
+/// Most bytes of one run of places.
 const MAX_RUN: usize = 64 << 10;
 
-/// Bytes of another process that are wanted.
+/// A range of bytes to read from another process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// Where they begin.
+    /// Address of the first byte in the other process.
     pub address: u64,
-    /// How many; not many, they are held in memory.
+    /// Number of bytes. All of them are held in memory at once, so this should be small.
     pub size: usize,
 }
 
-/// Places that are read as one range.
+/// Neighbouring places that are read as one range.
 #[derive(Debug)]
 struct Run {
     address: u64,
@@ -34,7 +37,8 @@ struct Run {
 }
 
 impl Run {
-    /// Makes runs of as many places as one call takes; returns how many those are. `first`: the index of the first.
+    /// Groups as many places into runs as one call can read, and returns how many places those are. `first` is the
+    /// index that `places[0]` has in the caller's list.
     fn gather(places: &[Place], first: usize, runs: &mut Vec<Run>) -> usize {
         runs.clear();
         let mut bytes = 0;
@@ -64,26 +68,26 @@ impl Run {
 /// Why memory could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MemoryError {
-    /// The kernel does not let us.
+    /// The kernel denies access to the memory of the process with this id.
     #[error("cannot read the memory of process {0}: permission denied; run as root or grant CAP_SYS_PTRACE")]
     Permission(i32),
-    /// The process ended.
+    /// The process with this id has ended.
     #[error("cannot read the memory of process {0}: it has ended")]
     Gone(i32),
-    /// Nothing is mapped there.
+    /// Nothing is mapped at the address that was to be read.
     #[error("cannot read the memory of process {pid} at {address:#x}: nothing is mapped there")]
     Unmapped {
-        /// The process.
+        /// Id of the process.
         pid: i32,
-        /// Where nothing is.
+        /// The address at which nothing is mapped.
         address: u64,
     },
-    /// Anything else that the kernel says.
+    /// The kernel reported another error.
     #[error("cannot read the memory of process {pid}: {errno}")]
     Other {
-        /// The process.
+        /// Id of the process.
         pid: i32,
-        /// What the kernel says.
+        /// The error that the kernel reported.
         errno: Errno,
     },
 }
@@ -95,12 +99,12 @@ pub struct ProcessMemory {
 }
 
 impl ProcessMemory {
-    /// Of the process with this id in golife's pid namespace. Nothing is opened or checked.
+    /// The memory of the process that has this id in golife's pid namespace. Nothing is opened or checked yet.
     pub fn new(pid: i32) -> ProcessMemory {
         ProcessMemory { pid }
     }
 
-    /// The process.
+    /// Id of the process.
     pub fn pid(&self) -> i32 {
         self.pid
     }
@@ -108,7 +112,7 @@ impl ProcessMemory {
     /// Fills the buffer with the bytes at an address.
     ///
     /// # Errors
-    /// See [`MemoryError`]; where only a part is mapped, [`MemoryError::Unmapped`].
+    /// Any [`MemoryError`]; if only a part of the range is mapped, it is [`MemoryError::Unmapped`].
     pub fn read(&self, address: u64, buffer: &mut [u8]) -> Result<(), MemoryError> {
         let mut done = 0;
         while done < buffer.len() {
@@ -124,20 +128,20 @@ impl ProcessMemory {
         Ok(())
     }
 
-    /// Reads a word.
+    /// Reads eight bytes as a little-endian number.
     ///
     /// # Errors
-    /// See [`MemoryError`].
+    /// Any [`MemoryError`].
     pub fn read_u64(&self, address: u64) -> Result<u64, MemoryError> {
         let mut word = [0; 8];
         self.read(address, &mut word)?;
         Ok(u64::from_le_bytes(word))
     }
 
-    /// [`Reader::read_many`], once.
+    /// Does what [`Reader::read_many`] does, with buffers that are used once.
     ///
     /// # Errors
-    /// As there.
+    /// The same as those of [`Reader::read_many`].
     pub fn read_many(
         &self,
         places: &[Place],
@@ -166,12 +170,13 @@ impl ProcessMemory {
         Ok(())
     }
 
-    /// How many bytes could be read, 0 where the first one is not mapped.
+    /// Returns how many bytes could be read, which is 0 if the first one is not mapped.
     fn read_ranges(&self, ranges: &[RemoteIoVec], buffer: &mut [u8]) -> Result<usize, MemoryError> {
         let local = &mut [IoSliceMut::new(buffer)];
         match process_vm_readv(Pid::from_raw(self.pid), local, ranges) {
             Ok(read) => Ok(read),
-            // EINVAL: an address that no process can have makes the sum of the lengths overflow.
+            // EINVAL is returned for an address that no process can have: it makes the kernel's sum of the lengths
+            // overflow.
             Err(Errno::EFAULT | Errno::EINVAL) => Ok(0),
             Err(Errno::EPERM | Errno::EACCES) => Err(MemoryError::Permission(self.pid)),
             Err(Errno::ESRCH) => Err(MemoryError::Gone(self.pid)),
@@ -180,8 +185,8 @@ impl ProcessMemory {
     }
 }
 
-/// Reads many places of a process, again and again: it keeps its buffers, since memory that is touched for the first time
-/// costs more than what is copied there.
+/// Reads many places of a process, and keeps its buffers from one call to the next: to touch fresh memory for the first
+/// time costs more than to copy data into it.
 #[derive(Debug)]
 pub struct Reader {
     memory: ProcessMemory,
@@ -191,17 +196,18 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Of this process.
+    /// A reader for this process, with empty buffers.
     pub fn new(memory: ProcessMemory) -> Reader {
         Reader { memory, runs: Vec::new(), ranges: Vec::new(), buffer: Vec::new() }
     }
 
-    /// Reads many places with few system calls, and hands each to `found` with its index, or none where it is not all
-    /// mapped. Places that lie close behind each other in memory and in the list are read as one. Not in the order of
-    /// the list.
+    /// Reads many places with few system calls. Calls `found` for each place with its index and its bytes, or with none
+    /// if a part of it is not mapped, and not necessarily in the order of the list. Places that follow each other
+    /// closely both in memory and in the list are read as one range.
     ///
     /// # Errors
-    /// [`MemoryError::Permission`], [`MemoryError::Gone`] and [`MemoryError::Other`] end the walk.
+    /// [`MemoryError::Permission`], [`MemoryError::Gone`] and [`MemoryError::Other`] end the reading. A place that is
+    /// not mapped is no error.
     pub fn read_many(
         &mut self,
         places: &[Place],
@@ -232,7 +238,7 @@ impl Reader {
         while done < runs.len() {
             let read = memory.read_ranges(&ranges[done..], buffer)?;
             let mut read = buffer.get(..read).unwrap_or_default();
-            // The kernel stops at the first range that it cannot read; whole ranges before it are good.
+            // The kernel stops at the first range that it cannot read, so all ranges before that one are complete.
             while let Some(run) = runs.get(done) {
                 let Some((bytes, after)) = read.split_at_checked(run.size) else { break };
                 for index in run.places.clone() {
@@ -278,7 +284,7 @@ mod tests {
         let pid = own().pid();
         assert_eq!(own().read_u64(8), Err(MemoryError::Unmapped { pid, address: 8 }));
         assert_eq!(own().read_u64(u64::MAX - 3), Err(MemoryError::Unmapped { pid, address: u64::MAX - 3 }));
-        // Above the largest pid that Linux gives out.
+        // This number is above the largest pid that Linux gives out.
         assert_eq!(ProcessMemory::new(1 << 30).read_u64(8), Err(MemoryError::Gone(1 << 30)));
     }
 
@@ -286,7 +292,7 @@ mod tests {
     fn more_ranges_than_one_call_takes() {
         let words: Vec<u64> = (0..5000).collect();
         for stride in [1, 1000] {
-            // Neighbours are one range, others are not.
+            // With a stride of 1 neighbours are read as one range; with 1000 no two places are.
             let order: Vec<usize> = (0..5000).map(|n| n * stride % 4999).collect();
             let places: Vec<Place> =
                 order.iter().map(|n| Place { address: &words[*n] as *const u64 as u64, size: 8 }).collect();
@@ -303,7 +309,7 @@ mod tests {
     fn a_run_with_a_hole_is_read_one_by_one() {
         let mut pages = memmap2::MmapMut::map_anon(8192).unwrap();
         let second = pages[4096..].as_mut_ptr();
-        // SAFETY: it is a page of ours, and nothing looks at it.
+        // SAFETY: the page belongs to this test, and nothing in this process reads or writes it.
         assert_eq!(unsafe { libc::mprotect(second.cast(), 4096, libc::PROT_NONE) }, 0);
         let pages = second as u64 - 4096;
         let places = [4000, 4088, 4100].map(|offset| Place { address: pages + offset, size: 8 });

@@ -1,7 +1,8 @@
-//! Who could end whose wait: which goroutines, waiting themselves, have on their stacks a pointer to what others wait on.
+//! Finds which goroutine could end another one's wait: it looks for waiting goroutines that have a pointer on their
+//! stacks to what others wait on.
 //!
-//! Go does not say who holds a lock or will send on a channel. But who does has to reach it, and mostly by a pointer on its
-//! stack, such as that of the deferred Unlock.
+//! Go does not say which goroutine holds a lock or will send on a channel. But that goroutine has to reach the object,
+//! and mostly it does so by a pointer on its stack, such as the one for a deferred `Unlock`.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -11,19 +12,19 @@ use super::memory::{Place, ProcessMemory};
 use super::snapshot::{Snapshot, WaitObject};
 use super::waiter::Waiter;
 
-/// Goroutines whose stacks are read again for this.
+/// Most goroutines whose stacks are read again for this.
 const MOST_GOROUTINES: usize = 8192;
-/// Bytes of each stack that are looked at, from the innermost call on.
+/// Most bytes of each stack that are looked at, from the innermost call on.
 const MOST_BYTES: u64 = 4096;
-/// How far before a semaphore or a Cond the struct may begin that holds it.
+/// Most bytes between a pointer to a struct and the semaphore or `sync.Cond` in that struct.
 const STRUCT: u64 = 64;
-/// Pointers that are kept.
+/// Most pointers that are kept.
 const MOST_MENTIONS: usize = 1 << 18;
-/// Goroutines read between two looks at the clock.
+/// Number of goroutines that are read between two looks at the clock.
 const BATCH: usize = 1024;
 
-/// Looks for pointers to what is waited on. Goroutines in a `select` wait for several things: a cycle through them is not
-/// certain, so they are left out.
+/// Looks for pointers to what is waited on, and keeps them in the snapshot. Goroutines in a `select` are left out: they
+/// wait for several things, so a cycle through one of them would not be certain.
 pub(super) fn read(
     memory: &ProcessMemory,
     snapshot: &mut Snapshot,
@@ -31,14 +32,15 @@ pub(super) fn read(
     start: Instant,
     limits: WalkLimits,
 ) -> Result<(), WalkError> {
-    // By address, whether it is a part of what is pointed to.
+    // The key is the object's address; the value says whether it is a part of a struct that pointers may point to
+    // instead.
     let conds = snapshot.objects.iter().filter(|object| matches!(object, WaitObject::Cond { .. }));
     let mut waited: BTreeMap<u64, bool> = conds.map(|cond| (cond.address(), true)).collect();
     let mut readers = Vec::new();
     for wait in waits {
         if let Some([object]) =
             snapshot.goroutines.get(wait.index).map(|goroutine| snapshot.objects(goroutine))
-            // Who waits on a Cond has let its lock go, and stands in nobody's way.
+            // A goroutine that waits on a Cond has released the Cond's lock, so it blocks nobody.
             && !wait.on_cond
             && wait.used_stack.0 < wait.used_stack.1
             && readers.len() < MOST_GOROUTINES
@@ -61,8 +63,8 @@ pub(super) fn read(
             let (wait, own) = batch[at];
             for word in bytes.unwrap_or_default().as_chunks::<8>().0 {
                 let word = u64::from_le_bytes(*word);
-                // Pointers to a channel are exact. A lock is known by its semaphore, and like a Cond it may be further back
-                // in the struct that is pointed to.
+                // Pointers to a channel point to its start. A lock is known by its semaphore only; that and a Cond may
+                // be further back in the struct that the pointer points to.
                 let near = waited.range(word..=word.saturating_add(STRUCT)).next();
                 if let Some((&address, &is_part)) = near
                     && address != own

@@ -1,4 +1,5 @@
-//! Looking into a live process from outside: its memory, the goroutines in it, and whether what was read can be right.
+//! Looks into a live process from outside: reads its memory, finds the goroutines in it, and checks whether what was
+//! read can be right.
 
 mod collect;
 mod conds;

@@ -1,6 +1,7 @@
-//! What goroutines wait on: the channels and semaphores that the `runtime.sudog` on their list `g.waiting` name.
-//! <https://cs.opensource.google/go/go/+/master:src/runtime/chan.go>,
-//! <https://cs.opensource.google/go/go/+/master:src/runtime/select.go> and, from Go 1.26 on,
+//! Finds the channels and semaphores that goroutines wait on. Each goroutine has a list `g.waiting` of
+//! `runtime.sudog`s, which name them. For channels that list is filled in
+//! <https://cs.opensource.google/go/go/+/master:src/runtime/chan.go> and
+//! <https://cs.opensource.google/go/go/+/master:src/runtime/select.go>, and from Go 1.26 on for semaphores in
 //! <https://cs.opensource.google/go/go/+/master:src/runtime/sema.go>.
 
 use std::collections::HashMap;
@@ -14,14 +15,14 @@ use super::waiter::Waiter;
 use crate::go::versions::{self, SudogPointers};
 use crate::go::{Binary, Layout, image};
 
-/// Cases of one `select` that are followed.
+/// Most cases of one `select` that are followed.
 const MOST_CASES: usize = u8::MAX as usize;
-/// Objects of all goroutines together that are kept, some 40 bytes each.
+/// Most objects of all goroutines together that are kept, some 40 bytes each.
 const MOST_OBJECTS: usize = 4 << 20;
-/// How many are read between two looks at the clock.
+/// Number of goroutines whose lists are read between two looks at the clock.
 const BATCH: usize = 4096;
 
-/// What a `sudog` says.
+/// The fields that are read of a `runtime.sudog`.
 struct Sudog {
     g: u64,
     next: u64,
@@ -42,10 +43,11 @@ impl Sudog {
     }
 }
 
-/// Follows the lists of those that wait, and looks at each channel once.
+/// Follows the lists of the waiting goroutines, reads each channel once, and puts what they wait on into the snapshot.
 ///
 /// # Errors
-/// The memory was not readable at all. What single goroutines wait on stays unknown where it is not.
+/// The memory of the process cannot be read at all. If a single `sudog` or channel cannot be read, what its goroutine
+/// waits on stays unknown.
 pub(super) fn read(
     memory: &ProcessMemory,
     binary: &Binary,
@@ -66,7 +68,8 @@ pub(super) fn read(
             snapshot.cut_short = Some(Cut::Time);
             break;
         }
-        // Which goroutine of the batch, and the next of its list; all lists are followed side by side.
+        // All lists are followed side by side. Each entry has a goroutine's index in the batch, and the address of the
+        // next `sudog` of its list.
         let mut open: Vec<(usize, u64)> =
             batch.iter().enumerate().map(|(at, wait)| (at, wait.sudog)).collect();
         let mut found: Vec<(usize, WaitObject)> = Vec::new();
@@ -84,7 +87,7 @@ pub(super) fn read(
                 let Some(sudog) = bytes.and_then(|bytes| Sudog::parse(bytes, layout, pointers)) else {
                     return;
                 };
-                // Another goroutine's by now.
+                // The `sudog` is in use for another goroutine by now.
                 if sudog.g != batch[at].g {
                     return;
                 }
@@ -102,7 +105,8 @@ pub(super) fn read(
                         element: 0,
                     };
                     found.push((at, WaitObject::Channel(channel)));
-                    // The next of other lists is the next in a tree.
+                    // Only here `waitlink` leads to the next of the goroutine's own list. In a semaphore's `sudog` it
+                    // leads to other goroutines that wait for the same semaphore.
                     if sudog.next != 0 {
                         next.push((at, sudog.next));
                     }
@@ -133,7 +137,7 @@ pub(super) fn read(
     Ok(())
 }
 
-/// Reads channels that were not looked at yet.
+/// Reads the channels that have not been read yet.
 fn look_at(
     memory: &ProcessMemory,
     layout: &Layout,
@@ -147,7 +151,8 @@ fn look_at(
         let parse = |bytes: &[u8]| {
             let word = |offset: u16| image::u64_at(bytes, usize::from(offset));
             let receivers = word(layout.hchan_recvq)? != 0;
-            // `sendq` is the next field; both are a first and a last.
+            // `sendq` is the field after `recvq`. Each of them is a pair of pointers, to the first and to the last
+            // waiter.
             let senders = word(layout.hchan_recvq + 16)? != 0;
             Some(Channel {
                 address,
@@ -159,7 +164,7 @@ fn look_at(
                     (false, true) => Some(Direction::Send),
                     _ => None,
                 },
-                // `elemtype`, `sendx` and `recvx` stand before `recvq`.
+                // `elemtype`, `sendx` and `recvx` are the three words before `recvq`.
                 element: word(layout.hchan_recvq.checked_sub(24)?)?.wrapping_sub(bias),
             })
         };

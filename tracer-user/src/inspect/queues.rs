@@ -1,37 +1,38 @@
-//! Who waits on the same channel or lock, and who else may have to do with it.
+//! Finds the goroutines that wait on the same channel or lock, and others that may be able to end their wait.
 
 use super::snapshot::{Channel, Goroutine, Snapshot, WaitObject};
 use super::waits::Group;
 use crate::go::versions::{self, Lock};
 use crate::go::{Binary, Frame};
 
-/// Objects that are named of one group, and places of other waiters that are named of one object.
+/// Most objects that are named for one group, and most places of other goroutines that are named for one object.
 const MOST_NAMED: usize = 3;
-/// Waiters of one object that are looked at.
+/// Most waiters of one object that are looked at.
 const MOST_WAITERS: usize = 10_000;
 
-/// Places of other waiters that are told apart.
+/// Most places of other waiters of one object that are told apart.
 const MOST_PLACES: usize = 64;
 
-/// Goroutines by what they wait on.
+/// The goroutines of a process, ordered by what they wait on.
 #[derive(Clone, Debug, Default)]
 pub struct Queues {
-    /// Who waits on what, ordered.
+    /// An entry for each goroutine and each object that it waits on, sorted.
     waiting: Vec<Entry>,
-    /// Who waits on something else and has a pointer to it on the stack, ordered.
+    /// An entry for each goroutine and each object that it has a pointer to on its stack while it waits on something
+    /// else, sorted.
     knowing: Vec<Entry>,
 }
 
-/// An object, and a goroutine that has to do with it.
+/// An object, and a goroutine that waits on it or has a pointer to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Entry {
-    /// Its address in the process.
+    /// Address of the object in the process.
     object: u64,
     /// Index of the goroutine in the snapshot.
     goroutine: u32,
 }
 
-/// What goroutines wait on.
+/// The kind of an object that goroutines wait on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A channel.
@@ -40,39 +41,40 @@ pub enum Kind {
     Cond,
     /// A lock or a wait group of package sync.
     Lock(Lock),
-    /// A semaphore that belongs to nothing that is known.
+    /// A semaphore of which it is not known what it is a part of.
     Semaphore,
 }
 
-/// An object that goroutines of a group wait on, and who else has to do with it.
+/// An object that goroutines of a group wait on, and what other goroutines have to do with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Queue<'a> {
-    /// What it is.
+    /// The kind of the object.
     pub kind: Kind,
-    /// Where it begins in the process.
+    /// Address in the process at which it begins.
     pub address: u64,
-    /// How many of the group's site, state and place wait on it.
+    /// Number of goroutines with the group's site, state and place that wait on it.
     pub count: u64,
-    /// How many goroutines of the process do.
+    /// Number of goroutines of the whole process that wait on it.
     pub waiters: u64,
-    /// What the others do that wait on it, most first; at most 3.
+    /// What the other goroutines that wait on it do; the most frequent first, at most 3.
     pub others: Vec<Others<'a>>,
-    /// What those do that wait on something else and have a pointer to it, most first; at most 3.
+    /// What those goroutines do that have a pointer to it and wait on something else; the most frequent first, at most
+    /// 3.
     pub known_to: Vec<Others<'a>>,
 }
 
 /// Goroutines that do the same at the same place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Others<'a> {
-    /// [`Goroutine::state`].
+    /// What they do, as [`Goroutine::state`] says it.
     pub state: &'static str,
-    /// Where; none where that is not known.
+    /// The frame that they wait at; none if it is not known.
     pub at: Option<&'a Frame>,
-    /// How many.
+    /// Number of goroutines.
     pub count: u64,
 }
 
-/// What kind of object it is, where it begins, and how many bytes it has.
+/// The kind of an object, the address at which it begins, and its size in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Extent {
     kind: Kind,
@@ -81,7 +83,7 @@ struct Extent {
 }
 
 impl Queues {
-    /// Of all goroutines of a snapshot.
+    /// Orders all goroutines of a snapshot by what they wait on and by what they have pointers to.
     pub fn of(snapshot: &Snapshot) -> Queues {
         let mut waiting = Vec::new();
         for (goroutine, index) in snapshot.goroutines.iter().zip(0..) {
@@ -89,7 +91,7 @@ impl Queues {
             waiting.extend(objects.map(|object| Entry { object: object.address(), goroutine: index }));
         }
         waiting.sort_unstable();
-        // A `select` may have several cases of one channel.
+        // A `select` may have several cases for one channel.
         waiting.dedup();
         let knowing = snapshot.mentions.iter().map(|&(goroutine, object)| Entry { object, goroutine });
         let mut knowing: Vec<Entry> = knowing.collect();
@@ -97,12 +99,13 @@ impl Queues {
         Queues { waiting, knowing }
     }
 
-    /// How many goroutines wait on an object.
+    /// Number of goroutines that wait on the object at this address.
     pub fn waiters(&self, address: u64) -> u64 {
         within(&self.waiting, address, 1).len() as u64
     }
 
-    /// What the goroutines of a group wait on, as far as its examples tell: that with most waiters first, at most 3.
+    /// The objects that the goroutines of a group wait on, as far as its examples tell; those with most waiters first,
+    /// at most 3.
     pub fn of_group<'a>(&self, group: &Group, snapshot: &'a Snapshot, binary: &Binary) -> Vec<Queue<'a>> {
         let mut queues: Vec<Queue<'a>> = Vec::new();
         let mut seen = Vec::new();
@@ -129,7 +132,7 @@ impl Queues {
     ) -> Queue<'a> {
         let at = |of: &Goroutine| of.stack.and_then(|stack| snapshot.stacks.waits_at(stack, binary));
         let own = (example.site, example.state(), at(example));
-        // How many are as the example, and what the rest does.
+        // Counts the goroutines with the example's site, state and place, and groups the others.
         let apart = |entries: &[Entry]| {
             let mut count = 0;
             let mut others: Vec<Others<'a>> = Vec::new();
@@ -157,7 +160,7 @@ impl Queues {
     }
 }
 
-/// The entries of an ordered list whose object is in so many bytes.
+/// The entries of a sorted list whose object lies in the `size` bytes from `address` on.
 fn within(entries: &[Entry], address: u64, size: u64) -> &[Entry] {
     let first = entries.partition_point(|entry| entry.object < address);
     let rest = &entries[first..];
@@ -165,8 +168,9 @@ fn within(entries: &[Entry], address: u64, size: u64) -> &[Entry] {
 }
 
 impl Extent {
-    /// A lock is known by the semaphore in it that a method of package sync waits for: the innermost call says which
-    /// semaphore that is, and the outermost, whose lock it is.
+    /// Finds the object that a semaphore is a part of. A goroutine waits for a lock's semaphore in methods of package
+    /// sync: the innermost of these calls tells which semaphore it is, and the outermost tells which kind of lock it
+    /// belongs to.
     fn of(object: &WaitObject, waiter: &Goroutine, snapshot: &Snapshot) -> Extent {
         let address = match *object {
             WaitObject::Channel(channel) => {

@@ -1,9 +1,10 @@
-//! What was found out once is not looked for again.
+//! A cache: what was found out once is not looked for again.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 
-/// What was found out about an address, or several. Neighbours are mostly alike, so the last one is at hand.
+/// What was found out about keys such as addresses. The last one is kept apart, since a goroutine mostly has the same
+/// key as the one before it.
 #[derive(Default)]
 pub(super) struct Remembered<K, T> {
     last: Option<(K, T)>,
@@ -11,7 +12,7 @@ pub(super) struct Remembered<K, T> {
 }
 
 impl<K: Copy + Eq + Hash, T: Copy> Remembered<K, T> {
-    /// What is known of it; finds it out where nothing is.
+    /// Returns what is known about the key. If nothing is known yet, `find` finds it out.
     #[inline]
     pub(super) fn get(&mut self, key: K, find: impl FnOnce() -> T) -> T {
         match self.last {

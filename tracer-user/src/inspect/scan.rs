@@ -1,7 +1,8 @@
-//! All goroutines of a process with their stacks and what they wait on, read while the process runs on.
+//! Reads all goroutines of a process with their stacks and what they wait on, while the process runs on.
 //!
-//! A goroutine that waits holds still, but it may be woken at any moment, its stack be moved, its `g` be used for another
-//! one. So each `g` is read before its stack and once more after it: what is not the same both times is read again.
+//! The stack of a waiting goroutine does not change. But the goroutine may be woken at any moment, its stack may be
+//! moved, or its `g` may be used for another goroutine. So each `g` is read before its stack and once more after it. If
+//! the two do not agree, the goroutine is read again.
 
 use std::time::Instant;
 
@@ -15,18 +16,19 @@ use super::walk::{BATCH, List};
 use super::{conds, mentions, objects, sudogs};
 use crate::go::{Binary, Layout};
 
-/// How often a stack is read that changes while it is read.
+/// How often a stack is read again that changes while it is read.
 const TRIES: usize = 3;
-/// Bytes of each stack that are read at first: that of most goroutines which wait ends before.
+/// Bytes of each stack that are read at first. The stacks of most waiting goroutines are shorter.
 const FIRST_BYTES: u64 = 1024;
-/// Most bytes of a stack that are looked at: the outer calls of a deeper one are left out.
+/// Most bytes of a stack that are looked at. The outer calls of a deeper stack are left out.
 const MOST_BYTES: u64 = 256 << 10;
 
-/// Reads all goroutines of a process that runs `binary`, loaded `bias` above its link-time addresses. The frames of the
-/// stacks have their names. Takes about as long as the kernel needs to copy the memory.
+/// Reads all goroutines of a process that runs `binary`, loaded `bias` above its link-time addresses. In the result the
+/// frames of the stacks have names. It takes about as long as the kernel needs to copy the memory.
 ///
 /// # Errors
-/// The list was not found, or the memory not readable. Single goroutines that are not readable are counted.
+/// The list cannot be found in the executable, or the memory cannot be read. Single goroutines that cannot be read are
+/// counted in [`Snapshot::unreadable`].
 pub fn scan(
     memory: &ProcessMemory,
     binary: &Binary,
@@ -57,7 +59,7 @@ pub fn scan(
     for tried in 1..=TRIES {
         let torn: Vec<u64> = std::mem::take(&mut again);
         for batch in torn.chunks(BATCH) {
-            // The last time it is taken as it is, without its stack.
+            // At the last try a goroutine that changed is taken as it is, without its stack.
             let last = tried == TRIES || start.elapsed() > limits.time;
             again.append(&mut scan.batch(batch, last)?);
         }
@@ -84,7 +86,8 @@ struct Scan<'a> {
 }
 
 impl Scan<'_> {
-    /// Reads some goroutines. Returns those that changed meanwhile; `last`: there will be no further try.
+    /// Reads some goroutines, and returns the addresses of those that changed meanwhile. With `last` there will be no
+    /// further try, so that these are taken, too, and none is returned.
     fn batch(&mut self, addresses: &[u64], last: bool) -> Result<Vec<u64>, WalkError> {
         let layout = self.found.binary.layout();
         let size = Stopped::bytes_needed(layout);
@@ -106,10 +109,12 @@ impl Scan<'_> {
         let mut torn = Vec::new();
         for (index, (before, after)) in stopped.iter().zip(after).enumerate() {
             let stack = &stacks.places[index];
-            // A stack pointer from before it stopped, a status from after it did: as torn as anything.
+            // If `holds_still` is false, the stack pointer is from before the goroutine stopped and the status from
+            // after that. Such a reading is torn as well.
             let unchanged = before.is_moving()
                 || (before.holds_still() && after.is_some_and(|after| after == before.identity()));
-            // The goroutine may have run and stopped at the same place again.
+            // A stack can be broken though nothing has changed: the goroutine may have run, and stopped at the same
+            // place again.
             let whole = unchanged && (last || !stacks.broken[index]);
             if !whole && !last {
                 torn.push(before.goroutine.address);
@@ -128,10 +133,10 @@ impl Scan<'_> {
         Ok(torn)
     }
 
-    /// What must not have changed, read once more; none where it cannot be read.
+    /// Reads once more what must not have changed; none for a goroutine that cannot be read.
     fn reread(&mut self, found: &[Stopped]) -> Result<Vec<Option<Identity>>, WalkError> {
         let layout = self.found.binary.layout();
-        // All of these are near the start of a g.
+        // All of these fields are near the start of a `g`, so that few bytes are read.
         let Layout { goid, atomicstatus, syscallpc, syscallsp, sched_pc, sched_sp, sched_lr, .. } = *layout;
         let last = [goid, atomicstatus, syscallpc, syscallsp, sched_pc, sched_sp, sched_lr];
         let size = last.into_iter().max().unwrap_or(0);
@@ -145,7 +150,8 @@ impl Scan<'_> {
         Ok(after)
     }
 
-    /// Unwinds those that hold still: first with a little of each stack, then with more of those that go on.
+    /// Unwinds the stacks of the goroutines that hold still. It reads the first bytes of each stack, then more of those
+    /// that go on.
     fn stacks(&mut self, found: &[Stopped]) -> Result<StacksRead, WalkError> {
         let mut stacks =
             StacksRead { pcs: Vec::new(), places: vec![0..0; found.len()], broken: vec![false; found.len()] };
@@ -183,10 +189,10 @@ impl Scan<'_> {
     }
 }
 
-/// The stacks of a batch: addresses of all, and which of them are whose.
+/// The stacks of a batch: the addresses of all of them in one list, and for each goroutine its range in that list.
 struct StacksRead {
     pcs: Vec<u64>,
     places: Vec<std::ops::Range<usize>>,
-    /// Which of them do not end as a stack does.
+    /// For each goroutine, whether its stack does not end as a stack should.
     broken: Vec<bool>,
 }

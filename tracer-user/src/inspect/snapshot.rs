@@ -1,5 +1,5 @@
-//! What one goroutine does at the moment of a scan: the form in which inspection hands it to whoever judges, groups or
-//! prints it. The module `scan` reads it.
+//! What the goroutines of a process do at the time of a scan, in the form in which they are judged, grouped and
+//! printed. The module `scan` fills it.
 
 use std::sync::OnceLock;
 
@@ -8,96 +8,101 @@ use super::limits::Cut;
 use super::stacks::{StackId, Stacks};
 use crate::go::{Status, WaitReason};
 
-/// A goroutine that lives. Blocked or not: [`Goroutine::status`] says so. Its [`Snapshot`] tells the rest: where it was
-/// created, its labels, what it waits on.
+/// A living goroutine, blocked or not. Its [`Snapshot`] tells where it was created, its labels, and what it waits on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Goroutine {
-    /// Of its `runtime.g`, in the process.
+    /// Address of its `runtime.g` in the process.
     pub address: u64,
     /// Its id.
     pub goid: u64,
-    /// The id of the goroutine that created it; 0 before Go 1.21, and for those that the runtime made for C threads.
+    /// The id of the goroutine that created it; 0 before Go 1.21, and for goroutines that the runtime made for C
+    /// threads.
     pub parent: u64,
     /// Size of its stack in bytes (`stack.hi - stack.lo`).
     pub stack_bytes: u64,
     /// What it is doing.
     pub status: Status,
-    /// The calls that it is in; none where they could not be read, or there was no room for another stack.
+    /// The calls that it is in, as a stack of [`Snapshot::stacks`]; none if they could not be read, or there was no
+    /// room for another stack.
     pub stack: Option<StackId>,
-    /// The stack is from when it last stopped: it runs, or came from a system call, and may be anywhere by now.
+    /// The stack is from when it last stopped. It runs now, or has come from a system call, and may be anywhere.
     pub stack_is_old: bool,
-    /// Locked to its thread (`runtime.LockOSThread`, or it was called from C).
+    /// It is locked to its thread, by `runtime.LockOSThread` or because it was called from C.
     pub locked_to_thread: bool,
-    /// It waits, and the runtime keeps no list of what for: a sleep, or a `select` all of whose channels are nil.
+    /// It waits, and the runtime keeps no list of what it waits on. This is so for a sleep, and for a `select` in which
+    /// all channels are nil.
     pub waits_on_nothing: bool,
-    /// How often it stopped running, of which these are the last bits: not the same in two scans, and it ran meanwhile.
+    /// A counter that goes up each time it stops running, modulo 256: if it differs between two scans, the goroutine
+    /// ran in between.
     pub(super) runs: u8,
     pub(super) reason: Option<WaitReason>,
-    /// 0 where it is not known.
+    /// For how long at least it has been waiting, in ns; 0 if that is not known.
     pub(super) wait_ns: u64,
     pub(super) site: SiteId,
     pub(super) labels: LabelsId,
-    /// Where its objects are in those of all, and how many.
+    /// Index of its first object in the snapshot's `objects`, where all of its objects follow each other.
     pub(super) first_object: u32,
+    /// Number of its objects.
     pub(super) object_count: u8,
 }
 
-/// Memory that is touched for the first time costs more than what is copied there, so that the size of this is a good part
-/// of what a scan takes: a million of them are 64 MB.
+/// The size of a goroutine decides a good part of how long a scan takes: to touch fresh memory for the first time costs
+/// more than to copy data into it, and a million goroutines are 64 MB.
 const _: () = assert!(size_of::<Goroutine>() == 64);
 
 impl Goroutine {
-    /// What it waits for, as Go's traceback says it: `chan receive`. None unless it waits.
+    /// What it waits for in the words of Go's traceback, such as `chan receive`. None if it does not wait.
     pub fn reason(&self) -> Option<&'static str> {
         self.reason.map(WaitReason::text)
     }
 
-    /// It waits at least this long, in ns. The garbage collector notes the time when it first sees a goroutine wait, so
-    /// the truth is longer, and none is known before the first collection.
+    /// For how long at least it has been waiting, in ns. The garbage collector notes the time when it first sees a
+    /// goroutine wait, so the wait is in fact longer, and nothing is known before the first collection.
     pub fn waits_at_least_ns(&self) -> Option<u64> {
         (self.wait_ns > 0).then_some(self.wait_ns)
     }
 
-    /// Whether it waits for something: all else in it then holds still until that happens.
+    /// Whether it waits for something. If so, its stack and its other fields stay as they are until that happens.
     pub fn waits(&self) -> bool {
         matches!(self.status, Status::Waiting | Status::Leaked)
     }
 }
 
-/// A `go` statement with an entry function, which many goroutines have in common. Link-time addresses.
+/// A `go` statement with its entry function, which many goroutines have in common. Both are link-time addresses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CreationSite {
-    /// Where the call of the `go` statement returns to; 0 where no `go` statement made the goroutine.
+    /// The return address of the `go` statement's call; 0 if no `go` statement created the goroutine.
     pub gopc: u64,
-    /// The entry of the function; 0 likewise.
+    /// The entry address of the function; 0 if no `go` statement created the goroutine.
     pub startpc: u64,
-    /// Its goroutines belong to the runtime, by the rule of `runtime.isSystemGoroutine`.
+    /// Whether its goroutines belong to the runtime, by the rule of `isSystemGoroutine` in
+    /// <https://cs.opensource.google/go/go/+/master:src/runtime/traceback.go>.
     pub is_system: bool,
 }
 
-/// A place among the sites of a snapshot. The first one is of those that no `go` statement made.
+/// An index into the sites of a snapshot. The site at index 0 stands for goroutines that no `go` statement created.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct SiteId(pub(super) u32);
 
 /// What a goroutine waits on, by its address in the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WaitObject {
-    /// A channel, of a receive, a send, or a case of a `select`.
+    /// A channel, on which the goroutine waits in a receive, a send, or a case of a `select`.
     Channel(Channel),
-    /// The semaphore word in a `sync.Mutex`, `RWMutex` or `WaitGroup`, or elsewhere; see [`Goroutine::reason`].
+    /// The semaphore word in a `sync.Mutex`, `RWMutex` or `WaitGroup`, or elsewhere; [`Goroutine::reason`] tells which.
     Semaphore {
-        /// Of the word.
+        /// Address of the semaphore word.
         address: u64,
     },
     /// A `sync.Cond`.
     Cond {
-        /// Of its first byte.
+        /// Address of the first byte of the `sync.Cond`.
         address: u64,
     },
 }
 
 impl WaitObject {
-    /// What two goroutines that wait on the same thing have in common.
+    /// The address that identifies the object: it is equal for two goroutines that wait on the same one.
     pub fn address(&self) -> u64 {
         match self {
             WaitObject::Channel(channel) => channel.address,
@@ -109,53 +114,54 @@ impl WaitObject {
 /// A channel that a goroutine waits on, as it was shortly after the goroutine was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Channel {
-    /// Of its `runtime.hchan`.
+    /// Address of its `runtime.hchan` in the process.
     pub address: u64,
-    /// Elements in its buffer (`len`).
+    /// Number of elements in its buffer (`len`).
     pub length: u64,
-    /// Places in its buffer (`cap`).
+    /// Number of elements that its buffer has room for (`cap`).
     pub capacity: u64,
-    /// It is closed.
+    /// Whether it is closed.
     pub closed: bool,
-    /// Whether the goroutine wants to send or to receive; none where one `select` does both on this channel, or the
+    /// Whether the goroutine wants to send or to receive; none if one `select` does both on this channel, or the
     /// channel changed meanwhile.
     pub direction: Option<Direction>,
-    /// Link-time address of the type of its elements: [`crate::go::Binary::type_name`].
+    /// Link-time address of the type of its elements, for [`crate::go::Binary::type_name`].
     pub element: u64,
 }
 
-/// What a goroutine wants of a channel.
+/// What a goroutine wants from a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Direction {
-    /// An element from it.
+    /// It wants to take an element.
     Receive,
-    /// Room for an element.
+    /// It wants to hand over an element.
     Send,
 }
 
-/// All goroutines of a process, as one scan found them: of a span of time, not of an instant.
+/// All goroutines of a process as one scan found them. The process ran on meanwhile, so this describes a span of time,
+/// not an instant.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
-    /// Those that are not dead, in no order: [`Snapshot::by_goid`] has one.
+    /// The goroutines that are not dead, in no particular order; [`Snapshot::by_goid`] orders them.
     pub goroutines: Vec<Goroutine>,
-    /// Indices of `goroutines` in the order of their ids, once somebody asked for it.
+    /// Indices into `goroutines` in the order of their ids, computed when they are first asked for.
     pub(super) order: OnceLock<Vec<u32>>,
-    /// Their stacks, each kept once.
+    /// The stacks of the goroutines, each kept once.
     pub stacks: Stacks,
     pub(super) sites: Vec<CreationSite>,
     pub(super) objects: Vec<WaitObject>,
     pub(super) labels: Vec<Labels>,
-    /// (index of a goroutine, address of an object), ordered: [`Snapshot::mentions`].
+    /// Sorted pairs of a goroutine's index and an object's address, for [`Snapshot::mentions`].
     pub(super) mentions: Vec<(u32, u64)>,
-    /// When it was begun, in ns of the runtime's clock (`CLOCK_MONOTONIC`).
+    /// When the scan began, in ns of the runtime's clock (`CLOCK_MONOTONIC`).
     pub taken_ns: u64,
-    /// How many the runtime lists, dead ones included.
+    /// Number of goroutines on the runtime's list, dead ones included.
     pub listed: u64,
-    /// Listed ones that could not be read, or whose status is not one.
+    /// Number of listed goroutines that could not be read, or whose status is one that Go does not have.
     pub unreadable: u64,
-    /// Stacks that changed under the reader each time it tried.
+    /// Number of stacks that changed while they were read, each time that this was tried.
     pub torn: u64,
-    /// Why there may be more than this shows: which limit ended the scan.
+    /// Which limit ended the scan, so that there may be more goroutines; none if it saw all.
     pub cut_short: Option<Cut>,
 }
 
@@ -165,27 +171,28 @@ impl Snapshot {
         self.sites.get(goroutine.site.0 as usize).copied().unwrap_or_default()
     }
 
-    /// What a goroutine of this snapshot waits on: one object, or one for each case of a `select`. Empty where it waits
-    /// for none, or where it is not known.
+    /// What a goroutine of this snapshot waits on: one object, or one for each case of a `select`. Empty if it waits on
+    /// no object, or if that is not known.
     pub fn objects(&self, goroutine: &Goroutine) -> &[WaitObject] {
         let first = goroutine.first_object as usize;
         self.objects.get(first..first + usize::from(goroutine.object_count)).unwrap_or_default()
     }
 
-    /// What others wait on and a goroutine, by its index, has a pointer to on its stack: it may be the one who would end
-    /// their wait. Only of goroutines that wait themselves, and of so many as there was time for.
+    /// Addresses of the objects that other goroutines wait on and that the goroutine with this index has pointers to on
+    /// its stack: it may be the one that would end their wait. Known only for goroutines that wait themselves, and for
+    /// as many as there was time for.
     pub fn mentions(&self, index: usize) -> impl Iterator<Item = u64> + '_ {
         let index = index as u32;
         let first = self.mentions.partition_point(|(of, _)| *of < index);
         self.mentions[first..].iter().take_while(move |(of, _)| *of == index).map(|(_, address)| *address)
     }
 
-    /// A goroutine by its id.
+    /// The goroutine with this id.
     pub fn goroutine(&self, goid: u64) -> Option<&Goroutine> {
         self.goroutines.get(self.index_of(goid)?)
     }
 
-    /// Where in `goroutines` one is.
+    /// The index into [`Snapshot::goroutines`] of the goroutine with this id.
     pub fn index_of(&self, goid: u64) -> Option<usize> {
         let order = self.order();
         let found = order.binary_search_by_key(&goid, |&index| self.goroutines[index as usize].goid).ok()?;
@@ -206,8 +213,8 @@ impl Snapshot {
         })
     }
 
-    /// The labels that a goroutine's code has given it with `pprof.Do` or `pprof.SetGoroutineLabels`, by key; empty where it
-    /// has none.
+    /// The labels that a goroutine's code has given it with `pprof.Do` or `pprof.SetGoroutineLabels`, ordered by key;
+    /// empty if it has none.
     pub fn labels(&self, goroutine: &Goroutine) -> &[Label] {
         goroutine
             .labels

@@ -1,4 +1,4 @@
-//! Stacks, each kept once however many goroutines are in it, with the names of their frames.
+//! Stacks with the names of their frames. Each stack is kept once, however many goroutines have it.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -6,37 +6,38 @@ use std::sync::Arc;
 
 use crate::go::{Binary, Frame};
 
-/// A stack within its [`Stacks`], counted from 1.
+/// The number of a stack within its [`Stacks`], counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StackId(NonZeroU32);
 
 impl StackId {
-    /// Its place among the stacks, counted from 0.
+    /// Its index among the stacks, counted from 0.
     pub fn index(self) -> usize {
         self.0.get() as usize - 1
     }
 }
 
-/// How much a set of stacks may hold. A hostile process can show another stack for each goroutine.
+/// Most stacks in a set. There is a limit because a hostile process can show another stack for each goroutine.
 const MOST_STACKS: usize = 1 << 18;
-/// Program counters of all stacks together: 8 bytes each.
+/// Most program counters of all stacks together: 8 bytes each.
 const MOST_PCS: usize = 8 << 20;
-/// Different program counters that get names: some 200 bytes each.
+/// Most different program counters that get names: some 200 bytes each.
 const MOST_NAMES: usize = 1 << 18;
 
-/// Interned stacks. A stack is the link-time addresses of its calls, innermost first: where the goroutine will go on,
-/// then the return addresses.
+/// Interned stacks. A stack is the list of the link-time addresses of its calls, innermost first: the address where the
+/// goroutine will go on, then the return addresses.
 #[derive(Clone, Debug, Default)]
 pub struct Stacks {
     ids: HashMap<Arc<[u64]>, StackId>,
     stacks: Vec<Arc<[u64]>>,
     pcs: usize,
-    /// By address, and whether what it called was injected.
+    /// The key is an address, and whether a signal called the function that is next further in ([`is_injected`]).
     frames: HashMap<(u64, bool), Named>,
 }
 
 impl Stacks {
-    /// The number of a stack, a new one where it is not known yet. None where there is no room for it.
+    /// Returns the number of a stack, a new number if the stack is not known yet. None if there is no room for another
+    /// one.
     pub fn intern(&mut self, pcs: &[u64]) -> Option<StackId> {
         if let Some(id) = self.ids.get(pcs) {
             return Some(*id);
@@ -52,22 +53,23 @@ impl Stacks {
         Some(id)
     }
 
-    /// The number of a stack that is known: to compare with the stacks of another scan of the same binary.
+    /// Returns the number of a stack that is known, such as one from another scan of the same binary. None if it is not
+    /// known.
     pub fn id_of(&self, pcs: &[u64]) -> Option<StackId> {
         self.ids.get(pcs).copied()
     }
 
-    /// All of them, in the order of their places.
+    /// The numbers of all stacks, in ascending order.
     pub fn ids(&self) -> impl Iterator<Item = StackId> + use<> {
         (1..=self.stacks.len() as u32).filter_map(NonZeroU32::new).map(StackId)
     }
 
-    /// How many there are.
+    /// Number of stacks.
     pub fn len(&self) -> usize {
         self.stacks.len()
     }
 
-    /// Whether there is none.
+    /// Whether there is no stack.
     pub fn is_empty(&self) -> bool {
         self.stacks.is_empty()
     }
@@ -77,7 +79,7 @@ impl Stacks {
         self.stacks.get(id.index()).map_or(&[], |stack| stack)
     }
 
-    /// Gives names to all addresses, once each.
+    /// Looks up the name of each address once, as far as there is room.
     pub fn name(&mut self, binary: &Binary) {
         let Stacks { stacks, frames, .. } = self;
         for stack in stacks.iter() {
@@ -92,7 +94,7 @@ impl Stacks {
         }
     }
 
-    /// The calls of a stack, innermost first. Nothing before [`Stacks::name`].
+    /// The calls of a stack, innermost first. Empty before [`Stacks::name`] was called.
     pub fn calls(&self, id: StackId) -> impl Iterator<Item = Call<'_>> {
         let mut injected = false;
         self.pcs(id).iter().map_while(move |pc| {
@@ -103,26 +105,26 @@ impl Stacks {
         })
     }
 
-    /// All frames of a stack, innermost first, inlined calls included. Nothing before [`Stacks::name`].
+    /// All frames of a stack, innermost first, inlined calls included. Empty before [`Stacks::name`] was called.
     pub fn frames(&self, id: StackId) -> impl Iterator<Item = &Frame> {
         self.calls(id).flat_map(|call| call.frames)
     }
 }
 
-/// One address of a stack: a function and what was inlined into it there.
+/// One address of a stack: a function, and what was inlined into it at this address.
 #[derive(Clone, Copy, Debug)]
 pub struct Call<'stacks> {
-    /// Link-time address: where this call goes on when those further in have returned.
+    /// Link-time address at which this call goes on when the calls further in have returned.
     pub pc: u64,
     /// Bytes from the function's entry to `pc`.
     pub offset: u64,
     /// The function only passes a call on: see [`Binary::is_wrapper`].
     pub is_wrapper: bool,
-    /// Innermost first; the last is the function, the ones before it were inlined. Never empty.
+    /// The frames, innermost first. The last one is the function itself, and those before it were inlined. Never empty.
     pub frames: &'stacks [Frame],
 }
 
-/// What an address means.
+/// What is known about an address.
 #[derive(Clone, Debug)]
 struct Named {
     offset: u64,
@@ -131,8 +133,9 @@ struct Named {
 }
 
 impl Named {
-    /// A return address stands after its call, and the call is what is shown; `sched.pc` is one, too. What a function that
-    /// was injected returns to is the very instruction that was to come next, as is the first of a function
+    /// Looks up the frames at an address. A return address, and `sched.pc` is one too, points after its call, but it is
+    /// the call that is to be shown: so the address before it is looked up. Not so for the address that an injected
+    /// function returns to, which is the very instruction that was to come next, nor for the first one of a function
     /// (`unwinder.symPC` in <https://cs.opensource.google/go/go/+/master:src/runtime/traceback.go>).
     fn of(binary: &Binary, pc: u64, injected: bool) -> Named {
         let function = binary.function_at(pc);
@@ -146,14 +149,15 @@ impl Named {
         Named { offset: pc - entry, is_wrapper, frames }
     }
 
-    /// The program did not call it: a signal did.
+    /// Whether a signal called the function, not the program.
     fn is_injected(&self) -> bool {
         self.frames.last().is_some_and(|frame| is_injected(&frame.function))
     }
 }
 
-/// Whether the program does not call this function: a signal does, wherever the program is (`isInjectedCall` in Go's
-/// unwinder).
+/// Whether this is a function that the program never calls itself: a signal calls it, wherever the program is at that
+/// time. The list is that of `isInjectedCall` in
+/// <https://cs.opensource.google/go/go/+/master:src/runtime/traceback.go>.
 pub(super) fn is_injected(function: &str) -> bool {
     matches!(function, "runtime.sigpanic" | "runtime.asyncPreempt" | "runtime.debugCallV2")
 }

@@ -1,26 +1,31 @@
-//! The fields of one `runtime.g`, and what of them has to be the same before and after its stack was read.
+//! The fields of one `runtime.g` that a scan needs, and those of them that must be the same before and after its stack
+//! was read.
 
 use super::walk::{G, bytes_needed};
 use crate::go::{Layout, Status, image};
 
-/// A goroutine, and what is needed to look further.
+/// A goroutine, and what is needed to read its stack, its labels and what it waits on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stopped {
     pub(super) goroutine: G,
-    /// Where it goes on, and its stack pointer then.
+    /// The address at which it will go on.
     pub(super) pc: u64,
+    /// Its stack pointer when it goes on.
     pub(super) sp: u64,
-    /// Where that function returns to, where it has not put that on the stack.
+    /// The return address of the function at `pc`, if that function has not put it on the stack. It matters on CPUs
+    /// with a link register only.
     pub(super) lr: u64,
-    /// `g.waiting`
+    /// `g.waiting`: address of the first `runtime.sudog` of what it waits on; 0 if there is none.
     pub(super) waiting: u64,
-    /// `g.labels`
+    /// `g.labels`: address of its profiler labels; 0 if it has none.
     pub(super) labels: u64,
+    /// Whether it is locked to its thread.
     pub(super) locked: bool,
 }
 
 impl Stopped {
-    /// Reads the fields from the start of a `runtime.g`, as [`G::parse`].
+    /// Reads the fields from `bytes`, which begin where the `runtime.g` begins. None in the same cases as for
+    /// [`G::parse`].
     #[inline(always)]
     pub(super) fn parse(address: u64, bytes: &[u8], layout: &Layout) -> Option<Stopped> {
         let word = |offset: u16| image::u64_at(bytes, offset.into());
@@ -30,7 +35,7 @@ impl Stopped {
         Some(Stopped { goroutine, pc, sp, lr, waiting, labels, locked: word(layout.lockedm)? != 0 })
     }
 
-    /// Up to the end of the last field that [`Stopped::parse`] reads.
+    /// Number of bytes from the start of a `runtime.g` to the end of the last field that [`Stopped::parse`] reads.
     pub(super) fn bytes_needed(layout: &Layout) -> usize {
         let Layout { waiting, labels, lockedm, syscallsp, syscallpc, sched_sp, sched_pc, sched_lr, .. } =
             *layout;
@@ -39,23 +44,24 @@ impl Stopped {
         bytes_needed(layout).max(usize::from(last.unwrap_or(0)) + 8)
     }
 
-    /// Its stack may change under the reader, and where its stack pointer is nobody knows.
+    /// Whether its stack may change while it is read, and its stack pointer is not known.
     pub(super) fn is_moving(&self) -> bool {
         matches!(self.goroutine.status, Status::Running | Status::CopyStack)
     }
 
-    /// Its stack holds still until its status changes.
+    /// Whether its stack stays as it is until its status changes.
     pub(super) fn holds_still(&self) -> bool {
         !self.is_moving() && self.goroutine.stack.0 <= self.sp && self.sp < self.goroutine.stack.1
     }
 
-    /// What must be the same before and after its stack was read.
+    /// The part of it that must be the same before and after its stack was read.
     pub(super) fn identity(&self) -> Identity {
         Identity { goid: self.goroutine.goid, status: self.goroutine.status, sp: self.sp, pc: self.pc }
     }
 }
 
-/// What must be the same before and after a stack was read.
+/// What must be the same before and after a stack was read. If anything differs, the stack may be a mixture of two
+/// states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Identity {
     goid: u64,
@@ -72,8 +78,9 @@ impl Identity {
     }
 }
 
-/// Stack pointer, program counter and return address of a `g` that does not run. In a system call they are saved elsewhere:
-/// Go's unwinder looks in the same order.
+/// Stack pointer, program counter and link register of a `g` that does not run. In a system call they are saved in
+/// other fields, which are tried first, as Go's unwinder does: `initAt` in
+/// <https://cs.opensource.google/go/go/+/master:src/runtime/traceback.go>.
 #[inline(always)]
 fn registers(bytes: &[u8], layout: &Layout) -> Option<(u64, u64, u64)> {
     let word = |offset: u16| image::u64_at(bytes, offset.into());

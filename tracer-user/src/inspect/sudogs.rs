@@ -1,21 +1,22 @@
-//! Before Go 1.26, a goroutine that waits for a lock does not say for which one: its `g.waiting` is empty. The `runtime.sudog`
-//! that stands for it in the lock's queue is on its stack, though, in the frame of `runtime.semacquire1`, and names the
-//! goroutine: <https://cs.opensource.google/go/go/+/refs/tags/go1.25.0:src/runtime/sema.go>.
+//! Finds the `runtime.sudog` of goroutines that wait for a lock. Before Go 1.26 such a goroutine does not say for which
+//! lock it waits: its `g.waiting` is empty. But the frame of `runtime.semacquire1` on its stack has a pointer to the
+//! `sudog` that stands for it in the lock's queue, and this `sudog` names the goroutine:
+//! <https://cs.opensource.google/go/go/+/refs/tags/go1.25.0:src/runtime/sema.go>.
 
 use super::limits::WalkError;
 use super::memory::{Place, ProcessMemory};
 use super::waiter::Waiter;
 use crate::go::{Activity, Layout, image};
 
-/// Goroutines that are looked at.
+/// Most goroutines that are looked at.
 const MOST_GOROUTINES: usize = 8192;
-/// Bytes of each stack, from the innermost call on: some frames of the runtime.
+/// Bytes that are read of each stack, from the innermost call on. They have room for some frames of the runtime.
 const BYTES: u64 = 512;
-/// Goroutines whose stacks are looked at together.
+/// Number of goroutines whose stacks are read together.
 const BATCH: usize = 512;
 
-/// Whether goroutines with this wait reason wait for a semaphore, in whose queue a `sudog` stands for them. Waits within a
-/// bubble of `testing/synctest` are left out.
+/// Whether goroutines with this wait reason wait for a semaphore, so that a `sudog` stands for them in its queue. Waits
+/// within a bubble of `testing/synctest` are left out.
 #[inline]
 pub(super) fn is_semaphore(reason: &str) -> bool {
     use Activity::{MutexLock, RwMutexLock, RwMutexRLock, Semacquire, WaitGroupWait};
@@ -23,7 +24,7 @@ pub(super) fn is_semaphore(reason: &str) -> bool {
         && matches!(Activity::of(reason), Semacquire | MutexLock | RwMutexLock | RwMutexRLock | WaitGroupWait)
 }
 
-/// Fills in the `sudog` of those waits that have none; what is not found stays 0.
+/// Fills in the `sudog` of those waiters that have none; if it is not found, it stays 0.
 pub(super) fn find(memory: &ProcessMemory, layout: &Layout, waits: &mut [Waiter]) -> Result<(), WalkError> {
     let mut unknown: Vec<&mut Waiter> =
         waits.iter_mut().filter(|wait| wait.sudog == 0 && !wait.on_cond).take(MOST_GOROUTINES).collect();

@@ -1,4 +1,4 @@
-//! Whole scans: against what Go says of the same process, and of processes that lie.
+//! Tests whole scans: of processes whose goroutines Go prints as well, and of a process that lies about its goroutines.
 
 #![allow(clippy::unwrap_used)]
 
@@ -12,12 +12,12 @@ use crate::go::releases::release_of;
 use crate::go::testing::{FOREIGN, NEWEST, OLDEST, PLAIN, Program, STRIPPED, STRIPPED_PIE, TracedFrame};
 use crate::go::{Binary, Frame, Status};
 
-/// The oldest, one in the middle, the last one before `sudog` has changed, the newest.
+/// The oldest release, one in the middle, the last one before `runtime.sudog` changed, and the newest.
 fn toolchains() -> [&'static str; 4] {
     [OLDEST, release_of(22), release_of(25), NEWEST]
 }
 
-/// Scans until main has said that all is ready and blocks in a read.
+/// Scans until the program's main function blocks in a read, which it does when all is ready.
 fn scan_of(binary: &Binary, pid: i32, bias: u64) -> Snapshot {
     loop {
         let memory = ProcessMemory::new(pid);
@@ -41,7 +41,8 @@ fn stacks_are_what_go_prints() {
     compare_stacks([PLAIN, STRIPPED_PIE], &[]);
 }
 
-/// Their frames are laid out in another way. (A PIE would need the other CPU's dynamic loader.)
+/// Another CPU's frames are laid out in another way. A PIE is not tested, since it would need the other CPU's dynamic
+/// loader.
 #[test]
 fn stacks_of_another_cpu_are_what_go_prints() {
     compare_stacks([PLAIN, STRIPPED], FOREIGN);
@@ -60,7 +61,8 @@ fn compare_stacks(ways: [&[&str]; 2], environment: &[(&str, &str)]) {
             let mut compared = 0;
             for expected in &traced {
                 let Some(goroutine) = snapshot.goroutine(expected.goid) else { continue };
-                // The signal wakes what receives signals, and finds something running.
+                // The signal that asks for the traceback wakes goroutines that receive signals, and some goroutine runs
+                // when it comes. These are not compared.
                 if snapshot.site(goroutine).is_system
                     || !(goroutine.waits() || goroutine.status == Status::Syscall)
                 {
@@ -69,7 +71,7 @@ fn compare_stacks(ways: [&[&str]; 2], environment: &[(&str, &str)]) {
                 let label = format!("{toolchain} {flags:?} {expected:?} {goroutine:?}");
                 let stack = goroutine.stack.expect(&label);
                 let outermost = |frame: &&TracedFrame| frame.function == "runtime.goexit";
-                // Of some goroutines Go shows all frames, depending on where the signal finds it.
+                // For some goroutines Go shows all frames, depending on where the signal finds it.
                 let all = expected.frames.last().is_some_and(|frame| outermost(&frame));
                 let frames: Vec<TracedFrame> = if all {
                     let calls = snapshot.stacks.calls(stack);
@@ -148,14 +150,15 @@ fn who_waits_on_what() {
         let [WaitObject::Semaphore { address }] = snapshot.objects(locking) else {
             panic!("{toolchain}: {:?}", snapshot.objects(locking));
         };
-        // `main.mutex` is a global variable; its semaphore is its second half, behind 32 bits of state.
+        // `main.mutex` is a global variable. Its semaphore is its second half, after 32 bits of state.
         let data = [&binary.module_data().noptrbss, &binary.module_data().bss];
         assert!(
             address % 8 == 4 && data.iter().any(|data| data.contains(address)),
             "{toolchain}: {address:#x}"
         );
         assert_eq!(binary.type_name(never.element).as_deref(), Some("int"), "{toolchain}");
-        // Those in a `select` are not looked at; main.inner knows nothing but its own channel.
+        // Goroutines in a `select` are not searched for pointers, and `main.inner` has pointers to nothing but its own
+        // channel.
         let inner = snapshot.index_of(by_function["main.inner"][0].goid).unwrap();
         assert!(snapshot.mentions(inner).all(|address| address != full.address), "{toolchain}");
         let main = snapshot.goroutine(1).unwrap();
@@ -163,13 +166,14 @@ fn who_waits_on_what() {
     }
 }
 
-/// A process that says what it likes about its goroutines: this one, which plays the program.
+/// A process that can claim anything about its goroutines. It is this test's own process, which plays the program.
 struct Liar {
     binary: Binary,
-    /// Pointers and number of what it calls goroutines.
+    /// The addresses of what it claims to be goroutines.
     list: Vec<u64>,
+    /// How many goroutines it claims to have.
     length: u64,
-    /// Where it keeps both.
+    /// The memory that plays the runtime's two variables: the address of the list, and its length.
     variables: Box<[u64; 2]>,
 }
 
@@ -180,7 +184,7 @@ impl Liar {
         Liar { binary, list: Vec::new(), length: 0, variables: Box::new([0; 2]) }
     }
 
-    /// Moves the two variables onto ours.
+    /// The load bias that moves the runtime's two variables onto `variables`.
     fn bias(&self) -> u64 {
         self.variables.as_ptr() as u64
     }
@@ -192,7 +196,7 @@ impl Liar {
         scan(&memory, &self.binary, self.bias(), limits, Depth::Objects)
     }
 
-    /// A `runtime.g` that waits, with the fields that a scan follows.
+    /// The bytes of a `runtime.g` that waits, with the fields that a scan follows.
     fn goroutine(&self, goid: u64, stack: &[u64], pc: u64, waiting: u64) -> Vec<u8> {
         let layout = self.binary.layout();
         let mut g = vec![0; usize::from(layout.g_size)];
@@ -223,7 +227,7 @@ fn a_list_of_anything_is_walked_within_bounds() {
         assert!(snapshot.goroutines.is_empty() && snapshot.unreadable > 99_000);
         assert_eq!((snapshot.listed, snapshot.cut_short.is_some()), (length, length > 100_000));
     }
-    // The list itself is nowhere.
+    // The list itself is at an address where nothing is mapped.
     let nowhere = [8, 1u64 << 40];
     let (memory, limits) = (ProcessMemory::new(std::process::id() as i32), WalkLimits::default());
     let refused = scan(&memory, &liar.binary, nowhere.as_ptr() as u64, limits, Depth::Objects).unwrap_err();
@@ -235,7 +239,7 @@ fn a_list_of_anything_is_walked_within_bounds() {
 fn a_list_that_lists_itself_ends() {
     let program = Program::build(NEWEST, STRIPPED_PIE);
     let mut liar = Liar::new(&program);
-    // The same goroutine a million times, then a list whose entries are the list.
+    // First the list has the same goroutine a million times; then each entry points to the list itself.
     let stack = vec![0u64; 64];
     let g = liar.goroutine(1, &stack, 0, 0);
     liar.list = vec![g.as_ptr() as u64; 1 << 20];
@@ -252,13 +256,13 @@ fn a_list_that_lists_itself_ends() {
 
 #[test]
 fn labels_of_anything_are_read_within_bounds() {
-    // A map, then a slice.
+    // In the oldest release labels are a map, in the newest a slice.
     for toolchain in [OLDEST, NEWEST] {
         let program = Program::build(toolchain, STRIPPED_PIE);
         let mut liar = Liar::new(&program);
         let at = usize::from(liar.binary.layout().labels);
-        // As a slice longer than anything, of strings that are; as a map with sixteen buckets, each of which goes on in the
-        // first.
+        // Read as a slice, this is longer than anything, and so are its strings. Read as a map, it has sixteen buckets,
+        // each of which goes on in the first one.
         let mut labels = vec![0u64; 1024];
         let own = labels.as_ptr() as u64;
         labels.fill(own);
@@ -278,7 +282,7 @@ fn labels_of_anything_are_read_within_bounds() {
         assert_eq!((of(1), of(3).len(), of(4).len()), (of(2), 0, 0));
         assert!(snapshot.goroutines.iter().all(|goroutine| snapshot.labels(goroutine).len() <= 64));
         let longest = of(1).iter().map(|label| label.key.len().max(label.value.len())).max();
-        // Each byte may have become a replacement character of three.
+        // Each byte may have become a replacement character of three bytes.
         assert!(longest <= Some(3 * 1024), "{toolchain}: {longest:?}");
     }
 }
@@ -288,10 +292,11 @@ fn cycles_and_endless_stacks_end() {
     let program = Program::build(NEWEST, STRIPPED_PIE);
     let mut liar = Liar::new(&program);
     let layout = *liar.binary.layout();
-    // A stack whose every word returns into the same call, longer than is ever looked at.
+    // Each word of this stack is a return address into the same call, and the stack is longer than what is looked at.
     let recursive = liar.binary.functions_named("main.main")[0].entry + 40 + liar.bias();
     let stack = vec![recursive; 1 << 20];
-    // A sudog whose next is itself, of a channel that is where nothing is or one that is this very sudog.
+    // Each `sudog` is its own next. The channel of the first one is at an address where nothing is mapped; that of the
+    // second one is the `sudog` itself.
     let mut sudogs: Vec<Vec<u64>> = vec![vec![0; 32]; 2];
     let gs: Vec<Vec<u8>> =
         (0..2).map(|n| liar.goroutine(n as u64 + 1, &stack, recursive, sudogs[n].as_ptr() as u64)).collect();
@@ -308,7 +313,7 @@ fn cycles_and_endless_stacks_end() {
     for goroutine in &snapshot.goroutines {
         assert_eq!(snapshot.stacks.pcs(goroutine.stack.unwrap()).len(), 512);
     }
-    // In the order of their addresses they may come either way.
+    // Their addresses may have either order, so they are taken in the order of their ids.
     let goroutines: Vec<_> = snapshot.by_goid().collect();
     let [nowhere, itself] = goroutines[..] else { panic!("{snapshot:?}") };
     assert_eq!(snapshot.objects(nowhere), []);
@@ -357,7 +362,7 @@ fn any_goroutine_and_any_stack_are_read_without_a_panic() {
     let liar = std::cell::RefCell::new(Liar::new(&program));
     let (text, bias) = (liar.borrow().binary.text_range(), liar.borrow().bias());
     let text = text.start + bias..text.end + bias;
-    // Wild words, small ones, and addresses of code.
+    // The words are random, small, or addresses of code.
     let word = prop_oneof![any::<u64>(), 0u64..4096, text.clone()];
     let random_g = proptest::collection::vec(any::<u8>(), 512);
     let stack = proptest::collection::vec(word, 1..200);

@@ -1,34 +1,37 @@
-//! From a stopped goroutine's registers and stack to the calls that it is in, by the same table of frame sizes that Go's
-//! own unwinder goes by: it covers what frame pointers do not, such as assembly and, before Go 1.22, system calls.
+//! Finds the calls that a stopped goroutine is in from its registers and its stack. It uses the table of frame sizes
+//! that Go's own unwinder uses: that covers what frame pointers do not, such as assembly and, before Go 1.22, system
+//! calls.
 
 use super::stacks::is_injected;
 use crate::go::{Architecture, Binary, FrameSize};
 
-/// Calls of one stack that are looked at, not counting inlined ones. Go's own traceback shows a hundred.
+/// Most calls of one stack that are looked at, not counting inlined ones. Go's own traceback shows a hundred.
 const MOST_CALLS: usize = 512;
-/// Places of the cache; a power of two. A program that waits at more places than this gets slower to look at.
+/// Entries of the cache; a power of two. A program whose goroutines are at more addresses than this takes longer to
+/// look at.
 const CACHED: usize = 8192;
 
-/// Size of the frame in which `pushCall` and `preparePanic` save the link register:
+/// Bytes of the frame in which `pushCall` and `preparePanic` save the link register:
 /// <https://cs.opensource.google/go/go/+/master:src/runtime/signal_arm64.go>.
 const SIGNAL_FRAME: usize = 16;
 
-/// How an attempt ended.
+/// How an attempt to unwind a stack ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unwound {
-    /// At the outermost call, or after as many as are looked at.
+    /// It reached the outermost call, or as many calls as are looked at.
     Ended,
-    /// Where no call can be: the stack changed meanwhile, or is not Go's.
+    /// It came to an address where no call can be: the stack changed meanwhile, or is not Go's.
     Broken,
-    /// At the end of the bytes: the stack goes on.
+    /// It came to the end of the bytes, and the stack goes on.
     GoesOn,
 }
 
-/// What is known of the calls at an address.
+/// What is known about an address within a function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Known {
     size: FrameSize,
-    /// A signal called the function, not the program: [`crate::inspect::stacks::is_injected`].
+    /// Whether a signal called the function, not the program, as [`crate::inspect::stacks::is_injected`] says. Only
+    /// looked up on CPUs with a link register.
     injected: bool,
 }
 
@@ -36,10 +39,11 @@ struct Known {
 pub(super) struct Unwinder<'binary> {
     binary: &'binary Binary,
     bias: u64,
-    /// A call puts the return address into a register; the function that it calls puts it into the first word of its frame,
-    /// where that is any. Otherwise the call itself pushes it, so that it lies above that function's frame.
+    /// Whether the CPU has a link register. If so, a call puts the return address there, and the called function saves
+    /// it in the first word of its frame if it has one. If not, the call itself pushes it, so that it lies above the
+    /// called function's frame.
     link_register: bool,
-    /// By address, what was asked for last.
+    /// For each slot the address that was last looked up, and what is known about it.
     cache: Vec<(u64, Option<Known>)>,
 }
 
@@ -62,10 +66,11 @@ impl<'binary> Unwinder<'binary> {
         self.cache[place].1
     }
 
-    /// Appends the link-time addresses of the calls, innermost first, without the outermost `runtime.goexit`. `pc` is
-    /// where the goroutine goes on, `lr` what [`crate::go::Layout::sched_lr`] is of, `stack` begins at its stack pointer.
+    /// Appends the link-time addresses of the calls to `pcs`, innermost first, without the outermost `runtime.goexit`.
+    /// `pc` is where the goroutine goes on, `lr` its saved link register ([`crate::go::Layout::sched_lr`]), and `stack`
+    /// begins at its stack pointer.
     ///
-    /// As `unwinder` in <https://cs.opensource.google/go/go/+/master:src/runtime/traceback.go>.
+    /// This follows `unwinder` in <https://cs.opensource.google/go/go/+/master:src/runtime/traceback.go>.
     pub(super) fn unwind(&mut self, pc: u64, lr: u64, stack: &[u8], pcs: &mut Vec<u64>) -> Unwound {
         let word = |at: usize| stack.get(at..)?.first_chunk().map(|word| u64::from_le_bytes(*word));
         let mut pc = pc.wrapping_sub(self.bias);
@@ -74,13 +79,15 @@ impl<'binary> Unwinder<'binary> {
         for _ in 0..MOST_CALLS {
             let Some(Known { size, injected }) = self.at(pc) else { return Unwound::Broken };
             let FrameSize::Bytes(size) = size else {
-                // The stack of a goroutine ends in goexit, which says nothing. Other ends do.
+                // The outermost function has no size. For a goroutine that is `runtime.goexit`, which tells nothing and
+                // is left out.
                 return Unwound::Ended;
             };
             pcs.push(pc);
             let size = size as usize;
             let (at, next) = if self.link_register { (sp, sp + size) } else { (sp + size, sp + size + 8) };
-            // The function has no frame yet, or no more, or never.
+            // Here the function has no frame: not yet, no longer, or never. Its return address is then still in the
+            // register.
             let in_register = lr.take().filter(|_| size == 0);
             let Some(to) = in_register.or_else(|| word(at)) else { return Unwound::GoesOn };
             pc = to.wrapping_sub(self.bias);
@@ -89,7 +96,8 @@ impl<'binary> Unwinder<'binary> {
             }
             sp = next;
             if injected {
-                // The signal's handler has put the register that it then used onto the stack, in a frame of its own.
+                // The signal's handler overwrote the link register, after it had saved it on the stack in a frame of
+                // its own.
                 let Some(saved) = word(sp) else { return Unwound::GoesOn };
                 sp += SIGNAL_FRAME;
                 lr = Some(saved);

@@ -1,5 +1,5 @@
-//! Does a layout fit a process? A wrong offset gives numbers that look like goroutines, so nothing that was read
-//! with a layout is shown before it has passed here.
+//! Checks whether a layout fits a process. With a wrong offset other numbers would be taken for goroutines, so nothing
+//! that was read with a layout is shown before it has passed these checks.
 
 use std::collections::HashSet;
 
@@ -8,14 +8,17 @@ use super::memory::ProcessMemory;
 use super::walk::{G, Walk, walk};
 use crate::go::Binary;
 
-/// Goroutine ids above this would take centuries to give out: Go counts up by one, in blocks of 16 for each processor.
+/// Largest goroutine id that is believed. Go counts ids up by one, in blocks of 16 for each processor, so it would take
+/// centuries to reach this one.
 const MAX_GOID: u64 = 1 << 48;
-/// `runtime.maxstacksize` of 64-bit programs is 1 GB; debug.SetMaxStack can raise it, and nobody does further.
+/// Largest stack that is believed, in bytes. `runtime.maxstacksize` of 64-bit programs is 1 GB; `debug.SetMaxStack` can
+/// raise it, but nobody raises it beyond this.
 const MAX_STACK: u64 = 1 << 36;
-/// Of all that are listed, at most one in this many may be unreadable: the process runs on while it is read.
+/// Of the listed goroutines, at most one in this many may be unreadable. Some may be, since the process runs on while
+/// it is read.
 const MAX_UNREADABLE: u64 = 100;
 
-/// A layout that does not fit, with the first thing that shows it.
+/// A layout does not fit the process. It holds the first finding that shows so.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the goroutines of {path} ({version}) are not where golife expects them: {finding}; \
@@ -24,31 +27,31 @@ const MAX_UNREADABLE: u64 = 100;
 pub struct Mismatch {
     /// The executable.
     pub path: String,
-    /// Its Go version as written.
+    /// Its Go version as the executable states it.
     pub version: String,
-    /// Which field, of which goroutine, and what was found.
+    /// Which field of which goroutine cannot be right, and what was found in it.
     pub finding: String,
 }
 
-/// How often a process is read before a disagreement counts: it runs on, so a goroutine can be replaced by another
-/// while it is read.
+/// How often a process is read before a mismatch counts. The process runs on, so a goroutine can be replaced by another
+/// one while it is read.
 const ATTEMPTS: usize = 3;
 
 /// Why there is no list of goroutines that can be trusted.
 #[derive(Debug, thiserror::Error)]
 pub enum InspectError {
-    /// It could not be read.
+    /// The list could not be read.
     #[error(transparent)]
     Walk(#[from] WalkError),
-    /// It was read, and cannot be right.
+    /// The list was read, but cannot be right.
     #[error(transparent)]
     Mismatch(#[from] Mismatch),
 }
 
-/// Lists the goroutines of a process and checks them, again where they do not fit.
+/// Lists the goroutines of a process and checks them. If they do not fit, it tries again a few times.
 ///
 /// # Errors
-/// As [`walk`] and [`verify`].
+/// Those of [`walk`], and those of [`verify`] at the last attempt.
 pub fn walk_verified(
     memory: &ProcessMemory,
     binary: &Binary,
@@ -66,10 +69,11 @@ pub fn walk_verified(
     Ok(goroutines)
 }
 
-/// Checks everything that was read of a process.
+/// Checks the list of goroutines that was read from a process that runs `binary`, loaded `bias` above its link-time
+/// addresses.
 ///
 /// # Errors
-/// The first field that cannot be right.
+/// A [`Mismatch`] with the first field that cannot be right.
 pub fn verify(goroutines: &Walk, binary: &Binary, bias: u64) -> Result<(), Mismatch> {
     let checks = || -> Result<(), String> {
         let mut goids = HashSet::with_capacity(goroutines.live.len());
@@ -89,7 +93,8 @@ pub fn verify(goroutines: &Walk, binary: &Binary, bias: u64) -> Result<(), Misma
             return Ok(());
         }
         let Some(main) = goroutines.live.iter().find(|goroutine| goroutine.goid == 1) else {
-            // That of a library ends when all is set up, and others, which were checked, go on.
+            // In a library goroutine 1 ends when all is set up. The other goroutines go on, and they have been checked
+            // above.
             if binary.is_library() && goroutines.live.iter().any(|goroutine| goroutine.gopc != 0) {
                 return Ok(());
             }
@@ -104,10 +109,11 @@ pub fn verify(goroutines: &Walk, binary: &Binary, bias: u64) -> Result<(), Misma
     checks().map_err(|finding| mismatch(binary, finding))
 }
 
-/// Checks the pair of code addresses of one creation event, for a process that has no goroutines in memory yet.
+/// Checks the two code addresses of one creation event. This serves for a process that has no list of goroutines in
+/// memory yet.
 ///
 /// # Errors
-/// Which of the two cannot be right.
+/// A [`Mismatch`] that says which of the two cannot be right.
 pub fn verify_creation(gopc: u64, startpc: u64, binary: &Binary, bias: u64) -> Result<(), Mismatch> {
     check_code(gopc, startpc, binary, bias)
         .map_err(|finding| mismatch(binary, format!("of a new goroutine, {finding}")))
@@ -129,7 +135,7 @@ fn check(goroutine: &G, binary: &Binary, bias: u64) -> Result<(), String> {
     if lo == 0 || hi <= lo || hi - lo > MAX_STACK {
         return Err(format!("the stack of goroutine {goid} is from {lo:#x} to {hi:#x}"));
     }
-    // The runtime makes goroutines for threads of C without a go statement.
+    // The runtime creates goroutines for C threads without a `go` statement.
     if gopc == 0 && startpc == 0 {
         return Ok(());
     }

@@ -1,15 +1,15 @@
-//! A goroutine that waits on something, as far as it is needed to find out on what.
+//! The facts about a waiting goroutine that are needed to find out what it waits on.
 
 /// A goroutine that waits on something.
 pub(super) struct Waiter {
-    /// Its place among the goroutines of the snapshot.
+    /// Its index among the goroutines of the snapshot.
     pub(super) index: usize,
     /// Address of its `runtime.g`.
     pub(super) g: u64,
-    /// Address of the first `sudog` of its list; 0 where it does not say.
+    /// Address of the first `runtime.sudog` of its list `g.waiting`; 0 if the list is empty.
     pub(super) sudog: u64,
     /// Whether it waits for a `sync.Cond`.
     pub(super) on_cond: bool,
-    /// The part of its stack that is in use: from its stack pointer to its end.
+    /// The part of its stack that is in use: the stack pointer, and the address where the stack ends.
     pub(super) used_stack: (u64, u64),
 }

@@ -1,4 +1,5 @@
-//! What the goroutines of each creation site wait for, and which of them have not moved since an earlier scan.
+//! Groups the goroutines of each creation site by what they wait for, and finds those that have not moved since an
+//! earlier scan.
 
 use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
@@ -8,41 +9,44 @@ use super::snapshot::{CreationSite, Goroutine, Snapshot};
 use super::stacks::{StackId, Stacks};
 use crate::go::{Binary, Status};
 
-/// A `go` statement with an entry function, by their link-time addresses.
+/// A `go` statement with its entry function, identified by their link-time addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SiteKey {
-    /// Where the call of the `go` statement returns to; 0 where no `go` statement made the goroutine.
+    /// The return address of the `go` statement's call; 0 if no `go` statement created the goroutine.
     pub gopc: u64,
-    /// The entry of the function; 0 likewise.
+    /// The entry address of the function; 0 if no `go` statement created the goroutine.
     pub startpc: u64,
 }
 
-/// Groups of one site that are kept.
+/// Most groups of one site that are kept.
 const MOST_GROUPS: usize = 10;
-/// Stacks of one group that are kept.
+/// Most stacks of one group that are kept.
 const MOST_STACKS: usize = 16;
-/// Goroutines that are named of each group.
+/// Most goroutines of one group whose ids are kept as examples.
 const EXAMPLES: usize = 10;
 
-/// Who has not run for so long is idle, in ns.
+/// A goroutine that has not run for this many ns is idle.
 const IDLE_NS: u64 = 5_000_000_000;
 
-/// Which goroutines a scan found, where each of them was blocked, and since when it was seen there and did not run: 24
-/// bytes each, for a comparison with a later scan.
+/// Which goroutines a scan found, where each of them was blocked, and since when it has been seen there without
+/// running. This is kept to be compared with a later scan, and takes 24 bytes for each goroutine.
 #[derive(Clone, Debug, Default)]
 pub struct Places(Vec<Seen>);
 
-/// A goroutine at a place.
+/// A goroutine, and the place where it was seen.
 #[derive(Clone, Copy, Debug)]
 struct Seen {
+    /// Id of the goroutine.
     goid: u64,
+    /// Hash of the place, as [`place`] computes it; [`NOWHERE`] if it does not wait.
     place: u64,
-    /// `CLOCK_MONOTONIC` in ns.
+    /// Since when it has been at this place without running, in ns of `CLOCK_MONOTONIC`.
     since_ns: u64,
 }
 
 impl Places {
-    /// Of all goroutines of a scan. Those that an earlier one has seen, and that have not run, have been there since then.
+    /// The places of all goroutines of a scan. A goroutine that was at the same place in the earlier scan and has not
+    /// run since keeps the time from there.
     pub fn of(snapshot: &Snapshot, earlier: Option<&Places>) -> Places {
         let hashes = hashes(&snapshot.stacks);
         let seen = snapshot.by_goid().map(|goroutine| {
@@ -54,7 +58,7 @@ impl Places {
         Places(seen.collect())
     }
 
-    /// Keeps so many, the oldest goroutines: what waits for ever is among them sooner or later.
+    /// Keeps at most this many of the goroutines, the oldest ones: what waits for ever is among them sooner or later.
     pub fn truncate(&mut self, most: usize) {
         self.0.truncate(most);
         self.0.shrink_to_fit();
@@ -66,11 +70,12 @@ impl Places {
     }
 }
 
-/// It does not wait, or where is not known.
+/// The place of a goroutine that does not wait, or of which it is not known where it waits.
 const NOWHERE: u64 = 0;
 
-/// What tells two places apart, with no more doubt than 64 bits leave: the stack and the wait reason. Who has been elsewhere
-/// meanwhile is not at the same place either.
+/// A hash that tells two places apart, except for the rare collision of 64 bits. It covers the stack and the wait
+/// reason, and also the goroutine's counter of runs: one that has been elsewhere and came back is not at the same
+/// place.
 fn place(goroutine: &Goroutine, hashes: &[u64]) -> u64 {
     let stack = goroutine.stack.filter(|_| goroutine.waits());
     let Some(stack) = stack.and_then(|stack| hashes.get(stack.index())) else { return NOWHERE };
@@ -91,52 +96,55 @@ fn hashes(stacks: &Stacks) -> Vec<u64> {
 /// Goroutines of one site that are in the same state at the same place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
-    /// [`Goroutine::state`].
+    /// What they do, as [`Goroutine::state`] says it.
     pub state: &'static str,
-    /// The garbage collector of Go 1.26 and newer has found that nothing can end their waits.
+    /// Whether the garbage collector has found that nothing can end their waits, which it can from Go 1.26 on.
     pub leaked: bool,
-    /// Their stacks, which may differ in who called the line where they are, and how many have each: most first, and the
-    /// rarest are left out.
+    /// Their stacks, and how many goroutines have each; most frequent first, and the rarest are left out. The stacks
+    /// may differ in what called the line at which all of them wait.
     pub stacks: Vec<(StackId, u64)>,
-    /// How many.
+    /// Number of goroutines in the group.
     pub count: u64,
-    /// How many of them were blocked at the same place in an earlier scan and have not run since; none without one.
+    /// How many of them were blocked at the same place in an earlier scan and have not run since; none if there is no
+    /// earlier scan.
     pub unmoved: Option<u64>,
-    /// How many of them an earlier scan has seen, and how many of those have not run for some seconds.
+    /// How many of them an earlier scan has seen as well.
     pub known: Known,
-    /// For how long at least all of these have been there, in ns; none where there is none.
+    /// For how long at least each of the unmoved goroutines has been there, in ns; none if there is no such goroutine.
     pub unmoved_ns: Option<u64>,
-    /// The first of them.
+    /// The ids of some of them, lowest first, as examples.
     pub goids: Vec<u64>,
 }
 
-/// Goroutines that an earlier scan has seen.
+/// Numbers of goroutines that wait and that an earlier scan has seen, too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Known {
-    /// All of them.
+    /// Number of all such goroutines.
     pub all: u64,
-    /// Those that have not run for five seconds.
+    /// Number of those that have been at their place without running for five seconds.
     pub idle: u64,
 }
 
 /// What the goroutines of one site do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SiteWaits {
-    /// How many were found.
+    /// Number of goroutines that were found.
     pub live: u64,
-    /// How many of them were blocked at the same place in the earlier scan; none without one.
+    /// How many of them were blocked at the same place in the earlier scan and have not run since; none if there is no
+    /// earlier scan.
     pub unmoved: Option<u64>,
-    /// How many the earlier scan did not find; none without one.
+    /// How many of them the earlier scan did not find; none if there is no earlier scan.
     pub new: Option<u64>,
-    /// Size of their stacks in bytes.
+    /// Size of all their stacks together, in bytes.
     pub stack_bytes: u64,
-    /// It waits at least this long, in ns, the one that waits longest; none where the runtime does not say.
+    /// For how long at least the goroutine that waits longest has been waiting, in ns; none if the runtime does not
+    /// say.
     pub longest_wait_ns: Option<u64>,
-    /// Most goroutines first; the smallest are left out.
+    /// The groups, largest first; the smallest are left out.
     pub groups: Vec<Group>,
 }
 
-/// Groups the goroutines of a scan.
+/// Groups the goroutines of a scan by creation site, and compares them with an earlier scan if there is one.
 pub fn by_site(
     snapshot: &Snapshot,
     binary: &Binary,
@@ -144,7 +152,8 @@ pub fn by_site(
 ) -> HashMap<SiteKey, SiteWaits> {
     let places = places(snapshot, binary);
     let hashes = if earlier.is_some() { hashes(&snapshot.stacks) } else { Vec::new() };
-    // By site, state, mark and place; with how many have which stack.
+    // The key is site, state, whether it is leaked, and the number of the line. The value has the number of goroutines
+    // for each stack.
     let mut groups: HashMap<_, (Group, HashMap<StackId, u64>)> = HashMap::new();
     let mut sites: HashMap<SiteKey, SiteWaits> = HashMap::new();
     for goroutine in snapshot.by_goid() {
@@ -208,7 +217,7 @@ pub fn by_site(
     sites
 }
 
-/// For each stack a number, the same for those whose goroutines wait at the same line.
+/// A number for each stack, which is equal for stacks whose goroutines wait at the same line.
 fn places(snapshot: &Snapshot, binary: &Binary) -> Vec<u32> {
     let mut numbers = HashMap::new();
     let number = |id: StackId| {
@@ -221,7 +230,7 @@ fn places(snapshot: &Snapshot, binary: &Binary) -> Vec<u32> {
 }
 
 impl Goroutine {
-    /// What Go's traceback shows in brackets: the wait reason, or the status where it does not wait.
+    /// What Go's traceback shows in brackets: the wait reason, or the status if it does not wait.
     pub fn state(&self) -> &'static str {
         match (self.reason(), self.status) {
             (Some(reason), _) => reason,

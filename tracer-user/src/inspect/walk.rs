@@ -1,5 +1,6 @@
-//! The runtime's own list of goroutines, walked from outside. The process runs on meanwhile: what is read of one
-//! goroutine fits together well enough to be shown, the list as a whole is of a span of time, not of an instant.
+//! Walks the runtime's own list of goroutines, `runtime.allgs`, from outside. The process runs on meanwhile: what is
+//! read of one goroutine fits together well enough to be shown, but the list as a whole describes a span of time, not
+//! an instant.
 
 use std::time::Instant;
 
@@ -7,40 +8,45 @@ use super::limits::{Cut, WalkError, WalkLimits};
 use super::memory::{Place, ProcessMemory, Reader};
 use crate::go::{Binary, Layout, Status, image};
 
-/// A goroutine that is not dead. Addresses are the process's, load bias included.
+/// A goroutine that is not dead, with what `type g` in
+/// <https://cs.opensource.google/go/go/+/master:src/runtime/runtime2.go> says about it. Addresses are those in the
+/// process, with the load bias.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct G {
     /// Address of its `runtime.g`.
     pub address: u64,
     /// Its id.
     pub goid: u64,
-    /// The id of the goroutine that created it; none before Go 1.21, 0 for those that the runtime made for C threads.
+    /// The id of the goroutine that created it; none before Go 1.21, which does not keep it, and 0 for goroutines that
+    /// the runtime made for C threads.
     pub parent: Option<u64>,
-    /// Where the `go` statement's call returns to; 0 where no `go` statement made it.
+    /// The return address of the `go` statement's call; 0 if no `go` statement created it.
     pub gopc: u64,
-    /// The entry of its function; 0 likewise.
+    /// The entry address of its function; 0 if no `go` statement created it.
     pub startpc: u64,
     /// What it is doing.
     pub status: Status,
-    /// The number of its wait reason: [`crate::go::WaitReason::from_number`]. Left over from the last wait where it does
-    /// not wait.
+    /// The number of its wait reason, for [`crate::go::WaitReason::from_number`]. If it does not wait, the number is
+    /// left over from its last wait.
     pub wait_reason: u8,
-    /// When the garbage collector first saw it wait, in nanoseconds of the runtime's clock; 0 where it did not.
+    /// When the garbage collector first saw it wait, in ns of the runtime's clock (`CLOCK_MONOTONIC`); 0 if it never
+    /// did.
     pub wait_since: i64,
-    /// How often it stopped running, of which these are the last bits.
+    /// A counter that goes up each time it stops running, from a random start and modulo 256 (`g.trackingSeq`).
     pub runs: u8,
-    /// The lowest address of its stack and the one after it.
+    /// Its stack: the lowest address, and the address after the highest one.
     pub stack: (u64, u64),
 }
 
 impl G {
-    /// There is a goroutine, and its creation is complete: up to Go 1.23 the id comes after the status.
+    /// Whether there is a goroutine, and its creation is complete. Up to Go 1.23 the runtime sets the status before the
+    /// id, so that a runnable goroutine without an id is still being created.
     fn is_born(&self) -> bool {
         self.status.is_live() && !(self.goid == 0 && self.status == Status::Runnable)
     }
 
-    /// Reads the fields from the start of a `runtime.g`. None where the bytes end too early or the status is one
-    /// that no version of Go has.
+    /// Reads the fields from `bytes`, which begin where the `runtime.g` begins. None if they end too early or the
+    /// status is one that no version of Go has.
     #[inline(always)]
     pub(super) fn parse(address: u64, bytes: &[u8], layout: &Layout) -> Option<G> {
         let word = |offset: u16| image::u64_at(bytes, offset.into());
@@ -65,26 +71,27 @@ impl G {
 /// What a walk found.
 #[derive(Clone, Debug, Default)]
 pub struct Walk {
-    /// Those that are not dead, in the order of their addresses.
+    /// The goroutines that are not dead, in no particular order.
     pub live: Vec<G>,
-    /// How many the runtime lists, dead ones included.
+    /// Number of goroutines on the runtime's list, dead ones included.
     pub listed: u64,
-    /// Listed ones that could not be read, or whose status is not one.
+    /// Number of listed goroutines that could not be read, or whose status is one that Go does not have.
     pub unreadable: u64,
-    /// The limits ended the walk: there may be more.
+    /// Whether a limit ended the walk, so that there may be more goroutines.
     pub cut_short: bool,
 }
 
-/// How many goroutines are read between two looks at the clock.
+/// Number of goroutines that are read between two looks at the clock.
 pub(super) const BATCH: usize = 4096;
-/// How many entries of the list are read at once: enough for neighbours in memory to come together, few enough for a
-/// processor's cache.
+/// Number of entries of the list that are read at once: enough for neighbours in memory to be read together, and few
+/// enough for a processor's cache.
 const LIST_BATCH: usize = 32 << 10;
 
 /// Lists the goroutines of a process that runs `binary`, loaded `bias` above its link-time addresses.
 ///
 /// # Errors
-/// The list was not found, or the memory not readable. Single goroutines that are not readable are counted.
+/// The list cannot be found in the executable, or the memory cannot be read. Single goroutines that cannot be read are
+/// counted in [`Walk::unreadable`].
 pub fn walk(
     memory: &ProcessMemory,
     binary: &Binary,
@@ -117,24 +124,25 @@ pub fn walk(
     Ok(goroutines)
 }
 
-/// Where the goroutines are that the runtime lists, read a piece at a time.
+/// The addresses on the runtime's list of goroutines, which are read piece by piece.
 pub(super) struct List {
     memory: ProcessMemory,
-    /// Where the address of the array is.
+    /// Address of the variable that holds the array's address (`runtime.allgptr`).
     allgptr: u64,
-    /// The next entry, and how many are still to come.
+    /// Index of the next entry.
     at: u64,
+    /// Number of entries that are still to be read.
     pub(super) left: u64,
     bytes: Vec<u8>,
     addresses: Vec<u64>,
-    /// How many the runtime lists.
+    /// Number of entries that the runtime's list had when it was opened.
     pub(super) listed: u64,
-    /// Why these are not all.
+    /// Why not all entries are read; none if all are.
     pub(super) cut: Option<Cut>,
 }
 
 impl List {
-    /// Finds the runtime's list.
+    /// Finds the runtime's list and reads its length.
     pub(super) fn open(
         memory: &ProcessMemory,
         binary: &Binary,
@@ -142,7 +150,8 @@ impl List {
         limits: WalkLimits,
     ) -> Result<List, WalkError> {
         let globals = binary.globals()?;
-        // The length first: the array is replaced by longer ones only, so it has as many at least.
+        // The length is read before the array's address. The runtime replaces the array by longer ones only, so
+        // whichever array is found later has at least this many entries.
         let listed = memory.read_u64(globals.allglen.wrapping_add(bias))?;
         let allgptr = globals.allgptr.wrapping_add(bias);
         let left = listed.min(limits.listed);
@@ -151,15 +160,17 @@ impl List {
         Ok(List { memory: *memory, allgptr, at: 0, left, bytes, addresses, listed, cut })
     }
 
-    /// The addresses of the next `runtime.g`s, in ascending order, each once; none at the end. Neighbours on the list are
-    /// mostly neighbours in memory, so that nothing is gained from ordering all of it.
+    /// Reads the addresses of the next `runtime.g`s, in ascending order and without duplicates; none at the end of the
+    /// list. Only each piece is sorted: neighbours on the list are mostly neighbours in memory, so nothing would be
+    /// gained from sorting the whole list.
     pub(super) fn next(&mut self) -> Result<Option<&[u64]>, WalkError> {
         if self.left == 0 {
             return Ok(None);
         }
         let count = usize::try_from(self.left).map_or(LIST_BATCH, |left| left.min(LIST_BATCH));
         self.bytes.resize(8 * count, 0);
-        // Entries stay where they are, the array does not: what was the array a second ago may be other data by now.
+        // The array's address is read anew for each piece. An entry keeps its index, but the runtime may have moved the
+        // array, and its old memory may hold other data by now.
         let array = self.memory.read_u64(self.allgptr)?;
         self.memory.read(array.wrapping_add(8 * self.at), &mut self.bytes)?;
         self.at += count as u64;
@@ -167,14 +178,14 @@ impl List {
         self.addresses.clear();
         let words = self.bytes.as_chunks::<8>().0.iter();
         self.addresses.extend(words.map(|word| u64::from_le_bytes(*word)));
-        // Mostly ordered already, which this way of sorting makes use of.
+        // The addresses are mostly in order already, which the stable sort makes use of.
         self.addresses.sort();
         self.addresses.dedup();
         Ok(Some(&self.addresses))
     }
 }
 
-/// Up to the end of the last field that [`G::parse`] reads.
+/// Number of bytes from the start of a `runtime.g` to the end of the last field that [`G::parse`] reads.
 pub(super) fn bytes_needed(layout: &Layout) -> usize {
     let words = [
         layout.goid,
@@ -201,7 +212,7 @@ mod tests {
     use crate::inspect::{verify, verify_creation, walk_verified};
     use std::time::Duration;
 
-    /// Goroutines, creation sites, entry functions, wait reasons and frames, all as Go itself prints them.
+    /// Goroutines, creation sites, entry functions, wait reasons and frames are compared with what Go itself prints.
     #[test]
     fn what_is_read_is_what_go_says() {
         for toolchain in toolchains() {
@@ -220,7 +231,8 @@ mod tests {
         let is_system = |goroutine: &G| binary.is_system(goroutine.startpc - bias);
         let live: HashMap<u64, &G> = all.live.iter().map(|goroutine| (goroutine.goid, goroutine)).collect();
 
-        // Go shows the runtime's own goroutines or not, depending on where the signal finds it; goid 0 is a thread's.
+        // Whether Go prints the runtime's own goroutines depends on where the signal finds it, so they are not
+        // compared. Goid 0 is the `g` of a thread, not a goroutine.
         let mut traced = running.traceback();
         traced.retain(|goroutine| {
             goroutine.goid != 0 && !live.get(&goroutine.goid).is_some_and(|g| is_system(g))
@@ -248,7 +260,8 @@ mod tests {
             if outermost.any(|name| *name == entry.function) {
                 resolved += 1;
             } else {
-                // A wrapper that calls what only the running program knows, as closures with arguments before Go 1.22.
+                // The entry is a wrapper, and only the running program knows what it calls. Closures with arguments
+                // have such an entry before Go 1.22.
                 let own = binary.function_at(goroutine.startpc - bias).unwrap();
                 assert_eq!(entry.function, own.name, "{label}");
             }
@@ -257,7 +270,7 @@ mod tests {
                     WaitReason::from_number(binary.version(), goroutine.wait_reason).map(WaitReason::text);
                 assert_eq!(reason, Some(expected.reason.as_str()), "{label}");
             }
-            // Calls without an offset are inlined into the first one after them that has one.
+            // A call that is printed without an offset is inlined into the next call that has one.
             for group in expected.frames.split_inclusive(|frame| frame.offset.is_some()) {
                 let Some(offset) = group.last().unwrap().offset else { continue };
                 let bodies = binary.functions_named(&group.last().unwrap().function);
@@ -272,7 +285,7 @@ mod tests {
                 assert!(same, "{label}: {group:?}");
             }
         }
-        // All but the closures with arguments (20), a method of an interface and a method value.
+        // All are resolved except the 20 closures with arguments, a method of an interface and a method value.
         assert!(resolved >= traced.len() - 23, "{label}: {resolved} of {}", traced.len());
     }
 
@@ -309,7 +322,7 @@ mod tests {
         let program = Program::build(toolchains()[0], STRIPPED);
         let binary = program.binary();
         let globals = binary.globals().unwrap();
-        // This process plays the program: `bias` moves the two variables onto its own.
+        // This process plays the program: the bias moves the runtime's two variables onto an array of this test.
         let run = |array: &[u64], length: u64, limits| {
             let variables = [array.as_ptr() as u64, length];
             let mut moved = program.binary();

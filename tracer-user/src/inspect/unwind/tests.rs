@@ -1,5 +1,5 @@
-//! Stacks that Go's own traceback never sees as they are: of goroutines that were interrupted and wait for their turn.
-//! Those that block are compared with it in the tests of whole scans.
+//! Tests the stacks of goroutines that were interrupted and wait for their turn, which Go's own traceback never shows
+//! as they are. The stacks of blocked goroutines are compared with that traceback in the tests of whole scans.
 
 #![allow(clippy::unwrap_used)]
 
@@ -15,7 +15,8 @@ use crate::inspect::{Depth, ProcessMemory, WalkLimits, scan};
 
 const SPINNING: &str = include_str!("../../go/testdata/spinning.go");
 
-/// Where goroutines were when they were interrupted, whose stacks must all be whole.
+/// Scans until goroutines were seen to be interrupted in each of the wanted functions, and checks that each of their
+/// stacks is whole. With `signal in ` before the function's name, a signal must have interrupted them.
 fn interrupted(program: &Program, environment: &[(&str, &str)], wanted: &[&str]) {
     let binary = program.binary();
     let running = program.start_with(environment);
@@ -36,7 +37,7 @@ fn interrupted(program: &Program, environment: &[(&str, &str)], wanted: &[&str])
                 .frames(goroutine.stack.unwrap())
                 .map(|frame| frame.function.as_str())
                 .collect();
-            // Its whole stack, and on it what can be.
+            // The stack must reach its outermost function, and may hold only functions that call each other.
             assert_eq!(frames.last(), Some(&entry.as_str()), "{frames:?}");
             let program: Vec<&str> =
                 frames.iter().copied().filter(|frame| frame.starts_with("main.")).collect();
