@@ -1,12 +1,12 @@
-//! Goroutines outlive what is usual for their site.
+//! The finding that goroutines live longer than is usual for their site.
 
 use super::{Facts, Finding};
 use crate::human::{count, duration};
 use crate::report::{Evidence, EvidenceKind, Level};
 
-/// Compares the ages of the living with the site's own finished lifetimes: one in a thousand may live longer than
-/// their p99.9. More is worth a look; suspect where ever more stay behind, or the live count grows as well,
-/// unless they serve connections in use.
+/// Compares the ages of the living with the site's own finished lifetimes. One goroutine in a thousand may live longer
+/// than their 99.9th percentile; if there are more, the site is watched. It is suspect if ever more stay behind or the
+/// live count grows as well, unless they serve connections in use.
 pub(super) struct Ageing;
 
 impl Finding<Facts<'_>> for Ageing {
@@ -14,7 +14,7 @@ impl Finding<Facts<'_>> for Ageing {
         let usual = facts.longest_usual_ns()?;
         let old = facts.living.older_than(usual);
         let expected = facts.created as f64 / 1_000.0;
-        // Those of exactly the usual age are about to end.
+        // Goroutines that are hardly older than usual may be about to end, so they do not count here.
         let overdue = facts.living.older_than(usual.saturating_add(usual / 8));
         if overdue < 5 || overdue as f64 <= expected + 3.0 * expected.sqrt() {
             return None;
@@ -30,8 +30,8 @@ impl Finding<Facts<'_>> for Ageing {
     }
 }
 
-/// Whether goroutines were left behind all through the window, in its first half as in its second, while hardly one that
-/// was left behind before it ended.
+/// Whether goroutines were left behind all through the window, in its first half as well as in its second, while few
+/// goroutines ended that were created before tracing. If many of those ended, long lives are usual for this site.
 fn keeps_happening(facts: &Facts, usual: u64) -> bool {
     let older =
         |age| facts.living.exact.iter().filter(|&&(seen, _)| seen > age).map(|&(_, n)| n).sum::<u64>();

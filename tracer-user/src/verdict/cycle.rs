@@ -1,32 +1,35 @@
-//! Goroutines that wait for each other: the wait-for graph, as far as pointers on their stacks tell it.
+//! Finds goroutines that wait for each other, in the wait-for graph as far as pointers on their stacks tell it.
 //!
-//! A goroutine waits on one object; each goroutine that has a pointer to this object might be the one to end the wait. Where
-//! that leads back to the first, through goroutines that all wait, none of them will. Pointers prove nothing, so this names
-//! the cause of a leak that was found otherwise, and never finds one.
+//! A goroutine waits on one object, and each goroutine that has a pointer to this object might be the one to end the
+//! wait. If that leads back to the first goroutine through goroutines that all wait, none of them will. Pointers prove
+//! nothing, so a cycle only names the cause of a leak that was found in another way; it is never a finding of its own.
 
 use std::collections::HashMap;
 
 /// A goroutine that waits on one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waiter {
-    /// Address of what it waits on.
+    /// Address of the object that it waits on.
     pub on: u64,
-    /// Whether that is a channel; else it is a lock or another semaphore.
+    /// Whether that object is a channel; if not, it is a lock or another semaphore.
     pub is_channel: bool,
-    /// The function that it was created with.
+    /// Link-time address of the entry of the function that it runs.
     pub entry: u64,
-    /// What others wait on and it has a pointer to.
+    /// Addresses of objects that others wait on and that it has a pointer to.
     pub mentions: Vec<u64>,
 }
 
-/// How many goroutines that mention the same object are looked at: all workers mention their queue.
+/// Most goroutines with a pointer to the same object that are looked at. There can be many, as all workers have a
+/// pointer to their queue.
 const MOST_HOLDERS: usize = 32;
-/// How many objects are looked at to find the way from one back to it.
+/// Most objects that are looked at to find the way from one object back to it.
 const MOST_OBJECTS: usize = 32;
-/// Longer cycles are hardly ever real: a stale pointer is as likely on each of their stacks.
+/// Most goroutines in a cycle. Longer cycles are hardly ever real, since each stack on the way may have a stale
+/// pointer.
 const LONGEST: usize = 8;
 
-/// For each waiter, the others that it waits with in the shortest cycle, by index: each might end the wait of the one before.
+/// For each waiter, the indices of the others in its shortest cycle; empty if it is in none. Each might end the wait of
+/// the one before it.
 pub fn find(waiters: &[Waiter]) -> Vec<Vec<usize>> {
     let mut holders: HashMap<u64, Vec<usize>> = HashMap::new();
     for (at, waiter) in waiters.iter().enumerate() {
@@ -37,7 +40,8 @@ pub fn find(waiters: &[Waiter]) -> Vec<Vec<usize>> {
             }
         }
     }
-    // Who wants the lock that the waiter holds, to do the same as it with the channel, will not end its wait.
+    // `at` waits on a channel and `other`, which runs the same function, waits for a lock. Then `other` wants the lock
+    // to do what `at` does with the channel, and will not end the wait of `at`.
     let is_behind =
         |other: &Waiter, at: &Waiter| at.is_channel && !other.is_channel && other.entry == at.entry;
     let next = |at: usize| {
@@ -45,7 +49,8 @@ pub fn find(waiters: &[Waiter]) -> Vec<Vec<usize>> {
         holders.filter(move |&other| !is_behind(&waiters[other], &waiters[at]))
     };
     let cycle_of = |start: usize| {
-        // One for each object, with its place on the way to it: what came before, and how far it is.
+        // This is a breadth-first search with one waiter for each object. An entry holds a waiter, the index of the
+        // entry before it, and the distance from the start.
         let mut seen = vec![(start, 0, 0)];
         let mut at = 0;
         while let Some(&(waiter, _, far)) = seen.get(at).filter(|_| seen.len() < MOST_OBJECTS) {
@@ -65,7 +70,7 @@ pub fn find(waiters: &[Waiter]) -> Vec<Vec<usize>> {
     (0..waiters.len()).map(cycle_of).collect()
 }
 
-/// The waiters from the second to this.
+/// The waiters on the way to the entry at this index, without the start.
 fn way_to(mut at: usize, seen: &[(usize, usize, usize)]) -> Vec<usize> {
     let mut way = Vec::new();
     while at > 0 {
@@ -86,11 +91,11 @@ mod tests {
 
     #[test]
     fn who_does_the_same_later_ends_nothing() {
-        // One has the lock 2 and receives from the channel 1; others want the lock, for the same.
+        // One waiter holds the lock 2 and receives from the channel 1. The others want the lock to do the same.
         let receiver = Waiter { is_channel: true, ..waiter(1, &[2]) };
         let behind = waiter(2, &[1]);
         assert!(find(&[receiver.clone(), behind.clone(), behind.clone()]).iter().all(Vec::is_empty));
-        // Others want it to do something else.
+        // Now the other one runs another function, so it may want the lock for something else.
         assert_eq!(find(&[receiver, Waiter { entry: 7, ..behind }]), [vec![1], vec![0]]);
     }
 
@@ -117,10 +122,10 @@ mod tests {
 
     #[test]
     fn a_queue_of_waiters_is_no_cycle() {
-        // A pipeline: each knows what the one before waits on.
+        // This is a pipeline, in which each has a pointer to what the one before it waits on.
         let pipeline = [waiter(1, &[]), waiter(2, &[1]), waiter(3, &[2])];
         assert!(find(&pipeline).iter().all(Vec::is_empty));
-        // Many wait on one lock.
+        // Here many wait on one lock.
         assert!(find(&vec![waiter(1, &[1]); 1000]).iter().all(Vec::is_empty));
     }
 }

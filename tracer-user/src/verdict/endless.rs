@@ -1,10 +1,11 @@
-//! Goroutines are created all the time, and none has ever ended.
+//! The finding that goroutines are created all the time, and none has ever ended.
 
 use super::{Facts, Finding};
 use crate::human::{count, duration};
 use crate::report::{Evidence, EvidenceKind, Level};
 
-/// A few that live long by design are created once; a site that goes on creating and never sees an end is not one.
+/// Goroutines that are meant to live long are few and created at one time. A site that goes on creating goroutines of
+/// which none ends is something else.
 pub(super) struct Endless;
 
 impl Finding<Facts<'_>> for Endless {

@@ -1,12 +1,13 @@
-//! The live count rises, steadily and still.
+//! The finding that the number of living goroutines rises steadily, and still does.
 
 use super::ConnectionsInUse;
 use super::{Facts, Finding};
 use crate::human::{count, duration};
 use crate::report::{Evidence, EvidenceKind, Level};
 
-/// Suspect where a site keeps growing, unless its goroutines are all young for their kind or serve connections in use:
-/// then the load may just be rising, or goroutines from before tracing may have ended unseen meanwhile.
+/// A site that keeps growing is suspect, unless there is a harmless explanation; then it is only watched. The load may
+/// just be rising, if all goroutines are young for their kind or serve connections in use. Or as many goroutines from
+/// before tracing may have ended unseen.
 pub(super) struct Growth;
 
 impl Finding<Facts<'_>> for Growth {
@@ -34,7 +35,7 @@ impl Finding<Facts<'_>> for Growth {
     }
 }
 
-/// The harmless explanation, if there is one.
+/// The harmless explanation as the end of a sentence, if there is one.
 fn doubt(facts: &Facts) -> Option<String> {
     let grown = facts.trend.grown.unsigned_abs();
     if facts.unattributed_exits * 2 > grown {

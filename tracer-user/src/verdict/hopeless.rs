@@ -1,10 +1,10 @@
-//! Goroutines wait for what can never come.
+//! The finding that goroutines wait for what can never come.
 
 use super::{Finding, Standing};
 use crate::human::count;
 use crate::report::{Evidence, EvidenceKind, Level};
 
-/// Proven where several do; a single one may be meant to stay for as long as the program does.
+/// It is a proven leak if several goroutines wait so. A single one may be meant to stay as long as the program runs.
 pub(super) struct Hopeless;
 
 impl Finding<Standing<'_>> for Hopeless {

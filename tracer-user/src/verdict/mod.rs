@@ -1,7 +1,9 @@
-//! Is it a leak? One small struct for each finding, behind one trait; [`judge`] asks them all.
+//! Judges whether a site leaks. There is one small struct for each finding, behind one trait, and [`judge`] asks them
+//! all.
 //!
-//! Findings judge what was measured (growth, age against the site's own lifetimes, creation without end) and say it in
-//! words and numbers. Where too little was seen, the verdict is that: unknown, and how long a window would tell.
+//! Findings judge what was measured, such as growth, ages compared with the site's own lifetimes, or creation without
+//! end, and say so in words and numbers. If too little was seen, the verdict is `unknown`, and says how long a window
+//! would be enough.
 
 mod ageing;
 pub mod cause;
@@ -17,69 +19,70 @@ use crate::report::{Cause, Evidence, EvidenceKind, Level, Verdict};
 use crate::stats::{Ages, Durations, Survival, Trend};
 pub use waits::{Member, Wait, WaitsFor};
 
-/// What is known of a site when it is judged.
+/// What is known about a site when it is judged.
 pub struct Facts<'report> {
-    /// Boot time in ns until which it was observed.
+    /// The time until which it was observed, in ns of boot time.
     pub now_ns: u64,
-    /// What the living do, and for how long the site was observed.
+    /// What the living goroutines do, and for how long the site was observed.
     pub standing: Standing<'report>,
-    /// Creations seen.
+    /// Number of creations that were seen.
     pub created: u64,
-    /// Exits seen.
+    /// Number of exits that were seen.
     pub exited: u64,
-    /// The most that ever lived at the same time.
+    /// The most goroutines that lived at the same time.
     pub peak: u64,
-    /// Counted, not followed.
+    /// Number of goroutines that were only counted, not followed, because of the memory budget.
     pub untracked: u64,
-    /// Whether it is a row for many sites.
+    /// Whether this is the row that many sites share.
     pub overflow: bool,
-    /// Boot time in ns of the first creation seen.
+    /// Time of the first creation that was seen, in ns of boot time.
     pub first_created_ns: Option<u64>,
-    /// Boot time in ns of the last creation seen.
+    /// Time of the last creation that was seen, in ns of boot time.
     pub last_created_ns: Option<u64>,
-    /// Exits in this process of goroutines from before tracing that no scan had seen: any site may have lost them.
+    /// Number of exits in this process of goroutines that were created before tracing and that no scan had seen. They
+    /// may have been of any site.
     pub unattributed_exits: u64,
-    /// How the live count developed.
+    /// How the number of living goroutines developed.
     pub trend: Trend,
-    /// The finished lifetimes.
+    /// The lifetimes of the goroutines that ended.
     pub lifetimes: &'report Durations,
-    /// Kaplan–Meier over finished and living.
+    /// The Kaplan–Meier estimate of survival, from the finished lifetimes and the ages of the living.
     pub survival: &'report Survival,
-    /// The ages of the living.
+    /// The ages of the living goroutines.
     pub living: &'report Ages,
 }
 
-/// What is known of a site's goroutines without their history.
+/// What is known about a site's goroutines without their history.
 #[derive(Clone, Copy, Debug)]
 pub struct Standing<'report> {
     /// For how long they were observed, in ns.
     pub window_ns: u64,
-    /// Living.
+    /// Number of living goroutines.
     pub live: u64,
-    /// What they do, where somebody looked.
+    /// What they do; empty if nobody looked.
     pub waits: &'report [Wait],
     /// Path of the program's main module.
     pub module: Option<&'report str>,
-    /// The line of the main module that most of them go back to, where their site is not of it.
+    /// The line of the main module that most of them go back to, if their own site is in another module.
     pub blamed: Option<&'report cause::Blamed>,
 }
 
 impl Standing<'_> {
-    /// Why they do not end, and what to do about it.
+    /// Why the goroutines do not end, and what to do about it.
     fn cause(&self) -> Option<(Cause, String)> {
         cause::of(self.waits, self.module, self.blamed)
     }
 }
 
 impl Facts<'_> {
-    /// p99.9 of the finished lifetimes in ns, where there are enough of them to speak of it.
+    /// The 99.9th percentile of the finished lifetimes in ns; none if there are too few of them.
     fn longest_usual_ns(&self) -> Option<u64> {
         const ENOUGH: u64 = 100;
         (self.lifetimes.count() >= ENOUGH).then(|| self.lifetimes.quantile(0.999)).flatten()
     }
 
-    /// Where these serve connections, and hardly one of those that an earlier look has seen has done nothing since: how many
-    /// those are. A leaked connection is used by nobody.
+    /// The numbers of connections, if the goroutines serve connections that are in use: at most a tenth of those that
+    /// an earlier look has seen have been idle since. A leaked connection, in contrast, is used by nobody.
     fn connections_in_use(&self) -> Option<ConnectionsInUse> {
         let sum = |number: fn(&Wait) -> u64| self.standing.waits.iter().map(number).sum();
         let (known, idle): (u64, u64) = (sum(|wait| wait.seen_before), sum(|wait| wait.idle));
@@ -98,27 +101,28 @@ impl Facts<'_> {
     }
 }
 
-/// Goroutines that serve connections in use.
+/// Numbers of goroutines that serve connections in use.
 struct ConnectionsInUse {
-    /// How many an earlier look has seen.
+    /// How many of them an earlier look has seen as well.
     known: u64,
     /// How many of those have done something since.
     busy: u64,
 }
 
-/// Something that may be wrong with a site, to be seen from its whole history or from what its goroutines do now.
+/// Something that may be wrong with a site. `Seen` is what it is found from: the site's whole history, or what its
+/// goroutines do now.
 trait Finding<Seen> {
-    /// How bad it is and why; `None` where it is not the case.
+    /// How bad it is, and why; `None` if there is nothing wrong.
     fn check(&self, seen: &Seen) -> Option<(Level, Evidence)>;
 }
 
-/// What the living do says this.
+/// The findings that need to know only what the living goroutines do.
 const OF_STANDING: [&dyn for<'seen> Finding<Standing<'seen>>; 2] = [&hopeless::Hopeless, &stuck::Stuck];
-/// Their history says this.
+/// The findings that need the history of the site.
 const OF_HISTORY: [&dyn for<'seen> Finding<Facts<'seen>>; 3] =
     [&growth::Growth, &ageing::Ageing, &endless::Endless];
 
-/// Judges a site.
+/// Judges a site by all findings.
 pub fn judge(facts: &Facts) -> Verdict {
     if facts.overflow {
         let text = "many sites share this row: raise --max-sites to tell them apart";
@@ -127,7 +131,7 @@ pub fn judge(facts: &Facts) -> Verdict {
     let history = OF_HISTORY.iter().filter_map(|finding| finding.check(facts));
     let mut verdict = conclude(&facts.standing, history.collect()).unwrap_or_else(|| without_finding(facts));
     if facts.untracked > 0 {
-        // What became of them is not known, so nothing good can be said.
+        // Nobody knows whether those ended, so the site cannot be called healthy.
         verdict.level = if verdict.level == Level::Healthy { Level::Unknown } else { verdict.level };
         let text = format!("{} more were counted, not followed: memory budget", count(facts.untracked));
         verdict.evidence.push(Evidence::new(EvidenceKind::Untracked, text));
@@ -135,12 +139,13 @@ pub fn judge(facts: &Facts) -> Verdict {
     verdict
 }
 
-/// Judges goroutines by what they do, and by what else was found; without any finding, by nothing.
+/// Judges goroutines by what they do, and by what else was `found`. Without any finding the verdict is the default one,
+/// `unknown`.
 pub fn judge_standing(standing: &Standing, found: Vec<(Level, Evidence)>) -> Verdict {
     conclude(standing, found).unwrap_or_default()
 }
 
-/// The verdict of all findings: who speaks louder comes first in the evidence.
+/// Makes one verdict of all findings, with the evidence of the worst first. None without any finding.
 fn conclude(standing: &Standing, found: Vec<(Level, Evidence)>) -> Option<Verdict> {
     let mut all: Vec<_> = OF_STANDING.iter().filter_map(|finding| finding.check(standing)).collect();
     all.extend(found);
@@ -158,8 +163,8 @@ fn conclude(standing: &Standing, found: Vec<(Level, Evidence)>) -> Option<Verdic
     Some(verdict)
 }
 
-/// How many were at the same place in an earlier scan and now: this supports a suspicion, but workers without work do the
-/// same.
+/// The evidence that goroutines were at the same place in an earlier scan as now. It supports a suspicion, but is no
+/// finding of its own, since workers without work do not move either.
 fn not_moved(standing: &Standing) -> Option<Evidence> {
     let Standing { waits, live, window_ns, .. } = *standing;
     let unmoved: u64 = waits.iter().filter_map(|wait| wait.unmoved).sum();
@@ -169,7 +174,7 @@ fn not_moved(standing: &Standing) -> Option<Evidence> {
     (unmoved > 1).then(|| Evidence::new(EvidenceKind::Unmoved, text))
 }
 
-/// Nothing is wrong, or too little was seen.
+/// The verdict on a site without a finding: it is healthy, or too little was seen.
 fn without_finding(facts: &Facts) -> Verdict {
     let healthy = |kind, text: String| Verdict {
         level: Level::Healthy,
@@ -198,7 +203,7 @@ fn without_finding(facts: &Facts) -> Verdict {
     }
 }
 
-/// Why the window does not tell, and the one in ns that might.
+/// If the window is too short to judge the site, the window in ns that may be long enough, and why.
 fn too_short(facts: &Facts) -> Option<(u64, String)> {
     const SECOND: u64 = 1_000_000_000;
     let window_ns = facts.standing.window_ns;
@@ -228,7 +233,7 @@ fn too_short(facts: &Facts) -> Option<(u64, String)> {
     None
 }
 
-/// The next window that one would type, in ns.
+/// Rounds a window in ns up to one that a person would type; a day at most.
 fn round_up(ns: u64) -> u64 {
     const STEPS_S: [u64; 10] = [30, 60, 120, 300, 600, 1_800, 3_600, 4 * 3_600, 12 * 3_600, 24 * 3_600];
     let ns = ns.div_ceil(1_000_000_000);

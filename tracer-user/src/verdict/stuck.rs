@@ -1,17 +1,17 @@
-//! Goroutines stand in a queue that does not move.
+//! The finding that goroutines wait in a queue that does not move.
 
 use super::{Finding, Standing, cause};
 use crate::human::count;
 use crate::report::{Cause, Evidence, EvidenceKind, Level};
 
-/// So many in a queue are no coincidence.
+/// Fewest goroutines in such a queue that are taken for no coincidence.
 const MANY: u64 = 5;
-/// For so long at least, in ns: whoever is served late is not stuck.
+/// How long at least each of them has waited, in ns: a goroutine that is only served late is not stuck.
 const LONG_NS: u64 = 15_000_000_000;
 
-/// Who waits to receive may be a worker without work, however long that takes. Who wants to send, or wants a lock, has work
-/// and cannot go on: no program means its goroutines to stand like that, though one may be slow. So they are watched, also
-/// where they no longer grow in number.
+/// A goroutine that waits to receive may be a worker without work, however long it waits. One that wants to send or
+/// wants a lock has work and cannot go on. No program wants its goroutines to stay like that, though a program may be
+/// slow. So such goroutines are watched, even if they do not grow in number.
 pub(super) struct Stuck;
 
 impl Finding<Standing<'_>> for Stuck {

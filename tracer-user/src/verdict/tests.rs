@@ -1,4 +1,4 @@
-//! Verdicts on series, lifetimes and waits made by hand.
+//! Tests verdicts on series, lifetimes and waits that are made by hand.
 
 use super::*;
 use crate::stats::Eldest;
@@ -230,7 +230,7 @@ fn who_wants_to_send_or_a_lock_has_work() {
          40 of 40 have been blocked at the same place for 20 s or more"
     );
     assert_eq!(stands("sync.Mutex.Lock", 20 * S).level, Level::Watch);
-    // Slow is not stuck, and workers wait for work.
+    // Goroutines that are only slow are not stuck, and neither are workers that wait for work.
     assert_eq!(stands("chan send", 10 * S).level, Level::Healthy);
     assert_eq!(stands("chan receive", 20 * S).level, Level::Healthy);
     assert_eq!(stands("sync.WaitGroup.Wait", 20 * S).level, Level::Healthy);
@@ -263,7 +263,8 @@ fn connections_in_use_may_become_more() {
         "{}",
         said(&verdict)
     );
-    // Nobody uses what was forgotten, and who sleeps in a loop runs, too.
+    // Forgotten connections are idle, and so suspect. A goroutine that sleeps in a loop runs as well, but serves no
+    // connection.
     assert_eq!(growing("IO wait", 150).level, Level::Suspect);
     assert_eq!(growing("sleep", 0).level, Level::Suspect);
 }

@@ -1,7 +1,7 @@
-//! What the living goroutines of a site do: those that do the same at the same place are one [`Wait`].
+//! What the living goroutines of a site do. Those that do the same at the same place are one [`Wait`].
 //!
-//! Plain data, without addresses of any process: whoever has inspected one fills it in, and everything that judges can be
-//! tested with what a test makes up.
+//! This is plain data. The code that inspects a process fills it in, and the code that judges can be tested with data
+//! that a test makes up.
 
 use crate::go::Activity;
 use crate::report::Frame;
@@ -9,100 +9,105 @@ use crate::report::Frame;
 /// Goroutines of one site that do the same thing at the same place.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Wait {
-    /// What Go's traceback calls it: a wait reason, or `running`, `runnable`, `syscall`.
+    /// What they do in the words of Go's traceback: a wait reason, or a status such as `running`, `runnable` or
+    /// `syscall`.
     pub reason: &'static str,
-    /// The garbage collector of Go 1.26 and newer has found that nothing can reach what they wait on.
+    /// Whether the garbage collector has found that nothing can reach what they wait on, which it can from Go 1.26 on.
     pub leaked: bool,
-    /// How many.
+    /// Number of goroutines.
     pub count: u64,
-    /// The calls that they are in, innermost first, inlined ones included; empty where not known.
+    /// The calls that an example of them is in, innermost first, inlined ones included; empty if they are not known.
     pub frames: Vec<Frame>,
-    /// The channels that the first of them waits on, one for each case of a `select`; empty where they are not known.
+    /// The channels that the example waits on, one for each case of a `select`; empty if they are not known.
     pub channels: Vec<Channel>,
-    /// The first of them waits on nothing at all.
+    /// Whether the example waits on nothing at all.
     pub on_nothing: bool,
-    /// What they wait for came from a call of `Done` on a context, right before.
+    /// Whether the example waits on a channel that a call of `Done` on a context returned right before.
     pub asked_done: bool,
-    /// How many of them were at this very place in an earlier scan already; `None` without one.
+    /// How many of them were at this same place in an earlier scan and have not run since; `None` without an earlier
+    /// scan.
     pub unmoved: Option<u64>,
-    /// How many of them an earlier look has seen.
+    /// How many of them an earlier look has seen as well.
     pub seen_before: u64,
-    /// How many of those have not run for some seconds.
+    /// How many of those that an earlier look has seen have not run for some seconds.
     pub idle: u64,
-    /// For how long at least all of these have been there, in ns.
+    /// For how long at least each of the unmoved goroutines has been there, in ns; `None` if there is no such
+    /// goroutine.
     pub unmoved_ns: Option<u64>,
-    /// What most connections of this process's HTTP clients are in; `None` where there is none.
+    /// What most connections of this process's HTTP clients are busy with; `None` if there is no connection.
     pub http_clients: Option<HttpClients>,
-    /// They and others wait for each other; what the others do.
+    /// What the others do, if these goroutines and others wait for each other.
     pub cycle: Option<Vec<Member>>,
 }
 
-/// What the connection of an HTTP client is in.
+/// What the connection of an HTTP client is busy with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum HttpClients {
-    /// No request.
+    /// There is no request on it.
     Idle,
-    /// A request that has no response yet.
+    /// A request was sent on it that has no response yet.
     Asking,
-    /// A response that has not been read to its end.
+    /// A response has come that has not been read to its end.
     Unread,
 }
 
-/// One that waits in a cycle of goroutines that wait for each other.
+/// A goroutine in a cycle of goroutines that wait for each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
-    /// What for.
+    /// What it waits for.
     pub waits_for: WaitsFor,
-    /// Where.
+    /// The frame that it waits at.
     pub at: Frame,
 }
 
-/// What somebody waits for who is a part of a cycle.
+/// What a goroutine in a cycle waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WaitsFor {
-    /// An element from a channel.
+    /// It waits to receive from a channel.
     Receive,
-    /// Room in a channel.
+    /// It waits to send on a channel.
     Send,
-    /// A `sync.Mutex` or `sync.RWMutex`.
+    /// It waits to lock a `sync.Mutex` or `sync.RWMutex`.
     Lock,
-    /// The members of a `sync.WaitGroup`.
+    /// It waits for the members of a `sync.WaitGroup` to be done.
     Group,
-    /// Something else.
+    /// It waits for something else.
     Other,
 }
 
-/// A channel that somebody waits on.
+/// A channel that a goroutine waits on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Channel {
     /// Its address in the process.
     pub address: u64,
-    /// Places in its buffer.
+    /// Number of elements that its buffer has room for (`cap`).
     pub capacity: u64,
-    /// Elements in its buffer.
+    /// Number of elements in its buffer (`len`).
     pub length: u64,
-    /// Whether an element is to be sent; else to be received.
+    /// Whether the goroutine wants to send; if not, it wants to receive.
     pub sends: bool,
-    /// The type of its elements, as Go prints it.
+    /// The type of its elements as Go prints it; `None` if it is not known.
     pub element: Option<String>,
-    /// How many goroutines wait on it in all.
+    /// Number of all goroutines of the process that wait on it.
     pub waiters: u64,
 }
 
 impl Channel {
-    /// Whether it is that of a `time.Timer` or a `time.Ticker`. Programs make hardly any of this type themselves.
+    /// Whether it is the channel of a `time.Timer` or a `time.Ticker`. It is known by its type, since programs hardly
+    /// ever make a channel of this type themselves.
     pub fn is_timer(&self) -> bool {
         self.capacity == 1 && self.element.as_deref() == Some("time.Time")
     }
 
-    /// Whether its elements only say that something happened.
+    /// Whether its elements carry no data, so that they only say that something happened.
     pub fn is_signal(&self) -> bool {
         self.element.as_deref() == Some("struct {}")
     }
 }
 
 impl Wait {
-    /// What it waits for, as far as a cycle is concerned. Old versions of Go have one reason for all semaphores.
+    /// What it waits for, in the terms of a cycle. Locks are told by the stack, since old versions of Go have one wait
+    /// reason for all semaphores.
     pub fn waits_for(&self) -> WaitsFor {
         let is_in = |prefix: &str| self.frames.iter().any(|frame| frame.function.starts_with(prefix));
         match self.activity() {
@@ -114,15 +119,15 @@ impl Wait {
         }
     }
 
-    /// What its reason says that they do, within `testing/synctest` or not.
+    /// What the goroutines do, as their reason says; the same within a bubble of `testing/synctest` and outside.
     pub fn activity(&self) -> Activity {
         Activity::of(self.reason)
     }
 
-    /// Nothing can end this wait: there is no channel to wait for, or the garbage collector says so. `None` where something
-    /// might; else why not.
+    /// If nothing can end this wait, what the goroutines do: there is no channel that could wake them, or the garbage
+    /// collector says that nothing reaches what they wait on. `None` if something might end it.
     pub fn hopeless(&self) -> Option<&'static str> {
-        // A main function that has nothing more to do may block for good.
+        // A main function that has nothing more to do may block for good on purpose.
         if self.frames.iter().any(|frame| frame.function == "runtime.main") {
             return None;
         }

@@ -1,4 +1,4 @@
-//! The sentence that a reviewer would write under the line.
+//! Writes the advice: the sentence that a reviewer would write under the line.
 
 use super::{Blamed, Owner, owner, patterns, place};
 use crate::go::Activity;
@@ -7,7 +7,8 @@ use crate::report::Cause;
 use crate::report::Frame;
 use crate::verdict::waits::{Wait, WaitsFor};
 
-/// What to do about goroutines that wait like this, and that go back to `blamed` where their site is not the program's.
+/// What to do about goroutines that wait like this. `blamed` is the line of the program that they go back to, if their
+/// site is not in the program's own code.
 pub(super) fn of(cause: Cause, wait: &Wait, module: Option<&str>, blamed: Option<&Blamed>) -> String {
     let place = place(wait, module);
     let mut at = place.map_or_else(|| "a place that is not known".into(), position);
@@ -86,7 +87,7 @@ pub(super) fn of(cause: Cause, wait: &Wait, module: Option<&str>, blamed: Option
     }
 }
 
-/// For goroutines that wait for each other: what each waits for, and where.
+/// The advice for goroutines that wait for each other. `members` says what each of them waits for, and where.
 fn cycle(members: &[(WaitsFor, String)]) -> String {
     let at = |wanted: &[WaitsFor]| {
         let mut places: Vec<&str> = Vec::new();
@@ -147,8 +148,8 @@ fn cycle(members: &[(WaitsFor, String)]) -> String {
     }
 }
 
-/// Fills the gaps of a sentence: `{at}` is a place, any other a verb of which it is to be said where that happens, as far
-/// as it is known.
+/// Fills the gaps of a sentence. `{at}` is replaced by the place `at`. Any other gap is a verb, and is replaced by that
+/// verb and the place `blamed`, or by nothing if that is not known.
 pub(super) fn fill_in(sentence: &str, at: &str, blamed: Option<&Blamed>) -> String {
     let mut text = String::new();
     let mut rest = sentence;
@@ -169,7 +170,7 @@ pub(super) fn fill_in(sentence: &str, at: &str, blamed: Option<&Blamed>) -> Stri
     text + rest
 }
 
-/// `hub.go:88`, or as much as is known of it.
+/// The place of a frame such as `hub.go:88`, or as much of it as is known.
 fn position(frame: &Frame) -> String {
     match (&frame.file, frame.line) {
         (Some(file), Some(line)) => format!("{}:{line}", clean(file_name(file))),

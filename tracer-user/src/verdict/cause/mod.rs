@@ -1,7 +1,8 @@
-//! Why do the goroutines of a site not end? A name for it, and what a reviewer would write.
+//! Finds why the goroutines of a site do not end: a name for the cause, and the advice that a reviewer would write.
 //!
-//! What a goroutine waits for says most; the functions it is in say the rest (`patterns`): the same `select` is a body
-//! that nobody closes, a context that nobody cancels, or a query that nobody finishes.
+//! What a goroutine waits for says most, and the functions it is in say the rest, by the table in `patterns`: the same
+//! kind of `select` can be due to a body that nobody closes, a context that nobody cancels, or a query that nobody
+//! finishes.
 
 mod advice;
 mod patterns;
@@ -16,15 +17,16 @@ use crate::report::{Cause, Frame};
 /// A line of the main module that goroutines of another module go back to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Blamed {
-    /// Where.
+    /// The line.
     pub frame: Frame,
-    /// A call that led there; else only the `go` statement is known whose goroutine made it.
+    /// Whether the line is a call that led to their creation. If not, it is a `go` statement, and a goroutine that this
+    /// statement created led to theirs.
     pub is_call: bool,
 }
 
-/// The cause that most of a site's living goroutines share, and what to do about it. `None` where nothing is known of
-/// them. `module` is the path of the main module: its code is where the advice points to, by way of `blamed` where the
-/// goroutines themselves are in other code.
+/// The cause that most of a site's living goroutines share, and what to do about it. `None` if nothing is known about
+/// them. `module` is the path of the main module: the advice points to its code, and to `blamed` if the goroutines
+/// themselves are in other code.
 pub fn of(waits: &[Wait], module: Option<&str>, blamed: Option<&Blamed>) -> Option<(Cause, String)> {
     let mut causes: Vec<(Cause, u64, &Wait)> = Vec::new();
     for wait in waits.iter().filter(|wait| wait.count > 0) {
@@ -39,7 +41,8 @@ pub fn of(waits: &[Wait], module: Option<&str>, blamed: Option<&Blamed>) -> Opti
             None => causes.push((cause, wait.count, wait)),
         }
     }
-    // Who is found on a CPU, or about to get one, does not say why it is still there, if others do.
+    // A goroutine that runs, or is about to, does not tell why it is still there. So such goroutines are left out if
+    // enough others tell.
     let is_moving = |cause| matches!(cause, Cause::Running | Cause::Syscall | Cause::Other);
     let standing: u64 =
         causes.iter().filter(|(cause, ..)| !is_moving(*cause)).map(|&(_, count, _)| count).sum();
@@ -87,16 +90,16 @@ pub(super) fn of_wait(wait: &Wait, module: Option<&str>) -> Cause {
     }
 }
 
-/// Whose code a function is.
+/// Who wrote a function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Owner {
-    /// The runtime's, or what it is reached through.
+    /// It is of the runtime, or of a package that runtime functions are called through.
     Runtime,
-    /// The rest of the standard library's.
+    /// It is of the rest of the standard library.
     Standard,
-    /// A dependency's.
+    /// It is of a dependency.
     Dependency,
-    /// The program's own.
+    /// It is of the program itself.
     Program,
 }
 
@@ -115,14 +118,14 @@ fn owner(function: &str, module: Option<&str>) -> Owner {
     }
 }
 
-/// Go code that cgo has made to call a C function.
+/// Whether a frame is Go code that cgo has generated to call a C function.
 fn is_generated(frame: &Frame) -> bool {
     frame.function.contains("._Cfunc_")
         || frame.file.as_deref().is_some_and(|file| file.ends_with("_cgo_gotypes.go"))
 }
 
-/// Where a reviewer would look: the innermost call in the program's own code; without one, in a dependency's, else the
-/// outermost there is.
+/// The frame at which a reviewer would look: the innermost call in the program's own code. If there is none, the
+/// innermost call in a dependency's code, else the outermost call outside the runtime.
 pub fn place<'wait>(wait: &'wait Wait, module: Option<&str>) -> Option<&'wait Frame> {
     let of = |wanted| {
         let is_it = |frame: &&Frame| owner(&frame.function, module) == wanted && !is_generated(frame);

@@ -1,7 +1,8 @@
-//! Stacks that say more than their wait reason, as a table: the first row that fits wins.
+//! A table of stacks that tell more than their wait reason. The first row that fits wins.
 //!
-//! A row fits where its function stands in the part of the stack between the wait and the program's own code: what the
-//! program does deeper in is its own affair, even in a goroutine that `net/http` has started.
+//! A row fits if its function is in the part of the stack between the wait and the program's own code. Functions that
+//! called the program's code do not count: also in a goroutine that `net/http` has started, what the program itself
+//! waits for is not due to `net/http`.
 
 use super::{Owner, owner};
 use crate::go::Activity;
@@ -10,16 +11,17 @@ use crate::verdict::waits::{HttpClients, Wait};
 
 /// A row of the table.
 pub(super) struct Pattern {
-    /// What the goroutine does; `None`: anything.
+    /// What the goroutine does; `None` fits anything.
     activity: Option<Activity>,
-    /// What most connections of HTTP clients are in; `None`: anything.
+    /// What most connections of HTTP clients are busy with; `None` fits anything.
     http_clients: Option<HttpClients>,
-    /// The function, or how its name begins if this ends in `*`.
+    /// The function's name, or the beginning of it if this ends in `*`. Empty fits any stack.
     function: &'static str,
-    /// What it means.
+    /// The cause that a stack like this has.
     pub cause: Cause,
-    /// What to do; `{at}` is the place in the program's code, `{made}` or another verb says where it made what it forgot.
-    /// Empty: what holds for the cause in general.
+    /// What to do about it. `{at}` is replaced by the place in the program's code; a verb such as `{made}` by the verb
+    /// and the place where the program did so (`advice::fill_in`). If this is empty, the general advice for the cause
+    /// is given.
     pub advice: &'static str,
 }
 
@@ -79,7 +81,7 @@ const SYSCALL: Option<Activity> = Some(Activity::Syscall);
 const COROUTINE: Option<Activity> = Some(Activity::Coroutine);
 
 const TABLE: &[Pattern] = &[
-    // net/http: the two goroutines of a client's connection, and those of a server's.
+    // net/http: the two goroutines of a client's connection, and those of a server's connection.
     asking(IO_WAIT, "net/http.(*persistConn).readLoop"),
     row(IO_WAIT, "net/http.(*persistConn).readLoop", Cause::Io, IDLE_CLIENT),
     row(ANY, "net/http.(*persistConn).readLoop", Cause::HttpBody, BODY),
@@ -91,7 +93,7 @@ const TABLE: &[Pattern] = &[
     row(ANY, "net/http.(*persistConn).writeLoop", Cause::HttpBody, BODY),
     row(SELECT, "net/http.(*persistConn).roundTrip", Cause::Io, ASKED),
     row(SELECT, "net/http.(*Transport).getConn", Cause::Io, NO_CONNECTION),
-    // HTTP/2, in another package from Go 1.27 on. A stream has a goroutine until its response is read.
+    // HTTP/2 is in another package from Go 1.27 on. A stream has a goroutine until its response is read.
     row(SELECT, "net/http.(*http2ClientConn).roundTrip", Cause::Io, ASKED),
     row(SELECT, "net/http/internal/http2.(*ClientConn).roundTrip", Cause::Io, ASKED),
     row(IO_WAIT, "net/http.(*http2ClientConn).*", Cause::Io, IDLE_CLIENT),
@@ -123,7 +125,7 @@ const TABLE: &[Pattern] = &[
     row(ANY, "io.(*pipe).read", Cause::Io, PIPE_READ),
     row(ANY, "io.(*pipe).write", Cause::Io, PIPE_WRITE),
     row(ANY, "os/signal.NotifyContext*", Cause::Context, NOTIFY),
-    // context: the goroutine that passes on the end of a context of a type that the package does not know.
+    // context: the goroutine that waits for the end of a parent context whose type the package does not know.
     row(ANY, "context.(*cancelCtx).propagateCancel.*", Cause::Context, FOREIGN),
     row(ANY, "context.propagateCancel.*", Cause::Context, FOREIGN),
     // gRPC
@@ -132,7 +134,7 @@ const TABLE: &[Pattern] = &[
     row(ANY, "google.golang.org/grpc/internal/transport.(*http2Client).*", Cause::Io, CHANNEL),
     row(ANY, "google.golang.org/grpc/internal/transport.(*controlBuffer).get", Cause::Io, CHANNEL),
     row(ANY, "google.golang.org/grpc/internal/grpcsync.(*CallbackSerializer).run", Cause::Io, CHANNEL),
-    // Other synchronisation. Before Go 1.20 locks, and before 1.25 wait groups, have the reason `semacquire`.
+    // Other synchronisation. Locks before Go 1.20 and wait groups before Go 1.25 have the wait reason `semacquire`.
     row(ANY, "golang.org/x/sync/semaphore.(*Weighted).Acquire", Cause::Semaphore, ""),
     row(ANY, "golang.org/x/sync/errgroup.(*Group).Wait", Cause::WaitGroup, GROUP),
     row(ANY, "golang.org/x/sync/errgroup.(*Group).Go", Cause::Semaphore, ""),
@@ -160,7 +162,7 @@ pub(super) fn all() -> &'static [Pattern] {
     TABLE
 }
 
-/// The row for a wait, if there is one.
+/// The first row that fits a wait, if there is one.
 pub(super) fn find(wait: &Wait, module: Option<&str>) -> Option<&'static Pattern> {
     let own = wait.frames.iter().position(|frame| owner(&frame.function, module) == Owner::Program);
     let library = &wait.frames[..own.unwrap_or(wait.frames.len())];

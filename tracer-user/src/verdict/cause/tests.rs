@@ -1,9 +1,9 @@
-//! Causes and advice for waits made by hand.
+//! Tests causes and advice for waits that are made by hand.
 
 use super::*;
 use crate::verdict::waits::{Channel, HttpClients, Member};
 
-/// A goroutine that waits for a reason in some functions, innermost first, each in a file of its own.
+/// A goroutine that waits with this reason in these functions, innermost first, each in a file of its own.
 fn wait(reason: &'static str, functions: &[&str]) -> Wait {
     let frame = |(at, function): (usize, &&str)| Frame {
         function: (*function).into(),
