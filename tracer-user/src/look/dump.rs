@@ -1,4 +1,5 @@
-//! All goroutines of a process at one moment: which of them are asked for, and as what document.
+//! A dump shows the goroutines of a process at one moment. This chooses the ones that were asked for, and defines the
+//! JSON document.
 
 use std::collections::HashMap;
 
@@ -9,36 +10,39 @@ use crate::inspect::{Direction, Goroutine, Label, Queues, Snapshot, StackId, Wai
 use crate::report::{Frame, Goroutines, Mode, Process, Scan};
 use crate::targets::Subject;
 
-/// Name and version of the document.
+/// Name and version of the JSON document. Fields that are marked as additive were added without a change of the
+/// version.
 pub const SCHEMA: &str = "golife.dump/1";
 
-/// Which goroutines are wanted.
+/// Which goroutines are wanted in a dump.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// In one of these states, as Go's traceback names it; `chan receive` is `chan receive (nil chan)`, too. All if empty.
+    /// Those in one of these states, in the words of Go's traceback; all if empty. A state includes those that add
+    /// something in parentheses: `chan receive` includes `chan receive (nil chan)`.
     pub states: Vec<String>,
-    /// Waiting at least this long, in ns, as far as the runtime knows.
+    /// Those that have been waiting at least this long, in ns, as far as the runtime knows.
     pub older_than_ns: Option<u64>,
-    /// Created at a `go` statement whose function or place, `hub.go:88`, matches.
+    /// Those that were created at a `go` statement of which the function, or the file and line such as
+    /// `/src/hub.go:88`, matches.
     pub site: Option<regex::Regex>,
-    /// Also the runtime's own.
+    /// Whether the runtime's own goroutines are wanted as well.
     pub include_system: bool,
 }
 
-/// A process's goroutines, and how to make sense of them.
+/// The goroutines of a process, with what is needed to name them.
 pub struct Dump<'a> {
-    /// The process.
+    /// The process and its binary.
     pub subject: &'a Subject,
-    /// All of them.
+    /// All goroutines of the process.
     pub snapshot: &'a Snapshot,
     /// The numbers of the scan.
     pub scan: Scan,
-    /// Those that are wanted, in the order of their ids.
+    /// The goroutines that are wanted, in the order of their ids.
     pub goroutines: Vec<&'a Goroutine>,
 }
 
 impl<'a> Dump<'a> {
-    /// Chooses those that are wanted.
+    /// Makes a dump of the goroutines that `filter` lets through.
     pub fn new(subject: &'a Subject, snapshot: &'a Snapshot, scan: Scan, filter: &Filter) -> Dump<'a> {
         let mut sites = HashMap::new();
         let mut at_site = |gopc: u64| match &filter.site {
@@ -63,17 +67,17 @@ impl<'a> Dump<'a> {
         Dump { subject, snapshot, scan, goroutines }
     }
 
-    /// Where the `go` statement of a goroutine returns to; 0 where there is none.
+    /// Link-time return address of a goroutine's `go` statement; 0 if there is none.
     pub fn gopc(&self, goroutine: &Goroutine) -> u64 {
         self.snapshot.site(goroutine).gopc
     }
 
-    /// The `go` statement of a goroutine.
+    /// The `go` statement that created a goroutine; `None` if there is none or it is not known.
     pub fn created_by(&self, goroutine: &Goroutine) -> Option<Frame> {
         self.subject.binary.go_statement(self.gopc(goroutine)).map(|frame| Frame::from(&frame))
     }
 
-    /// As a document.
+    /// The dump as a JSON document.
     pub fn document(&self) -> Document<'_> {
         Document {
             schema: SCHEMA,
@@ -87,7 +91,8 @@ impl<'a> Dump<'a> {
         }
     }
 
-    /// One after the other: a million of them with their frames would fill gigabytes. Names are found once each.
+    /// Writes one goroutine after the other, since a million of them with their frames would fill gigabytes. What many
+    /// of them have in common is named once.
     fn serialize_goroutines<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut names = Names { queues: Queues::of(self.snapshot), ..Names::default() };
         for goroutine in &self.goroutines {
@@ -142,14 +147,14 @@ fn is_in(goroutine: &Goroutine, state: &str) -> bool {
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(" ("))
 }
 
-/// What `golife dump --format json` prints.
+/// The document that `golife dump --format json` prints.
 #[derive(Serialize)]
 pub struct Document<'a> {
-    /// [`SCHEMA`].
+    /// The value of [`SCHEMA`].
     pub schema: &'static str,
     /// The process.
     pub process: Process,
-    /// Those that were asked for, as a list of [`DumpedGoroutine`]s.
+    /// The goroutines that were asked for. They are written as a list of [`DumpedGoroutine`]s.
     #[serde(serialize_with = "Dump::serialize_goroutines")]
     pub goroutines: &'a Dump<'a>,
 }
@@ -159,29 +164,29 @@ pub struct Document<'a> {
 pub struct DumpedGoroutine<'a> {
     /// Its id.
     pub goid: u64,
-    /// Wait reason or status, as Go's traceback has it in brackets.
+    /// Its wait reason or status, as Go's traceback shows it in brackets.
     pub state: &'static str,
-    /// It waits at least this long; `null` where the runtime does not know.
+    /// For how long at least it has been waiting, in ns; `null` if the runtime does not know.
     pub waits_at_least_ns: Option<u64>,
-    /// Locked to its thread.
+    /// Whether it is locked to its thread.
     pub locked_to_thread: bool,
-    /// One of the runtime's own.
+    /// Whether it is one of the runtime's own.
     pub system: bool,
-    /// Additive: profiler labels, by key.
+    /// Additive: its profiler labels, ordered by key.
     pub labels: &'a [Label],
-    /// Additive: the garbage collector of Go 1.26 and newer has found that nothing can end its wait.
+    /// Additive: whether the garbage collector has found that nothing can end its wait, which it can from Go 1.26 on.
     pub leaked: bool,
-    /// The goroutine that created it; `null` before Go 1.21.
+    /// The id of the goroutine that created it; `null` if there is none, and before Go 1.21.
     pub parent: Option<u64>,
-    /// Its `go` statement.
+    /// The `go` statement that created it.
     pub created_by: Option<&'a Frame>,
-    /// Size of its stack.
+    /// Size of its stack in bytes.
     pub stack_bytes: u64,
-    /// It runs: `frames` are from when it last stopped.
+    /// Whether `frames` are from when it last stopped, because it runs now.
     pub stack_is_old: bool,
-    /// Innermost first.
+    /// The frames that Go's traceback would show, innermost first.
     pub frames: &'a [Frame],
-    /// What it waits on; one for each case of a `select`.
+    /// What it waits on: one object, or one for each case of a `select`.
     pub waits_on: Vec<Object>,
 }
 
@@ -191,31 +196,31 @@ pub struct DumpedGoroutine<'a> {
 pub enum Object {
     /// A channel.
     Channel {
-        /// In hexadecimal.
+        /// Address of its `runtime.hchan` in hexadecimal.
         address: String,
-        /// Elements in its buffer.
+        /// Number of elements in its buffer.
         len: u64,
-        /// Places in its buffer.
+        /// Number of elements that its buffer has room for.
         cap: u64,
-        /// It is closed.
+        /// Whether it is closed.
         closed: bool,
-        /// `receive` or `send`; `null` where it is not clear.
+        /// `receive` or `send`; `null` if it is not clear which.
         direction: Option<&'static str>,
         /// Additive: how many goroutines of the process wait on it.
         waiters: u64,
     },
     /// A lock or a wait group.
     Semaphore {
-        /// In hexadecimal, of the word in it that is waited on.
+        /// Address of the semaphore word in it, in hexadecimal.
         address: String,
-        /// Additive: as of a channel.
+        /// Additive: how many goroutines of the process wait on it.
         waiters: u64,
     },
     /// Additive: a `sync.Cond`.
     Cond {
-        /// In hexadecimal, as `%p` prints it.
+        /// Address in hexadecimal, as Go's `%p` prints it.
         address: String,
-        /// As of a channel.
+        /// How many goroutines of the process wait on it.
         waiters: u64,
     },
 }

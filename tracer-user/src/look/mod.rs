@@ -1,5 +1,5 @@
-//! One look into a process: all its goroutines, and what those of each site wait for. Made on a thread of its own,
-//! since it takes as long as the process is large.
+//! One look into a process finds all its goroutines, and what those of each site wait for. The larger the process, the
+//! longer it takes, so the engine makes it on a thread of its own.
 
 pub mod dump;
 mod survey;
@@ -19,49 +19,53 @@ use crate::targets::Subject;
 use crate::verdict::Wait;
 use survey::Survey;
 
-/// The longest that looking at all processes takes, together.
+/// The longest time that a look at all processes together may take.
 pub const MOST_TIME: Duration = Duration::from_secs(5);
 
-/// Stacks of a look that are kept beside the commonest one of each place, some kilobytes each.
+/// Most stacks of a look that are kept beside the most frequent one of each group, some kilobytes each.
 const MOST_STACKS: usize = 1024;
 
-/// How long golife listens before it compares the runtime's list with its own. A goroutine that has reported its end is on
-/// the list until its thread has run a few more instructions, and the thread may just have lost its CPU.
+/// How long golife waits before it compares the runtime's list of goroutines with its own. A goroutine whose end was
+/// recorded stays on the runtime's list until its thread has run a few more instructions, and that thread may just have
+/// lost its CPU.
 const SETTLE: Duration = Duration::from_millis(50);
 
-/// Everything that was found, goroutine by goroutine, and what it comes to.
+/// Everything that a look found, goroutine by goroutine, and the findings that follow from it.
 pub struct Look {
-    /// Everything.
+    /// All goroutines.
     pub snapshot: Snapshot,
-    /// What is kept of it.
+    /// The part that is kept after the look.
     pub findings: Findings,
 }
 
-/// What a look comes to.
+/// What is kept of a look.
 pub struct Findings {
-    /// By site.
+    /// The findings for each site.
     pub sites: HashMap<SiteKey, SiteFindings>,
-    /// For a later look.
+    /// Where each goroutine was, to be compared with a later look.
     pub places: Places,
-    /// Its numbers, for the report.
+    /// The numbers of the scan, for the report.
     pub scan: report::Scan,
-    /// How long it took.
+    /// How long the look took.
     pub took: Duration,
 }
 
 /// What the goroutines of a site do.
 pub struct SiteFindings {
-    /// In numbers.
+    /// The numbers and groups from the scan.
     pub waits: SiteWaits,
-    /// As a report shows it.
+    /// The same groups as a report shows them.
     pub waiting: Vec<report::Waiting>,
-    /// As a verdict needs it.
+    /// The same groups as a verdict needs them.
     pub judged: Vec<Wait>,
 }
 
 impl Look {
-    /// Looks at a process until `deadline` at most; the time that naming takes comes on top. With an earlier look's
-    /// places, says which goroutines have not moved since.
+    /// Looks at a process until `deadline` at most; the time to find names comes on top of that. With the places of an
+    /// `earlier` look, the findings say which goroutines have not moved since.
+    ///
+    /// # Errors
+    /// The goroutines cannot be listed: see [`WalkError`].
     pub fn at(subject: &Subject, earlier: Option<&Places>, deadline: Instant) -> Result<Look, WalkError> {
         let start = Instant::now();
         let time = deadline.saturating_duration_since(start);
@@ -93,7 +97,11 @@ impl Look {
         Ok(Look { snapshot, findings: Findings { sites, places, scan, took } })
     }
 
-    /// As [`Look::at`], for a comparison with what the probes have seen.
+    /// Does the same as [`Look::at`], but waits a moment first, so that the result can be compared with what the probes
+    /// have seen.
+    ///
+    /// # Errors
+    /// The same as those of [`Look::at`].
     pub fn settled(
         subject: &Subject,
         earlier: Option<&Places>,
@@ -104,7 +112,8 @@ impl Look {
     }
 }
 
-/// `room`: for how many stacks beyond the first of a group there still is.
+/// A group of goroutines as a report shows it. `room` is how many stacks beyond the first of a group may still be kept
+/// in this look.
 fn waiting(
     group: &Group,
     room: &mut usize,
@@ -116,7 +125,7 @@ fn waiting(
     for &(stack, count) in group.stacks.iter().take(1 + *room) {
         let at = at_and_callers(snapshot, stack, binary);
         match stacks.iter_mut().find(|known| known.at == at) {
-            // They differ in the runtime's own calls, which are not shown.
+            // The two stacks differ only in the runtime's own calls, which are not shown.
             Some(known) => known.count += count,
             None => stacks.push(report::WaitingStack { count, at }),
         }
@@ -138,7 +147,7 @@ fn waiting(
     }
 }
 
-/// The frame that goroutines wait at and those that called it, as a report has them.
+/// The frame that goroutines wait at and its callers, as a report has them.
 fn at_and_callers(snapshot: &Snapshot, stack: StackId, binary: &Binary) -> Vec<report::Frame> {
     let frames = snapshot.stacks.at_and_callers(stack, binary);
     frames.take(report::Waiting::MOST_FRAMES).map(report::Frame::from).collect()

@@ -1,4 +1,4 @@
-//! From a scan of a process to the [`Wait`]s of its sites.
+//! Makes the [`Wait`]s of each site, which verdicts are based on, from a scan of a process.
 
 use std::collections::HashMap;
 
@@ -9,19 +9,19 @@ use crate::verdict::cycle::{self, Waiter};
 use crate::verdict::waits::{Channel, HttpClients, Member};
 use crate::verdict::{Wait, cause};
 
-/// What a whole scan tells about its goroutines; made once for each scan.
+/// What a whole scan tells about all of its goroutines. It is made once for each scan.
 #[derive(Clone, Debug, Default)]
 pub struct Survey {
-    /// By index of a goroutine that waits in a cycle, the others of it.
+    /// For each goroutine that waits in a cycle, by its index in the snapshot, the indices of the others in that cycle.
     cycles: HashMap<usize, Vec<usize>>,
-    /// Who waits on what.
+    /// Which goroutines wait on which object.
     queues: Queues,
-    /// What most connections of HTTP clients are in.
+    /// What most connections of HTTP clients are busy with.
     http_clients: Option<HttpClients>,
 }
 
 impl Survey {
-    /// Looks for who waits for whom.
+    /// Finds cycles of goroutines that wait for each other, the goroutines at each object, and what HTTP clients do.
     pub fn of(snapshot: &Snapshot) -> Survey {
         Survey {
             cycles: cycles(snapshot),
@@ -30,19 +30,20 @@ impl Survey {
         }
     }
 
-    /// Who waits on what.
+    /// Which goroutines wait on which object.
     pub fn queues(&self) -> &Queues {
         &self.queues
     }
 
-    /// What the goroutines of a site do, in the order of its groups.
+    /// What the goroutines of a site do, with one wait for each of its groups, in their order.
     pub fn waits(&self, site: &SiteWaits, snapshot: &Snapshot, binary: &Binary) -> Vec<Wait> {
         site.groups.iter().map(|group| self.wait(group, snapshot, binary)).collect()
     }
 
     fn wait(&self, group: &Group, snapshot: &Snapshot, binary: &Binary) -> Wait {
         let examples = || group.goids.iter().filter_map(|&goid| snapshot.index_of(goid));
-        // Of one that has been woken meanwhile, only a part of what it waited on is known, and those with timers often are.
+        // The best example is one with a timer's channel, and of those the one with most objects. If a goroutine was
+        // woken meanwhile, only a part of what it waited on is known, and this often happens to those with timers.
         let known = |&index: &usize| {
             let channels = self.channels(snapshot, binary, &snapshot.goroutines[index]);
             let has_timer = channels.iter().any(Channel::is_timer);
@@ -68,7 +69,8 @@ impl Survey {
         }
     }
 
-    /// The others of a cycle, where most of these are in one: a stack may hold what an ended call left there.
+    /// The others in the cycle, if more than half of the examples are in one. A single goroutine may only seem to be in
+    /// a cycle, because its stack still holds a pointer that an ended call left there.
     fn cycle_of(&self, examples: impl Iterator<Item = usize>) -> Option<&Vec<usize>> {
         let found: Vec<_> = examples.map(|index| self.cycles.get(&index)).collect();
         let in_cycles = || found.iter().copied().flatten();
@@ -96,13 +98,13 @@ fn cycles(snapshot: &Snapshot) -> HashMap<usize, Vec<usize>> {
     let (indices, waiters): (Vec<usize>, Vec<Waiter>) = waiting
         .filter_map(|(index, goroutine)| {
             let [object] = snapshot.objects(goroutine) else { return None };
-            // It has let its lock go.
+            // A goroutine that waits on a Cond has released the Cond's lock, so it blocks nobody.
             if matches!(object, WaitObject::Cond { .. }) {
                 return None;
             }
             let mentions: Vec<u64> = snapshot.mentions(index).collect();
             if mentions.is_empty() {
-                // It holds nothing that others want, and is in nobody's way.
+                // Without a pointer to what others wait on, it blocks nobody either.
                 return None;
             }
             let is_channel = matches!(object, WaitObject::Channel(_));
@@ -116,20 +118,22 @@ fn cycles(snapshot: &Snapshot) -> HashMap<usize, Vec<usize>> {
         .collect()
 }
 
-/// A goroutine of a connection or a stream of HTTP clients: the reader of one, as HTTP/2 has a goroutine for each request.
+/// The functions of the goroutines that read what comes back to an HTTP client. HTTP/1 has one such goroutine for each
+/// connection, HTTP/2 one for each request.
 const READS: [&str; 3] = [
     "net/http.(*persistConn).readLoop",
     "net/http.(*http2clientStream).writeRequest",
     "net/http/internal/http2.(*clientStream).writeRequest",
 ];
-/// Who waits for a response on one of them.
+/// The functions of the goroutines that wait for a response from such a reader.
 const ASKS: [&str; 3] = [
     "net/http.(*persistConn).roundTrip",
     "net/http.(*http2ClientConn).roundTrip",
     "net/http/internal/http2.(*ClientConn).roundTrip",
 ];
 
-/// The reader's wait says whether a response is being read, in HTTP/1 alone; that it is waited for is said by who does.
+/// What most connections of HTTP clients are busy with. In HTTP/1 the wait of the reader tells whether a response is
+/// being read. Whether a response has yet to come is told by the goroutine that waits for it.
 fn http_clients(snapshot: &Snapshot) -> Option<HttpClients> {
     let stacks = &snapshot.stacks;
     let role = |id: StackId| {
@@ -149,7 +153,7 @@ fn http_clients(snapshot: &Snapshot) -> Option<HttpClients> {
             None => {}
         }
     }
-    // Each has a reader, which looks like one of the others.
+    // Each goroutine that asks has a reader, which was counted as idle or unread above.
     let of_idle = asking.min(idle);
     idle -= of_idle;
     unread -= unread.min(asking - of_idle);
@@ -162,14 +166,14 @@ fn frames(snapshot: &Snapshot, goroutine: &Goroutine) -> Vec<Frame> {
     all.map(Frame::from).collect()
 }
 
-/// What a goroutine of a cycle does, where the program's code is, or what is closest to it.
+/// What a goroutine in a cycle waits for, and where: in the program's own code, or as close to it as there is a frame.
 fn member(snapshot: &Snapshot, binary: &Binary, goroutine: &Goroutine) -> Option<Member> {
     let wait = Wait { reason: goroutine.state(), frames: frames(snapshot, goroutine), ..Wait::default() };
     let at = cause::place(&wait, binary.build_info().module.as_deref())?.clone();
     Some(Member { waits_for: wait.waits_for(), at })
 }
 
-/// Whether the innermost call outside the runtime waits for a context.
+/// Whether the innermost call outside the runtime waits for a channel that `Done` of a context has returned.
 fn asked_done(snapshot: &Snapshot, binary: &Binary, goroutine: &Goroutine) -> bool {
     let many = match goroutine.reason().map(Activity::of) {
         Some(Activity::ChanReceive) => false,

@@ -1,7 +1,8 @@
-//! Every Go process of the host, looked at from outside: no probes, nothing that the processes could notice.
+//! A sweep looks at every Go process of the host from outside, without probes and without anything that the processes
+//! could notice.
 //!
-//! One look says what there is. Two looks say what came, what went, and what has not moved in between; they are two points
-//! and no trend, so what grows is watched at most.
+//! One look tells what there is. Two looks tell what came, what went, and what has not moved in between. But two points
+//! are no trend, so a site that grows is watched at most, never suspect.
 
 use std::collections::HashMap;
 use std::time::{Instant, SystemTime};
@@ -19,45 +20,45 @@ use crate::report::{
 use crate::targets::{Binaries, Subject, TargetError, Wanted, describe, wanted};
 use crate::verdict::{Standing, Wait, judge_standing};
 
-/// Looks at every wanted process, once or several times.
+/// Looks at every process that is wanted, once or several times.
 pub struct Sweep<'a> {
     wanted: &'a Wanted,
     binaries: Binaries,
     start_ns: u64,
-    /// What the last look has found.
+    /// What the last look found, process by process.
     seen: Vec<Seen>,
     untraced: Vec<report::Process>,
     forbidden: u64,
 }
 
-/// What tells a process from others that had its id before or will have it.
+/// Identifies a process: another one that gets the same id later has another start time.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct ProcessKey {
     pid: u32,
     start_ticks: u64,
 }
 
-/// A process and what one look found in it.
+/// A process, and what one look found in it.
 struct Seen {
     subject: Subject,
     scan: report::Scan,
     places: Places,
     sites: HashMap<SiteKey, SiteFindings>,
-    /// What the look before found.
+    /// What the look before this one found in the same process.
     before: Option<Before>,
     at: Instant,
 }
 
-/// What an earlier look found.
+/// What is kept of an earlier look.
 struct Before {
-    /// How many lived, by site.
+    /// Number of living goroutines of each site.
     live: HashMap<SiteKey, u64>,
-    /// How long ago that was, in ns.
+    /// How long before this look that was, in ns.
     ago_ns: u64,
 }
 
 impl<'a> Sweep<'a> {
-    /// Of these processes. The window of its report begins now.
+    /// A sweep over the processes that are wanted. The window of its report begins now.
     pub fn new(wanted: &'a Wanted) -> Sweep<'a> {
         Sweep {
             wanted,
@@ -69,10 +70,10 @@ impl<'a> Sweep<'a> {
         }
     }
 
-    /// Looks at all processes, and compares with what the look before has found.
+    /// Looks at all processes, and compares them with what the look before has found.
     ///
     /// # Errors
-    /// `/proc` cannot be listed, or a process that was named by its id cannot be looked into.
+    /// `/proc` cannot be listed, or a process that was named by its id does not exist or cannot be looked into.
     pub fn look(&mut self) -> Result<(), TargetError> {
         self.untraced.clear();
         self.forbidden = 0;
@@ -99,12 +100,12 @@ impl<'a> Sweep<'a> {
         }
     }
 
-    /// Processes that this user may not look into; whether they are Go programs is not known.
+    /// Number of processes that this user may not look into. It is not known whether they are Go programs.
     pub fn forbidden(&self) -> u64 {
         self.forbidden
     }
 
-    /// What the last look found, as a report with mode `scanned`.
+    /// What the last look found, as a report of processes with the mode `scanned`.
     pub fn report(&self, selection: &Selection) -> Report {
         let run = Run {
             tool: describe::tool(),
@@ -116,7 +117,7 @@ impl<'a> Sweep<'a> {
         run.report(Loss::default(), processes, selection)
     }
 
-    /// Whether the selectors match, and it may be a Go program.
+    /// Whether the selectors match the process, and it may be a Go program.
     fn is_wanted(&mut self, pid: u32) -> bool {
         match self.wanted.find(pid, &mut self.binaries, wanted::Look::Libraries) {
             Ok(file) => file.is_some(),
@@ -130,7 +131,7 @@ impl<'a> Sweep<'a> {
     fn look_at(&mut self, pid: u32, before: &HashMap<ProcessKey, Seen>) -> Result<Seen, TargetError> {
         let subject = self.binaries.subject(pid)?;
         let key = ProcessKey { pid, start_ticks: subject.process.start_ticks };
-        // After an exec, goroutines of the same id are others.
+        // After an exec the process has the same id and start time, but its goroutine ids mean other goroutines.
         let before = before.get(&key).filter(|before| before.subject.binary.is_same_file(&subject.binary));
         self.untraced.extend(subject.other_runtimes().map(|other| report::Process {
             mode: Mode::Unsupported,
@@ -172,7 +173,8 @@ impl Seen {
         }
     }
 
-    /// With one look, all existed before; with two, those that only the second found were created in between.
+    /// A site as a report has it. After one look, all goroutines count as there from the start. After two, those that
+    /// only the second look found were created in between.
     fn site(&self, key: SiteKey, SiteFindings { waits: found, waiting, judged }: &SiteFindings) -> Site {
         let binary = &self.subject.binary;
         let created = found.new.unwrap_or(0);
@@ -198,7 +200,7 @@ impl Seen {
         }
     }
 
-    /// Two looks are no trend.
+    /// Judges a site. Growth between two looks is worth a watch only, since two points are no trend.
     fn judge(&self, waits: &[Wait], live: u64, at_first: u64, exited: u64) -> Verdict {
         let ago_ns = self.before.as_ref().map(|before| before.ago_ns);
         let module = self.subject.binary.build_info().module.as_deref();

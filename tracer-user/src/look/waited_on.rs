@@ -1,4 +1,4 @@
-//! The channels and locks that goroutines wait on, as a report names them.
+//! Describes the channels and locks that goroutines wait on, as a report has them.
 
 use crate::go::Binary;
 use crate::go::versions::Lock;
@@ -6,7 +6,7 @@ use crate::inspect::queues::{self, Kind, Queue};
 use crate::inspect::{Group, Queues, Snapshot};
 use crate::report::{Frame, Others, WaitedOn, WaitedOnKind};
 
-/// What the goroutines of a group wait on, as far as its examples tell: that with most waiters first.
+/// The objects that the goroutines of a group wait on, as far as its examples tell; those with most waiters first.
 pub(super) fn of_group(
     queues: &Queues,
     group: &Group,
