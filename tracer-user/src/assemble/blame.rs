@@ -1,8 +1,8 @@
-//! Which lines of the program's own module led to goroutines that other modules create: the leak is in `net/http`, the
-//! mistake is not.
+//! Finds the lines of the program's own module that led to goroutines which other modules create. Such a leak may be in
+//! `net/http`, but the mistake is not.
 //!
-//! A goroutine is blamed on the nearest frame of the main module on the way back through its creators, dead or alive: of
-//! its creation stack and theirs where they are known, else on the nearest `go` statement of the main module.
+//! A goroutine is blamed on the nearest frame of the main module on the way back through its creators, dead or alive.
+//! At each of them it is a frame of the creation stack if that is known and has one, else the `go` statement.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -13,18 +13,18 @@ use crate::report::{CountedFrame, Frame};
 use crate::tracker::{Instance, SiteId, StackId};
 use crate::verdict::cause::Blamed;
 
-/// Frames that are named for one site.
+/// Most frames that are named for one site.
 const MOST: usize = 20;
 
 /// The blame for all sites of a process instance.
 pub(super) struct Blame {
     frames: Vec<Blamed>,
-    /// By site, with how many living goroutines: indices of `frames`, most first.
+    /// For each site, indices into `frames` with the number of living goroutines that go back to each; most first.
     by_site: HashMap<SiteId, Vec<(usize, u64)>>,
 }
 
 impl Blame {
-    /// Walks all lineages once: creators come before what they created.
+    /// Finds the blame in one walk over all lineages, in which creators come before what they created.
     pub fn of(instance: &Instance, described: &Described) -> Blame {
         let is_own = |frame: &&Frame| is_of_program(&frame.function, described.module);
         let mut names = Names::default();
@@ -51,7 +51,7 @@ impl Blame {
         }
         let mut by_site: HashMap<SiteId, Vec<(usize, u64)>> = HashMap::new();
         for ((site, frame), live) in counts {
-            // Of a site of the main module itself there is nothing to be said.
+            // A site in the main module itself needs nobody else to blame.
             if statements[site.0 as usize].is_none() {
                 by_site.entry(site).or_default().push((frame, live));
             }
@@ -62,20 +62,20 @@ impl Blame {
         Blame { frames: names.frames, by_site }
     }
 
-    /// For a report: at most 20 frames.
+    /// The frames to blame with the numbers of living goroutines, most first, as a report has them; at most 20.
     pub fn counted(&self, site: SiteId) -> Vec<CountedFrame> {
         let all = self.by_site.get(&site).into_iter().flatten().take(MOST);
         all.map(|&(at, count)| CountedFrame { frame: self.frames[at].frame.clone(), count }).collect()
     }
 
-    /// Whom most of a site's living goroutines go back to.
+    /// The line that most of a site's living goroutines go back to.
     pub fn most(&self, site: SiteId) -> Option<&Blamed> {
         let &(at, _) = self.by_site.get(&site)?.first()?;
         self.frames.get(at)
     }
 }
 
-/// Frames, each once.
+/// Gives each frame an index, and keeps it once.
 #[derive(Default)]
 struct Names {
     frames: Vec<Blamed>,

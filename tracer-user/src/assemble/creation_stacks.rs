@@ -1,4 +1,4 @@
-//! The creators' stacks of a site, from its lineages.
+//! Collects the creators' stacks of each site from its lineages.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -7,10 +7,10 @@ use super::CreationStacks;
 use crate::report::{CreationStack, Frame};
 use crate::tracker::{Instance, SiteId, StackId};
 
-/// Stacks that are shown for one site.
+/// Most stacks that are shown for one site.
 const MOST: usize = 20;
 
-/// By site, its stacks with the most living goroutines, then the most created.
+/// For each site, the stacks with most living goroutines first, and among equals those with most created.
 pub(super) fn by_site(instance: &Instance, known: &CreationStacks) -> HashMap<SiteId, Vec<CreationStack>> {
     let mut counts: HashMap<(SiteId, StackId), (u64, u64)> = HashMap::new();
     for lineage in instance.lineages().all() {
@@ -20,7 +20,7 @@ pub(super) fn by_site(instance: &Instance, known: &CreationStacks) -> HashMap<Si
             *live += lineage.live;
         }
     }
-    // Stacks may differ where nobody looks: in the runtime's own part.
+    // Stacks that differ only in the runtime's own calls have the same frames, and are counted as one.
     let mut merged: HashMap<SiteId, HashMap<Vec<Frame>, (u64, u64)>> = HashMap::new();
     for ((site, stack), (created, live)) in counts {
         let frames = known.get(&(site, stack)).map(|frames| frames.to_vec()).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Sites of several reports as one, and what Little's law makes of them.
+//! Merges the sites of several reports, and applies Little's law to them.
 
 use std::collections::BTreeMap;
 
@@ -11,38 +11,44 @@ use crate::stats::{Durations, Survival};
 pub struct Merged {
     /// The `go` statement.
     pub site: Frame,
-    /// What its goroutines run.
+    /// The function that its goroutines run.
     pub entry: Frame,
-    /// Finished lifetimes.
+    /// The lifetimes of the goroutines that ended.
     pub lifetimes: Durations,
-    /// Ages of the living whose creation was seen.
+    /// The ages of the living goroutines whose creation was seen.
     pub ages: Durations,
-    /// Created, of all reports together.
+    /// Number of goroutines created, in all reports together.
     pub created: u64,
-    /// Living, of all reports together.
+    /// Number of living goroutines, in all reports together.
     pub live: u64,
-    /// For how long it was observed, all reports together, in seconds.
+    /// For how long the site was observed in all reports together, in seconds.
     pub observed_s: f64,
-    /// How many rows it was merged from.
+    /// Number of rows of reports that it was merged from.
     pub rows: u64,
 }
 
 /// Little's law for one site: in a steady state, live = rate × mean lifetime.
+/// <https://en.wikipedia.org/wiki/Little%27s_law>
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Little {
-    /// Creations for each second.
+    /// Creations per second.
     pub rate: f64,
-    /// Mean lifetime in seconds: the area under the survival curve, the living included.
+    /// Mean lifetime in seconds. It is the area under the survival curve, so that the living count as well.
     pub mean_s: f64,
-    /// Whether the mean is a lower bound: some were still alive at the longest observation.
+    /// Whether the mean is a lower bound, because some goroutines were still alive at the longest age that was
+    /// observed.
     pub at_least: bool,
-    /// Rate × mean.
+    /// The number of living goroutines that the law gives: rate × mean.
     pub expected: f64,
-    /// What was observed, the mean over the merged rows.
+    /// The number of living goroutines that was observed: the mean over the merged rows.
     pub observed: f64,
 }
 
-/// Merges the sites of reports, most lifetimes first.
+/// Merges the sites of reports that have program, `go` statement and entry function in common. Those with most finished
+/// lifetimes come first.
+///
+/// # Errors
+/// A histogram in a report cannot be decoded: see [`HdrError`].
 pub fn merge(reports: &[Report]) -> Result<Vec<Merged>, HdrError> {
     let mut merged: BTreeMap<_, Merged> = BTreeMap::new();
     for report in reports {
@@ -81,7 +87,7 @@ impl Merged {
         Ok(())
     }
 
-    /// Rate, mean and what follows from them; `None` where nothing was created.
+    /// Rate, mean and what follows from them; `None` if nothing was created, or there is no mean lifetime.
     pub fn little(&self) -> Option<Little> {
         if self.created == 0 || self.observed_s <= 0.0 {
             return None;
@@ -101,7 +107,7 @@ mod tests {
 
     #[test]
     fn a_steady_site_obeys_littles_law() {
-        // 40 a second for 30 s, each lives 2 s: 80 at any time.
+        // 40 are created each second for 30 s, and each lives 2 s, so that 80 live at any time.
         let mut site = Merged { created: 1_200, live: 80, observed_s: 30.0, rows: 1, ..Merged::default() };
         site.lifetimes.record_n(2_000_000_000, 1_120);
         (0..80).for_each(|at| site.ages.record(at * 25_000_000));

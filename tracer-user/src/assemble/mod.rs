@@ -1,7 +1,7 @@
-//! From the goroutine table to a report: names for addresses, judgements for numbers.
+//! Makes a report from the goroutine table: addresses get names, and numbers are judged.
 //!
-//! What the table does not know (names, files, what a look has found) is handed in as plain values, one [`Described`] for
-//! each process instance.
+//! What the table does not know, such as names and what a look has found, is handed in as plain values: one
+//! [`Described`] for each process instance.
 
 mod blame;
 mod creation_stacks;
@@ -20,51 +20,54 @@ use crate::tracker::{Instance, InstanceId, SiteCounts, SiteId, SiteWindow, Stack
 use crate::verdict::{self, Facts, Standing, Wait};
 use blame::Blame;
 
-/// What is known of a process instance beside its goroutines.
+/// What is known about a process instance beside its goroutines.
 pub struct Described<'a> {
-    /// The process: all but `pid`, `ended`, `goroutines` and `sites` is taken over, and so is a mode other than `traced`.
+    /// The process as the report shows it, except for `pid`, `ended`, `goroutines` and `sites`, which are filled in
+    /// from the table. If the process has ended, so is the mode, unless it is `unsupported`.
     pub process: Process,
     /// Path of the program's main module.
     pub module: Option<&'a str>,
-    /// Its sites, by [`SiteId`]. Those that are missing have no names.
+    /// Its sites, in the order of their [`SiteId`]s. Sites that are missing have no names.
     pub sites: Vec<DescribedSite<'a>>,
-    /// The creators' stacks; `None` where nobody asked for them.
+    /// The creators' stacks; `None` if nobody asked for them.
     pub creation_stacks: Option<&'a CreationStacks>,
 }
 
-/// The calls of each creation stack, innermost first, from the `go` statement of a site on; empty where they are not known.
+/// The frames of each creation stack of a site, innermost first, beginning with its `go` statement; empty if they are
+/// not known.
 pub type CreationStacks = HashMap<(SiteId, StackId), Arc<[Frame]>>;
 
-/// What is known of a creation site beside its goroutines.
+/// What is known about a creation site beside its goroutines.
 #[derive(Clone, Copy, Default)]
 pub struct DescribedSite<'a> {
-    /// The `go` statement.
+    /// The `go` statement; `None` if it is not known.
     pub site: Option<&'a Frame>,
-    /// The function that its goroutines run.
+    /// The function that its goroutines run; `None` if it is not known.
     pub entry: Option<&'a Frame>,
-    /// Its goroutines are the runtime's own, by the rule of `runtime.isSystemGoroutine`.
+    /// Whether its goroutines are the runtime's own, by the rule of `isSystemGoroutine` in
+    /// <https://cs.opensource.google/go/go/+/master:src/runtime/traceback.go>.
     pub is_system: bool,
-    /// What the last look has found; `None` where nothing looked.
+    /// What the last look has found; `None` if there was no look.
     pub looked: Option<Looked<'a>>,
 }
 
-/// What a look has found of a site's goroutines.
+/// What a look has found out about a site's goroutines.
 #[derive(Clone, Copy, Default)]
 pub struct Looked<'a> {
     /// What they wait for, as a report shows it.
     pub waiting: &'a [Waiting],
     /// What they wait for, as a verdict needs it.
     pub waits: &'a [Wait],
-    /// Size of their stacks in bytes.
+    /// Size of all their stacks together, in bytes.
     pub stack_bytes: u64,
 }
 
-/// What it means that goroutines end which were not seen being created.
+/// The end of a message that says that goroutines ended whose creation was not seen: what this means.
 pub const MISSED: &str = "so golife has missed a place where this program creates goroutines: counts and lifetimes \
     are incomplete; please report this with the program's Go version and how it was built";
 
-/// Freezes the state of `tracker` at the window's end. Instances that nobody has described are in the report as processes
-/// that cannot be traced.
+/// Makes a report of the state that `tracker` has at the end of the window. Instances that are not in `described`
+/// appear as processes that cannot be traced.
 pub fn report(
     tracker: &Tracker,
     described: &HashMap<InstanceId, Described>,
@@ -107,7 +110,7 @@ fn process(
 ) -> Process {
     let mut process = Process { pid: instance.pid, ..described.process.clone() };
     if process.mode == Mode::Unsupported {
-        // What its records say is not to be believed.
+        // What the records say about such a process cannot be believed.
         return process;
     }
     if tracker.misses_creations(instance) {
@@ -147,14 +150,14 @@ fn process(
     process
 }
 
-/// One site as the tracker knows it, and what else is known of it.
+/// One site as the tracker knows it, with all else that is known about it.
 struct Observed<'a> {
     tracker: &'a Tracker,
     instance: &'a Instance,
     described: &'a Described<'a>,
     id: SiteId,
     site: &'a SiteCounts,
-    /// What of it is in the time that the report covers.
+    /// The site's counts in the time that the report covers.
     counts: SiteWindow<'a>,
     living: &'a Ages,
     blame: &'a Blame,
@@ -173,7 +176,7 @@ impl Observed<'_> {
             let counts = self.instance.sites().get(parent.0 as usize)?;
             Some(CountedFrame { frame: self.described.go_statement(parent, counts), count })
         });
-        // Of an ended process, or of many sites in one row, nobody can say it any more.
+        // What a look found does not hold for a process that has ended, nor for a row that many sites share.
         let looked = about.looked.filter(|_| self.instance.ended.is_none() && !site.overflow);
         let statement = self.described.go_statement(self.id, site);
         let is_own = site.overflow || is_of_program(&statement.function, self.described.module);
@@ -246,7 +249,7 @@ impl<'a> Described<'a> {
         self.sites.get(id.0 as usize).copied().unwrap_or_default()
     }
 
-    /// The `go` statement of a site, or what stands for it.
+    /// The `go` statement of a site, or a frame that stands for it if it has no name.
     fn go_statement(&self, id: SiteId, counts: &SiteCounts) -> Frame {
         match self.site(id).site {
             _ if counts.overflow => other_sites(),
@@ -266,7 +269,7 @@ fn hdr_of(bins: &[(u64, u64)]) -> Option<Hdr> {
     (durations.count() > 0).then(|| durations.into())
 }
 
-/// To six digits after the point: what is beyond is noise in a document.
+/// Rounds to six digits after the point. More digits are noise in a document.
 fn rounded(value: f64) -> f64 {
     (value * 1e6).round() / 1e6
 }
@@ -275,7 +278,7 @@ fn survival_point((at_ns, fraction): (u64, f64)) -> SurvivalPoint {
     SurvivalPoint { at_ns, fraction: rounded(fraction) }
 }
 
-/// `None` where nothing ended.
+/// The lifetimes as a report has them; `None` if no goroutine has ended.
 fn lifetime(durations: &Durations) -> Option<Lifetime> {
     let [p50_ns, p90_ns, p99_ns, p999_ns] = durations.quantiles([0.5, 0.9, 0.99, 0.999])?;
     Some(Lifetime {
