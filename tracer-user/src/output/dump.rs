@@ -1,4 +1,5 @@
-//! Goroutines as text: each in the format of Go's own traceback, which other programs read, or in groups for people.
+//! Writes goroutines as text: each in the format of Go's own traceback, which other programs can read, or in groups for
+//! people.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -12,7 +13,7 @@ use crate::inspect::{Goroutine, StackId};
 use crate::look::dump::Dump;
 use crate::report;
 
-/// Goroutines that are named of each group.
+/// Most goroutines of each group whose ids are shown.
 const EXAMPLES: usize = 10;
 
 /// What goroutines of a group have in common.
@@ -20,17 +21,17 @@ const EXAMPLES: usize = 10;
 pub enum Group {
     /// The `go` statement that created them.
     Site,
-    /// State, stack and the `go` statement.
+    /// Their state, their stack, and the `go` statement that created them.
     Stack,
-    /// Wait reason or status.
+    /// Their wait reason or status.
     State,
 }
 
 impl Group {
-    /// All of them.
+    /// All kinds of groups.
     pub const ALL: [Group; 3] = [Group::Site, Group::Stack, Group::State];
 
-    /// As one types it.
+    /// The name by which a person asks for it.
     pub fn name(self) -> &'static str {
         match self {
             Group::Site => "site",
@@ -39,7 +40,7 @@ impl Group {
         }
     }
 
-    /// What it means, in a few words.
+    /// What goroutines of such a group have in common, in a few words.
     pub fn about(self) -> &'static str {
         match self {
             Group::Site => "The go statement that created them",
@@ -49,7 +50,10 @@ impl Group {
     }
 }
 
-/// Every goroutine, in the format of `runtime.Stack` and SIGQUIT.
+/// Writes every goroutine in the format of `runtime.Stack` and of Go's answer to SIGQUIT.
+///
+/// # Errors
+/// The text cannot be written to `out`.
 pub fn traceback(dump: &Dump, out: &mut dyn Write) -> io::Result<()> {
     let mut stacks: HashMap<StackId, String> = HashMap::new();
     let mut creations: HashMap<u64, Option<(String, String)>> = HashMap::new();
@@ -79,8 +83,9 @@ pub fn traceback(dump: &Dump, out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-/// `goroutine 17 [chan receive, 5 minutes, locked to thread]`, and the labels where its Go version has them:
-/// `goroutineheader` in <https://cs.opensource.google/go/go/+/master:src/runtime/traceback.go>.
+/// A header such as `goroutine 17 [chan receive, 5 minutes, locked to thread]`, with the labels at the place at which
+/// the process's Go version prints them. It follows `goroutineheader` in
+/// <https://cs.opensource.google/go/go/+/master:src/runtime/traceback.go>.
 fn header(dump: &Dump, goroutine: &Goroutine) -> String {
     const MINUTE: u64 = 60_000_000_000;
     let mut header = format!("goroutine {} [{}", goroutine.goid, goroutine.state());
@@ -89,7 +94,7 @@ fn header(dump: &Dump, goroutine: &Goroutine) -> String {
     }
     if let Some(minutes) = goroutine.waits_at_least_ns().map(|ns| ns / MINUTE).filter(|minutes| *minutes > 0)
     {
-        // No String is too long to write to.
+        // Writing to a `String` cannot fail.
         let _ = write!(header, ", {minutes} minutes");
     }
     if goroutine.locked_to_thread {
@@ -112,7 +117,8 @@ fn header(dump: &Dump, goroutine: &Goroutine) -> String {
     header
 }
 
-/// As Go's `print` does it, and `]` as well, at which readers of tracebacks may take the state to end.
+/// Quotes a text as Go's `print` does. It also escapes `]`, since readers of tracebacks may take that for the end of
+/// the state.
 fn quoted(text: &str) -> String {
     let mut quoted = String::from('"');
     for char in text.chars() {
@@ -155,7 +161,10 @@ fn creation(dump: &Dump, gopc: u64) -> Option<(String, String)> {
     Some((clean(&frame.function), format!("{}:{}{offset}", clean(&frame.file), frame.line)))
 }
 
-/// Goroutines in groups, largest first.
+/// Writes the goroutines in groups, largest first.
+///
+/// # Errors
+/// The text cannot be written to `out`.
 pub fn groups(dump: &Dump, group: Group, out: &mut dyn Write) -> io::Result<()> {
     let mut groups: HashMap<GroupKey, Vec<&Goroutine>> = HashMap::new();
     for goroutine in &dump.goroutines {
@@ -211,7 +220,7 @@ struct GroupKey {
     is_old: bool,
 }
 
-/// What the goroutines of a site wait for, one line for each place.
+/// Writes what the goroutines of a site wait for, with one line for each place.
 fn states(dump: &Dump, members: &[&Goroutine], out: &mut dyn Write) -> io::Result<()> {
     let stacks = &dump.snapshot.stacks;
     let mut places: HashMap<(String, &str), u64> = HashMap::new();
@@ -241,7 +250,7 @@ fn longest(members: &[&Goroutine]) -> String {
     longest.map(|ns| format!(", longest at least {}", duration(ns))).unwrap_or_default()
 }
 
-/// `17 18 19 …`
+/// The ids of the first goroutines, such as `17 18 19 …`.
 fn examples(members: &[&Goroutine]) -> String {
     let mut text: Vec<String> =
         members.iter().take(EXAMPLES).map(|goroutine| goroutine.goid.to_string()).collect();

@@ -1,4 +1,4 @@
-//! A flame graph as SVG: the folded stacks, as wide as they have goroutines, coloured by the verdict on their sites.
+//! Draws a flame graph as SVG. A frame is as wide as it has goroutines, and coloured by the verdict on their sites.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
@@ -11,23 +11,23 @@ use super::profile::Profile;
 use crate::human::{clean, count, duration, shorten};
 use crate::report::Level;
 
-/// Numbers end here, so that the library's sum does not overflow.
+/// Largest number of goroutines of one stack, so that the library's sum does not overflow.
 const MOST: u64 = u64::MAX >> 20;
-/// Pixels.
+/// Width of the graph in pixels.
 const WIDTH: usize = 1200;
-/// Characters that fit into the title.
+/// Most characters that fit into the title.
 const TITLE: usize = 115;
 
 const WHITE: Color = Color { r: 255, g: 255, b: 255 };
 
-/// What the verdicts say of a frame's goroutines. The library colours frames by their names, so each name gets one of the
-/// four suffixes that it knows as annotations and does not show.
+/// What the verdicts say about a frame's goroutines. The library colours frames by their names, so each name gets a
+/// suffix. The four suffixes are those that the library knows as annotations and does not show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Class {
     Leaks,
     Watched,
     Healthy,
-    /// Or of several classes.
+    /// Nobody judged the goroutines, too little is known, or they are of several classes.
     Unknown,
 }
 
@@ -61,10 +61,13 @@ impl Class {
 }
 
 /// Writes the graph.
+///
+/// # Errors
+/// The graph cannot be drawn, or not be written to `out`.
 pub fn write(profile: &Profile, out: &mut dyn Write) -> io::Result<()> {
     let stacks = folded::fold(profile);
     if stacks.is_empty() {
-        // One that cannot be drawn would be an error to the library.
+        // The library reports an error if there is nothing to draw, so an empty graph is written here.
         return writeln!(
             out,
             "<?xml version=\"1.0\" standalone=\"no\"?>\n<svg version=\"1.1\" width=\"{WIDTH}\" height=\"60\" \
@@ -83,18 +86,18 @@ pub fn write(profile: &Profile, out: &mut dyn Write) -> io::Result<()> {
     options.bgcolors = Some(BackgroundColor::Flat(WHITE));
     options.image_width = Some(WIDTH);
     options.count_name = "goroutines".into();
-    // In a comment, which dashes would end.
+    // The notes are written into an XML comment, which two dashes would end.
     options.notes = profile.gaps.join("; ").replace('-', "–");
     options.deterministic = true;
     options.palette_map = Some(&mut palette);
-    // They are ordered already, by the stacks without the counts.
+    // The stacks are sorted already. The library would sort whole lines, including the counts.
     options.no_sort = true;
     let lines: Vec<String> = counts.iter().map(|(stack, count)| format!("{stack} {count}")).collect();
     flamegraph::from_lines(&mut options, lines.iter().map(String::as_str), &mut *out)?;
     writeln!(out)
 }
 
-/// `1,903 goroutines of api (pid 42), after 30 s`, and the first thing that is missing.
+/// A title such as `1,903 goroutines of api (pid 42), after 30 s`, with the first thing that is missing in the profile.
 fn title(profile: &Profile) -> String {
     let of = match profile.processes.as_slice() {
         [process] => format!("{} (pid {})", clean(&process.service), process.pid),
@@ -111,7 +114,8 @@ fn title(profile: &Profile) -> String {
     format!("{} {plural} of {of}{window}{gap}", count(total))
 }
 
-/// The stacks with each frame annotated with what the verdicts say of all that is above it, and the colours for that.
+/// Adds to the name of each frame the suffix for the verdicts on all stacks that go through this frame. Also returns
+/// the colours for these names.
 fn coloured(stacks: &BTreeMap<String, Folded>) -> (BTreeMap<String, u64>, PaletteMap) {
     let mut classes: HashMap<&str, Class> = HashMap::new();
     for (stack, folded) in stacks {
@@ -125,7 +129,7 @@ fn coloured(stacks: &BTreeMap<String, Folded>) -> (BTreeMap<String, u64>, Palett
     }
     let mut annotated = BTreeMap::new();
     let mut palette = PaletteMap::default();
-    // What the library calls the frame below all.
+    // The library draws a frame with an empty name below all others.
     palette.insert("", Class::Unknown.colour());
     for (stack, folded) in stacks {
         let frames = stack.split(';').zip(prefixes(stack)).map(|(frame, part)| {
@@ -139,7 +143,7 @@ fn coloured(stacks: &BTreeMap<String, Folded>) -> (BTreeMap<String, u64>, Palett
     (annotated, palette)
 }
 
-/// `a`, `a;b` and `a;b;c` of `a;b;c`.
+/// For `a;b;c` the beginnings `a`, `a;b` and `a;b;c`.
 fn prefixes(stack: &str) -> impl Iterator<Item = &str> {
     stack.match_indices(';').map(|(end, _)| &stack[..end]).chain(std::iter::once(stack))
 }
@@ -151,7 +155,7 @@ mod tests {
     use proptest::prelude::*;
     use quick_xml::{Reader, XmlVersion, events::Event};
 
-    /// The text and the titles of an SVG; fails where it is no XML.
+    /// The text and the titles of the SVG. Panics if it is not XML.
     fn texts(profile: &Profile) -> (String, Vec<String>) {
         let mut out = Vec::new();
         write(profile, &mut out).unwrap();

@@ -1,7 +1,8 @@
-//! Folded stacks, a line each: `outermost;…;innermost;[wait reason] count`, as flame graph tools and speedscope read them.
+//! Writes folded stacks, one line each, as flame graph tools and speedscope read them: `outermost;…;innermost;[wait
+//! reason] count`.
 //!
-//! They show the first sample type: goroutines at the stack that they are in. Where there are several processes, the
-//! process is the outermost frame.
+//! The counts are of the first sample type: goroutines at the stack that they are in. If there are several processes,
+//! the process is the outermost frame.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -10,16 +11,19 @@ use super::profile::{Profile, Sample};
 use crate::human::clean;
 use crate::report::Level;
 
-/// What is known of the goroutines of one line.
+/// What is known about the goroutines of one line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Folded {
-    /// How many.
+    /// Number of goroutines.
     pub count: u64,
-    /// The worst verdict on any of them; none where nobody judged.
+    /// The worst verdict on any of their sites; none if nobody judged them.
     pub level: Option<Level>,
 }
 
 /// Writes a line for each stack.
+///
+/// # Errors
+/// A line cannot be written to `out`.
 pub fn write(profile: &Profile, out: &mut dyn Write) -> io::Result<()> {
     for (stack, folded) in fold(profile) {
         writeln!(out, "{stack} {}", folded.count)?;
@@ -27,7 +31,7 @@ pub fn write(profile: &Profile, out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-/// Stacks in one line each, and what is known of them.
+/// Maps each folded stack, without its count, to what is known about its goroutines.
 pub fn fold(profile: &Profile) -> BTreeMap<String, Folded> {
     let mut stacks: BTreeMap<String, Folded> = BTreeMap::new();
     for sample in &profile.samples {
@@ -48,7 +52,8 @@ fn line(profile: &Profile, sample: &Sample) -> String {
     frames.join(";")
 }
 
-/// A name without what has a meaning in the format. A `#` would begin a comment.
+/// Removes from a name what has a meaning in the format: `;` separates frames, and a `#` at the beginning of a line
+/// starts a comment.
 fn field(name: &str) -> String {
     let name = clean(name).replace(';', ":");
     let name = name.trim();

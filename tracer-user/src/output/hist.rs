@@ -1,7 +1,7 @@
-//! Lifetime histograms in the terminal, and what Little's law makes of them.
+//! Draws histograms of lifetimes in the terminal, and shows what follows from them by Little's law.
 //!
-//! Takes any number of reports: sites of the same program, `go` statement and entry function are merged. A lifetime is
-//! binned by powers of ten in steps of 1, 2 and 5; the living, who have none yet, are a row of their own.
+//! The sites may be merged from any number of reports. Lifetimes are put into bins that grow in steps of 1, 2 and 5
+//! within each power of ten. The living have no lifetime yet, so they are a row of their own.
 
 use std::io::{self, Write};
 
@@ -16,13 +16,16 @@ use crate::stats::Durations;
 pub struct Hist {
     /// Columns of the terminal.
     pub width: usize,
-    /// At most this many sites.
+    /// The most sites that are shown.
     pub top: usize,
-    /// Also show what becomes of it at this many times the rate.
+    /// If given, also show how many goroutines would live at this many times the rate of creation.
     pub scale: Option<f64>,
 }
 
 /// Writes a histogram for each site.
+///
+/// # Errors
+/// The text cannot be written to `out`.
 pub fn write(sites: &[Merged], hist: &Hist, out: &mut dyn Write) -> io::Result<()> {
     let shown: Vec<_> = sites.iter().filter(|site| site.lifetimes.count() + site.live > 0).collect();
     if shown.is_empty() {
@@ -62,7 +65,7 @@ fn one(site: &Merged, hist: &Hist, out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-/// Most rows of one histogram; where steps of 1, 2 and 5 give more, the steps are powers of ten.
+/// Most rows of one histogram. If steps of 1, 2 and 5 give more rows, the steps are powers of ten.
 const ROWS: usize = 24;
 
 fn bars(site: &Merged, columns: usize, out: &mut dyn Write) -> io::Result<()> {
@@ -93,7 +96,8 @@ fn bars(site: &Merged, columns: usize, out: &mut dyn Write) -> io::Result<()> {
     )
 }
 
-/// (from, to, count) in ns for every step from the shortest to the longest lifetime.
+/// Bins of lifetimes as (from, to, count), with the bounds in ns, without gaps from the shortest to the longest
+/// lifetime. `steps` are the bounds within a power of ten.
 fn buckets(lifetimes: &Durations, steps: &[u64]) -> Vec<(u64, u64, u64)> {
     let (Some(min), Some(max)) = (lifetimes.min_ns(), lifetimes.max_ns()) else { return Vec::new() };
     let edges = || (0..19u32).flat_map(|power| steps.iter().map(move |step| step * 10u64.pow(power)));
@@ -110,8 +114,8 @@ fn buckets(lifetimes: &Durations, steps: &[u64]) -> Vec<(u64, u64, u64)> {
     rows
 }
 
-/// A bar of `n` where `most` fills the room, on a logarithmic scale, to an eighth of a column. One is visible, none is
-/// nothing.
+/// A bar for `n` on a logarithmic scale, precise to an eighth of a column, of which `most` fills the room. Even a
+/// single one is visible; only zero has no bar.
 fn bar(n: u64, most: u64, room: usize) -> String {
     const EIGHTHS: [char; 8] = [' ', '▏', '▎', '▍', '▌', '▋', '▊', '▉'];
     if n == 0 {
@@ -147,7 +151,7 @@ fn law(little: &Little, scale: Option<f64>) -> Vec<Vec<String>> {
     lines
 }
 
-/// A number of goroutines that need not be whole.
+/// A number of goroutines as text. As it can be a mean, it need not be a whole number.
 fn amount(n: f64) -> String {
     match n {
         n if n >= 9.95 || n == 0.0 => count(n.round() as u64),

@@ -1,4 +1,5 @@
-//! The report as a document: one a run (`json`), or one a line and tick (`jsonl`). What [`read`] reads.
+//! Writes the report as JSON: one document for a run (`json`), or one line for each tick (`jsonl`). [`read`] reads
+//! both.
 
 use std::io::{self, Write};
 
@@ -13,31 +14,38 @@ use crate::report::{Report, SCHEMA};
 /// Why a saved report cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// Not JSON, or not a report.
+    /// The text is not JSON, or not a report.
     #[error("not a golife report: {0}")]
     Json(#[from] serde_json::Error),
-    /// A report of another schema.
+    /// It is a report of another schema, which is named here.
     #[error("report of schema {0:?}, this golife reads {SCHEMA}")]
     Schema(String),
-    /// Nothing in it.
+    /// The text is empty.
     #[error("no report in it")]
     Empty,
 }
 
-/// Writes anything, a report above all, as one indented document.
+/// Writes a report, or anything else that can be serialized, as one indented document.
+///
+/// # Errors
+/// The document cannot be written to `out`.
 pub fn write(document: &impl Serialize, out: &mut dyn Write) -> io::Result<()> {
     document.serialize(&mut Serializer::with_formatter(&mut *out, Escaped(PrettyFormatter::new())))?;
     writeln!(out)
 }
 
 /// Writes a report as one line.
+///
+/// # Errors
+/// The line cannot be written to `out`.
 pub fn write_line(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     report.serialize(&mut Serializer::with_formatter(&mut *out, Escaped(CompactFormatter)))?;
     writeln!(out)
 }
 
-/// Writes characters that must not reach a terminal ([`is_unsafe`]) as `\u` escapes, which say the same to every reader:
-/// documents are looked at with `cat` and `less`, too. All else is as the other formatter has it.
+/// Writes characters that must not reach a terminal ([`is_unsafe`]) as `\u` escapes, since documents are also looked at
+/// with `cat` and `less`. The escapes mean the same to every reader of JSON. All else is written as the wrapped
+/// formatter does.
 struct Escaped<F>(F);
 
 impl<F: Formatter> Formatter for Escaped<F> {

@@ -1,8 +1,8 @@
-//! Everything that shows a report: one file each, the same report for all.
+//! All ways to show a report. Each has a file of its own, and all get the same report.
 //!
-//! Outputs write to what they are given and never decide whether that is a terminal: text is styled with ANSI escapes
-//! throughout, so hand it to `anstream::AutoStream`, which strips them where they do not belong. Profiles (pprof, folded
-//! stacks, flame graphs) are written as they are.
+//! Outputs write to the stream that they are given, and never decide whether that is a terminal. Text is always styled
+//! with ANSI escapes, so the caller should pass an `anstream::AutoStream`, which strips them if they do not belong
+//! there. Profiles (pprof, folded stacks, flame graphs) have no styles.
 
 pub mod dump;
 pub mod flame;

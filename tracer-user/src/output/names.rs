@@ -1,10 +1,11 @@
-//! Processes, functions and places as all forms of text name them.
+//! Names processes, functions and places in the same way for all forms of text.
 
 use super::style::{BOLD, DIM, paint};
 use crate::human::{clean, file_name, short_function, shorten, width};
 use crate::report::{Container, Frame, Mode, Process};
 
-/// `container 0123456789ab`, by the first digits as the runtimes' own commands show it, and its pod.
+/// Names such as `container 0123456789ab` and `pod api-7d9f`. Of a container's id only the first digits are shown, as
+/// the commands of container runtimes do.
 fn container_names(container: &Container) -> impl Iterator<Item = String> {
     const DIGITS: usize = 12;
     let id = container.id.as_ref().map(|id| id.chars().take(DIGITS).collect());
@@ -12,7 +13,8 @@ fn container_names(container: &Container) -> impl Iterator<Item = String> {
     own.into_iter().chain(container.pod.as_ref().map(|pod| format!("pod {}", clean(pod))))
 }
 
-/// `pid 4242  api --port 80  go1.26.8, example.com/api v1.4.2`
+/// A line such as `pid 4242  api --port 80  go1.26.8, example.com/api v1.4.2`. The command is shortened so that the
+/// line fits into `columns`, if possible.
 pub fn process_name(process: &Process, columns: usize) -> String {
     let command = process.command.as_deref().or(process.exe.as_deref()).unwrap_or("?");
     let go = process.go.iter().flat_map(|go| {
@@ -30,7 +32,7 @@ pub fn process_name(process: &Process, columns: usize) -> String {
         Mode::Scanned => about.push("no probes".into()),
         Mode::Unsupported => about.push("not traced".into()),
     }
-    // What a scan is needs no words where it went well.
+    // The detail of a process that was scanned is shown only if the scan was cut short.
     let went_well = process.mode == Mode::Scanned && process.scan.is_some_and(|scan| !scan.cut_short);
     if let Some(detail) = process.detail.as_ref().filter(|_| !went_well) {
         about.push(clean(detail));
@@ -41,12 +43,12 @@ pub fn process_name(process: &Process, columns: usize) -> String {
     format!("pid {}  {}  {}", process.pid, paint(BOLD, command), paint(DIM, about))
 }
 
-/// A function's name as it is shown.
+/// A function's name in its short form, made safe for a terminal.
 pub fn function(frame: &Frame) -> String {
     clean(short_function(&frame.function))
 }
 
-/// `hub.go:88 in hub.(*Hub).Subscribe`.
+/// A place with its function, such as `hub.go:88 in hub.(*Hub).Subscribe`.
 pub fn located(frame: &Frame) -> String {
     if starts_program(frame) {
         return "the start of the program".into();
@@ -54,7 +56,7 @@ pub fn located(frame: &Frame) -> String {
     format!("{} in {}", place(frame), function(frame))
 }
 
-/// `hub.go:88`, or as much as is known of it.
+/// A place such as `hub.go:88`, or as much of it as is known.
 pub fn place(frame: &Frame) -> String {
     if starts_program(frame) {
         return "program start".into();
@@ -66,8 +68,8 @@ pub fn place(frame: &Frame) -> String {
     }
 }
 
-/// The runtime makes the first goroutine itself, before any code with a `go` statement runs: `runtime.rt0_go` calls
-/// `runtime.newproc` through a wrapper that has no line.
+/// Whether the frame is the creation of the first goroutine. The runtime creates it before any code with a `go`
+/// statement runs: `runtime.rt0_go` calls `runtime.newproc` through a wrapper that has no line.
 fn starts_program(frame: &Frame) -> bool {
     frame.function == "runtime.newproc"
 }

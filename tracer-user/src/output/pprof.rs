@@ -1,7 +1,7 @@
-//! Profiles for `go tool pprof`: gzip'd `profile.proto`
-//! (<https://github.com/google/pprof/blob/main/proto/README.md>).
+//! Writes profiles for `go tool pprof`, in the format `profile.proto` with gzip:
+//! <https://github.com/google/pprof/blob/main/proto/README.md>.
 //!
-//! Each frame is a location of its own, with names and lines, so pprof needs neither the binary nor addresses.
+//! Each frame is a location of its own with names and lines, so that pprof needs neither the binary nor addresses.
 
 pub mod message;
 
@@ -18,10 +18,13 @@ use crate::human::clean;
 use crate::report::Frame;
 use message::{Function, Label, Line, Location, Mapping, Sample, ValueType};
 
-/// Numbers end here, so that no reader's sum over a million samples overflows.
+/// Largest number that is written, so that a reader's sum over a million samples does not overflow.
 const MOST: u64 = i64::MAX as u64 >> 20;
 
-/// Writes a profile, gzip'd.
+/// Writes a profile, compressed with gzip.
+///
+/// # Errors
+/// The profile cannot be written to `out`.
 pub fn write(profile: &Profile, out: &mut dyn Write) -> io::Result<()> {
     let mut gzip = GzEncoder::new(out, Compression::default());
     gzip.write_all(&encode(profile).encode_to_vec())?;
@@ -29,10 +32,10 @@ pub fn write(profile: &Profile, out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-/// A profile as pprof's message.
+/// Converts a profile to pprof's message.
 pub fn encode(profile: &Profile) -> message::Profile {
     let mut tables = Tables::default();
-    // The format wants the empty text first.
+    // The format requires that the first text is empty.
     tables.text("");
     let types: Vec<ValueType> = profile
         .kinds
@@ -78,18 +81,19 @@ pub fn encode(profile: &Profile) -> message::Profile {
     }
 }
 
-/// What a message refers to by number: text, functions and locations, each kept once.
+/// The texts, functions and locations that a message refers to by number. Each is kept once.
 #[derive(Default)]
 struct Tables {
     texts: Numbers<String>,
-    /// Text of name and file.
+    /// The key is the index of the function's name and that of its file's path.
     functions: Numbers<(i64, i64)>,
-    /// The mapping and the line.
+    /// The key is the id of the mapping, and the line.
     locations: Numbers<(u64, Line)>,
 }
 
 impl Tables {
-    /// Index of a text, without what would control a terminal: much of it comes from targets, and pprof prints it as it is.
+    /// Returns the index of a text, after it was made safe for a terminal: much text comes from targets, and pprof
+    /// prints it as it is.
     fn text(&mut self, text: &str) -> i64 {
         self.texts.number(clean(text)) as i64 - 1
     }
@@ -128,7 +132,7 @@ impl Tables {
     }
 }
 
-/// Things with numbers from 1 on, in the order in which they came.
+/// Gives numbers to things, counted from 1 in the order in which they came.
 struct Numbers<T>(HashMap<T, u64>);
 
 impl<T> Default for Numbers<T> {
@@ -175,7 +179,7 @@ mod tests {
         assert_eq!(text(read.default_sample_type), "goroutines");
         let services: Vec<&str> = read.mapping.iter().map(|mapping| text(mapping.filename)).collect();
         assert_eq!(services, ["/srv/api", "/srv/worker"]);
-        // Each frame once for each process.
+        // Each frame is there once for each process.
         assert_eq!((read.location.len(), read.function.len(), read.sample.len()), (4, 2, 3));
         let frame = |id: u64| {
             let location = &read.location[id as usize - 1];

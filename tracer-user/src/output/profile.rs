@@ -1,8 +1,8 @@
-//! Stacks with numbers: what pprof, folded stacks and flame graphs all show, each in its own form.
+//! A profile is a set of stacks with numbers. pprof, folded stacks and flame graphs all show one, each in its own form.
 //!
-//! A profile has several sample types, and each sample has a number of each. Goroutines that live are counted at the stack
-//! they are blocked in, creations and ends at the `go` statement; a sample has zeros where a type is not its own. So the
-//! sum of each type is exactly the report's sum over the sites that it shows.
+//! A profile has several sample types, and each sample has one number for each type. Living goroutines are counted at
+//! the stack they are blocked in, creations and ends at the `go` statement, and a sample has zero for the types that it
+//! does not count. So the sum of each type is exactly the report's sum over the sites that it shows.
 
 mod dump;
 mod report;
@@ -11,18 +11,18 @@ use std::time::{Duration, SystemTime};
 
 use crate::report::{Frame, Level, Process};
 
-/// What one of the numbers of each sample counts.
+/// A sample type: what one of the numbers of each sample counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kind {
     /// Its name; `go tool pprof -sample_index=NAME` chooses it.
     pub name: &'static str,
-    /// Its unit, by a name that pprof knows.
+    /// Its unit, as pprof names it.
     pub unit: &'static str,
-    /// What it is, for people.
+    /// What it counts, in words for people.
     pub about: &'static str,
 }
 
-/// Stacks with numbers.
+/// Stacks with numbers, which can be written in several formats.
 #[derive(Clone, Debug, Default)]
 pub struct Profile {
     /// The sample types; the first is shown unless another is asked for.
@@ -31,52 +31,53 @@ pub struct Profile {
     pub processes: Vec<ProcessName>,
     /// The samples.
     pub samples: Vec<Sample>,
-    /// The beginning of the time that it covers.
+    /// The beginning of the time that the profile covers; none if it is not known.
     pub start: Option<SystemTime>,
-    /// The length of the time that it covers.
+    /// The length of the time that the profile covers.
     pub duration: Duration,
-    /// What wrote it.
+    /// Name and version of the program that made the profile.
     pub tool: String,
-    /// What is missing in it: one sentence each.
+    /// What is missing in the profile, in one sentence each.
     pub gaps: Vec<String>,
-    /// A number of goroutines at one moment, as `runtime/pprof` writes it, not sums over a time.
+    /// Whether the numbers are goroutines at one moment, as in a profile of `runtime/pprof`, and not sums over a time.
     pub is_snapshot: bool,
 }
 
 /// One stack and its numbers.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sample {
-    /// Index into the profile's processes.
+    /// Index of its process in [`Profile::processes`].
     pub process: usize,
-    /// Innermost first. Never empty.
+    /// The frames, innermost first. Never empty.
     pub stack: Vec<Frame>,
-    /// As many as there are sample types, in their order.
+    /// One number for each of [`Profile::kinds`], in their order.
     pub values: Vec<u64>,
-    /// What the goroutines wait for, where the sample counts goroutines at the place that they are at.
+    /// What the goroutines wait for; none if the sample does not count goroutines at the stack that they are in.
     pub reason: Option<String>,
-    /// The verdict on their site; none where nobody judged.
+    /// The verdict on their site; none if nobody judged it.
     pub level: Option<Level>,
-    /// Key and value of further labels.
+    /// Further labels, as pairs of key and value.
     pub labels: Vec<(String, String)>,
 }
 
-/// What tells a process from the others.
+/// What distinguishes a process from the others in a profile.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProcessName {
     /// Its id.
     pub pid: u32,
-    /// What it is called: its executable's name, else the last part of its module's path.
+    /// A short name for it: its executable's file name, or if that is not known the last part of its module's path.
     pub service: String,
     /// Path of its executable.
     pub exe: String,
-    /// GNU or Go build id of its executable; empty where there is none.
+    /// GNU or Go build id of its executable; empty if there is none.
     pub build_id: String,
 }
 
-/// The keys of the labels that golife gives to samples itself: those of their own fields, and those that are in `labels`.
+/// The keys of the labels that golife itself gives to samples, both from the fields of [`Sample`] and within
+/// [`Sample::labels`].
 const OWN_LABELS: [&str; 7] = ["reason", "verdict", "service", "pid", "site", "cause", "stack"];
 
-/// The label for which goroutines wait for what could not be read, or where no one looked.
+/// The wait reason of goroutines that could not be read, or that nobody looked at.
 const UNKNOWN: &str = "unknown";
 
 impl Profile {
@@ -103,7 +104,7 @@ impl ProcessName {
 
 #[cfg(test)]
 pub(super) mod testing {
-    //! A profile to write.
+    //! A small profile for the tests of all formats.
 
     use super::*;
 
@@ -111,7 +112,7 @@ pub(super) mod testing {
         Frame { function: function.into(), file: Some("/src/main.go".into()), line: Some(line) }
     }
 
-    /// Two processes; 3 suspects of the first and a healthy goroutine of the second.
+    /// A profile of two processes, with 3 suspect goroutines of the first and a healthy one of the second.
     pub(crate) fn two_processes() -> Profile {
         let process = |pid, name: &str| ProcessName {
             pid,

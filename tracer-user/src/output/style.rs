@@ -1,4 +1,4 @@
-//! The few styles of text output, and a writer that leaves no style open.
+//! The few styles of text output. [`paint`] closes each style that it opens.
 
 use std::fmt::Display;
 
@@ -19,7 +19,7 @@ pub(super) fn of_level(level: Level) -> Style {
     Style::new().fg_color(Some(color.into())).bold()
 }
 
-/// Text in a style.
+/// Puts text in a style, and resets the style after it.
 pub(super) fn paint(style: Style, text: impl Display) -> String {
     format!("{style}{text}{style:#}")
 }

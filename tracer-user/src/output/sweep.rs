@@ -1,4 +1,4 @@
-//! A sweep for people: each process with what most of its goroutines wait for.
+//! Shows a sweep to people: each process with what most of its goroutines wait for.
 
 use std::io::{self, Write};
 
@@ -7,14 +7,17 @@ use super::style::{BOLD, DIM, of_level, paint};
 use crate::human::{bytes, clean, count, duration, fill, wrap};
 use crate::report::{Level, Mode, Process, Report, Site};
 
-/// Sites of each process that are shown, unless more were asked for.
+/// Most sites of each process that are shown.
 const SITES: usize = 5;
-/// Places of each site at which its goroutines wait that are shown.
+/// Most places of each site that are shown at which its goroutines wait.
 const PLACES: usize = 3;
-/// Where the text of a site begins.
+/// The column at which the text of a site begins.
 const INDENT: usize = 14;
 
-/// Writes the report of a sweep.
+/// Writes the report of a sweep for a terminal of `width` columns.
+///
+/// # Errors
+/// The text cannot be written to `out`.
 pub fn write(report: &Report, width: usize, out: &mut dyn Write) -> io::Result<()> {
     let (mut live, mut scanned) = (0, 0);
     for process in &report.processes {

@@ -1,4 +1,5 @@
-//! The report for people: what to act on first, one line for the rest, then what it cost and what is missing.
+//! Writes the report for people: first the findings to act on, then a line about the rest, then what tracing cost and
+//! what is missing.
 
 use std::io::{self, Write};
 
@@ -11,24 +12,27 @@ use crate::report::{ELIDED, EvidenceKind, Frame, Level, Lifetime, Mode, Process,
 /// How a report is written as text.
 #[derive(Clone, Copy, Debug)]
 pub struct Text {
-    /// Columns of the terminal.
+    /// Number of columns of the terminal.
     pub width: usize,
     /// Whether a table of the sites follows the findings.
     pub table: bool,
 }
 
-/// Where the text of a block begins.
+/// The column at which the text of a block begins.
 const INDENT: usize = 9;
-/// Places at which the goroutines of a site wait that are shown each.
+/// Most places of a site that are shown each at which its goroutines wait.
 const WAITS: usize = 3;
-/// Lines of the program that are blamed for a site.
+/// Most lines of the program that are shown as blamed for a site.
 const BLAMED: usize = 3;
-/// Calls of a creation stack that are shown.
+/// Most calls of a creation stack that are shown.
 const CALLS: usize = 8;
-/// Sites under watch that are shown each; the others are counted.
+/// Most watched sites that are shown each; the others are only counted.
 const WATCHED: usize = 5;
 
 /// Writes the report. Every line is at most `text.width` columns wide, as far as names can be shortened.
+///
+/// # Errors
+/// The report cannot be written to `out`.
 pub fn write(report: &Report, text: &Text, out: &mut dyn Write) -> io::Result<()> {
     let page = Page { report, width: text.width.max(60), many: report.processes.len() > 1 };
     page.heading(out)?;
@@ -51,7 +55,7 @@ impl Page<'_> {
     fn heading(&self, out: &mut dyn Write) -> io::Result<()> {
         let mut any = false;
         for process in &self.report.processes {
-            // The processes of a host are told apart where they matter: at their findings, or in their tables.
+            // If there are many processes, each is named at its findings and in its table instead.
             if !self.many || process.mode == Mode::Unsupported {
                 writeln!(out, "{}", process_name(process, self.width))?;
                 any = true;
@@ -66,7 +70,7 @@ impl Page<'_> {
 
     fn findings(&self, out: &mut dyn Write) -> io::Result<()> {
         let at = |level| self.sites().filter(move |(_, site)| site.verdict.level == level);
-        // A queue that does not move asks for a remedy as a leak does.
+        // A queue that does not move needs a remedy as a leak does, so it is shown with the leaks.
         let stands = |site: &Site| {
             site.verdict.evidence.first().is_some_and(|found| found.kind == EvidenceKind::Stuck)
         };
@@ -87,7 +91,7 @@ impl Page<'_> {
         Ok(())
     }
 
-    /// The level, what the goroutines run, where they are created; on two lines where one is too short.
+    /// Writes the level, what the goroutines run, and where they are created; on two lines if one is too short.
     fn head(&self, process: &Process, site: &Site, out: &mut dyn Write) -> io::Result<()> {
         let level = site.verdict.level;
         let name = shorten(&function(&site.entry), self.width - INDENT);
@@ -133,7 +137,7 @@ impl Page<'_> {
         let rest = (rest > 0).then(|| format!("other places ({})", count(rest)));
         self.list(out, "waits for", waiting.take(WAITS).chain(rest))?;
         self.list(out, "on", waited_on::lines(site))?;
-        // What the blame says, it says better.
+        // A creator that is also blamed is shown only there, where more is said about it.
         let blames = |frame: &Frame| site.blame.iter().flatten().any(|blamed| blamed.frame == *frame);
         let parents = site.parents.iter().take(1);
         let parents = parents.filter(|parent| parent.frame != site.site && !blames(&parent.frame));
@@ -150,7 +154,7 @@ impl Page<'_> {
         self.list(out, "do", site.verdict.advice.iter().map(|advice| clean(advice)))
     }
 
-    /// A label and what it is about, one a line.
+    /// Writes the items, one on each line, with the label before the first.
     fn list(&self, out: &mut dyn Write, label: &str, items: impl Iterator<Item = String>) -> io::Result<()> {
         const LABEL: usize = 11;
         for (at, item) in items.enumerate() {
@@ -174,7 +178,7 @@ impl Page<'_> {
         Ok(())
     }
 
-    /// `no leak found in …`, or how many sites have which verdict.
+    /// Writes `no leak found in …`, or how many sites have which verdict.
     fn verdicts(&self, out: &mut dyn Write) -> io::Result<()> {
         let summary = &self.report.summary;
         let window = duration(self.report.window.duration_ns);
@@ -272,7 +276,7 @@ impl Page<'_> {
         self.report.overhead.probe_hits.unwrap_or(seen + lost.unattributed_exits + lost.dropped)
     }
 
-    /// What the numbers leave out.
+    /// Writes what the numbers leave out.
     fn gaps(&self, out: &mut dyn Write) -> io::Result<()> {
         let loss = &self.report.loss;
         let unread =
@@ -289,7 +293,8 @@ impl Page<'_> {
         gap(loss.read_faults, "hits whose memory could not be read");
         gap(loss.reconciled, "corrections by a scan of the runtime's own list");
         gap(
-            // Where a scan has listed those from before, these ended while golife came: nobody misses them.
+            // If a scan has listed the goroutines from before tracing, these exits are of goroutines that ended while
+            // golife started. They are not missing anywhere.
             if unread > 0 { loss.unattributed_exits } else { 0 },
             "exits of goroutines from before tracing, created at sites that are not known",
         );
@@ -325,7 +330,8 @@ impl Page<'_> {
     }
 }
 
-/// The calls that most of a site's living goroutines come from, and how many there are of them.
+/// The calls of the creation stack that most of a site's living goroutines come from, with the number of these
+/// goroutines.
 fn creation_stack(site: &Site) -> impl Iterator<Item = String> {
     let top = site.creation_stacks.iter().flatten().find(|stack| stack.live > 0 && !stack.frames.is_empty());
     top.into_iter().flat_map(|stack| {
@@ -341,7 +347,7 @@ fn creation_stack(site: &Site) -> impl Iterator<Item = String> {
     })
 }
 
-/// A line of the table.
+/// A row of the table of sites.
 struct Row<'report> {
     level: Level,
     cells: [String; Row::CELLS],
@@ -372,7 +378,7 @@ impl Row<'_> {
     }
 }
 
-/// What a site's goroutines run and where they are created, in at most `room` columns.
+/// What a site's goroutines run and where they were created, in at most `room` columns.
 fn named(site: &Site, room: usize) -> String {
     let place = if site.site.file.is_some() { place(&site.site) } else { function(&site.site) };
     let entry = function(&site.entry);
@@ -380,7 +386,7 @@ fn named(site: &Site, room: usize) -> String {
     format!("{name}  {}", paint(DIM, place))
 }
 
-/// A fraction in percent with two digits that count.
+/// A fraction in percent, with about two significant digits.
 fn percent(fraction: f64) -> String {
     let percent = fraction * 100.0;
     match percent {
@@ -392,7 +398,7 @@ fn percent(fraction: f64) -> String {
     }
 }
 
-/// A duration as one would type it: `5m`.
+/// A duration in the form in which it is typed as an argument, such as `5m`.
 fn argument(ns: u64) -> String {
     humantime::format_duration(std::time::Duration::from_nanos(ns)).to_string().replace(' ', "")
 }

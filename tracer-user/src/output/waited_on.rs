@@ -1,17 +1,19 @@
-//! The channel or lock that goroutines of a site wait on, as a line for people.
+//! Names the channel or lock that goroutines of a site wait on, in a line for people.
 
 use super::names::place;
 use crate::human::{clean, count};
 use crate::report::{Level, Others, Site, WaitedOn};
 
-/// One line, of what most goroutines of a suspicious site wait on; none where nothing is known of it.
+/// One line about the object that most goroutines of a suspicious site wait on; none for other sites, or if no object
+/// is known.
 pub(super) fn lines(site: &Site) -> impl Iterator<Item = String> {
     let suspicious = site.verdict.level >= Level::Suspect;
     let on = site.waiting.iter().flatten().next().and_then(|waiting| waiting.on.first());
     on.filter(|_| suspicious).map(line).into_iter()
 }
 
-/// `channel 0xc000012345 (cap 0): 40 wait on it, 3 others in select at hub.go:9; known to 1 in sync.Mutex.Lock at hub.go:20`
+/// A line such as `channel 0xc000012345 (unbuffered): 40 on it, 3 others in select at hub.go:9; known to 1 in
+/// sync.Mutex.Lock at hub.go:20`.
 fn line(on: &WaitedOn) -> String {
     let mut line = format!("{} {}", on.kind.name(), clean(&on.address));
     if let (Some(len), Some(cap)) = (on.len, on.cap) {

@@ -1,4 +1,4 @@
-//! The messages of pprof's profile format, as far as golife writes them: field numbers and types of
+//! The messages of pprof's profile format, as far as golife writes them. Field numbers and types are those of
 //! <https://github.com/google/pprof/blob/main/proto/profile.proto>.
 
 /// `perftools.profiles.Profile`.
@@ -7,37 +7,37 @@ pub struct Profile {
     /// What the numbers of each sample count.
     #[prost(message, repeated, tag = "1")]
     pub sample_type: Vec<ValueType>,
-    /// Stacks with their numbers.
+    /// The stacks with their numbers.
     #[prost(message, repeated, tag = "2")]
     pub sample: Vec<Sample>,
-    /// Binaries.
+    /// The binaries that locations are in.
     #[prost(message, repeated, tag = "3")]
     pub mapping: Vec<Mapping>,
-    /// Places in the code.
+    /// The places in the code that samples refer to.
     #[prost(message, repeated, tag = "4")]
     pub location: Vec<Location>,
-    /// Functions.
+    /// The functions that locations refer to.
     #[prost(message, repeated, tag = "5")]
     pub function: Vec<Function>,
-    /// All text; the first is empty. Others refer to it by index.
+    /// All texts, which other fields refer to by index. The first one is empty.
     #[prost(string, repeated, tag = "6")]
     pub string_table: Vec<String>,
-    /// Beginning of the time that it covers, in ns since 1970.
+    /// Beginning of the time that the profile covers, in ns since 1970 (UTC).
     #[prost(int64, tag = "9")]
     pub time_nanos: i64,
-    /// Its length in ns.
+    /// Length of the time that the profile covers, in ns.
     #[prost(int64, tag = "10")]
     pub duration_nanos: i64,
-    /// What is sampled.
+    /// What is counted between two samples.
     #[prost(message, optional, tag = "11")]
     pub period_type: Option<ValueType>,
-    /// Every how many of it one sample is taken.
+    /// How many of [`Profile::period_type`] there are between two samples.
     #[prost(int64, tag = "12")]
     pub period: i64,
-    /// Free text, by index; pprof shows what does not begin with `#` above its reports.
+    /// Indices of free texts in the string table. pprof shows those that do not begin with `#` above its reports.
     #[prost(int64, repeated, tag = "13")]
     pub comment: Vec<i64>,
-    /// Name of the sample type that is shown unless another is asked for.
+    /// Index in the string table of the name of the sample type that is shown unless another one is asked for.
     #[prost(int64, tag = "14")]
     pub default_sample_type: i64,
 }
@@ -45,10 +45,10 @@ pub struct Profile {
 /// `perftools.profiles.ValueType`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, prost::Message)]
 pub struct ValueType {
-    /// Index of its name.
+    /// Index of its name in the string table.
     #[prost(int64, tag = "1")]
     pub r#type: i64,
-    /// Index of its unit's name.
+    /// Index of its unit's name in the string table.
     #[prost(int64, tag = "2")]
     pub unit: i64,
 }
@@ -62,21 +62,21 @@ pub struct Sample {
     /// One number for each sample type.
     #[prost(int64, repeated, tag = "2")]
     pub value: Vec<i64>,
-    /// What else is known of it.
+    /// What else is known about the sample.
     #[prost(message, repeated, tag = "3")]
     pub label: Vec<Label>,
 }
 
-/// `perftools.profiles.Label`: text or a number.
+/// `perftools.profiles.Label`: a text or a number with a name.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, prost::Message)]
 pub struct Label {
-    /// Index of its name.
+    /// Index of its name in the string table.
     #[prost(int64, tag = "1")]
     pub key: i64,
-    /// Index of its text, or 0.
+    /// Index of its text in the string table, or 0 if it is a number.
     #[prost(int64, tag = "2")]
     pub str: i64,
-    /// Its number, where there is no text.
+    /// Its number, if there is no text.
     #[prost(int64, tag = "3")]
     pub num: i64,
 }
@@ -84,25 +84,25 @@ pub struct Label {
 /// `perftools.profiles.Mapping`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, prost::Message)]
 pub struct Mapping {
-    /// From 1 on.
+    /// Its id, counted from 1.
     #[prost(uint64, tag = "1")]
     pub id: u64,
-    /// Index of the path of its file.
+    /// Index of its file's path in the string table.
     #[prost(int64, tag = "5")]
     pub filename: i64,
-    /// Index of its build id.
+    /// Index of its build id in the string table.
     #[prost(int64, tag = "6")]
     pub build_id: i64,
-    /// Its functions have names, so that pprof looks for none.
+    /// Whether its functions have names. If so, pprof does not look for names itself.
     #[prost(bool, tag = "7")]
     pub has_functions: bool,
-    /// Its functions have files.
+    /// Whether its functions have files.
     #[prost(bool, tag = "8")]
     pub has_filenames: bool,
-    /// Its locations have lines.
+    /// Whether its locations have line numbers.
     #[prost(bool, tag = "9")]
     pub has_line_numbers: bool,
-    /// Inlined calls are frames, too.
+    /// Whether inlined calls have frames as well.
     #[prost(bool, tag = "10")]
     pub has_inline_frames: bool,
 }
@@ -110,13 +110,13 @@ pub struct Mapping {
 /// `perftools.profiles.Location`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Location {
-    /// From 1 on.
+    /// Its id, counted from 1.
     #[prost(uint64, tag = "1")]
     pub id: u64,
     /// Id of its mapping.
     #[prost(uint64, tag = "2")]
     pub mapping_id: u64,
-    /// The frame.
+    /// The frames at this place. golife writes one for each location.
     #[prost(message, repeated, tag = "4")]
     pub line: Vec<Line>,
 }
@@ -127,7 +127,7 @@ pub struct Line {
     /// Id of its function.
     #[prost(uint64, tag = "1")]
     pub function_id: u64,
-    /// In the function's file; 0 where it is not known.
+    /// Number of the line in the function's file; 0 if it is not known.
     #[prost(int64, tag = "2")]
     pub line: i64,
 }
@@ -135,16 +135,16 @@ pub struct Line {
 /// `perftools.profiles.Function`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, prost::Message)]
 pub struct Function {
-    /// From 1 on.
+    /// Its id, counted from 1.
     #[prost(uint64, tag = "1")]
     pub id: u64,
-    /// Index of its name.
+    /// Index of its name in the string table.
     #[prost(int64, tag = "2")]
     pub name: i64,
-    /// Index of its name as the linker has it.
+    /// Index in the string table of its name as the linker knows it.
     #[prost(int64, tag = "3")]
     pub system_name: i64,
-    /// Index of its file's path.
+    /// Index of its file's path in the string table.
     #[prost(int64, tag = "4")]
     pub filename: i64,
 }

@@ -1,5 +1,5 @@
-//! The profile of a dump: the goroutines of one moment by stack, as `runtime/pprof` writes its goroutine profile, so that
-//! tools take one for the other.
+//! Makes the profile of a dump: the goroutines at one moment by stack. It has the form of the goroutine profile that
+//! `runtime/pprof` writes, so that tools can use either.
 
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
@@ -11,10 +11,11 @@ use crate::look::dump::Dump;
 use crate::output::names::located;
 use crate::report::Frame;
 
-/// As in `runtime/pprof.writeGoroutine`.
+/// The same sample type as in a goroutine profile of
+/// <https://cs.opensource.google/go/go/+/master:src/runtime/pprof/pprof.go>.
 const KIND: Kind = Kind { name: "goroutine", unit: "count", about: "goroutines, by stack" };
 
-/// What goroutines of one sample have in common.
+/// What the goroutines of one sample have in common.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Key<'a> {
     stack: Option<StackId>,
@@ -22,12 +23,12 @@ struct Key<'a> {
     state: &'static str,
     gopc: u64,
     startpc: u64,
-    /// What the program's code has given them.
+    /// The labels that the program's own code has given to the goroutines.
     labels: &'a [Label],
 }
 
 impl Profile {
-    /// Of the goroutines that were asked for.
+    /// Makes the profile of the goroutines that were asked for.
     pub fn of_dump(dump: &Dump) -> Profile {
         let mut groups: HashMap<Key<'_>, u64> = HashMap::new();
         for goroutine in &dump.goroutines {
@@ -90,15 +91,16 @@ fn sample(dump: &Dump, key: Key<'_>, count: u64) -> Sample {
     Sample { process: 0, stack, values: vec![count], reason: Some(key.state.to_owned()), level: None, labels }
 }
 
-/// A label that the program's code gave: by its own key, so that who looks for a tenant finds the same goroutines as in the
-/// program's profile. One with a key that golife uses, as `pid`, is found as `label.pid`.
+/// A label that the program's own code has given. It keeps its key, so that a search for it finds the same goroutines
+/// as in the program's own profile. A label with a key that golife uses itself, such as `pid`, becomes `label.pid`.
 fn own(label: &Label) -> (String, String) {
     let is_taken = OWN_LABELS.contains(&label.key.as_str());
     let key = if is_taken { format!("label.{}", label.key) } else { label.key.clone() };
     (key, label.value.clone())
 }
 
-/// All frames but those that `runtime/pprof` leaves out, too: functions that only pass a call on, and `runtime.goexit`.
+/// All frames except those that `runtime/pprof` leaves out as well: functions that only pass a call on, and
+/// `runtime.goexit`.
 fn frames(dump: &Dump, stack: StackId) -> Vec<Frame> {
     let mut frames = Vec::new();
     for call in dump.snapshot.stacks.calls(stack) {

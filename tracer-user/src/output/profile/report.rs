@@ -1,5 +1,5 @@
-//! The profile of a report: its living goroutines at the stacks they are blocked in, and what happened at each `go`
-//! statement.
+//! Makes the profile of a report: the living goroutines at the stacks they are blocked in, and what happened at each
+//! `go` statement.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ const KINDS: [Kind; 6] = [
     Kind { name: "live_by_creation", unit: "count", about: "living goroutines, by the go statement" },
     Kind { name: "created", unit: "count", about: "goroutines created in the window, by the go statement" },
     Kind { name: "exited", unit: "count", about: "goroutines that ended in the window, by the go statement" },
-    // In nanoseconds, 100,000 goroutines of a day would not fit a signed 64-bit number.
+    // In nanoseconds, the sum over some 107,000 goroutines that each lived a day would overflow a signed 64-bit number.
     Kind {
         name: "lifetime",
         unit: "microseconds",
@@ -23,10 +23,10 @@ const KINDS: [Kind; 6] = [
     },
 ];
 
-/// Processes that are named as not traced.
+/// Most processes that are named because they were not traced.
 const MOST_NAMED: usize = 20;
 
-/// What happened at a `go` statement.
+/// The numbers of what happened at a `go` statement.
 #[derive(Clone, Copy, Debug, Default)]
 struct Creations {
     live: u64,
@@ -36,7 +36,7 @@ struct Creations {
 }
 
 impl Profile {
-    /// Of reports: one that was just made, or saved ones, whose numbers are added.
+    /// Makes a profile of one report, or of several saved ones, whose numbers are added.
     pub fn of_reports(reports: &[Report]) -> Profile {
         let mut profile = Profile { kinds: KINDS.into(), ..Profile::default() };
         let mut happened = Vec::new();
@@ -62,13 +62,14 @@ impl Profile {
                 }
             }
         }
-        // Whoever lists the samples of one type sees the zeros of the others in one place.
+        // The samples of creations come last, so that the zeros are in one place if a tool lists all samples of one
+        // type.
         profile.samples.append(&mut happened);
         profile
     }
 }
 
-/// What is missing in a report.
+/// Adds to `gaps` what is missing in a report.
 fn gaps(report: &Report, gaps: &mut Vec<String>) {
     let sites = || report.processes.iter().flat_map(|process| &process.sites);
     let (shown, all) = (sites().count() as u64, report.summary.sites);
@@ -107,7 +108,7 @@ fn cut_short(process: &Process) -> Option<String> {
     Some(format!("process {pid}: {found} goroutines were looked at in {took}, and there are more"))
 }
 
-/// The living, where they are.
+/// Adds samples for the living goroutines of a site at the stacks that they are in.
 fn blocked(process: usize, site: &Site, samples: &mut Vec<Sample>) {
     let mut add = |stack: Vec<Frame>, reason: &str, live: u64| {
         if live > 0 {
@@ -116,7 +117,8 @@ fn blocked(process: usize, site: &Site, samples: &mut Vec<Sample>) {
             samples.push(Sample { reason: Some(clean(reason)), ..sample(process, site, stack, values) });
         }
     };
-    // Some of those that were looked at may have ended since: they are taken from the smallest groups.
+    // Some goroutines may have ended since they were looked at. Which ones is not known, so the smallest groups are
+    // made smaller.
     let mut rest = site.live;
     for waiting in site.waiting.iter().flatten() {
         let here = waiting.count.min(rest);
@@ -130,26 +132,27 @@ fn blocked(process: usize, site: &Site, samples: &mut Vec<Sample>) {
         let stack = if waiting.stacks.is_empty() {
             to_entry(&waiting.at, &site.entry)
         } else {
-            // What is known of stacks that the report has no room for.
+            // The report had no room for these stacks. Only the innermost frame and the entry function are known.
             let line = waiting.at.first().cloned();
             line.into_iter().chain([left_out(), site.entry.clone()]).collect()
         };
         add(stack, &waiting.reason, left);
     }
-    // Wherever the others are, they are in their entry function.
+    // Nobody knows where the remaining goroutines are, but all are within their entry function.
     add(vec![site.entry.clone()], UNKNOWN, rest);
 }
 
-/// Stands for frames that a report does not have.
+/// A frame that stands for those that a report does not have.
 fn left_out() -> Frame {
     Frame { function: "(frames left out)".into(), file: None, line: None }
 }
 
-/// A stack as far as the function that the goroutine runs. What the compiler wraps around that function may be further out.
+/// A stack that has the function that the goroutine runs, which is added if it is missing. Wrappers that the compiler
+/// makes around this function may be further out.
 fn to_entry(at: &[Frame], entry: &Frame) -> Vec<Frame> {
     let mut stack = at.to_vec();
     if !stack.iter().any(|frame| frame.function == entry.function) {
-        // One with so many may have had more.
+        // The report cuts stacks at this length, so there may have been more frames.
         if stack.len() >= Waiting::MOST_FRAMES {
             stack.push(left_out());
         }
@@ -158,7 +161,8 @@ fn to_entry(at: &[Frame], entry: &Frame) -> Vec<Frame> {
     stack
 }
 
-/// What happened at the `go` statement, by the creators' stacks where those are known.
+/// Adds samples for what happened at the `go` statement of a site, one for each of the creators' stacks if they are
+/// known.
 fn creations(process: usize, site: &Site, samples: &mut Vec<Sample>) {
     let mut add = |stack: &[Frame], creations: Creations| {
         let values = values(0, 0, creations);
@@ -232,7 +236,7 @@ mod tests {
         report
     }
 
-    /// Outermost function, wait reason and the number of one type.
+    /// For each sample with a number of this type: its outermost function, wait reason and that number.
     fn numbers(profile: &Profile, kind: usize) -> Vec<(&str, Option<&str>, u64)> {
         let some = profile.samples.iter().filter(|sample| sample.values[kind] > 0);
         some.map(|sample| {
