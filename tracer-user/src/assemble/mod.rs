@@ -121,11 +121,11 @@ fn process(
         process.detail.get_or_insert(text);
     }
     process.start_time = process.start_time.or_else(|| instance.start_ns.map(|start| window.calendar(start)));
-    if let Some((time, _)) = instance.ended {
+    if let Some(ended) = instance.ended {
         process.mode = Mode::Gone;
-        process.ended = Some(window.calendar(time));
+        process.ended = Some(window.calendar(ended.time_ns));
     }
-    let now_ns = instance.ended.map_or(window.end_ns, |(time, _)| time);
+    let now_ns = instance.ended.map_or(window.end_ns, |ended| ended.time_ns);
     let living = instance.living(now_ns);
     let nobody = Ages::default();
     let blame = Blame::of(instance, described);

@@ -6,6 +6,8 @@ use anstyle::{AnsiColor, Style};
 use aya::{maps::MapType, sys::is_map_supported};
 use caps::Capability;
 
+use crate::host::capabilities::Need;
+use crate::host::kernel::NoTracefs;
 use crate::host::{capabilities, kernel};
 use crate::probes::selftest;
 
@@ -148,7 +150,7 @@ fn tracefs() -> Check {
     const NAME: &str = "tracefs";
     match kernel::tracefs() {
         Ok(root) => Check::good(NAME, root),
-        Err((found, remedy)) => {
+        Err(NoTracefs { found, remedy }) => {
             Check::limited(NAME, format!("{found}: golife run cannot follow forks"), remedy)
         }
     }
@@ -216,7 +218,7 @@ fn paranoid() -> Check {
     }
 }
 
-fn capability(&(capability, name, purpose): &(Capability, &'static str, &'static str)) -> Check {
+fn capability(&Need { capability, name, purpose }: &Need) -> Check {
     if capabilities::has(capability) {
         Check::good(name, purpose)
     } else if capabilities::is_needed(capability) {

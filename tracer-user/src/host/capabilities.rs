@@ -5,24 +5,44 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 
 use super::kernel;
 
-/// Each capability that golife needs, with its name and what it is needed for.
-const CAPABILITIES: [(Capability, &str, &str); 6] = [
-    (Capability::CAP_BPF, "CAP_BPF", "load programs"),
-    (Capability::CAP_PERFMON, "CAP_PERFMON", "place probes, read memory from programs"),
-    (Capability::CAP_SYS_ADMIN, "CAP_SYS_ADMIN", "place probes through perf events, before Linux 6.10"),
-    (Capability::CAP_SYS_RESOURCE, "CAP_SYS_RESOURCE", "lock memory for maps, before Linux 5.11"),
-    (Capability::CAP_SYS_PTRACE, "CAP_SYS_PTRACE", "look at other users' processes"),
-    (
+/// A capability that golife needs.
+pub struct Need {
+    /// The capability.
+    pub capability: Capability,
+    /// Its name, as capabilities(7) has it.
+    pub name: &'static str,
+    /// What it is needed for: completes "cannot …".
+    pub purpose: &'static str,
+}
+
+impl Need {
+    const fn new(capability: Capability, name: &'static str, purpose: &'static str) -> Need {
+        Need { capability, name, purpose }
+    }
+}
+
+/// All capabilities that golife needs on some kernel.
+const NEEDS: [Need; 6] = [
+    Need::new(Capability::CAP_BPF, "CAP_BPF", "load programs"),
+    Need::new(Capability::CAP_PERFMON, "CAP_PERFMON", "place probes, read memory from programs"),
+    Need::new(
+        Capability::CAP_SYS_ADMIN,
+        "CAP_SYS_ADMIN",
+        "place probes through perf events, before Linux 6.10",
+    ),
+    Need::new(Capability::CAP_SYS_RESOURCE, "CAP_SYS_RESOURCE", "lock memory for maps, before Linux 5.11"),
+    Need::new(Capability::CAP_SYS_PTRACE, "CAP_SYS_PTRACE", "look at other users' processes"),
+    Need::new(
         Capability::CAP_DAC_READ_SEARCH,
         "CAP_DAC_READ_SEARCH",
         "follow forks for golife run, open binaries that only their owner may read",
     ),
 ];
 
-/// The capabilities that matter on the running kernel, each with its name and what it is needed for.
-pub fn that_matter() -> impl Iterator<Item = &'static (Capability, &'static str, &'static str)> {
-    let limited = kernel::running() < kernel::UNLIMITED_SINCE;
-    CAPABILITIES.iter().filter(move |(capability, ..)| limited || *capability != Capability::CAP_SYS_RESOURCE)
+/// The capabilities that matter on the running kernel.
+pub fn that_matter() -> impl Iterator<Item = &'static Need> {
+    let is_limited = kernel::running() < kernel::UNLIMITED_SINCE;
+    NEEDS.iter().filter(move |need| is_limited || need.capability != Capability::CAP_SYS_RESOURCE)
 }
 
 /// Whether nothing can be traced without this capability on the running kernel.
@@ -36,8 +56,8 @@ pub fn is_needed(capability: Capability) -> bool {
 
 /// The names of the capabilities that this process lacks and without which nothing can be traced.
 pub fn missing() -> Vec<&'static str> {
-    let missing = that_matter().filter(|(capability, ..)| is_needed(*capability) && !has(*capability));
-    missing.map(|(_, name, _)| *name).collect()
+    let missing = that_matter().filter(|need| is_needed(need.capability) && !has(need.capability));
+    missing.map(|need| need.name).collect()
 }
 
 /// Whether this process cannot look at the processes of other users because it lacks CAP_SYS_PTRACE.

@@ -6,7 +6,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 
 use super::{
     clock::{now_ns, ticks_to_ns},
-    process::{self, Process},
+    process::{self, CpuTime, Process},
 };
 
 /// The CPU time that one process had used at two moments, in ns.
@@ -36,20 +36,20 @@ impl Usage {
 
     /// Takes note that a process is traced from now on. All time of a process counts if it started in the window.
     pub fn begin(&mut self, process: &Process) {
-        let Some((start_ticks, used)) = process::cpu_ns(process.pid) else { return };
+        let Some(CpuTime { start_ticks, used_ns }) = process::cpu_time(process.pid) else { return };
         if start_ticks != process.start_ticks {
             return;
         }
-        let before = if ticks_to_ns(start_ticks) >= self.began_ns { 0 } else { used };
-        self.spans.entry((process.pid, start_ticks)).or_insert(Span { before, last: used });
+        let before = if ticks_to_ns(start_ticks) >= self.began_ns { 0 } else { used_ns };
+        self.spans.entry((process.pid, start_ticks)).or_insert(Span { before, last: used_ns });
     }
 
     /// Looks at the time of every process once more. Those that are gone keep what they had used at the look before.
     pub fn look(&mut self) {
         let ended_ns = &mut self.ended_ns;
-        self.spans.retain(|(pid, start), span| match process::cpu_ns(*pid) {
-            Some((start_ticks, used)) if start_ticks == *start => {
-                span.last = used;
+        self.spans.retain(|(pid, start), span| match process::cpu_time(*pid) {
+            Some(CpuTime { start_ticks, used_ns }) if start_ticks == *start => {
+                span.last = used_ns;
                 true
             }
             _ => {

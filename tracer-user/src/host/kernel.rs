@@ -38,17 +38,31 @@ pub fn field_offset(tracepoint: &str, field: &str) -> Option<u32> {
     line.split("offset:").nth(1)?.split(';').next()?.trim().parse().ok()
 }
 
+/// Why tracefs cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoTracefs {
+    /// What is the case.
+    pub found: &'static str,
+    /// What to do about it.
+    pub remedy: &'static str,
+}
+
 /// The path under which tracefs can be read.
 ///
 /// # Errors
 /// It cannot be read: the reason, and what the user can do about it.
-pub fn tracefs() -> Result<&'static str, (&'static str, &'static str)> {
+pub fn tracefs() -> Result<&'static str, NoTracefs> {
     let readable = TRACEFS.iter().find(|root| Path::new(root).join("events/sched").exists());
     readable.copied().ok_or_else(|| {
         let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
         match mounts.lines().any(|line| line.split(' ').nth(2) == Some("tracefs")) {
-            true => ("permission denied", "run as root or grant CAP_DAC_READ_SEARCH"),
-            false => ("not mounted", "mount it: mount -t tracefs tracefs /sys/kernel/tracing"),
+            true => {
+                NoTracefs { found: "permission denied", remedy: "run as root or grant CAP_DAC_READ_SEARCH" }
+            }
+            false => NoTracefs {
+                found: "not mounted",
+                remedy: "mount it: mount -t tracefs tracefs /sys/kernel/tracing",
+            },
         }
     })
 }

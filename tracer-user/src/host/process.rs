@@ -162,11 +162,20 @@ impl Process {
     }
 }
 
-/// When a process started, in clock ticks since boot, and the CPU time in ns that all its threads have used. It is
-/// known of a process that has ended but was not waited for, too. `None` where there is no such process.
-pub fn cpu_ns(pid: u32) -> Option<(u64, u64)> {
+/// The CPU time of one process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CpuTime {
+    /// When the process started, in clock ticks since boot: this tells it from another one with the same id.
+    pub start_ticks: u64,
+    /// What all its threads have used, in ns, as precise as the kernel's clock ticks.
+    pub used_ns: u64,
+}
+
+/// The CPU time of a process, also of one that has ended but was not waited for. `None` where there is no such process.
+pub fn cpu_time(pid: u32) -> Option<CpuTime> {
     let stat = Proc::new(i32::try_from(pid).ok()?).ok()?.stat().ok()?;
-    Some((stat.starttime, ticks_to_ns(stat.utime.saturating_add(stat.stime))))
+    let used_ns = ticks_to_ns(stat.utime.saturating_add(stat.stime));
+    Some(CpuTime { start_ticks: stat.starttime, used_ns })
 }
 
 fn start_time(ticks: u64) -> SystemTime {

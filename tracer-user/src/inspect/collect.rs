@@ -9,6 +9,7 @@ use super::snapshot::{CreationSite, Goroutine, SiteId, Snapshot};
 use super::stopped::Stopped;
 use super::sudogs;
 use super::waiter::Waiter;
+use super::walk::StackExtent;
 use crate::go::{Binary, Status, WaitReason};
 
 /// Most creation sites that are told apart; goroutines of further sites are shown without a site. There is a limit
@@ -66,7 +67,7 @@ impl<'a> Collector<'a> {
         if self.depth >= Depth::Objects && waits {
             let reason = reason.map_or("", WaitReason::text);
             let index = self.snapshot.goroutines.len();
-            let used_stack = (stopped.sp, goroutine.stack.1);
+            let used_stack = StackExtent { low: stopped.sp, end: goroutine.stack.end };
             let on_cond = conds::is_cond(reason);
             if waiting != 0 || on_cond || sudogs::is_semaphore(reason) {
                 let g = goroutine.address;
@@ -78,7 +79,7 @@ impl<'a> Collector<'a> {
             address: goroutine.address,
             goid: goroutine.goid,
             parent: goroutine.parent.unwrap_or(0),
-            stack_bytes: goroutine.stack.1.saturating_sub(goroutine.stack.0),
+            stack_bytes: goroutine.stack.end.saturating_sub(goroutine.stack.low),
             status,
             stack,
             stack_is_old,

@@ -13,6 +13,7 @@ use super::limits::{WalkError, WalkLimits};
 use super::memory::{Place, ProcessMemory};
 use super::snapshot::{Snapshot, WaitObject};
 use super::waiter::Waiter;
+use super::walk::StackExtent;
 use crate::go::versions::cond::{CHECKER, HEAD, LIST};
 use crate::go::{Activity, image};
 
@@ -82,7 +83,7 @@ struct Cond {
 /// Finds the Conds that these goroutines have pointers to on their stacks.
 fn conds(memory: &ProcessMemory, waits: &[&Waiter]) -> Result<Vec<Cond>, WalkError> {
     let place = |wait: &&Waiter| {
-        let (sp, end) = wait.used_stack;
+        let StackExtent { low: sp, end } = wait.used_stack;
         Place { address: sp, size: end.saturating_sub(sp).min(BYTES) as usize }
     };
     let places: Vec<Place> = waits.iter().map(place).collect();

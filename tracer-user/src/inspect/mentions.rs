@@ -11,6 +11,7 @@ use super::limits::{WalkError, WalkLimits};
 use super::memory::{Place, ProcessMemory};
 use super::snapshot::{Snapshot, WaitObject};
 use super::waiter::Waiter;
+use super::walk::StackExtent;
 
 /// Most goroutines whose stacks are read again for this.
 const MOST_GOROUTINES: usize = 8192;
@@ -42,7 +43,7 @@ pub(super) fn read(
             snapshot.goroutines.get(wait.index).map(|goroutine| snapshot.objects(goroutine))
             // A goroutine that waits on a Cond has released the Cond's lock, so it blocks nobody.
             && !wait.on_cond
-            && wait.used_stack.0 < wait.used_stack.1
+            && wait.used_stack.low < wait.used_stack.end
             && readers.len() < MOST_GOROUTINES
         {
             waited.insert(object.address(), matches!(object, WaitObject::Semaphore { .. }));
@@ -55,7 +56,7 @@ pub(super) fn read(
             break;
         }
         let place = |(wait, _): &(&Waiter, u64)| {
-            let (sp, end) = wait.used_stack;
+            let StackExtent { low: sp, end } = wait.used_stack;
             Place { address: sp, size: (end - sp).min(MOST_BYTES) as usize }
         };
         let places: Vec<Place> = batch.iter().map(place).collect();

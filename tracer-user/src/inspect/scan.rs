@@ -161,7 +161,7 @@ impl Scan<'_> {
             wanted.sort_unstable_by_key(|index| found[*index].sp);
             let place = |index: &usize| {
                 let Stopped { sp, goroutine, .. } = &found[*index];
-                Place { address: *sp, size: (goroutine.stack.1 - sp).min(most) as usize }
+                Place { address: *sp, size: (goroutine.stack.end - sp).min(most) as usize }
             };
             self.places.clear();
             self.places.extend(wanted.iter().map(place));
@@ -173,7 +173,7 @@ impl Scan<'_> {
                 let Some(bytes) = bytes else { return };
                 let first = pcs.len();
                 let unwound = unwinder.unwind(found[index].pc, found[index].lr, bytes, pcs);
-                let whole = found[index].sp + bytes.len() as u64 >= found[index].goroutine.stack.1;
+                let whole = found[index].sp + bytes.len() as u64 >= found[index].goroutine.stack.end;
                 if unwound == Unwound::GoesOn && !whole && most * 16 <= MOST_BYTES {
                     pcs.truncate(first);
                     more.push(index);

@@ -51,7 +51,7 @@ impl Stopped {
 
     /// Whether its stack stays as it is until its status changes.
     pub(super) fn holds_still(&self) -> bool {
-        !self.is_moving() && self.goroutine.stack.0 <= self.sp && self.sp < self.goroutine.stack.1
+        !self.is_moving() && self.goroutine.stack.low <= self.sp && self.sp < self.goroutine.stack.end
     }
 
     /// The part of it that must be the same before and after its stack was read.

@@ -6,6 +6,7 @@
 use super::limits::WalkError;
 use super::memory::{Place, ProcessMemory};
 use super::waiter::Waiter;
+use super::walk::StackExtent;
 use crate::go::{Activity, Layout, image};
 
 /// Most goroutines that are looked at.
@@ -29,13 +30,15 @@ pub(super) fn find(memory: &ProcessMemory, layout: &Layout, waits: &mut [Waiter]
     let mut unknown: Vec<&mut Waiter> =
         waits.iter_mut().filter(|wait| wait.sudog == 0 && !wait.on_cond).take(MOST_GOROUTINES).collect();
     for batch in unknown.chunks_mut(BATCH) {
-        let stacks: Vec<(u64, u64)> = batch.iter().map(|wait| wait.used_stack).collect();
-        let place =
-            |&(sp, end): &(u64, u64)| Place { address: sp, size: end.saturating_sub(sp).min(BYTES) as usize };
+        let stacks: Vec<StackExtent> = batch.iter().map(|wait| wait.used_stack).collect();
+        let place = |&StackExtent { low: sp, end }: &StackExtent| Place {
+            address: sp,
+            size: end.saturating_sub(sp).min(BYTES) as usize,
+        };
         let places: Vec<Place> = stacks.iter().map(place).collect();
         let mut candidates: Vec<(usize, u64)> = Vec::new();
         memory.read_many(&places, |at, bytes| {
-            let (sp, end) = stacks[at];
+            let StackExtent { low: sp, end } = stacks[at];
             let first = candidates.len();
             for word in bytes.unwrap_or_default().as_chunks::<8>().0 {
                 let word = u64::from_le_bytes(*word);

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use super::limits::{WalkError, WalkLimits};
 use super::memory::ProcessMemory;
-use super::walk::{G, Walk, walk};
+use super::walk::{G, StackExtent, Walk, walk};
 use crate::go::Binary;
 
 /// Largest goroutine id that is believed. Go counts ids up by one, in blocks of 16 for each processor, so it would take
@@ -125,7 +125,7 @@ fn mismatch(binary: &Binary, finding: String) -> Mismatch {
 }
 
 fn check(goroutine: &G, binary: &Binary, bias: u64) -> Result<(), String> {
-    let G { address, goid, gopc, startpc, stack: (lo, hi), .. } = *goroutine;
+    let G { address, goid, gopc, startpc, stack: StackExtent { low: lo, end: hi }, .. } = *goroutine;
     if goid == 0 || goid > MAX_GOID {
         return Err(format!("goid of the goroutine at {address:#x} is {goid}"));
     }

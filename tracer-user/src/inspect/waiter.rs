@@ -1,5 +1,7 @@
 //! The facts about a waiting goroutine that are needed to find out what it waits on.
 
+use super::walk::StackExtent;
+
 /// A goroutine that waits on something.
 pub(super) struct Waiter {
     /// Its index among the goroutines of the snapshot.
@@ -11,5 +13,5 @@ pub(super) struct Waiter {
     /// Whether it waits for a `sync.Cond`.
     pub(super) on_cond: bool,
     /// The part of its stack that is in use: the stack pointer, and the address where the stack ends.
-    pub(super) used_stack: (u64, u64),
+    pub(super) used_stack: StackExtent,
 }

@@ -35,7 +35,16 @@ pub struct G {
     /// A counter that goes up each time it stops running, from a random start and modulo 256 (`g.trackingSeq`).
     pub runs: u8,
     /// Its stack: the lowest address, and the address after the highest one.
-    pub stack: (u64, u64),
+    pub stack: StackExtent,
+}
+
+/// Where a stack is in the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StackExtent {
+    /// The lowest address.
+    pub low: u64,
+    /// The address after the highest.
+    pub end: u64,
 }
 
 impl G {
@@ -63,7 +72,7 @@ impl G {
             wait_reason: *bytes.get(usize::from(layout.waitreason))?,
             wait_since: word(layout.waitsince)? as i64,
             runs: *bytes.get(usize::from(layout.tracking_seq))?,
-            stack: (word(layout.stack_lo)?, word(layout.stack_hi)?),
+            stack: StackExtent { low: word(layout.stack_lo)?, end: word(layout.stack_hi)? },
         })
     }
 }

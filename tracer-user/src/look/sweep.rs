@@ -14,11 +14,11 @@ use crate::host::{ProcessError, process};
 use crate::human::{count, duration};
 use crate::inspect::{Places, SiteKey};
 use crate::report::{
-    self, BootWindow, Evidence, EvidenceKind, Frame, Goroutines, Level, Loss, Mode, Oldest, Report, Run,
-    Selection, Site, Verdict,
+    self, BootWindow, EvidenceKind, Frame, Goroutines, Level, Loss, Mode, Oldest, Report, Run, Selection,
+    Site, Verdict,
 };
 use crate::targets::{Binaries, Subject, TargetError, Wanted, describe, wanted};
-use crate::verdict::{Standing, Wait, judge_standing};
+use crate::verdict::{Found, Standing, Wait, judge_standing};
 
 /// Looks at every process that is wanted, once or several times.
 pub struct Sweep<'a> {
@@ -209,7 +209,7 @@ impl Seen {
         let growth = grew.map(|time| {
             let text =
                 format!("live grew by {} in {}, and none ended", count(live - at_first), duration(time));
-            (Level::Watch, Evidence::new(EvidenceKind::Growth, text))
+            Found::new(Level::Watch, EvidenceKind::Growth, text)
         });
         judge_standing(&standing, growth.into_iter().collect())
     }

@@ -37,6 +37,7 @@ use tracer_ebpf::{
     OBJECT, STACK_PLACES, STACKS, Stack, StackCode, WAKE_BYTES, calls_of,
 };
 
+use crate::host::kernel::NoTracefs;
 use crate::host::{capabilities, kernel};
 
 /// Size of the ring unless the user says otherwise: 16 MiB hold 190,000 goroutine lives.
@@ -225,7 +226,7 @@ impl Probes {
             program.attach("sched", tracepoint).map_err(|error| {
                 let why = match kernel::tracefs() {
                     Ok(_) => describe(&error),
-                    Err((found, remedy)) => format!("tracefs: {found}; {remedy}"),
+                    Err(NoTracefs { found, remedy }) => format!("tracefs: {found}; {remedy}"),
                 };
                 ProbeError::Tracepoint { tracepoint, why }
             })?;

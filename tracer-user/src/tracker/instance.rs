@@ -33,7 +33,7 @@ pub struct Instance {
     /// Boot time in ns from which on samples of live counts are complete.
     pub complete_from_ns: u64,
     /// Boot time in ns when it ended, and how it ended; `None` while it runs.
-    pub ended: Option<(u64, End)>,
+    pub ended: Option<Ended>,
     /// Exits of goroutines from before tracing that no scan had seen, since tracing began.
     pub unattributed_exits: u64,
     /// Exits whose creation should have been seen, but was not, since tracing began.
@@ -76,6 +76,15 @@ pub struct Gaps {
     pub without_creators: u64,
     /// Creations whose stack could not be read or kept.
     pub without_stack: u64,
+}
+
+/// When an instance ended, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Boot time in ns.
+    pub time_ns: u64,
+    /// By what.
+    pub how: End,
 }
 
 /// How an instance ended.
@@ -421,7 +430,7 @@ impl Instance {
     /// and the table is freed.
     pub(super) fn end(&mut self, time_ns: u64, how: End, budget: &mut Budget) {
         self.at_end = Some(self.living(time_ns));
-        self.ended = Some((time_ns, how));
+        self.ended = Some(Ended { time_ns, how });
         budget.goroutines -= self.table.len();
         self.table = Table::new(self.seed);
         self.scan = None;
@@ -433,7 +442,7 @@ impl Instance {
     /// one is the count at `now_ns`, or at the instance's end.
     pub fn series_of(&self, site: SiteId, timeline: &Timeline, now_ns: u64) -> Vec<(u64, u64)> {
         let Some(counts) = self.sites.get(site.0 as usize) else { return Vec::new() };
-        let until = self.ended.map_or(now_ns, |(time, _)| time).min(now_ns);
+        let until = self.ended.map_or(now_ns, |ended| ended.time_ns).min(now_ns);
         let mut points = counts.series.points(timeline, self.complete_from_ns, until);
         if points.last().is_none_or(|&(time, _)| time < until) {
             points.push((until, counts.live));

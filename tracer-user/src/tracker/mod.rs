@@ -28,7 +28,7 @@ use std::hash::{BuildHasher, RandomState};
 
 pub use budget::Limits;
 pub use ids::{InstanceId, LineageId, SiteId, StackId};
-pub use instance::{End, Gaps, Instance};
+pub use instance::{End, Ended, Gaps, Instance};
 pub use lineage::{Lineage, Lineages};
 pub use records::Existing;
 pub use sites::{Parents, Series, SiteCounts, SiteWindow, Timeline};
@@ -315,7 +315,7 @@ impl Tracker {
             instance.begin_epoch(now_ns, samples);
         }
         let begin_ns = self.begins_ns[0];
-        let is_over = |instance: &Instance| instance.ended.is_some_and(|(ended_ns, _)| ended_ns < begin_ns);
+        let is_over = |instance: &Instance| instance.ended.is_some_and(|ended| ended.time_ns < begin_ns);
         while self.gone.front().is_some_and(|id| self.instance(*id).is_none_or(is_over)) {
             self.forget_oldest();
         }

@@ -1,8 +1,8 @@
 //! The finding that goroutines live longer than is usual for their site.
 
-use super::{Facts, Finding};
+use super::{Facts, Finding, Found};
 use crate::human::{count, duration};
-use crate::report::{Evidence, EvidenceKind, Level};
+use crate::report::{EvidenceKind, Level};
 
 /// Compares the ages of the living with the site's own finished lifetimes. One goroutine in a thousand may live longer
 /// than their 99.9th percentile; if there are more, the site is watched. It is suspect if ever more stay behind or the
@@ -10,7 +10,7 @@ use crate::report::{Evidence, EvidenceKind, Level};
 pub(super) struct Ageing;
 
 impl Finding<Facts<'_>> for Ageing {
-    fn check(&self, facts: &Facts) -> Option<(Level, Evidence)> {
+    fn check(&self, facts: &Facts) -> Option<Found> {
         let usual = facts.longest_usual_ns()?;
         let old = facts.living.older_than(usual);
         let expected = facts.created as f64 / 1_000.0;
@@ -26,7 +26,7 @@ impl Finding<Facts<'_>> for Ageing {
         };
         let (of, usual) = (count(facts.standing.live), duration(usual));
         let text = format!("{} of {of} are older than p99.9 of the finished ones ({usual})", count(old));
-        Some((level, Evidence::new(EvidenceKind::Age, text)))
+        Some(Found::new(level, EvidenceKind::Age, text))
     }
 }
 

@@ -1,9 +1,9 @@
 //! The finding that the number of living goroutines rises steadily, and still does.
 
 use super::ConnectionsInUse;
-use super::{Facts, Finding};
+use super::{Facts, Finding, Found};
 use crate::human::{count, duration};
-use crate::report::{Evidence, EvidenceKind, Level};
+use crate::report::{EvidenceKind, Level};
 
 /// A site that keeps growing is suspect, unless there is a harmless explanation; then it is only watched. The load may
 /// just be rising, if all goroutines are young for their kind or serve connections in use. Or as many goroutines from
@@ -11,7 +11,7 @@ use crate::report::{Evidence, EvidenceKind, Level};
 pub(super) struct Growth;
 
 impl Finding<Facts<'_>> for Growth {
-    fn check(&self, facts: &Facts) -> Option<(Level, Evidence)> {
+    fn check(&self, facts: &Facts) -> Option<Found> {
         let trend = &facts.trend;
         if !trend.is_growth() {
             return None;
@@ -31,7 +31,7 @@ impl Finding<Facts<'_>> for Growth {
             Some(caveat) => (Level::Watch, caveat),
             None => (Level::Suspect, String::new()),
         };
-        Some((level, Evidence::new(EvidenceKind::Growth, text + &caveat)))
+        Some(Found::new(level, EvidenceKind::Growth, text + &caveat))
     }
 }
 

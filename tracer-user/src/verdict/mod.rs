@@ -17,6 +17,7 @@ pub mod waits;
 use crate::human::{count, duration};
 use crate::report::{Cause, Evidence, EvidenceKind, Level, Verdict};
 use crate::stats::{Ages, Durations, Survival, Trend};
+use cause::Explanation;
 pub use waits::{Member, Wait, WaitsFor};
 
 /// What is known about a site when it is judged.
@@ -69,7 +70,7 @@ pub struct Standing<'report> {
 
 impl Standing<'_> {
     /// Why the goroutines do not end, and what to do about it.
-    fn cause(&self) -> Option<(Cause, String)> {
+    fn cause(&self) -> Option<Explanation> {
         cause::of(self.waits, self.module, self.blamed)
     }
 }
@@ -86,7 +87,7 @@ impl Facts<'_> {
     fn connections_in_use(&self) -> Option<ConnectionsInUse> {
         let sum = |number: fn(&Wait) -> u64| self.standing.waits.iter().map(number).sum();
         let (known, idle): (u64, u64) = (sum(|wait| wait.seen_before), sum(|wait| wait.idle));
-        let cause = self.standing.cause().map(|(cause, _)| cause);
+        let cause = self.standing.cause().map(|explanation| explanation.cause);
         let in_use = cause == Some(Cause::Io) && known >= 10 && idle * 10 <= known;
         in_use.then_some(ConnectionsInUse { known, busy: known.saturating_sub(idle) })
     }
@@ -109,11 +110,27 @@ struct ConnectionsInUse {
     busy: u64,
 }
 
+/// What a finding says of a site.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// How bad it is.
+    pub level: Level,
+    /// Why.
+    pub evidence: Evidence,
+}
+
+impl Found {
+    /// A finding of this level, with the words and numbers that say why.
+    pub fn new(level: Level, kind: EvidenceKind, text: impl Into<String>) -> Found {
+        Found { level, evidence: Evidence::new(kind, text) }
+    }
+}
+
 /// Something that may be wrong with a site. `Seen` is what it is found from: the site's whole history, or what its
 /// goroutines do now.
 trait Finding<Seen> {
     /// How bad it is, and why; `None` if there is nothing wrong.
-    fn check(&self, seen: &Seen) -> Option<(Level, Evidence)>;
+    fn check(&self, seen: &Seen) -> Option<Found>;
 }
 
 /// The findings that need to know only what the living goroutines do.
@@ -141,21 +158,21 @@ pub fn judge(facts: &Facts) -> Verdict {
 
 /// Judges goroutines by what they do, and by what else was `found`. Without any finding the verdict is the default one,
 /// `unknown`.
-pub fn judge_standing(standing: &Standing, found: Vec<(Level, Evidence)>) -> Verdict {
+pub fn judge_standing(standing: &Standing, found: Vec<Found>) -> Verdict {
     conclude(standing, found).unwrap_or_default()
 }
 
 /// Makes one verdict of all findings, with the evidence of the worst first. None without any finding.
-fn conclude(standing: &Standing, found: Vec<(Level, Evidence)>) -> Option<Verdict> {
+fn conclude(standing: &Standing, found: Vec<Found>) -> Option<Verdict> {
     let mut all: Vec<_> = OF_STANDING.iter().filter_map(|finding| finding.check(standing)).collect();
     all.extend(found);
-    all.sort_by_key(|(level, _)| std::cmp::Reverse(*level));
-    let level = all.first()?.0;
-    let evidence = all.into_iter().map(|(_, evidence)| evidence).collect();
+    all.sort_by_key(|found| std::cmp::Reverse(found.level));
+    let level = all.first()?.level;
+    let evidence = all.into_iter().map(|found| found.evidence).collect();
     let mut verdict = Verdict { level, evidence, ..Verdict::default() };
     if level >= Level::Watch {
         verdict.evidence.extend(not_moved(standing));
-        if let Some((cause, advice)) = standing.cause() {
+        if let Some(Explanation { cause, advice }) = standing.cause() {
             verdict.cause = Some(cause);
             verdict.advice = Some(advice);
         }

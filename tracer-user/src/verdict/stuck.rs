@@ -1,8 +1,8 @@
 //! The finding that goroutines wait in a queue that does not move.
 
-use super::{Finding, Standing, cause};
+use super::{Finding, Found, Standing, cause};
 use crate::human::count;
-use crate::report::{Cause, Evidence, EvidenceKind, Level};
+use crate::report::{Cause, EvidenceKind, Level};
 
 /// Fewest goroutines in such a queue that are taken for no coincidence.
 const MANY: u64 = 5;
@@ -15,7 +15,7 @@ const LONG_NS: u64 = 15_000_000_000;
 pub(super) struct Stuck;
 
 impl Finding<Standing<'_>> for Stuck {
-    fn check(&self, standing: &Standing) -> Option<(Level, Evidence)> {
+    fn check(&self, standing: &Standing) -> Option<Found> {
         let (mut sends, mut locks) = (0, 0);
         for wait in standing.waits.iter().filter(|wait| wait.unmoved_ns >= Some(LONG_NS)) {
             match cause::of_wait(wait, standing.module) {
@@ -33,6 +33,6 @@ impl Finding<Standing<'_>> for Stuck {
             _ => return None,
         };
         let text = format!("{wants} and cannot: they have work, unlike workers that wait for it");
-        Some((Level::Watch, Evidence::new(EvidenceKind::Stuck, text)))
+        Some(Found::new(Level::Watch, EvidenceKind::Stuck, text))
     }
 }

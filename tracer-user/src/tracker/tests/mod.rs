@@ -184,7 +184,7 @@ fn an_exec_ends_all_goroutines_without_lifetimes() {
         tracker(&[created(1, 1), created(2, 2), happened(10, What::Exec), created(20, 1), created(21, 2)]);
     let before = tracker.instances().next().unwrap();
     let after = tracker.instances().nth(1).unwrap();
-    assert_eq!(before.ended, Some((10, End::Exec)));
+    assert_eq!(before.ended, Some(Ended { time_ns: 10, how: End::Exec }));
     assert_eq!(
         (before.sites()[0].live, before.sites()[0].exited, before.sites()[0].lifetimes.count()),
         (2, 0, 0)
@@ -197,7 +197,7 @@ fn an_exec_ends_all_goroutines_without_lifetimes() {
 #[test]
 fn a_goid_that_comes_twice_is_another_process() {
     let tracker = tracker(&[created(1, 1), created(2, 2), created(500, 1), created(501, 3)]);
-    assert_eq!(tracker.instances().next().unwrap().ended, Some((500, End::Replaced)));
+    assert_eq!(tracker.instances().next().unwrap().ended, Some(Ended { time_ns: 500, how: End::Replaced }));
     assert_eq!(tracker.instances().nth(1).unwrap().sites()[0].created, 2);
 }
 
@@ -214,7 +214,10 @@ fn a_scan_may_list_a_goroutine_before_its_creation_is_recorded() {
     assert_eq!((site.at_attach, site.created, site.live), (1, 1, 2));
     // No thread is preempted for an hour, so this is another process.
     tracker.apply(&created(3_600_000_000_000, 1));
-    assert_eq!(tracker.instances().next().unwrap().ended, Some((3_600_000_000_000, End::Replaced)));
+    assert_eq!(
+        tracker.instances().next().unwrap().ended,
+        Some(Ended { time_ns: 3_600_000_000_000, how: End::Replaced })
+    );
 }
 
 #[test]
@@ -237,7 +240,7 @@ fn a_record_of_how_a_process_began_does_not_end_it() {
     tracker.apply(&created(3_100, 1));
     assert_eq!(tracker.instances().count(), 1);
     tracker.apply(&forked(9_000));
-    assert_eq!(tracker.instances().next().unwrap().ended, Some((9_000, End::Replaced)));
+    assert_eq!(tracker.instances().next().unwrap().ended, Some(Ended { time_ns: 9_000, how: End::Replaced }));
 }
 
 #[test]

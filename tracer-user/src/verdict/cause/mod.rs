@@ -24,10 +24,19 @@ pub struct Blamed {
     pub is_call: bool,
 }
 
+/// Why goroutines do not end, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explanation {
+    /// What keeps them from ending.
+    pub cause: Cause,
+    /// What a reviewer would write.
+    pub advice: String,
+}
+
 /// The cause that most of a site's living goroutines share, and what to do about it. `None` if nothing is known about
 /// them. `module` is the path of the main module: the advice points to its code, and to `blamed` if the goroutines
 /// themselves are in other code.
-pub fn of(waits: &[Wait], module: Option<&str>, blamed: Option<&Blamed>) -> Option<(Cause, String)> {
+pub fn of(waits: &[Wait], module: Option<&str>, blamed: Option<&Blamed>) -> Option<Explanation> {
     let mut causes: Vec<(Cause, u64, &Wait)> = Vec::new();
     for wait in waits.iter().filter(|wait| wait.count > 0) {
         let cause = of_wait(wait, module);
@@ -52,7 +61,7 @@ pub fn of(waits: &[Wait], module: Option<&str>, blamed: Option<&Blamed>) -> Opti
     }
     let &(cause, _, wait) =
         causes.iter().max_by_key(|&&(cause, count, _)| (count, std::cmp::Reverse(cause)))?;
-    Some((cause, advice::of(cause, wait, module, blamed)))
+    Some(Explanation { cause, advice: advice::of(cause, wait, module, blamed) })
 }
 
 /// The cause of one wait.

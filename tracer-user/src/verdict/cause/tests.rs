@@ -14,7 +14,8 @@ fn wait(reason: &'static str, functions: &[&str]) -> Wait {
 }
 
 fn named(wait: Wait) -> (Cause, String) {
-    of(&[wait], Some("example.com/api"), None).unwrap()
+    let Explanation { cause, advice } = of(&[wait], Some("example.com/api"), None).unwrap();
+    (cause, advice)
 }
 
 fn cause(reason: &'static str, functions: &[&str]) -> Cause {
@@ -185,8 +186,8 @@ fn most_goroutines_decide_and_moving_ones_do_not_count() {
         Wait { count: 15, ..wait("chan send", &["main.g"]) },
         Wait { count: 30, ..wait("select", &["main.f"]) },
     ];
-    assert_eq!(of(&waits, None, None).unwrap().0, Cause::ChanSend);
-    assert_eq!(of(&waits[..1], None, None).unwrap().0, Cause::Running);
+    assert_eq!(of(&waits, None, None).unwrap().cause, Cause::ChanSend);
+    assert_eq!(of(&waits[..1], None, None).unwrap().cause, Cause::Running);
     assert_eq!(of(&[], None, None), None);
 }
 
@@ -247,7 +248,7 @@ fn whom_to_blame_stands_in_the_advice() {
     let call = Blamed { frame, is_call: true };
     let started = Blamed { is_call: false, ..call.clone() };
     let advice = |functions: &[&str], blamed| {
-        of(&[wait("select", functions)], Some("example.com/api"), Some(blamed)).unwrap().1
+        of(&[wait("select", functions)], Some("example.com/api"), Some(blamed)).unwrap().advice
     };
     let body = &["net/http.(*persistConn).readLoop"];
     assert!(advice(body, &call).starts_with("a request made at fetch.go:12 got a response whose body"));
