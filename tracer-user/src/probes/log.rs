@@ -1,4 +1,5 @@
-//! What the probes say in words (aya-log): only where they fail, and only a few times, since the target pays for it.
+//! The log lines that the probes write (through aya-log). They write only where they fail, and only a few times, since
+//! the target pays for each line.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,10 +9,10 @@ use log::{Log, Metadata, Record};
 
 use crate::probes::ProbeError;
 
-/// Lines kept between two looks.
+/// Most lines that are kept until somebody takes them.
 const KEPT: usize = 16;
 
-/// The probes' log, to be looked at now and then.
+/// The log of the probes, from which lines are to be taken now and then.
 pub struct ProbeLog {
     reader: EbpfLogger<Lines>,
     lines: Lines,
@@ -19,6 +20,9 @@ pub struct ProbeLog {
 
 impl ProbeLog {
     /// Takes the log's ring out of the loaded object.
+    ///
+    /// # Errors
+    /// [`ProbeError::Load`] if the object has no such ring.
     pub fn new(ebpf: &mut Ebpf) -> Result<ProbeLog, ProbeError> {
         let lines = Lines::default();
         let reader = EbpfLogger::init_with_logger(ebpf, lines.clone());
@@ -26,7 +30,7 @@ impl ProbeLog {
         Ok(ProbeLog { reader, lines })
     }
 
-    /// The lines since the last call.
+    /// Takes the lines that were written since the last call. There are 16 at most; further ones are dropped.
     pub fn take(&mut self) -> Vec<String> {
         self.reader.flush();
         std::mem::take(&mut *self.lines.0.lock().unwrap_or_else(PoisonError::into_inner))

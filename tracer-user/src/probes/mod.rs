@@ -1,7 +1,7 @@
-//! Everything that goes through the `bpf` and `perf_event_open` system calls: load the embedded object, put probes
-//! on a binary, read the counters, and take the probes off again.
+//! Everything that goes through the `bpf` and `perf_event_open` system calls: loads the embedded object, puts probes on
+//! a binary, reads the counters, and takes the probes off again.
 //!
-//! Probes hang on file descriptors of this process: however golife dies, the kernel detaches them.
+//! Probes hang on file descriptors of this process, so the kernel takes them off however golife ends.
 
 mod log;
 mod multi;
@@ -40,16 +40,17 @@ use tracer_ebpf::{
 use crate::host::kernel::NoTracefs;
 use crate::host::{capabilities, kernel};
 
-/// Size of the ring unless the user says otherwise: 16 MiB hold 190,000 goroutine lives.
+/// Size of the ring in bytes unless the user says otherwise. 16 MiB hold the records of 190,000 goroutines, each with
+/// its creation and its exit.
 pub const DEFAULT_RING_BYTES: u32 = 16 << 20;
 
-/// Why the kernel did not do as asked.
+/// Why probes could not be loaded or put in place.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
     /// Loading needs rights that this process lacks.
     #[error("cannot load the probes: permission denied; {remedy}")]
     Permission {
-        /// What to do: the capabilities that are missing, by name.
+        /// What the user can do about it, with the names of the missing capabilities.
         remedy: String,
     },
     /// The kernel lacks something that golife cannot do without.
@@ -57,30 +58,30 @@ pub enum ProbeError {
         "cannot load the probes: this kernel ({release}) has no {what}; golife needs Linux 5.10 or newer"
     )]
     Unsupported {
-        /// What `uname -r` says.
+        /// The kernel's release, as `uname -r` prints it.
         release: String,
-        /// The missing feature.
+        /// The feature that is missing, as the message names it.
         what: &'static str,
     },
-    /// The kernel refused the object.
+    /// The kernel refused the object, or the object is damaged. The text says why.
     #[error("cannot load the probes: {0}")]
     Load(String),
     /// A probe could not be put in place.
     #[error("cannot attach {probe} in {path}: {why}")]
     Attach {
-        /// Program and address.
+        /// Which probe it is, with its offset in the file.
         probe: String,
-        /// The binary.
+        /// The binary that the probe is for.
         path: PathBuf,
-        /// The kernel's answer, with what to do.
+        /// The kernel's answer, and what the user can do about it.
         why: String,
     },
     /// A tracepoint could not be followed.
     #[error("cannot follow {tracepoint}: {why}")]
     Tracepoint {
-        /// Its name.
+        /// The name of the tracepoint.
         tracepoint: &'static str,
-        /// Why not.
+        /// The kernel's answer, and what the user can do about it.
         why: String,
     },
 }
@@ -88,9 +89,9 @@ pub enum ProbeError {
 /// Which program runs at a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Program {
-    /// Sends a record: a goroutine is created, or ends, as the cookie says.
+    /// Sends a record. The cookie says whether a goroutine is created at this place or ends there.
     Goroutine,
-    /// Does nothing: what the trap alone costs (benchmarks, calibration).
+    /// Does nothing. Benchmarks use it to measure what the trap alone costs.
     Floor,
 }
 
@@ -109,20 +110,20 @@ impl Program {
 /// One probe to be placed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Probe {
-    /// What runs.
+    /// The program that runs at each hit.
     pub program: Program,
-    /// Where, as an offset in the file.
+    /// The place of the probed instruction, as an offset in the file in bytes.
     pub file_offset: u64,
-    /// What it must know.
+    /// What the program must know about this place: the register that holds the `runtime.g`, and the offsets in it.
     pub cookie: Cookie,
 }
 
-/// Whose hits count.
+/// For which processes a probe is put in place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// Every process that maps the file, now or later.
+    /// For every process that maps the file, now or later.
     Everyone,
-    /// One process; others that map the same file are not even trapped.
+    /// For one process. Others that map the same file are not even trapped.
     Process(NonZeroU32),
 }
 
@@ -131,11 +132,11 @@ pub enum Scope {
 pub struct Counters {
     /// Creation records that did not fit into the ring.
     pub dropped_created: u64,
-    /// Exit records that did not fit.
+    /// Exit records that did not fit into the ring.
     pub dropped_exited: u64,
-    /// Process records that did not fit.
+    /// Records of processes that did not fit into the ring.
     pub dropped_process: u64,
-    /// Hits whose user memory could not be read.
+    /// Hits at which the target's memory could not be read, so that no record was made.
     pub read_faults: u64,
 }
 
@@ -143,25 +144,31 @@ pub struct Counters {
 pub struct Probes {
     ebpf: Ebpf,
     counters: PerCpuArray<MapData, u64>,
-    /// Those of creators.
+    /// The stacks of creators, by the code that a creation's record has for its stack.
     stacks: HashMap<MapData, u32, Stack>,
     keep_stacks: bool,
     log: ProbeLog,
     object: Cow<'static, [u8]>,
-    /// The maps once more, for programs that are loaded later.
+    /// A descriptor of each map by its name, for programs that are loaded later.
     maps: Vec<(String, OwnedFd)>,
     /// The programs that were loaded for uprobe-multi links; `None` on kernels without such links.
     multi: Option<Vec<(Program, MultiProgram)>>,
-    /// What stands for attach cookies; `None` where the kernel has them.
+    /// What replaces attach cookies on kernels without them; `None` where the kernel has them.
     slots: Option<Slots>,
 }
 
 impl Probes {
     /// Loads the embedded object with a ring of `ring_bytes` (rounded up to a power of two of at least a page). With
     /// `creation_stacks`, each creation also keeps its creator's stack: see [`Probes::stack`].
+    ///
+    /// # Errors
+    /// - [`ProbeError::Permission`]: this process lacks capabilities.
+    /// - [`ProbeError::Unsupported`]: the kernel lacks a feature.
+    /// - [`ProbeError::Load`]: the kernel refuses the object for another reason.
     pub fn load(ring_bytes: u32, creation_stacks: bool) -> Result<(Probes, RingBuf<MapData>), ProbeError> {
         if kernel::running() < kernel::UNLIMITED_SINCE {
-            // Best effort: where it is not allowed, loading says what is missing.
+            // Older kernels count maps as locked memory. If the limit cannot be raised, loading fails and says what is
+            // missing.
             let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
         }
         if kernel::running() < kernel::MULTI_SINCE && !Path::new(kernel::UPROBES).exists() {
@@ -209,6 +216,9 @@ impl Probes {
     }
 
     /// Reports exec and exit of every process through the ring from now on, and fork as well if `forks`.
+    ///
+    /// # Errors
+    /// [`ProbeError::Tracepoint`] if a tracepoint cannot be followed, or the errors of [`Probes::load`].
     pub fn watch_processes(&mut self, forks: bool) -> Result<(), ProbeError> {
         for (program, tracepoint) in
             [("process_exec", "sched_process_exec"), ("process_exit", "sched_process_exit")]
@@ -243,8 +253,10 @@ impl Probes {
         program.try_into().map_err(|error: ProgramError| classify(&error))
     }
 
-    /// Puts `probes` on `file`. The open file stands for the binary, whatever its path leads to by now; `path` is
-    /// for messages.
+    /// Puts `probes` on the binary that `file` is, whatever its path leads to by now. `path` is only for messages.
+    ///
+    /// # Errors
+    /// [`ProbeError::Attach`] if the kernel refuses one of them; then none is in place.
     pub fn attach(
         &mut self,
         file: &File,
@@ -252,9 +264,10 @@ impl Probes {
         probes: &[Probe],
         scope: Scope,
     ) -> Result<Attachment, ProbeError> {
-        // Another than ours may stand at the path by now; this leads to the file that was read.
+        // The path may lead to another file by now; this one leads to the file that was read.
         let target = format!("/proc/self/fd/{}", file.as_raw_fd());
-        // Ends first: whatever is seen to be created is seen to end as well, however long the kernel takes in between.
+        // The probes for exits come first, so that a goroutine that is seen to be created is also seen to end, however
+        // long the kernel takes to place the others.
         let mut probes = probes.to_vec();
         probes.sort_by_key(|probe| !probe.cookie.ends);
         let links = match self.multi {
@@ -269,7 +282,7 @@ impl Probes {
         Ok(Attachment { links })
     }
 
-    /// One perf event for each probe.
+    /// Attaches each probe by a perf event of its own.
     fn attach_each(&mut self, target: &str, probes: &[Probe], scope: Scope) -> Result<Vec<Link>, Unplaced> {
         let scope = match scope {
             Scope::Everyone => UProbeScope::AllProcesses,
@@ -296,7 +309,7 @@ impl Probes {
         probes.iter().map(attach).collect()
     }
 
-    /// One link for all probes of a program, which the kernel places in their order.
+    /// Attaches all probes of a program by one link. The kernel places them in the order of the list.
     fn attach_multi(&mut self, target: &str, probes: &[Probe], scope: Scope) -> Result<Vec<Link>, Unplaced> {
         let pid = match scope {
             Scope::Everyone => 0,
@@ -319,7 +332,7 @@ impl Probes {
         Ok(links)
     }
 
-    /// A program for uprobe-multi links, loaded when first asked for.
+    /// The program for uprobe-multi links, which is loaded when it is first asked for.
     fn multi_program(&mut self, kind: Program) -> Result<&MultiProgram, ProbeError> {
         let loaded = self.multi.get_or_insert_default();
         let at = match loaded.iter().position(|(loaded, _)| *loaded == kind) {
@@ -333,7 +346,7 @@ impl Probes {
         Ok(&loaded[at].1)
     }
 
-    /// What the probes had to say since the last call: where they could not do their work.
+    /// Takes the log lines since the last call. Each is about something that a probe could not do.
     pub fn take_log(&mut self) -> Vec<String> {
         self.log.take()
     }
@@ -343,14 +356,14 @@ impl Probes {
         self.keep_stacks
     }
 
-    /// A creator's stack, as loaded in its process: return addresses, innermost first, the last [`tracer_ebpf::CUT`] where
-    /// there are more. `None` where there is none.
+    /// The creator's stack that a record's code stands for: return addresses in the memory of its process, innermost
+    /// first. The last one is [`tracer_ebpf::CUT`] if the stack goes on. `None` if no stack is kept under this code.
     pub fn stack(&self, code: StackCode) -> Option<Vec<u64>> {
         let stack = self.stacks.get(&code.0.into(), 0).ok()?;
         calls_of(&stack).map(<[u64]>::to_vec)
     }
 
-    /// Reads the counters.
+    /// Reads the kernel's counters.
     pub fn counters(&self) -> Counters {
         let sum = |counter: Counter| {
             self.counters.get(&(counter as u32), 0).map(|values| values.iter().sum()).unwrap_or(0)
@@ -366,13 +379,13 @@ impl Probes {
 
 /// A probe that could not be put in place.
 struct Unplaced {
-    /// Which one.
+    /// Which probe it is, with its offset in the file.
     probe: String,
-    /// The kernel's answer, with what to do.
+    /// The kernel's answer, and what the user can do about it.
     why: String,
 }
 
-/// Probes in place on one binary. Dropping takes them off.
+/// The probes that are in place on one binary. Dropping this takes them off.
 pub struct Attachment {
     links: Vec<Link>,
 }
@@ -380,9 +393,9 @@ pub struct Attachment {
 /// What holds probes in place, and takes them off when it is dropped.
 #[expect(dead_code, reason = "held for their drop")]
 enum Link {
-    /// One probe.
+    /// The perf event of one probe.
     Perf(UProbeLink),
-    /// All probes of one program.
+    /// The uprobe-multi link of all probes of one program.
     Multi(OwnedFd),
 }
 
@@ -392,12 +405,13 @@ impl Drop for Attachment {
     }
 }
 
-/// Takes many attachments off at once.
+/// Takes the probes of many attachments off, all at the same time.
 pub fn detach_all(attachments: impl Iterator<Item = Attachment>) {
     close_all(attachments.flat_map(|mut attachment| std::mem::take(&mut attachment.links)));
 }
 
-/// Each link waits for a grace period of the kernel's (50 to 100 ms): side by side they cost one, not their sum.
+/// Closes links side by side. Each of them waits for a grace period of the kernel (50 to 100 ms), and so they wait for
+/// the same one.
 fn close_all(links: impl Iterator<Item = Link>) {
     thread::scope(|scope| {
         for link in links {
@@ -406,12 +420,12 @@ fn close_all(links: impl Iterator<Item = Link>) {
     });
 }
 
-/// A freshly built object to use instead of the embedded one, for whoever works on the probes.
+/// The object that `GOLIFE_PROBES` names, to be used instead of the embedded one while the probes are being changed.
 fn override_object() -> Option<Vec<u8>> {
     std::env::var_os("GOLIFE_PROBES").and_then(|path| fs::read(path).ok())
 }
 
-/// Tells a missing right and a missing feature from everything else.
+/// Makes an error that tells missing rights and missing features from everything else.
 fn classify(error: &(dyn std::error::Error + 'static)) -> ProbeError {
     match os_error(error) {
         Some(libc::EPERM | libc::EACCES) => ProbeError::Permission { remedy: capabilities::remedy() },
@@ -435,7 +449,7 @@ fn os_error(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
     None
 }
 
-/// A chain of errors in one line, with what to do.
+/// A chain of errors in one line, with what the user can do about it.
 fn describe(error: &(dyn std::error::Error + 'static)) -> String {
     let text = crate::human::chain(error);
     match os_error(error) {

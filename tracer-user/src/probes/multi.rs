@@ -1,7 +1,9 @@
-//! Uprobe-multi links: all probes of one program on one binary in one link, which is attached and detached at once
-//! (Linux 6.6 and newer). aya has no such links yet, so this speaks to the `bpf` system call itself.
+//! Uprobe-multi links: all probes of one program on one binary in one link, which is attached and detached at once. The
+//! kernel has them since Linux 6.6 ([`crate::host::kernel::MULTI_SINCE`] says since when they can be used). aya has
+//! none yet, so this calls the `bpf` system call directly.
 //!
-//! Beside speed of detaching, such links need only CAP_BPF and CAP_PERFMON; perf events need CAP_SYS_ADMIN as well.
+//! Such links are not only quicker to detach: they need only CAP_BPF and CAP_PERFMON, and perf events need
+//! CAP_SYS_ADMIN as well.
 
 use std::{
     collections::HashSet,
@@ -15,13 +17,14 @@ use aya_obj::{Object, generated::bpf_insn};
 
 use crate::probes::{ProbeError, Program};
 
-// From <https://github.com/torvalds/linux/blob/v6.6/include/uapi/linux/bpf.h>.
+// These numbers, and the structs below, are those of
+// <https://github.com/torvalds/linux/blob/v6.6/include/uapi/linux/bpf.h>.
 const BPF_PROG_LOAD: libc::c_long = 5;
 const BPF_LINK_CREATE: libc::c_long = 28;
 const BPF_PROG_TYPE_KPROBE: u32 = 2;
 const BPF_TRACE_UPROBE_MULTI: u32 = 48;
 
-/// Bytes for what the verifier has to say.
+/// Size of the buffer for the verifier's log in bytes.
 const LOG_BYTES: usize = 64 << 10;
 
 /// The part of `union bpf_attr` that loads a program.
@@ -64,7 +67,11 @@ struct CreateLink {
 pub struct MultiProgram(OwnedFd);
 
 impl MultiProgram {
-    /// Loads a program of the object once more, for this kind of link, with the maps that exist already.
+    /// Loads a program of the object for this kind of link. It uses the maps that exist already, which are given by
+    /// their names.
+    ///
+    /// # Errors
+    /// The object is damaged, or the kernel refuses the program.
     pub fn load<'a>(
         object: &[u8],
         program: Program,
@@ -90,7 +97,11 @@ impl MultiProgram {
         load(program.name(), &found.license, &function.instructions).map(MultiProgram)
     }
 
-    /// Attaches at many file offsets of one binary, each with its cookie, for one process or for all (`pid` 0).
+    /// Attaches the program at many file offsets of one binary, each with its cookie, for one process or for all (`pid`
+    /// 0).
+    ///
+    /// # Errors
+    /// The kernel's answer, if it refuses.
     pub fn attach(&self, path: &CStr, offsets: &[u64], cookies: &[u64], pid: u32) -> io::Result<OwnedFd> {
         debug_assert_eq!(offsets.len(), cookies.len());
         let attributes = CreateLink {
@@ -123,14 +134,14 @@ fn load(name: &str, license: &CStr, instructions: &[bpf_insn]) -> Result<OwnedFd
         Ok(program) => return Ok(program),
         Err(error) => error,
     };
-    // Once more, to hear why: the log costs time that a good load need not spend.
+    // The program is loaded once more to get the verifier's log. That costs time, so the first attempt does without it.
     let mut log = vec![0u8; LOG_BYTES];
     attributes.log_level = 1;
     attributes.log_size = LOG_BYTES as u32;
     attributes.log_buf = log.as_mut_ptr() as u64;
     let Err(_) = bpf(BPF_PROG_LOAD, &attributes) else { return Err(crate::probes::classify(&first)) };
     let log = CStr::from_bytes_until_nul(&log).map(CStr::to_string_lossy).unwrap_or_default();
-    // The last line counts instructions; the one before says what is wrong.
+    // The last line of the log counts instructions, and the one before it says what is wrong.
     match log.trim().lines().rfind(|line| !line.starts_with("processed ")) {
         Some(why) => Err(ProbeError::Load(format!("the verifier refuses {name}: {why}"))),
         None => Err(crate::probes::classify(&first)),
@@ -138,17 +149,17 @@ fn load(name: &str, license: &CStr, instructions: &[bpf_insn]) -> Result<OwnedFd
 }
 
 fn bpf<T>(command: libc::c_long, attributes: &T) -> io::Result<OwnedFd> {
-    // SAFETY: both commands only read `attributes` and what its pointers name, which outlives the call, but for the
-    // log, which is writable and as long as said.
+    // SAFETY: both commands only read `attributes` and what its pointers lead to, all of which outlives the call. Only
+    // the log is written to, and its buffer is writable and as long as `log_size` says.
     let fd = unsafe { libc::syscall(libc::SYS_bpf, command, attributes as *const T, size_of::<T>()) };
     match i32::try_from(fd) {
-        // SAFETY: a new file descriptor, owned by nobody else.
+        // SAFETY: the kernel has just made this file descriptor, so nobody else owns it.
         Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
         _ => Err(io::Error::last_os_error()),
     }
 }
 
-/// The file descriptor of a map, whatever its kind here.
+/// The file descriptor of a map. `None` for kinds of maps that the object does not have.
 pub fn map_fd(map: &Map) -> Option<BorrowedFd<'_>> {
     let data = match map {
         Map::Array(data) | Map::PerCpuArray(data) | Map::RingBuf(data) | Map::HashMap(data) => data,

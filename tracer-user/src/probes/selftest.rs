@@ -1,8 +1,9 @@
-//! A tiny target of golife's own, traced with the real probes: proves that tracing works on this machine, and
-//! measures what a hit costs a target (BPF statistics leave the trap out, and that is most of it).
+//! Traces a tiny target of golife's own with the real probes. This proves that tracing works on this machine, and
+//! measures what a hit costs a target. The kernel's own statistics of BPF programs leave out the trap, which is most of
+//! the cost.
 //!
-//! The target is this same program, started as `golife selftest-target`. It stands in for a Go program: two functions
-//! with a one-byte `nop` each, reached with a register pointing at something laid out like a `runtime.g`.
+//! The target is this same program, started as `golife selftest-target`. Like a Go program, it has an instruction for a
+//! creation and one for an exit, which it passes with a register that points to something laid out like a `runtime.g`.
 
 use std::{
     fs::File,
@@ -24,18 +25,18 @@ use crate::probes::{Probe, Probes, Program, Scope};
 /// The hidden command that runs the target.
 pub const TARGET_COMMAND: &str = "selftest-target";
 
-/// Lives traced in one go: enough for a stable mean, few enough for a small ring and a few milliseconds.
+/// Fake goroutines in one round: enough for a stable mean, and few enough for a small ring and a few milliseconds.
 const LIVES: u64 = 4_000;
 
-/// Rounds, of which the best counts: the rest of the machine can only make one slower.
+/// Number of rounds. The quickest one counts, since other programs on the machine can only make a round slower.
 const ROUNDS: usize = 3;
 
-/// What the fake goroutine says of itself, in the layout of [`COOKIE`].
+/// The fields of the fake goroutine, which are at the offsets in [`COOKIE`].
 const PARENT: u64 = 7;
 const GOPC: u64 = 0x40_1234;
 const STARTPC: u64 = 0x40_5678;
 
-/// The register of the first argument of a C function: rdi on x86-64, x0 on arm64.
+/// Number of the register with the first argument of a C function: rdi on x86-64, x0 on arm64.
 const ARGUMENT: u8 = if cfg!(target_arch = "x86_64") { 7 } else { 0 };
 
 const COOKIE: Cookie = Cookie {
@@ -81,19 +82,19 @@ unsafe extern "C" {
 /// What the self-test found.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Outcome {
-    /// What a creation and an exit together add to the target, per hit (half of the life), in nanoseconds.
+    /// Time that a hit adds to the target, in ns: half of what a creation and an exit add together.
     pub ns_per_hit: f64,
-    /// Hits that were made, each of which arrived with the right content.
+    /// Hits that the target made. Each of them arrived with the right content.
     pub hits: u64,
 }
 
-/// Why there is no outcome.
+/// Why the self-test failed.
 #[derive(Debug, thiserror::Error)]
 pub enum SelftestError {
-    /// The kernel refused.
+    /// The probes could not be loaded or put in place.
     #[error(transparent)]
     Probe(#[from] ProbeError),
-    /// The target did not do its part.
+    /// The target could not be started, or ended early.
     #[error("the built-in target does not run: {0}")]
     Target(#[from] io::Error),
     /// Records are missing or wrong.
@@ -106,8 +107,11 @@ pub enum SelftestError {
     },
 }
 
-/// Runs the target: for each line with a number on standard input, lives so many fake goroutines and prints how many
-/// nanoseconds that took. Ends with its input.
+/// Runs the target. For each line with a number on standard input, it lets so many fake goroutines begin and end, and
+/// prints how many ns that took. It ends at the end of its input.
+///
+/// # Errors
+/// Standard input or output fails, or a line is no number.
 pub fn run_target() -> io::Result<()> {
     let mut g = [0u64; 64];
     (g[35], g[36], g[38]) = (PARENT, GOPC, STARTPC);
@@ -125,7 +129,10 @@ pub fn run_target() -> io::Result<()> {
     Ok(())
 }
 
-/// Traces the target and checks every record. Takes about a tenth of a second.
+/// Traces the target and checks every record, which takes about a tenth of a second.
+///
+/// # Errors
+/// Probes cannot be put in place, the target does not run, or records are missing or wrong.
 pub fn run() -> Result<Outcome, SelftestError> {
     let exe = File::open("/proc/self/exe")?;
     let (mut probes, mut ring) = Probes::load(1 << 20, false)?;
@@ -154,7 +161,7 @@ pub fn run() -> Result<Outcome, SelftestError> {
     Ok(Outcome { ns_per_hit: added / (2 * LIVES) as f64, hits: made })
 }
 
-/// Whether a record says what it should. The address of the target's only g is known from the first one on.
+/// Whether a record has the right content. `of_g` is the address of the target's only g, which the first record tells.
 fn is_expected(record: &[u8], of_g: &mut Option<u64>) -> bool {
     match decode(record).map(|event| event.what) {
         Ok(What::Created { g, goid, parent, gopc, startpc, stack: StackCode::NONE }) => {
@@ -167,7 +174,7 @@ fn is_expected(record: &[u8], of_g: &mut Option<u64>) -> bool {
     }
 }
 
-/// Where in the executable's file a function of this program stands.
+/// The offset in the executable's file of the function that this process has at an address.
 fn file_offset(exe: &File, address: u64) -> io::Result<u64> {
     let mappings = mapped::executable(std::process::id(), FileId::of(exe)?).map_err(io::Error::other)?;
     mappings
@@ -177,7 +184,7 @@ fn file_offset(exe: &File, address: u64) -> io::Result<u64> {
         .ok_or_else(|| io::Error::other("golife's own code is not mapped from its file"))
 }
 
-/// The child process; killed when dropped.
+/// The child process, which is killed when this is dropped.
 struct Target {
     child: Child,
     answers: BufReader<std::process::ChildStdout>,
@@ -199,7 +206,8 @@ impl Target {
         NonZeroU32::new(self.child.id()).ok_or_else(|| io::Error::other("no process id"))
     }
 
-    /// The shortest of several rounds of [`LIVES`] lives, with `between` after each.
+    /// Has the target do several rounds of [`LIVES`] goroutines, calls `between` after each, and returns the shortest
+    /// time.
     fn best_of(&mut self, rounds: usize, mut between: impl FnMut()) -> io::Result<Duration> {
         let mut best = Duration::MAX;
         for _ in 0..rounds {
@@ -217,7 +225,7 @@ impl Target {
 
 impl Drop for Target {
     fn drop(&mut self) {
-        // It may have ended by itself; either way nothing is left of it.
+        // It may have ended by itself, so a failure means nothing.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

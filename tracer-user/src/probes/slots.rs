@@ -1,23 +1,29 @@
-//! What probes must know on kernels without attach cookies (before Linux 5.15): a few programs that each read their
-//! cookie from an array, instead of one program that the kernel hands a cookie to. Probes with equal cookies share one,
-//! and there are as many different ones as there are pairs of Go layout and register on a host.
+//! What replaces attach cookies on kernels without them (before Linux 5.15). Instead of one program that the kernel
+//! hands a cookie to, there are a few programs, each of which reads its cookie from its own slot of an array. Probes
+//! with equal cookies share a program. A host needs as many as it has pairs of a Go layout and a register.
 
 use aya::maps::{Array, Map, MapData};
 use tracer_ebpf::{Cookie, SLOTS};
 
-/// Which program stands for which cookie.
+/// The cookies that have a program, in the order of the programs.
 pub struct Slots {
     cookies: Array<MapData, u64>,
     taken: Vec<u64>,
 }
 
 impl Slots {
-    /// With the array of the object.
+    /// No cookie has a program yet. `map` is the array that the programs read.
+    ///
+    /// # Errors
+    /// The map is no such array.
     pub fn new(map: Map) -> Result<Slots, aya::maps::MapError> {
         Ok(Slots { cookies: Array::try_from(map)?, taken: Vec::new() })
     }
 
-    /// The name of the program for this cookie; why not, where all are taken.
+    /// The name of the program for this cookie.
+    ///
+    /// # Errors
+    /// Why there is none: other cookies have all programs already, or the array cannot be written.
     pub fn program(&mut self, cookie: Cookie) -> Result<String, String> {
         let bits = cookie.pack();
         if let Some(slot) = self.taken.iter().position(|taken| *taken == bits) {
