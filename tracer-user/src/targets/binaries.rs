@@ -1,5 +1,5 @@
-//! The binaries that golife has read: ELF, function table, layout and probe plan, each done once per file, whoever
-//! executes it and under whatever path. What nobody uses any more is let go: [`Binaries::keep`].
+//! The binaries that golife has read. ELF headers, function table, layout and probe plan are done once per file,
+//! whoever executes it and under whatever path. [`Binaries::keep`] lets go of what nobody uses any more.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -24,9 +24,9 @@ use crate::host::{FileId, Process, kernel};
 pub struct PlannedBinary {
     /// The binary.
     pub binary: Arc<Binary>,
-    /// The open file: it stands for the binary, whatever its path leads to by now.
+    /// The file, held open. It stays this binary, whatever its path leads to by now.
     pub opened: Arc<File>,
-    /// Its identity.
+    /// The identity of the file.
     pub file: FileId,
     /// Where its probes go, and what each of them sees.
     pub sites: Vec<ProbeSite>,
@@ -35,7 +35,7 @@ pub struct PlannedBinary {
 /// Something about a binary that its user should know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Remark {
-    /// A probe has no cheap place.
+    /// A function has no place where a probe would be cheap.
     Expensive {
         /// The binary.
         path: PathBuf,
@@ -44,16 +44,17 @@ pub enum Remark {
         /// The instruction that the probe is on.
         instruction: String,
     },
-    /// Its layout was not measured, only checked against the process's memory.
+    /// The layout was not measured for this build of Go, only checked against a process's memory.
     Unmeasured {
         /// The binary.
         path: PathBuf,
-        /// Its Go version, as written.
+        /// Its Go version, as its build info has it.
         version: String,
-        /// Whether the release is known, so that it is the toolchain or an experiment that is not.
+        /// Whether the release itself was measured. If so, the build has another toolchain or an experiment; if not, it
+        /// is newer than this golife.
         release_is_known: bool,
     },
-    /// A file changed while it was read.
+    /// A file was truncated or written anew while it was read.
     Truncated,
 }
 
@@ -83,8 +84,8 @@ impl fmt::Display for Remark {
     }
 }
 
-/// A binary, and the open file that it was read from. The file stays open as long as the binary is known, so that no other
-/// file gets its identity.
+/// A binary, and the open file that it was read from. The file stays open as long as the binary is known, so that no
+/// other file gets its identity.
 #[derive(Clone)]
 struct ReadBinary {
     binary: Arc<Binary>,
@@ -96,17 +97,18 @@ pub struct Binaries {
     kernel: Kernel,
     read: HashMap<FileId, ReadBinary>,
     planned: HashMap<FileId, Arc<PlannedBinary>>,
-    /// Go programs whose records turned out to be nonsense: they are not traced again.
+    /// Go programs whose records could not be right, so that they are not traced again.
     refused: HashSet<FileId>,
-    /// Files that are no Go programs. They are not kept open, so that they are told by more than their identity, which
-    /// another file may have one day.
+    /// Files that are no Go programs. They are not kept open, so another file may have the identity of one some day;
+    /// that is why more than the identity is remembered.
     no_go: HashSet<FileStamp>,
-    /// The files that processes have loaded: `None` for those without Go.
+    /// The files that processes have loaded, with `None` for those without Go.
     loaded: HashMap<MappedFile, Option<FileId>>,
     remarks: Vec<Remark>,
 }
 
-/// Files without Go that are remembered, of either kind; then all are looked at anew. A host has some thousands.
+/// Most files without Go that are remembered, executables and libraries each. Beyond this, all are forgotten and looked
+/// at anew. A host has some thousands.
 const MOST_WITHOUT_GO: usize = 1 << 16;
 
 impl Default for Binaries {
@@ -124,7 +126,8 @@ impl Default for Binaries {
 }
 
 impl Binaries {
-    /// Reads what was asked for, as far as it can be read: what is wrong with the rest shows when it is needed.
+    /// Reads what was asked for before it is needed. Whatever cannot be read is left out: the error shows when it is
+    /// needed.
     pub fn read_ahead(&mut self, selectors: &Selectors) {
         let executed = selectors.pids.iter().filter_map(|pid| {
             let (process, file) = Process::open(*pid).ok()?;
@@ -137,7 +140,7 @@ impl Binaries {
         }
     }
 
-    /// Reads a program, likewise.
+    /// Reads a program before it is needed, without an error if it cannot be read.
     pub fn read_program(&mut self, path: &Path) {
         if let Ok(file) = File::open(path) {
             let _ = self.plan(file, path);
@@ -154,14 +157,14 @@ impl Binaries {
         Ok(subject)
     }
 
-    /// Finds the Go runtime of a process, which is in its executable or in a library that it has loaded. Where there are
-    /// several, it is the executable's, or else the first one that is preferred.
+    /// Finds the Go runtime of a process, which is in its executable or in a library that it has loaded. Where there
+    /// are several, the executable's comes first, then the first library that `prefer` accepts, then any other.
     ///
     /// # Errors
     /// No such process, no permission, no Go in it.
     pub fn find(&mut self, pid: u32, prefer: impl Fn(FileId) -> bool) -> Result<Subject, TargetError> {
         let (process, file) = Process::open(pid)?;
-        // Most of a host's processes are no Go programs: what they execute is read once.
+        // Most of a host's processes are no Go programs, so what they execute is not read again.
         let read = match self.is_no_go(&file) {
             true => Err(GoError { path: process.exe.clone(), kind: GoErrorKind::NotGo }.into()),
             false => self.read(file, &process.exe),
@@ -202,14 +205,14 @@ impl Binaries {
         Ok(Subject { process, binary, bias, file, opened, plugins: Vec::new(), others: runtimes })
     }
 
-    /// Puts the plugins of a process beside its executable. Returns them, and the libraries that have a runtime of their
-    /// own.
+    /// Adds the plugins that a process has loaded to its executable. Returns the plugins, and the libraries that have a
+    /// runtime of their own.
     pub fn add_plugins(
         &mut self,
         pid: u32,
         executable: &mut MappedBinary,
     ) -> (Vec<MappedBinary>, Vec<MappedBinary>) {
-        // Without a dynamic linker there is nothing else.
+        // A program without a dynamic linker cannot load anything.
         if !executable.binary.image().interpreter() {
             return (Vec::new(), Vec::new());
         }
@@ -238,7 +241,8 @@ impl Binaries {
             .collect()
     }
 
-    /// `host`: the executable, if that is Go; then libraries without a runtime are its plugins.
+    /// Does the work of [`Binaries::libraries`]. `host` is the executable if that is a Go program; then libraries
+    /// without a runtime are its plugins.
     fn libraries_beside(
         &mut self,
         pid: u32,
@@ -254,7 +258,7 @@ impl Binaries {
         (found, broken)
     }
 
-    /// Reads a library, once. `None` where it has no Go.
+    /// Reads a library, unless it was read before. `None` if it has no Go code.
     fn library(
         &mut self,
         pid: u32,
@@ -271,7 +275,8 @@ impl Binaries {
         }
         let path = loaded.path();
         let fail = |source| TargetError::File { path: path.clone(), source };
-        // Files that cannot be opened now may be at another time; most of what is mapped has no Go, which its headers tell.
+        // A file that cannot be opened now may be opened another time, so this is not remembered. Most of what is
+        // mapped has no Go code, and its headers are enough to see that.
         let Ok(opened) = loaded.open(pid) else { return Ok(None) };
         if !Image::open(&opened, path).is_ok_and(|image| image.has_go_mark()) {
             if self.loaded.len() >= MOST_WITHOUT_GO {
@@ -292,7 +297,7 @@ impl Binaries {
         Ok(mapped(file, &binary))
     }
 
-    /// Reads a binary and plans its probes, or remembers having done so.
+    /// Reads a binary and plans its probes, unless that was done before.
     ///
     /// # Errors
     /// It is no Go program that golife knows, or has no place for a probe.
@@ -301,21 +306,22 @@ impl Binaries {
         self.plan_once(file, read)
     }
 
-    /// The same for the runtime of a process.
+    /// Plans the probes of the binary with a process's runtime, unless that was done before.
     ///
     /// # Errors
     /// It has no place for a probe.
     pub fn plan_of(&mut self, subject: &Subject) -> Result<Arc<PlannedBinary>, TargetError> {
         let as_found = || ReadBinary { binary: subject.binary.clone(), opened: subject.opened.clone() };
-        // As it is in the file, without the plugins of one process.
+        // The plan is for all processes, so it is made of the binary as it is in the file, without the plugins of this
+        // one.
         let read = self.read.get(&subject.file).cloned().unwrap_or_else(as_found);
         self.plan_once(subject.file, read)
     }
 
-    /// The same for one of its plugins.
+    /// Plans the probes of a plugin, unless that was done before.
     ///
     /// # Errors
-    /// It has no place for a probe.
+    /// It has no place for a probe, or was let go.
     pub fn plan_of_plugin(&mut self, plugin: &MappedBinary) -> Result<Arc<PlannedBinary>, TargetError> {
         let read = self.read.get(&plugin.file).cloned().ok_or_else(|| TargetError::File {
             path: plugin.binary.path().to_path_buf(),
@@ -342,7 +348,7 @@ impl Binaries {
             return Ok((file, read.clone()));
         }
         let binary = Binary::open(&opened, path).map_err(TargetError::from);
-        // What is no ELF file either is soon told again.
+        // Only ELF files are remembered here. That a file is none is quick to see again.
         if matches!(&binary, Err(TargetError::Go(error)) if matches!(error.kind, GoErrorKind::NotGo))
             && let Ok(stamp) = FileStamp::of(&opened)
         {
@@ -374,7 +380,7 @@ impl Binaries {
         Ok(sites)
     }
 
-    /// A binary whose probes were planned.
+    /// The binary with this identity, if its probes were planned.
     pub fn planned(&self, file: FileId) -> Option<Arc<PlannedBinary>> {
         self.planned.get(&file).cloned()
     }
@@ -385,7 +391,7 @@ impl Binaries {
         is_refused || FileStamp::of(opened).is_ok_and(|stamp| self.no_go.contains(&stamp))
     }
 
-    /// A binary is not to be traced any more.
+    /// Takes note that a binary is not to be traced any more.
     pub fn refuse(&mut self, file: FileId) {
         self.planned.remove(&file);
         self.refused.insert(file);
@@ -394,7 +400,7 @@ impl Binaries {
     /// Lets go of all binaries but those that are in use, with their descriptors and mappings.
     pub fn keep(&mut self, is_used: impl Fn(FileId) -> bool) {
         let refused = &self.refused;
-        // The file of one that is refused stays open, so that no other file gets its identity.
+        // The file of a refused binary stays open, so that no other file gets its identity.
         self.read.retain(|file, _| is_used(*file) || refused.contains(file));
         self.planned.retain(|file, _| is_used(*file));
         self.loaded.retain(|_, file| file.is_none_or(&is_used));
@@ -405,12 +411,12 @@ impl Binaries {
         self.read.len()
     }
 
-    /// Whether none is.
+    /// Whether no binary is held open.
     pub fn is_empty(&self) -> bool {
         self.read.is_empty()
     }
 
-    /// What the user should know about the binaries, once.
+    /// Takes what the user should know about the binaries. The next call does not say it again.
     pub fn take_remarks(&mut self) -> Vec<Remark> {
         if truncated::take() {
             self.remarks.push(Remark::Truncated);
@@ -419,12 +425,13 @@ impl Binaries {
     }
 }
 
-/// What was added to a file's addresses when it was mapped.
+/// The load bias of a binary: what is added to its link-time addresses to get those in the process. `None` if the
+/// process has not mapped it.
 fn bias_of(mappings: &[Mapping], binary: &Binary) -> Option<u64> {
     mappings.iter().find_map(|mapping| binary.image().load_bias(mapping.start, mapping.file_offset))
 }
 
-/// What the running kernel does with probes.
+/// How the running kernel handles probes, which its version tells.
 pub fn running_kernel() -> Kernel {
     let (major, minor) = kernel::running();
     Kernel::from_version(major, minor)

@@ -7,7 +7,7 @@ use crate::host::container::Container;
 use crate::host::{Process, kernel};
 use crate::report;
 
-/// This golife, on this host.
+/// What a report says of this golife and of the host.
 pub fn tool() -> report::Tool {
     let uname = nix::sys::utsname::uname().ok();
     report::Tool {
@@ -18,7 +18,8 @@ pub fn tool() -> report::Tool {
     }
 }
 
-/// A process and its binary. A process that ended before anybody looked has no start and no command.
+/// What a report says of a process and its binary. The start time and the command are missing if the process ended
+/// before anybody looked.
 pub fn process(process: &Process, binary: &Binary) -> report::Process {
     let info = binary.build_info();
     let was_seen = process.start_ticks != 0;
@@ -41,7 +42,7 @@ pub fn process(process: &Process, binary: &Binary) -> report::Process {
     }
 }
 
-/// A process that is not traced, and why.
+/// What a report says of a process that is not traced, with the reason.
 pub fn unsupported(pid: u32, why: &impl std::fmt::Display) -> report::Process {
     let process = Process::look(pid).ok();
     report::Process {

@@ -10,21 +10,21 @@ use crate::inspect::{MemoryError, Mismatch, WalkError};
 /// Why a process or binary is not traced.
 #[derive(Debug, thiserror::Error)]
 pub enum TargetError {
-    /// The process.
+    /// The process cannot be looked at.
     #[error(transparent)]
     Process(#[from] ProcessError),
-    /// The binary, as Go made it.
+    /// The binary is no Go program, or none that golife can read.
     #[error(transparent)]
     Go(#[from] GoError),
-    /// No place for a probe.
+    /// The binary has no place for a probe.
     #[error("cannot place probes in {path}: {source}")]
     Plan {
         /// The binary.
         path: PathBuf,
-        /// Why.
+        /// Why there is none.
         source: PlanError,
     },
-    /// The process does not look as its binary says.
+    /// What is in the process's memory does not fit the layout of its binary.
     #[error("cannot trace process {pid}: {mismatch}")]
     Unverified {
         /// The process.
@@ -37,16 +37,16 @@ pub enum TargetError {
     File {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// Its memory cannot be read.
+    /// The memory of the process cannot be read.
     #[error(transparent)]
     Memory(#[from] MemoryError),
-    /// Its goroutines cannot be listed.
+    /// The goroutines of the process cannot be listed.
     #[error(transparent)]
     Walk(#[from] WalkError),
-    /// Neither its executable nor anything else in it is Go.
+    /// Neither the executable of the process nor a library that it has loaded has Go code.
     #[error(
         "cannot trace {}: not a Go program (no Go build info), and process {pid} has loaded no library that is Go; if it loads \
          one later, trace that: --exe LIBRARY",
@@ -58,7 +58,7 @@ pub enum TargetError {
         /// Its executable.
         path: PathBuf,
     },
-    /// The binary is not mapped where it should be.
+    /// The binary is not in the memory map of this process.
     #[error(
         "cannot trace process {0}: its executable is not in its memory map; it may just be starting or ending"
     )]
@@ -66,7 +66,7 @@ pub enum TargetError {
 }
 
 impl TargetError {
-    /// Whether another user could do it.
+    /// Whether this process lacks a right, so that another user might succeed.
     pub fn is_permission(&self) -> bool {
         matches!(
             self,

@@ -8,10 +8,10 @@ use crate::host::FileId;
 /// A Go binary that a process has mapped.
 #[derive(Clone)]
 pub struct MappedBinary {
-    /// The file.
+    /// The identity of the file.
     pub file: FileId,
-    /// What is in it.
+    /// What golife knows about the file.
     pub binary: Arc<Binary>,
-    /// What was added to its addresses when it was mapped.
+    /// The load bias: what is added to its link-time addresses to get those in the process.
     pub bias: u64,
 }

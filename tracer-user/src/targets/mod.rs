@@ -1,4 +1,5 @@
-//! Whom to look into or to trace: what the user asks for, the binaries that were read for it, the processes they run in.
+//! Which processes to look into or to trace: what the user asks for, the binaries that were read for it, and the
+//! processes that they run in.
 
 pub mod binaries;
 pub mod describe;

@@ -1,4 +1,4 @@
-//! What a user, a file or a program asks for: plain values, whoever makes them.
+//! Which processes are asked for, as plain values: a command line, a configuration file or a program may make them.
 
 use std::{fmt, path::PathBuf};
 
@@ -24,7 +24,7 @@ impl Selectors {
     }
 }
 
-/// As one would type them.
+/// Writes the selectors as one would type them.
 impl fmt::Display for Selectors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let pids = self.pids.iter().map(|pid| format!("--pid {pid}"));

@@ -1,5 +1,5 @@
-//! A process with a Go runtime that golife looks into: what it is, what it executes, where that is loaded. Needs no probes,
-//! only the right to read its memory.
+//! A process with a Go runtime that golife looks into: what it is, what it executes, and where that is loaded. Looking
+//! needs no probes, only the right to read the process's memory.
 
 use std::{fmt, fs::File, path::PathBuf, sync::Arc, time::Duration};
 
@@ -14,18 +14,18 @@ use crate::report;
 /// A process with a Go runtime.
 #[derive(Clone)]
 pub struct Subject {
-    /// As it was when it was opened.
+    /// The process as it was when it was opened.
     pub process: Process,
-    /// The executable, or the library whose goroutines are looked at; with the plugins that the process had when they were
-    /// last looked for.
+    /// The executable or library whose goroutines are looked at, together with the plugins that the process had when
+    /// they were last looked for.
     pub binary: Arc<Binary>,
-    /// What was added to the binary's addresses when it was mapped.
+    /// The load bias: what is added to the binary's link-time addresses to get those in the process.
     pub bias: u64,
-    /// The file of the binary.
+    /// The identity of the binary's file.
     pub file: FileId,
-    /// The same, open: it stands for the binary, whatever its path leads to by now.
+    /// The binary's file, held open. It stays this binary, whatever its path leads to by now.
     pub opened: Arc<File>,
-    /// The plugins in [`Subject::binary`].
+    /// The plugins that are part of [`Subject::binary`].
     pub plugins: Vec<MappedBinary>,
     /// Further runtimes in the process, each with goroutines of its own, which are not looked at.
     pub others: Vec<MappedBinary>,
@@ -39,9 +39,9 @@ const SAMPLE: WalkLimits = WalkLimits { listed: 4096, time: Duration::from_milli
 pub struct OtherRuntime {
     /// The process.
     pub pid: u32,
-    /// Where it is.
+    /// The file with the runtime that is not looked at.
     pub other: PathBuf,
-    /// Where the runtime is that is looked at.
+    /// The file with the runtime that is looked at.
     pub looked_at: PathBuf,
 }
 
@@ -63,7 +63,7 @@ impl fmt::Display for OtherRuntime {
 pub enum Belief {
     /// Its goroutines are where its binary says.
     Verified,
-    /// There is nothing to compare with yet: its first records will tell.
+    /// There is nothing to compare with yet. The first records of its probes will tell.
     Open,
 }
 

@@ -1,4 +1,4 @@
-//! Whom to trace: what was asked for against what runs on this host.
+//! Which processes are wanted: compares what was asked for with what runs on this host.
 
 use std::{collections::HashSet, fmt, fs::File, io, path::PathBuf};
 
@@ -13,28 +13,28 @@ use crate::host::{FileId, Process, ProcessError};
 #[derive(Debug, thiserror::Error)]
 #[error("cannot open {path}: {source}")]
 pub struct SelectorError {
-    /// The path of `--exe`.
+    /// The path that was given.
     path: PathBuf,
-    /// What the system says.
+    /// The error of the operating system.
     source: io::Error,
 }
 
 /// An executable or a library that was named.
 #[derive(Debug)]
 pub struct Executable {
-    /// Its path without links.
+    /// Its path, with symbolic links followed.
     pub path: PathBuf,
     /// The open file.
     pub file: File,
     id: FileId,
 }
 
-/// What a process is looked at for.
+/// How much of a process is looked at to see whether it is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Look {
-    /// What it executes: one that has just begun to execute it has loaded nothing else yet.
+    /// Only what it executes. That is enough right after an exec, when it has loaded nothing else yet.
     Executable,
-    /// Also the libraries that it has loaded.
+    /// What it executes, and the libraries that it has loaded.
     Libraries,
 }
 
@@ -58,7 +58,8 @@ impl Wanted {
     pub fn resolve(selectors: &Selectors) -> Result<Wanted, SelectorError> {
         let executables = selectors.executables.iter().map(|path| {
             let fail = |source| SelectorError { path: path.clone(), source };
-            // In this order: /proc/PID/exe leads to a file that its name, read as a path, may not lead to.
+            // The path is opened as it is, before its links are followed: /proc/PID/exe leads to a file to which the
+            // target of the link, read as a path, may not lead.
             let file = File::open(path).map_err(fail)?;
             let real = path.canonicalize().unwrap_or_else(|_| path.clone());
             let id = FileId::of(&file).map_err(fail)?;
@@ -76,17 +77,18 @@ impl Wanted {
         })
     }
 
-    /// A process and whatever descends from it, and nothing else.
+    /// Wants a process and all its descendants, and nothing else.
     pub fn family_of(root: u32) -> Wanted {
         Wanted { family: Some(HashSet::from([root])), ..Wanted::default() }
     }
 
-    /// Whether this is one family, so that other processes of the same binary are none of golife's business.
+    /// Whether one process with its descendants is wanted, so that other processes of the same binary are to be left
+    /// out.
     pub fn is_family(&self) -> bool {
         self.family.is_some()
     }
 
-    /// Whether a process was named by its id or belongs to the family: no need to look at it.
+    /// Whether a process was named by its id or belongs to the family. It need not be looked at for that.
     pub fn names_pid(&self, pid: u32) -> bool {
         self.pids.binary_search(&pid).is_ok()
             || self.family.as_ref().is_some_and(|family| family.contains(&pid))
@@ -97,7 +99,7 @@ impl Wanted {
         self.executables.iter().any(|exe| exe.id == file)
     }
 
-    /// Whether a selector other than a process id can match a process that appears later.
+    /// Whether a process that appears later can be wanted. It cannot if all processes were named by their ids.
     pub fn can_grow(&self) -> bool {
         self.searches() || self.is_family()
     }
@@ -107,8 +109,9 @@ impl Wanted {
         self.all || !self.executables.is_empty() || !self.names.is_empty()
     }
 
-    /// Whether a process is wanted. An executable matches by identity, and by path: after a rolling update the path
-    /// leads to another file. A container's paths are its own.
+    /// Whether a process is wanted. An executable matches by identity, and also by path, since the path leads to
+    /// another file after an update. The path counts only if the process has the same mounts as golife: a container's
+    /// paths are its own.
     pub fn matches(&self, process: &Process, file: FileId) -> bool {
         self.all
             || self.names_pid(process.pid)
@@ -129,8 +132,8 @@ impl Wanted {
         binaries: &mut Binaries,
         look: Look,
     ) -> Result<Option<FileId>, ProcessError> {
-        // What it executes comes first: most of a host's processes are threads of the kernel, which execute nothing, and of
-        // the others most are no Go programs. The rest of /proc costs more to look at.
+        // What it executes is looked at first, since the rest of /proc costs more: most of a host's processes are
+        // threads of the kernel, which execute nothing, and most of the others are no Go programs.
         let fail = |source: io::Error| match source.kind() {
             io::ErrorKind::NotFound => ProcessError::NoExecutable(pid),
             io::ErrorKind::PermissionDenied => ProcessError::Permission { pid },
@@ -152,7 +155,8 @@ impl Wanted {
         Ok(is_wanted.then_some(id))
     }
 
-    /// A task was cloned: the children of a family belong to it.
+    /// Takes note that a task was cloned. Children of the family's processes belong to the family, threads do not
+    /// count.
     pub fn cloned(&mut self, parent: u32, child: u32) {
         if let Some(family) = &mut self.family
             && family.contains(&parent)
@@ -162,7 +166,7 @@ impl Wanted {
         }
     }
 
-    /// A process ended: who has its id next is no member of the family.
+    /// Takes note that a process ended, so that the next process with its id is not taken for a member of the family.
     pub fn ended(&mut self, pid: u32) {
         if let Some(family) = &mut self.family {
             family.remove(&pid);
@@ -170,7 +174,7 @@ impl Wanted {
     }
 }
 
-/// As one would type it.
+/// Writes what is wanted as one would type it.
 impl fmt::Display for Wanted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let executables = self.executables.iter().map(|exe| exe.path.clone()).collect();
