@@ -1,18 +1,21 @@
-//! `golife`: parse, run, say how it ended.
+//! The program `golife`: reads the command line, runs the subcommand, and turns how that ended into a message and an
+//! exit code.
 
 use std::process::ExitCode;
 
 use clap::Parser;
 use golife::commands::{self, arguments::Cli};
 
-/// Memory blocks from this size on are the system's own: when a table grows, moves or shrinks, its old memory is given
-/// back. Left to itself, glibc keeps up to 32 MB of each for later (`M_MMAP_THRESHOLD` in mallopt(3)).
+/// Size in bytes from which on glibc gets each block of memory from the kernel and gives it back when it is freed.
+/// Without this, glibc raises the size up to 32 MB as it goes, and keeps the old memory of tables that have grown
+/// (`M_MMAP_THRESHOLD` in mallopt(3)).
 #[cfg(target_env = "gnu")]
 const LARGE: i32 = 1 << 20;
 
 fn main() -> ExitCode {
     #[cfg(target_env = "gnu")]
-    // SAFETY: sets a number of the allocator's, before there is another thread. Where it fails, memory is kept longer.
+    // SAFETY: this only sets a number of the allocator, before there is another thread. If it fails, freed memory is
+    // merely kept for longer.
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
     }
