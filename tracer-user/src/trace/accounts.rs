@@ -1,4 +1,4 @@
-//! What was counted and what it cost.
+//! What an engine has counted, and what tracing has cost golife and its targets.
 
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::probes::{Counters, selftest};
 use crate::report::Overhead;
 use crate::tracker::Lost;
 
-/// Counters, and what they were at certain times.
+/// The counters, and what they were when the time began that reports cover.
 pub(super) struct Accounts {
     /// Goroutine records that arrived.
     pub(super) received: u64,
@@ -20,15 +20,15 @@ pub(super) struct Accounts {
     undecodable: u64,
     usage: Usage,
     calibration: Option<JoinHandle<Option<f64>>>,
-    /// What a hit costs a target, once that is measured.
+    /// Time that a hit costs a target in ns, once that is measured.
     ns_per_hit: Option<f64>,
-    /// When reports begin to count.
+    /// What had been counted when the time began that reports cover.
     window: Mark,
-    /// The begin of the current epoch, which is the next window's.
+    /// What had been counted when the current epoch began. When it ends, reports cover the time from there on.
     epoch: Mark,
 }
 
-/// What was counted at one time.
+/// What had been counted at one time.
 #[derive(Clone, Copy, Default)]
 struct Mark {
     time_ns: u64,
@@ -38,7 +38,7 @@ struct Mark {
 }
 
 impl Accounts {
-    /// Of an engine that begins now.
+    /// The accounts of an engine that begins now.
     pub(super) fn new() -> Accounts {
         Accounts {
             received: 0,
@@ -52,7 +52,8 @@ impl Accounts {
         }
     }
 
-    /// Probes are live: what was spent before was spent on getting ready.
+    /// Begins to count when the probes are in place. What golife has spent until then is not part of what tracing
+    /// costs.
     pub(super) fn start(&mut self, calibration: Calibration) {
         self.window = Mark { time_ns: now_ns(), own_cpu: cpu_time::own(), ..Mark::default() };
         self.epoch = self.window;
@@ -64,7 +65,7 @@ impl Accounts {
         }
     }
 
-    /// Another epoch begins: reports count from the begin of the one that ends.
+    /// Begins another epoch. From now on reports cover the time since the begin of the one that ends.
     pub(super) fn begin_epoch(&mut self, now_ns: u64) {
         self.window = self.epoch;
         self.epoch = Mark {
@@ -75,18 +76,18 @@ impl Accounts {
         };
     }
 
-    /// When the current epoch began, boot time in ns.
+    /// When the current epoch began, on the boot-time clock in ns.
     pub(super) fn epoch_ns(&self) -> u64 {
         self.epoch.time_ns
     }
 
-    /// When the time begins that reports cover, boot time in ns.
+    /// When the time began that reports cover, on the boot-time clock in ns.
     pub(super) fn window_ns(&self) -> u64 {
         self.window.time_ns
     }
 
-    /// Takes in what the kernel has counted by now, and how many records could not be read since the last time. Returns what
-    /// is new.
+    /// Takes in what the kernel has counted by now, and how many records could not be read since the last time. Returns
+    /// what was lost since the last time.
     pub(super) fn count(&mut self, now: Counters, undecodable: u64) -> Lost {
         let before = std::mem::replace(&mut self.counters, now);
         self.undecodable += undecodable;
@@ -99,35 +100,35 @@ impl Accounts {
         }
     }
 
-    /// Records of goroutines that were lost.
+    /// Records of goroutines that did not fit into the ring, since the start.
     pub(super) fn dropped(&self) -> u64 {
         self.counters.dropped_created + self.counters.dropped_exited
     }
 
-    /// Hits of the probes.
+    /// Hits of the probes since the start, whatever became of their records.
     pub(super) fn hits(&self) -> u64 {
         self.received + self.dropped() + self.counters.read_faults + self.undecodable
     }
 
-    /// A process is a target from now on, even if it ends before anybody has a look at it.
+    /// Counts the CPU time of a process from now on, even if it ends before it is looked at for another reason.
     pub(super) fn count_cpu_time(&mut self, pid: u32) {
         if let Ok(process) = Process::look(pid) {
             self.begin(&process);
         }
     }
 
-    /// A process is a target from now on.
+    /// Counts the CPU time of a process from now on.
     pub(super) fn begin(&mut self, process: &Process) {
         self.usage.begin(process);
     }
 
-    /// Looks at the CPU time that the targets use.
+    /// Reads the CPU time that the targets have used.
     pub(super) fn look(&mut self) {
         self.usage.look();
     }
 
-    /// Waits for the calibration, a fraction of a second. A thread that takes probes off may not be cut short by the
-    /// program's end: the kernel would keep what is left of them (`failed to unregister, leaking uprobe`).
+    /// Waits for the calibration, which takes a fraction of a second. If the program ended while the calibration takes
+    /// its probes off, the kernel would keep the rest of them (`failed to unregister, leaking uprobe`).
     pub(super) fn calibrate(&mut self) {
         if let Some(calibration) = self.calibration.take() {
             self.ns_per_hit = calibration.join().ok().flatten();
@@ -136,7 +137,7 @@ impl Accounts {
 
     /// What tracing has cost in the time that reports cover.
     pub(super) fn overhead(&mut self) -> Overhead {
-        // By then it has long been done.
+        // By then the calibration has ended, so this does not wait.
         if now_ns().saturating_sub(self.window.time_ns) > 1_000_000_000 {
             self.calibrate();
         }

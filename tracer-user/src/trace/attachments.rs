@@ -1,4 +1,4 @@
-//! The probes that are in place: on which binaries, for which processes.
+//! The probes that are in place: on which binaries, and for which processes.
 
 use std::collections::{BTreeMap, HashSet};
 use std::num::NonZeroU32;
@@ -12,11 +12,11 @@ use crate::host::FileId;
 use crate::probes::{self, Attachment, Counters, Probe, ProbeError, Probes, Program, Scope};
 use crate::targets::PlannedBinary;
 
-/// Whose hits of a binary's probes count.
+/// A binary with probes, and for which processes it has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Place {
     file: FileId,
-    /// `None`: every process that maps the file.
+    /// The process, or `None` for every process that maps the file.
     process: Option<NonZeroU32>,
 }
 
@@ -24,17 +24,20 @@ struct Place {
 pub struct Attachments {
     probes: Probes,
     attached: BTreeMap<Place, Attachment>,
-    /// Probes that are being taken off, which takes the kernel 50 to 100 ms.
+    /// Threads that take probes off, for which the kernel needs 50 to 100 ms.
     leaving: Vec<JoinHandle<()>>,
 }
 
 impl Attachments {
-    /// None is in place yet.
+    /// No probe is in place yet.
     pub fn new(probes: Probes) -> Attachments {
         Attachments { probes, attached: BTreeMap::new(), leaving: Vec::new() }
     }
 
     /// Puts the probes of a binary in place, unless they already are.
+    ///
+    /// # Errors
+    /// The kernel refuses one of them; then none is in place.
     pub fn attach(&mut self, planned: &PlannedBinary, scope: Scope) -> Result<(), ProbeError> {
         let process = match scope {
             Scope::Everyone => None,
@@ -68,8 +71,8 @@ impl Attachments {
         self.attached.retain(|place, _| place.file != file);
     }
 
-    /// Takes the probes off that nobody needs any more, on a thread of its own: those on other files than these, and those
-    /// for a process that is gone.
+    /// Takes the probes off that nobody needs any more, on a thread of its own: those on files that are not among
+    /// `files`, and those for a process that is gone.
     pub fn keep(&mut self, files: &HashSet<FileId>, is_alive: impl Fn(u32) -> bool) {
         let is_needed = |place: &Place| {
             files.contains(&place.file) && place.process.is_none_or(|process| is_alive(process.get()))
@@ -86,23 +89,27 @@ impl Attachments {
     /// Takes all probes off. Waits for the kernel once, not once for each probe.
     pub fn detach_all(&mut self) {
         probes::detach_all(std::mem::take(&mut self.attached).into_values());
-        // What a thread takes off that does not live to its end, the kernel keeps (`failed to unregister, leaking uprobe`).
+        // If the program ended while such a thread is at work, the kernel would keep its probes (`failed to unregister,
+        // leaking uprobe`).
         for thread in self.leaving.drain(..) {
             let _ = thread.join();
         }
     }
 
     /// Reports exec and exit of every process through the ring from now on, and fork as well if `forks`.
+    ///
+    /// # Errors
+    /// Those of [`Probes::watch_processes`].
     pub fn watch_processes(&mut self, forks: bool) -> Result<(), ProbeError> {
         self.probes.watch_processes(forks)
     }
 
-    /// What the kernel counted.
+    /// What the kernel has counted since the probes were loaded.
     pub fn counters(&self) -> Counters {
         self.probes.counters()
     }
 
-    /// What the probes had to say since the last call.
+    /// Takes the log lines of the probes since the last call.
     pub fn take_log(&mut self) -> Vec<String> {
         self.probes.take_log()
     }
@@ -112,7 +119,7 @@ impl Attachments {
         self.probes.keep_stacks()
     }
 
-    /// A creator's stack: [`Probes::stack`].
+    /// The stack of a creator: see [`Probes::stack`].
     pub fn stack(&self, code: StackCode) -> Option<Vec<u64>> {
         self.probes.stack(code)
     }
@@ -133,7 +140,8 @@ pub fn probe(binary: &Binary, site: &ProbeSite) -> Option<Probe> {
             curg: layout.curg,
             bp: layout.sched_bp,
         },
-        // Equal for all binaries: kernels without attach cookies have room for few different ones.
+        // This cookie is the same for all binaries, since kernels without attach cookies have room for few different
+        // ones.
         Purpose::Exit | Purpose::CoroutineExit => {
             Cookie { ends: true, register: site.register, ..Cookie::default() }
         }

@@ -1,4 +1,4 @@
-//! Creators' stacks at the `go` statement: from the addresses that the probes keep in the kernel to frames.
+//! The stacks of creators at the `go` statement: makes frames of the addresses that the probes keep in the kernel.
 //!
 //! Each stack is read from the kernel once. A number stands for the same stack as long as the probes are loaded.
 
@@ -14,15 +14,15 @@ use crate::report::{ELIDED, Frame};
 use crate::targets::Subject;
 use crate::tracker::StackId;
 
-/// The stacks that were read from the kernel: return addresses, innermost first. There are at most as many as the kernel
-/// has room for.
+/// The stacks that were read from the kernel: return addresses, innermost first. There are at most as many as the
+/// kernel has room for.
 #[derive(Default)]
 pub(super) struct RawStacks(HashMap<StackId, Arc<[u64]>>);
 
 impl RawStacks {
-    /// The calls of a stack from the `go` statement on that returns to `gopc`, innermost first, inlined ones included, as
-    /// Go's own traceback shows them, [`ELIDED`] in the place of outer calls that are not known. Empty where the whole stack
-    /// is not.
+    /// The calls of a stack from the `go` statement on, innermost first. `gopc` is the address to which that statement
+    /// returns. Inlined calls are included, as Go's own traceback shows them, and [`ELIDED`] stands for outer calls
+    /// that are not known. Empty if nothing of the stack is known.
     pub(super) fn frames(
         &mut self,
         attachments: &Attachments,
@@ -44,7 +44,8 @@ impl RawStacks {
     }
 }
 
-/// What stands before the `go` statement is the runtime's, and another in each version.
+/// Names the calls from the `go` statement on. The inner calls before it are the runtime's and differ between versions,
+/// so they are left out.
 fn name(binary: &Binary, bias: u64, gopc: u64, pcs: &[u64]) -> Vec<Frame> {
     let Some(statement) = pcs.iter().position(|&pc| pc == gopc) else { return Vec::new() };
     let is_cut = pcs.last() == Some(&CUT);
@@ -59,7 +60,8 @@ fn name(binary: &Binary, bias: u64, gopc: u64, pcs: &[u64]) -> Vec<Frame> {
             frames
         })
         .collect();
-    // A goroutine of the runtime's own has nothing but what is not shown.
+    // The creators of the runtime's own goroutines consist of nothing but calls that are usually hidden, so these are
+    // shown.
     let hides_all = !all.iter().any(is_shown);
     let shown = all.iter().filter(|frame| hides_all || is_shown(frame)).map(Frame::from);
     let elided = Frame { function: ELIDED.into(), ..Frame::default() };

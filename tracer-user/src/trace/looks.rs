@@ -1,5 +1,5 @@
-//! Looks at the memory of the traced processes: at attach, now and then, and at the end. They run on threads of their own
-//! while records go on arriving.
+//! Looks at the memory of the traced processes: at attach, now and then, and at the end. They run on threads of their
+//! own while records go on arriving.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::inspect::{Places, WalkError};
 use crate::look::{Look, MOST_TIME};
 use crate::tracker::Existing;
 
-/// The goroutines that a process had when somebody looked.
+/// What a look into a process has found.
 pub(super) struct Scanned {
     traced: Arc<Traced>,
     purpose: Purpose,
@@ -26,9 +26,9 @@ pub(super) struct Scanned {
 /// What a look at a process is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Purpose {
-    /// Its goroutines existed before its probes.
+    /// To take over the goroutines that existed before the probes were in place.
     Adopt,
-    /// What the probes have seen is compared with what there is.
+    /// To compare what the probes have seen with the goroutines that there are.
     Reconcile,
 }
 
@@ -37,20 +37,20 @@ pub(super) struct Looks {
     pub(super) rhythm: Rhythm,
     done: UnboundedSender<Scanned>,
     pub(super) scanned: UnboundedReceiver<Scanned>,
-    /// Processes that are being looked at, or wait for it.
+    /// How many processes are being looked at, or wait for it.
     pub(super) open: usize,
     /// How long the last round of looks took.
     took: Duration,
 }
 
 impl Looks {
-    /// For a window that begins now.
+    /// The looks of a window that begins now.
     pub(super) fn new(window: Option<Duration>) -> Looks {
         let (done, scanned) = unbounded_channel();
         Looks { rhythm: Rhythm::new(window), done, scanned, open: 0, took: Duration::ZERO }
     }
 
-    /// Whether to look at all processes now that it is time. If not, that is put off.
+    /// Whether to look at all processes now. If not, the look is put off, since looks would take too much of the time.
     pub(super) fn is_due(&mut self) -> bool {
         self.rhythm.is_due(self.took)
     }
@@ -60,12 +60,12 @@ impl Looks {
         let done = self.done.clone();
         tokio::task::spawn_blocking(move || {
             let found = Look::at(&traced.subject, None, std::time::Instant::now() + MOST_TIME);
-            // Nobody listens any more when the engine is gone.
+            // This fails if the engine is gone, and then nobody needs the result.
             let _ = done.send(Scanned { traced, purpose: Purpose::Adopt, found });
         });
     }
 
-    /// One after the other, on one thread.
+    /// Looks at the processes one after the other, on one thread.
     fn reconcile(&mut self, processes: Vec<(Arc<Traced>, Option<Arc<Places>>)>) {
         self.open += processes.len();
         self.took = Duration::ZERO;
@@ -106,10 +106,11 @@ impl Tracer {
     pub(super) fn take_scanned(&mut self, Scanned { traced, purpose, found }: Scanned) {
         let pid = traced.subject.process.pid;
         self.looks.open -= 1;
-        // What was sent before the look ended comes first: it may say that this was the last of that image.
+        // Records that were sent before the look ended come first, since they may say that the process has ended or
+        // executes something else.
         self.drain_all();
         if self.session.current(pid).is_none_or(|current| !current.is(&traced)) {
-            // Another image or another process by now.
+            // The pid belongs to another image or another process by now, so what was found is out of date.
             return;
         }
         let look = match (found, purpose) {
@@ -123,7 +124,8 @@ impl Tracer {
         let bias = traced.subject.bias;
         let code = |address: u64| if address == 0 { 0 } else { address.wrapping_add(bias) };
         let snapshot = &look.snapshot;
-        // What the runtime makes for threads of C comes and goes without a probe's notice.
+        // Goroutines that the runtime makes for threads of C have no `go` statement, and the probes do not see them
+        // come and go.
         let sited = snapshot.goroutines.iter().map(|goroutine| (goroutine, snapshot.site(goroutine)));
         let created = sited.filter(|(_, site)| site.gopc != 0);
         let existing = created.map(|(goroutine, site)| Existing {
@@ -133,7 +135,7 @@ impl Tracer {
             gopc: code(site.gopc),
             startpc: code(site.startpc),
         });
-        // A list that is not whole says nothing of those that are not on it.
+        // An incomplete list says nothing about goroutines that are not on it.
         if purpose == Purpose::Reconcile && snapshot.cut_short.is_none() {
             self.tracker.reconcile(pid, existing, now_ns());
         } else {
@@ -149,7 +151,8 @@ impl Tracer {
         }
     }
 
-    /// The last look, at the end of the window; the ring is read meanwhile. Looks at the same process do not overlap.
+    /// Takes the last look at the end of the window, and reads the ring meanwhile. It begins when earlier looks have
+    /// ended, so that looks at the same process do not overlap.
     pub(super) async fn last_look(&mut self) {
         while let Ok(scanned) = self.looks.scanned.try_recv() {
             self.take_scanned(scanned);
@@ -160,7 +163,7 @@ impl Tracer {
         self.end_looks().await;
     }
 
-    /// Waits for those that are under way.
+    /// Waits for the looks that are under way, with a limit.
     async fn end_looks(&mut self) {
         let deadline = Instant::now() + 2 * MOST_TIME;
         while self.looks.open > 0 {

@@ -1,5 +1,6 @@
-//! The engine: probes, ring, table, looks and verdicts, wired together and without a face. Whoever owns a [`Tracer`] asks it
-//! what happened and for reports; it prints nothing, reads no argument, starts no program and handles no signal.
+//! The engine, which wires probes, ring, table, looks and verdicts together. It has no face: whoever owns a [`Tracer`]
+//! asks it what happened and for reports, and it prints nothing, reads no argument, starts no program and handles no
+//! signal.
 //!
 //! ```text
 //! ring ──► Event ──► tracker ──► assemble ──► Report
@@ -43,16 +44,16 @@ use rhythm::Rhythm;
 use session::Session;
 pub use settings::{Calibration, Settings, Spending, Targets};
 
-/// Why there is nothing to trace, or not any more.
+/// Why tracing cannot begin or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum TraceError {
-    /// Nothing could be traced.
+    /// Nothing could be traced. The text says why.
     #[error("{0}")]
     Nothing(String),
-    /// Everything that was traced turned out to be other than expected.
+    /// The records of everything that was traced do not fit its binaries.
     #[error("nothing is left to trace: {0}")]
     Unfit(Mismatch),
-    /// The kernel refused.
+    /// The probes could not be loaded or put in place.
     #[error(transparent)]
     Probes(#[from] ProbeError),
     /// A process or binary cannot be traced.
@@ -61,12 +62,12 @@ pub enum TraceError {
     /// A selector cannot be used.
     #[error(transparent)]
     Selector(#[from] SelectorError),
-    /// The operating system refused something that always works.
+    /// The operating system refused something that has nothing to do with tracing.
     #[error("cannot {what}: {source}")]
     System {
-        /// What was tried.
+        /// What was tried, as the message has it after "cannot".
         what: &'static str,
-        /// What it says.
+        /// The error of the operating system.
         source: std::io::Error,
     },
 }
@@ -78,14 +79,14 @@ impl TraceError {
     }
 }
 
-/// Why an engine did not start, and what there is to say beside that.
+/// Why an engine did not start, and what it had noticed until then.
 #[derive(Debug, thiserror::Error)]
 #[error("{error}")]
 pub struct StartError {
-    /// Why.
+    /// Why it did not start.
     #[source]
     pub error: TraceError,
-    /// What was noticed before.
+    /// What was noticed until then.
     pub notices: Vec<Notice>,
 }
 
@@ -98,23 +99,23 @@ impl From<TraceError> for StartError {
 /// What an engine has to tell.
 #[derive(Debug)]
 pub enum Happened {
-    /// Live goroutines were sampled: a report now has something new.
+    /// An interval is over: live goroutines were sampled, so a report has something new.
     Interval,
-    /// Something that whoever traces should know.
+    /// There is something that the owner of the engine should know.
     Notice(Notice),
     /// All processes that were named have ended; nothing more can happen.
     AllGone,
 }
 
-/// Why an engine goes on.
+/// What [`Tracer::next`] was woken by.
 enum Woken {
-    /// There may be records.
+    /// There may be records in the ring.
     Records,
     /// An interval is over.
     Tick,
     /// It is time to look into the processes.
     Look,
-    /// A look is done.
+    /// A look into a process is done.
     Scanned(Box<looks::Scanned>),
 }
 
@@ -123,13 +124,15 @@ enum Woken {
 pub enum Command {
     /// Look into all processes now.
     Look,
-    /// Note the CPU time of the targets: one of them has ended and is about to be waited for, after which nobody can say it.
+    /// Read the CPU time of the targets. This is for a target that has ended and is about to be waited for, since after
+    /// that its CPU time cannot be read any more.
     CountCpuTime,
 }
 
 /// An engine that traces. Dropping it takes all its probes off.
 ///
-/// It must live within a tokio runtime with I/O and time. Several can trace at the same time, in one process or in several.
+/// It must live within a tokio runtime with I/O and time. Several can trace at the same time, in one process or in
+/// several.
 pub struct Tracer {
     session: Session,
     ring: Ring,
@@ -140,26 +143,27 @@ pub struct Tracer {
     ticks: Interval,
     epoch: Option<Duration>,
     happened: VecDeque<Happened>,
-    /// Process events of the current batch: looked after when the ring is empty.
+    /// What has happened to processes in the current batch of records. It is followed when the batch has been read.
     lifecycle: Vec<Event>,
-    /// The time of the last record.
+    /// Time of the last record on the boot-time clock, in ns.
     last_event_ns: u64,
     /// Whether there may be more in the ring.
     has_more: bool,
-    /// Whether records were lost since the last look.
+    /// Whether a loss of records has brought the next look forward already.
     is_hurried: bool,
     _presence: Presence,
 }
 
 impl Tracer {
-    /// Loads the probes and puts them on what is wanted: from the return on, nothing that happens there is missed. Takes some
-    /// tens of milliseconds, and longer for large binaries; the calling thread does nothing else meanwhile.
+    /// Loads the probes and puts them on what is wanted. Once this has returned, nothing that happens there is missed.
+    /// It takes some tens of milliseconds, and longer for large binaries, during which the calling thread does nothing
+    /// else.
     ///
     /// # Errors
     /// The kernel refuses, or nothing that is wanted can be traced.
     pub async fn start(settings: Settings) -> Result<Tracer, StartError> {
         let system = |what| move |source| TraceError::System { what, source };
-        // Loading into the kernel and reading a large binary take about as long as each other.
+        // Loading into the kernel takes about as long as reading a large binary, so both are done at the same time.
         let Spending { ring_bytes, max_sites, creation_stacks } = settings.spending;
         let loading = std::thread::spawn(move || Probes::load(ring_bytes, creation_stacks));
         let mut binaries = Binaries::default();
@@ -197,17 +201,17 @@ impl Tracer {
             return Err(StartError { error, notices: tracer.session.take_notices() });
         }
         tracer.accounts.start(settings.calibration);
-        // What took its time until here is not part of the window.
+        // The window begins here, without the time that the start has taken.
         tracer.looks.rhythm = Rhythm::new(settings.window);
         tracer.ticks.reset();
         Ok(tracer)
     }
 
-    /// Waits for the next thing to tell, and traces meanwhile: what is not asked for waits in the ring buffer. The future may
-    /// be dropped and asked for again; nothing is lost by that.
+    /// Waits for the next thing to tell, and traces meanwhile. While nobody calls this, records wait in the ring
+    /// buffer. The future may be dropped at any time; nothing is lost by that.
     ///
     /// # Errors
-    /// Nothing is left to trace, since what was traced cannot be right.
+    /// [`TraceError::Unfit`]: nothing is left to trace, since the records do not fit the binaries.
     pub async fn next(&mut self) -> Result<Happened, TraceError> {
         loop {
             if let Some(happened) = self.happened.pop_front() {
@@ -238,7 +242,7 @@ impl Tracer {
         }
     }
 
-    /// What there is to say by now. [`Tracer::next`] does not tell it again.
+    /// Takes the notices that there are by now. [`Tracer::next`] does not tell them again.
     pub fn take_notices(&mut self) -> Vec<Notice> {
         self.collect_notices();
         let (notices, rest) = std::mem::take(&mut self.happened)
@@ -252,7 +256,7 @@ impl Tracer {
         notices.collect()
     }
 
-    /// Does something now.
+    /// Does what it is told at once.
     pub fn command(&mut self, command: Command) {
         match command {
             Command::Look => self.look_at_all(),
@@ -260,7 +264,8 @@ impl Tracer {
         }
     }
 
-    /// What is known up to now: of the time since the start or, where there are epochs, since the begin of the last but one.
+    /// Reports what is known up to now. A report covers the time since the start or, if there are epochs, since the
+    /// begin of the epoch before the current one.
     pub fn report(&mut self, selection: &Selection) -> Report {
         let run = Run {
             tool: describe::tool(),
@@ -275,11 +280,11 @@ impl Tracer {
         assemble::report(&self.tracker, &self.session.describe(&self.tracker), &run, selection)
     }
 
-    /// Ends with a last look into all processes. Returns the last report and what there still is to say; the probes are off
-    /// then.
+    /// Ends tracing with a last look into all processes. Returns the last report and the notices that were not told
+    /// yet. When it returns, all probes are off.
     ///
     /// # Errors
-    /// What was traced cannot be right.
+    /// [`TraceError::Unfit`]: the records of what was traced do not fit the binaries.
     pub async fn stop(mut self, selection: &Selection) -> Result<(Report, Vec<Notice>), TraceError> {
         self.drain_all();
         self.last_look().await;
@@ -298,7 +303,7 @@ impl Tracer {
         self.session.processes().count()
     }
 
-    /// What the binaries that have probes say of themselves.
+    /// The build info of each binary that has probes.
     pub fn builds(&self) -> Vec<BuildInfo> {
         let planned = self.session.probed_binaries().into_iter();
         planned.map(|planned| planned.binary.build_info().clone()).collect()
@@ -374,7 +379,7 @@ impl Tracer {
                     if strangers.sent(event) {
                         return;
                     }
-                    // Probes on a family's binary see other families, too.
+                    // The probes on a family's binary are also hit by processes that do not belong to the family.
                     if let Some(family) = family
                         && last != Some(event.pid)
                     {
@@ -403,7 +408,7 @@ impl Tracer {
         has_more
     }
 
-    /// Takes all that was sent until now, which is as much as the ring holds at most. What comes meanwhile is not waited for.
+    /// Takes all records that were sent until now. Later ones may stay in the ring, so that this ends under any load.
     fn drain_all(&mut self) {
         let now = now_ns();
         while self.drain() && self.last_event_ns < now {}

@@ -1,4 +1,5 @@
-//! Names for what the tracker knows by address: found once for each process instance, handed to the report as plain values.
+//! Names for what the tracker knows by address. They are found once for each process instance, and handed to the report
+//! as plain values.
 
 use std::sync::Arc;
 
@@ -22,14 +23,14 @@ pub(super) struct SiteNames {
 /// The names of one process instance.
 #[derive(Default)]
 pub(super) struct Names {
-    /// By `SiteId`.
+    /// The names of the creation sites, in the order of `SiteId`.
     pub(super) sites: Vec<SiteNames>,
-    /// Filled where creation stacks are kept.
+    /// The creators' stacks; empty unless creation stacks are kept.
     pub(super) stacks: CreationStacks,
 }
 
 impl Names {
-    /// Names what has come since the last time.
+    /// Names the sites and stacks that are new since the last call.
     pub(super) fn update(
         &mut self,
         instance: &Instance,

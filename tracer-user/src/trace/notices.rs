@@ -1,4 +1,4 @@
-//! What an engine has to say beside its reports: text prints it, an agent counts it.
+//! What an engine has to say beside its reports. A command prints it; an agent may count it.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,17 +8,17 @@ use crate::inspect::Mismatch;
 use crate::look::MOST_TIME;
 use crate::targets::{OtherRuntime, Remark};
 
-/// Something that whoever traces should know.
+/// Something that the owner of an engine should know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// Another engine traces on this host.
     AnotherTracer,
     /// Processes could not be looked at, for want of a capability.
     Denied {
-        /// How many.
+        /// How many processes.
         processes: u64,
     },
-    /// About a binary.
+    /// Something about a binary.
     Binary(Remark),
     /// A process has a Go runtime that is not looked at.
     OtherRuntime(OtherRuntime),
@@ -26,7 +26,7 @@ pub enum Notice {
     Joined {
         /// The program.
         exe: PathBuf,
-        /// What it says of itself.
+        /// Its Go version and module, as [`build_text`] writes them.
         build: String,
     },
     /// A process has loaded a plugin while it was traced.
@@ -38,14 +38,14 @@ pub enum Notice {
     PluginUntraced {
         /// The process.
         pid: u32,
-        /// Why.
+        /// Why it cannot be traced.
         why: String,
     },
     /// A process ends goroutines that nobody has seen being created.
     MissedCreations {
         /// The process.
         pid: u32,
-        /// How many ended so.
+        /// How many of its goroutines ended so.
         ended: u64,
     },
     /// A binary is not traced any more, because its records cannot be right.
@@ -54,18 +54,18 @@ pub enum Notice {
     TooManyGoroutines {
         /// The process.
         pid: u32,
-        /// How many were looked at.
+        /// How many of its goroutines were looked at.
         found: u64,
-        /// How many its runtime keeps, dead ones included.
+        /// How many goroutines its runtime keeps, dead ones included.
         listed: u64,
     },
-    /// Goroutines from before tracing could not be read.
+    /// Goroutines from before tracing could not be read. The text says why.
     NotAdopted(String),
-    /// What goroutines wait for could not be read.
+    /// What goroutines wait for could not be read. The text says why.
     NotLooked(String),
     /// Not all processes could be looked at in time.
     LooksTooSlow,
-    /// What a probe has to say, where it cannot do its work.
+    /// What a probe has logged when it could not do its work.
     Probe(String),
 }
 
@@ -115,7 +115,7 @@ impl fmt::Display for Notice {
     }
 }
 
-/// What a binary says of itself: ` (go1.26.1 example.com/server v1.2.3)`.
+/// The Go version, module and module version of a binary in parentheses: ` (go1.26.1 example.com/server v1.2.3)`.
 pub fn build_text(info: &BuildInfo) -> String {
     let parts = [Some(&info.version_text), info.module.as_ref(), info.module_version.as_ref()];
     let parts: Vec<&str> = parts.into_iter().flatten().map(String::as_str).collect();

@@ -1,4 +1,4 @@
-//! What is traced: at the beginning, and as processes start, execute something else and end.
+//! Decides what is traced: at the beginning, and as processes start, execute something else and end.
 
 use std::num::NonZeroU32;
 use std::path::Path;
@@ -27,7 +27,7 @@ impl Tracer {
 
     fn begin_selected(&mut self) -> Result<(), TraceError> {
         let system = |what| move |source| TraceError::System { what, source };
-        // First, so that nothing that starts from now on is missed.
+        // This comes first, so that no process that starts from now on is missed.
         self.session.attachments.watch_processes(false)?;
         let mut failure = None;
         for executable in &self.wanted.executables {
@@ -52,7 +52,7 @@ impl Tracer {
                     Ok(None) | Err(_) => {}
                 }
             }
-            // Some are closed to everybody, and that is nobody's mistake.
+            // Some processes cannot be looked at by anybody, so this is only said if a capability would help.
             if denied > 0 && capabilities::lacks_ptrace() {
                 self.session.say(Notice::Denied { processes: denied });
             }
@@ -65,7 +65,8 @@ impl Tracer {
                 failure = Some(error);
             }
         }
-        // An executable may have no process yet, and a search goes on; named processes must be there.
+        // An executable that was named has its probes even before a process runs it. Other selectors must have found a
+        // process.
         if !self.session.probed_binaries().is_empty() {
             return Ok(());
         }
@@ -77,7 +78,8 @@ impl Tracer {
         }))
     }
 
-    /// The root of the family waits before its first instruction.
+    /// Puts probes on the program that the root of the family will execute. The root waits before its first
+    /// instruction.
     fn begin_family(&mut self, root: u32, program: &Path) -> Result<(), TraceError> {
         self.wanted = Wanted::family_of(root);
         self.session.attachments.watch_processes(true)?;
@@ -88,13 +90,13 @@ impl Tracer {
                 self.accounts.count_cpu_time(root);
                 Ok(())
             }
-            // A shell, a script, an interpreter: what it starts may be a Go program.
+            // It may be a shell, a script or an interpreter, and what that starts may be a Go program.
             Err(error) if error.is_not_go() => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Traces a process that runs already: its goroutines are read once its probes are in place.
+    /// Traces a process that runs already. Its goroutines are read once its probes are in place.
     fn enter(&mut self, pid: u32, scope: Scope) -> Result<(), TraceError> {
         let traced = self.session.enter(pid, scope)?;
         self.accounts.begin(&traced.subject.process);
@@ -104,8 +106,8 @@ impl Tracer {
         Ok(())
     }
 
-    /// Traces a process of a binary that had no probes. Who sees what a family's root started start something else wants to
-    /// know whether that is traced, too.
+    /// Traces a process of a binary that had no probes. In a family that is worth a notice, since the user has only
+    /// named the program of the root.
     fn join(&mut self, pid: u32) -> Result<(), TraceError> {
         self.enter(pid, Scope::Everyone)?;
         if self.wanted.is_family()
@@ -118,7 +120,7 @@ impl Tracer {
         Ok(())
     }
 
-    /// A process has begun, become another or ended.
+    /// Follows a process that has forked, executes something else or has ended.
     pub(super) fn follow(&mut self, event: &Event) {
         let pid = event.pid;
         match event.what {
@@ -154,8 +156,12 @@ impl Tracer {
         }
     }
 
-    /// Stops tracing what cannot be right. An error where nothing else is traced; a family's root runs on, whatever becomes
-    /// of it here.
+    /// Stops tracing binaries that the records do not fit. `last` says that no more records come, so that every doubt
+    /// is decided now.
+    ///
+    /// # Errors
+    /// [`TraceError::Unfit`] if nothing else is traced. A family is no error then: its root runs on, and may start
+    /// other programs.
     pub(super) fn check_fit(&mut self, last: bool) -> Result<(), TraceError> {
         match self.session.drop_misfits(&self.tracker, last) {
             Some(mismatch) if self.session.probed_binaries().is_empty() && !self.wanted.is_family() => {

@@ -7,15 +7,17 @@ use tokio::time::Instant;
 /// How soon after records were lost the runtime's own list is compared with what the probes have seen.
 const AFTER_LOSS: Duration = Duration::from_secs(3);
 
-/// A window that is not longer has one look between the first and the last.
+/// A window of this length or less has one look between the first and the last.
 const SHORT: Duration = Duration::from_secs(60);
-/// Looks take at most this part of the time,
+/// Looks may take at most one hundredth of the time: the next round begins this many times the duration of the last
+/// round after its begin.
 const BUDGET: u32 = 100;
-/// or, in a short window, the one between the first and the last of the time since.
+/// The same factor for the one look between the first and the last of a short window. It is smaller, since that look is
+/// all the evidence that there is.
 const BUDGET_ONCE: u32 = 10;
 
-/// When the runtime's own list is compared with what the probes have seen. Soon after the start, too: what has not moved
-/// between two looks is evidence, and a leak may begin after the first.
+/// When the runtime's own list is compared with what the probes have seen. That also happens soon after the start: a
+/// goroutine that has not moved between two looks is evidence, and a leak may begin after the first look.
 pub(super) struct Rhythm {
     window: Option<Duration>,
     done: u32,
@@ -26,7 +28,7 @@ pub(super) struct Rhythm {
 }
 
 impl Rhythm {
-    /// For a window that begins now.
+    /// The rhythm of a window that begins now, with its length if that is known.
     pub(super) fn new(window: Option<Duration>) -> Rhythm {
         let now = Instant::now();
         let mut rhythm = Rhythm { window, done: 0, last: now, urgent: false, next: now };
@@ -43,7 +45,8 @@ impl Rhythm {
         }
     }
 
-    /// Whether to look now that it is time, where the last round took so long. If not, that is put off.
+    /// Whether to look now. `took` is how long the last round took; if another one would exceed the limit, it is put
+    /// off.
     pub(super) fn is_due(&mut self, took: Duration) -> bool {
         let now = Instant::now();
         let once = self.done == 0 && self.window.is_some_and(|window| window <= SHORT);
@@ -59,7 +62,8 @@ impl Rhythm {
         true
     }
 
-    /// Records were lost: what they would have said is in the process's memory, whatever it costs to look.
+    /// Brings the next look forward, whatever it costs, since records were lost: what they would have said can still be
+    /// read from the process's memory.
     pub(super) fn hurry(&mut self) {
         self.urgent = true;
         self.next = Instant::now() + AFTER_LOSS;

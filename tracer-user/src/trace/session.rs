@@ -1,8 +1,8 @@
 //! What is being traced at this moment: processes with their names and addresses, and what is known of each process
 //! instance that the tracker has.
 //!
-//! Work per binary (ELF, function table, probe plan) is done once and kept; work per process is what differs between
-//! them: where the binary is mapped.
+//! Work per binary (ELF, function table, probe plan) is done once and kept. Work per process is only what differs
+//! between processes: where the binary is mapped.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -31,20 +31,20 @@ use crate::targets::subject::Belief;
 use crate::targets::{Binaries, MappedBinary, PlannedBinary, Subject, TargetError, describe};
 use crate::tracker::{Instance, InstanceId, Tracker};
 
-/// Goroutines of a process whose places are remembered from one look to the next, 24 bytes each: of a million, those that
-/// have not moved are told of the oldest.
+/// Most goroutines of a process whose places are remembered from one look to the next, at 24 bytes each. If a process
+/// has more, only of the oldest ones it is known that they have not moved.
 const MOST_PLACES: usize = 1 << 16;
 
-/// Processes that cannot be traced that a report names. Beyond, those that have ended are left out.
+/// Processes that are remembered because they cannot be traced. If there are more, those that have ended are forgotten.
 const MOST_UNTRACED: usize = 1024;
 
 /// A process that is traced.
 pub struct Traced {
-    /// The process as it was when tracing began, but for its plugins.
+    /// The process as it was when tracing of it began, except for its plugins, which are kept up to date.
     pub subject: Subject,
     /// Its binary as it is in the file, without plugins.
     pub planned: Arc<PlannedBinary>,
-    /// A number for what it executes, never used again.
+    /// A number for this image in this process, which is never used again.
     number: u64,
 }
 
@@ -56,9 +56,9 @@ struct Known {
     /// What the last look has found.
     look: Option<LastLook>,
     names: Names,
-    /// Why its records are not to be believed, where they are not.
+    /// Why its records cannot be right, if they cannot.
     unfit: Option<String>,
-    /// Whether it was said that creations are missing.
+    /// Whether there was a notice that creations are missing.
     is_alarmed: bool,
 }
 
@@ -83,10 +83,10 @@ pub struct Session {
     instances: HashMap<InstanceId, Known>,
     untraced: BTreeMap<u32, report::Process>,
     trust: Trust,
-    /// Executables and libraries that were asked for: their probes stay, also without a process.
+    /// Executables and libraries that were asked for. Their probes stay even if no process has them.
     asked_for: HashSet<FileId>,
     notices: Vec<Notice>,
-    /// The number of the next process.
+    /// The number that the next [`Traced`] gets.
     next: u64,
     /// Whether something ended since binaries were last let go.
     has_ended: bool,
@@ -112,12 +112,18 @@ impl Session {
     }
 
     /// Puts the probes of a binary that was asked for in place, for every process that runs it or will.
+    ///
+    /// # Errors
+    /// The kernel refuses a probe.
     pub fn attach_asked_for(&mut self, planned: &PlannedBinary) -> Result<(), TraceError> {
         self.asked_for.insert(planned.file);
         Ok(self.attachments.attach(planned, Scope::Everyone)?)
     }
 
     /// Starts to trace a process that runs already.
+    ///
+    /// # Errors
+    /// The process cannot be looked at, has no Go runtime that can be traced, or the kernel refuses a probe.
     pub fn enter(&mut self, pid: u32, scope: Scope) -> Result<Arc<Traced>, TraceError> {
         let subject = self.find(pid)?;
         let planned = self.binaries.plan_of(&subject)?;
@@ -130,7 +136,7 @@ impl Session {
         Ok(self.know(subject, planned))
     }
 
-    /// The Go runtime of a process: where it has several, one that has probes.
+    /// Finds the Go runtime of a process. Of several in libraries, one that has probes is preferred.
     fn find(&mut self, pid: u32) -> Result<Subject, TargetError> {
         let (binaries, attachments) = (&mut self.binaries, &self.attachments);
         binaries.find(pid, |file| attachments.is_everywhere(file))
@@ -161,13 +167,14 @@ impl Session {
                 *known = now.clone();
             }
             for known in self.instances.values_mut().filter(|known| known.is_of(&traced)) {
-                // What was in no function before may be one of the plugin's.
+                // An address that was in no function before may be in the plugin, so everything is named anew.
                 (known.traced, known.names) = (Some(now.clone()), Names::default());
             }
         }
     }
 
-    /// A plugin has the runtime's functions once more, and its code calls these. Their variables are the executable's.
+    /// Puts probes on plugins. A plugin has a copy of the runtime's functions, which its code calls; the runtime's
+    /// variables are only in the executable.
     fn attach_plugins(&mut self, plugins: &[MappedBinary], scope: Scope) -> Result<(), TraceError> {
         for plugin in plugins {
             let planned = self.binaries.plan_of_plugin(plugin)?;
@@ -176,7 +183,7 @@ impl Session {
         Ok(())
     }
 
-    /// Takes note of a process of a binary that has its probes.
+    /// Takes note of a process whose binary has its probes in place.
     fn know(&mut self, subject: Subject, planned: Arc<PlannedBinary>) -> Arc<Traced> {
         let pid = subject.process.pid;
         self.strangers.expect(&subject);
@@ -187,7 +194,8 @@ impl Session {
         traced
     }
 
-    /// A process that some file's probes may see: names it if its file is one of those.
+    /// Takes note of a process that nobody has entered, because the probes on its binary see it as well. `None` if its
+    /// binary has no plan, so that it cannot have probes.
     pub fn recognise(&mut self, pid: u32) -> Option<Arc<Traced>> {
         let subject = self.find(pid).ok()?;
         let planned = self.binaries.planned(subject.file)?;
@@ -214,7 +222,8 @@ impl Session {
         planned.filter(|planned| planned.binary.has_runtime()).collect()
     }
 
-    /// A process executes another image, or ended: what was known of its pid is history.
+    /// Takes note that a process executes another image or has ended, so that its pid has nothing to do with it any
+    /// more.
     pub fn forget_process(&mut self, pid: u32) {
         self.strangers.forget(pid);
         self.has_ended = true;
@@ -224,8 +233,8 @@ impl Session {
         }
     }
 
-    /// Instances that the tracker has forgotten are forgotten here, too, and with the last process of a binary goes the
-    /// binary: its probes, its file, what was read of it.
+    /// Forgets the instances that the tracker has forgotten. With the last process of a binary go its probes, its file
+    /// and what was read of it.
     pub fn let_go(&mut self, tracker: &mut Tracker) {
         for id in tracker.take_forgotten() {
             self.instances.remove(&id);
@@ -256,7 +265,7 @@ impl Session {
             let Some(instance) = tracker.instance(id) else { continue };
             let known = match instance.ended {
                 None => self.current.get(&instance.pid).cloned().or_else(|| self.recognise(instance.pid)),
-                // Its pid is free, or runs something else by now.
+                // Its pid is free or belongs to something else by now.
                 Some(_) => None,
             };
             let fits =
@@ -270,7 +279,8 @@ impl Session {
         }
     }
 
-    /// The traced binary that an instance's addresses fit, where `/proc` does not say it any more.
+    /// Finds the traced binary that the addresses of an instance fit, for instances that `/proc` knows nothing of any
+    /// more.
     fn identify(&self, instance: &Instance) -> Option<Arc<Traced>> {
         let files = self.attachments.files().into_iter();
         files.filter_map(|file| self.binaries.planned(file)).find_map(|planned| {
@@ -288,8 +298,9 @@ impl Session {
         })
     }
 
-    /// Checks the first records of processes whose memory could not be checked, and stops tracing the binaries that they do
-    /// not fit. Returns what does not fit of the last of those. `last`: no more records come, so one look decides.
+    /// Checks the first records of processes whose memory could not be checked, and stops tracing the binaries that
+    /// they do not fit. Returns what does not fit about the last of these. `last` says that no more records come, so
+    /// that one check decides.
     pub fn drop_misfits(&mut self, tracker: &Tracker, last: bool) -> Option<Mismatch> {
         let mut misfit = None;
         for mut doubt in self.trust.take_doubts() {
@@ -324,7 +335,7 @@ impl Session {
         self.notices.push(Notice::NoLongerTraced(mismatch.clone()));
     }
 
-    /// Says of each process that ends goroutines without having been seen to create them, once.
+    /// Gives a notice of each process that ends goroutines which it was not seen to create, once for each instance.
     pub fn raise_alarms(&mut self, tracker: &Tracker) {
         for instance in tracker.instances().filter(|instance| tracker.misses_creations(instance)) {
             let known = self.instances.entry(instance.id).or_default();
@@ -335,8 +346,8 @@ impl Session {
         }
     }
 
-    /// The goroutines of an instance were looked at. The look before is forgotten; since when each goroutine has been where it
-    /// is, is known to the new one.
+    /// Takes in what a look at an instance has found. The look before is forgotten, since the new one knows for how
+    /// long each goroutine has been where it is.
     pub fn looked(&mut self, id: InstanceId, mut findings: Findings) {
         let mut places = std::mem::take(&mut findings.places);
         places.truncate(MOST_PLACES);
@@ -359,12 +370,12 @@ impl Session {
         self.untraced.values().cloned().collect()
     }
 
-    /// Says something to whoever traces.
+    /// Adds a notice.
     pub fn say(&mut self, notice: Notice) {
         self.notices.push(notice);
     }
 
-    /// What there is to say, once.
+    /// Takes the notices that there are. The next call does not return them again.
     pub fn take_notices(&mut self) -> Vec<Notice> {
         let mut notices: Vec<Notice> = self.binaries.take_remarks().into_iter().map(Notice::Binary).collect();
         notices.append(&mut self.notices);
@@ -457,7 +468,7 @@ impl Traced {
     }
 }
 
-/// A process whose records say nothing.
+/// What a report says of a process whose records cannot be used.
 fn unbelievable(why: &str) -> report::Process {
     report::Process {
         mode: report::Mode::Unsupported,

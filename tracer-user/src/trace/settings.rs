@@ -1,4 +1,4 @@
-//! How an engine is to trace: plain values, whoever makes them, a command line, a configuration file or a program.
+//! How an engine is to trace, as plain values: a command line, a configuration file or a program may make them.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,28 +9,29 @@ use crate::targets::Selectors;
 /// How to trace.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Whom.
+    /// Which processes to trace.
     pub targets: Targets,
     /// How often live goroutines are sampled.
     pub interval: Duration,
     /// For how long the caller means to trace, which paces the looks into memory; `None` where that is open.
     pub window: Option<Duration>,
-    /// Reports cover the last one to two spans of this length, for engines that run for months; `None`: all since the start.
+    /// Reports cover the last one to two spans of this length, which is for engines that run for months. If it is
+    /// `None`, they cover everything since the start.
     pub epoch: Option<Duration>,
-    /// What may be spent.
+    /// How much memory may be spent.
     pub spending: Spending,
     /// Whether to measure what a hit costs a target.
     pub calibration: Calibration,
 }
 
-/// Whom to trace.
+/// Which processes to trace.
 #[derive(Clone, Debug)]
 pub enum Targets {
-    /// What runs already, and what others start.
+    /// Processes that are selected, whether they run already or start later.
     Selectors(Selectors),
     /// A process that waits to execute a program for the first time, and whatever descends from it.
     Family {
-        /// The process.
+        /// The id of the process.
         root: u32,
         /// The program that it will execute.
         program: PathBuf,
@@ -40,9 +41,9 @@ pub enum Targets {
 /// What may be spent on tracing.
 #[derive(Clone, Copy, Debug)]
 pub struct Spending {
-    /// Size of the kernel's ring buffer, rounded up to a power of two.
+    /// Size of the kernel's ring buffer in bytes, which is rounded up to a power of two.
     pub ring_bytes: u32,
-    /// Creation sites of all processes that are kept apart; the rest of each process shares a row.
+    /// Most creation sites that are kept apart, of all processes together. Further sites of a process share one row.
     pub max_sites: usize,
     /// Whether each creation is recorded with its creator's stack.
     pub creation_stacks: bool,
@@ -57,14 +58,15 @@ impl Default for Spending {
 /// Whether to measure what a hit costs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Calibration {
-    /// With the built-in target: this program is started once more, with a hidden command. For golife itself alone.
+    /// Measure it with the built-in target. For that, this program is started once more with a hidden command, so it
+    /// has to be golife itself.
     SelfTest,
-    /// Reports do not say what tracing costs the targets.
+    /// Do not measure it. Reports do not say what tracing costs the targets.
     None,
 }
 
 impl Settings {
-    /// For these targets, with a sample each second and everything else as it is by default.
+    /// Settings for these targets, with a sample each second and the defaults for everything else.
     pub fn new(targets: Targets) -> Settings {
         Settings {
             targets,

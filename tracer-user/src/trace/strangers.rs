@@ -1,6 +1,7 @@
-//! Processes with several Go runtimes: an executable that loads a Go library, or several such libraries. A record says of
-//! which process it is, not of which runtime. So where another than the one that is looked at has probes, too (for the sake
-//! of other processes), its records are told by their addresses and left out: numbers of two runtimes are never mixed.
+//! Processes with several Go runtimes: an executable in Go that loads a Go library, or several such libraries in one
+//! process. A record says which process it comes from, but not which runtime. One runtime of a process is looked at,
+//! but others may have probes as well, for the sake of other processes. Their records are told by the addresses in them
+//! and left out, so that numbers of two runtimes are never mixed.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -10,12 +11,13 @@ use crate::event::{Event, What};
 use crate::inspect::{self, ProcessMemory, WalkLimits};
 use crate::targets::Subject;
 
-/// How much of another runtime's list is read; it is for those who live at this moment alone.
+/// How much of another runtime's list of goroutines is read. The list is only needed for those that live at this
+/// moment.
 const LIMITS: WalkLimits = WalkLimits { listed: 1 << 20, time: Duration::from_millis(500) };
-/// Most goroutines of other runtimes that are told apart, in each process.
+/// Most goroutines of other runtimes that are known in each process.
 const MOST: usize = 4 << 20;
 
-/// By process id, what is not to be counted.
+/// The runtimes whose records are not to be counted, by process id.
 #[derive(Default)]
 pub struct Strangers {
     processes: HashMap<u32, Other>,
@@ -23,14 +25,14 @@ pub struct Strangers {
 
 #[derive(Default)]
 struct Other {
-    /// Where the other runtimes' code is.
+    /// Addresses of the other runtimes' code in the process.
     code: Vec<Range<u64>>,
-    /// Their `runtime.g`s, which are never freed, and used again by their own runtime alone.
+    /// Addresses of their `runtime.g`s. These are never freed, and only their own runtime uses them again.
     gs: HashSet<u64>,
 }
 
 impl Strangers {
-    /// A process has what its subject says.
+    /// Takes note of the runtimes in a process that are not looked at.
     pub(super) fn expect(&mut self, subject: &Subject) {
         let pid = subject.process.pid;
         self.processes.remove(&pid);
@@ -41,7 +43,7 @@ impl Strangers {
         for code in &subject.others {
             let text = code.binary.text_range();
             other.code.push(text.start.wrapping_add(code.bias)..text.end.wrapping_add(code.bias));
-            // Those who are created from now on are known by their records.
+            // Goroutines that are created from now on will be known from their records.
             let walked = inspect::walk(&ProcessMemory::new(pid as i32), &code.binary, code.bias, LIMITS);
             other.gs.extend(walked.unwrap_or_default().live.iter().map(|goroutine| goroutine.address));
         }
@@ -52,7 +54,7 @@ impl Strangers {
         self.processes.remove(&pid);
     }
 
-    /// Whether a record is of a runtime that is not looked at.
+    /// Whether a record comes from a runtime that is not looked at.
     #[inline]
     pub fn sent(&mut self, event: &Event) -> bool {
         !self.processes.is_empty()

@@ -1,6 +1,6 @@
-//! Do a process's records fit its binary? The first few creation sites tell: a wrong layout, register or binary gives
-//! numbers that are no places in the code. It also works the other way round: a process that ended before anybody could
-//! look at it in `/proc` is known by its addresses.
+//! Checks whether a process's records fit its binary. The first few creation sites tell: with a wrong layout, register
+//! or binary, the numbers in them are no places in the code. The same check also finds the binary of a process that
+//! ended before anybody could look at it in `/proc`.
 
 use std::collections::HashSet;
 
@@ -12,43 +12,43 @@ use crate::tracker::{Instance, InstanceId};
 /// How many creation sites of a process are checked.
 const FEW: usize = 4;
 
-/// How many looks in a row must find a misfit: right after an exec, the records of the old image may for a moment stand
-/// beside the name of the new one.
+/// How many checks in a row must fail. Right after an exec, the records of the old image may for a moment be compared
+/// with the binary of the new one.
 const STRIKES: u8 = 2;
 
-/// Which binaries are trusted, and which are still to be.
+/// Which binaries are trusted, and which instances are still to be checked.
 #[derive(Default)]
 pub(super) struct Trust {
     /// Layouts that the memory or the records of some process have confirmed.
     verified: HashSet<FileId>,
-    /// Instances of other binaries.
+    /// Instances of binaries that are not trusted yet.
     doubtful: Vec<Doubt>,
 }
 
 /// A process instance whose records have not been found to fit its binary.
 pub(super) struct Doubt {
     pub(super) instance: InstanceId,
-    /// How often in a row they did not.
+    /// How many checks in a row have failed.
     strikes: u8,
 }
 
 /// What is to be done about a doubtful instance.
 pub(super) enum Finding {
-    /// The binary is trusted.
+    /// The records fit, so that the binary is to be trusted.
     Fits,
-    /// It is looked at again.
+    /// Nothing is decided yet, so that the instance is to be checked again.
     Open,
-    /// The binary is not to be traced.
+    /// The records do not fit, so that the binary is not to be traced.
     Unfit(Mismatch),
 }
 
 impl Trust {
-    /// The memory of a process has confirmed the layout of this binary.
+    /// Trusts a binary from now on, since the memory or the records of a process have confirmed its layout.
     pub(super) fn confirm(&mut self, file: FileId) {
         self.verified.insert(file);
     }
 
-    /// An instance of this binary is to be checked by its records, unless the binary is trusted.
+    /// Has an instance of this binary checked by its records, unless the binary is trusted.
     pub(super) fn watch(&mut self, instance: InstanceId, file: FileId) {
         if !self.is_trusted(file) {
             self.doubtful.push(Doubt { instance, strikes: 0 });
@@ -75,7 +75,7 @@ impl Trust {
 }
 
 impl Doubt {
-    /// Checks the first records of an instance. `last`: no more records come, so one look decides.
+    /// Checks the first records of an instance. `last` says that no more records come, so that this check decides.
     pub(super) fn check(&mut self, instance: &Instance, binary: &Binary, bias: u64, last: bool) -> Finding {
         match check(instance, binary, bias) {
             Ok(0) => Finding::Open,
@@ -89,7 +89,10 @@ impl Doubt {
     }
 }
 
-/// How many of the first sites could be checked; all of them fit.
+/// Checks the first sites of an instance. Returns how many there were; all of them fit.
+///
+/// # Errors
+/// What does not fit about the first site that does not.
 pub(super) fn check(instance: &Instance, binary: &Binary, bias: u64) -> Result<usize, Mismatch> {
     let sites = instance.sites().iter().filter(|site| !site.overflow).take(FEW);
     let mut checked = 0;
@@ -100,8 +103,8 @@ pub(super) fn check(instance: &Instance, binary: &Binary, bias: u64) -> Result<u
     Ok(checked)
 }
 
-/// What must be added to a binary's addresses for an instance's to fit: nothing where the linker fixed them, else
-/// whatever makes the first goroutine run `runtime.main`.
+/// The load bias with which a binary fits the addresses of an instance: 0 if the linker has fixed its addresses,
+/// otherwise the one with which a goroutine runs `runtime.main`. `None` if no bias fits.
 pub(super) fn bias_of(instance: &Instance, binary: &Binary) -> Option<u64> {
     const PAGE: u64 = 4096;
     let main = binary.functions_named("runtime.main");
