@@ -34,11 +34,11 @@ golife hist --pid 4242 --scale 2x     lifetimes, and what twice the load would m
 golife doctor                         what this machine lacks, and what to do about it
 ";
 
-/// What golife's exit code says; part of its contract.
+/// What golife's exit code says, which is part of its contract.
 pub const EXIT_CODES: &str = "\
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 --fail-on found something, 4 nothing could be traced.";
 
-/// The arguments of [`Targets`].
+/// The names of the arguments in [`Targets`].
 const SELECTORS: [&str; 4] = ["pid", "exe", "name", "all"];
 
 /// What to do.
@@ -187,7 +187,7 @@ pub enum DumpFormat {
 }
 
 impl DumpFormat {
-    /// Stacks with numbers, if it is a form of those.
+    /// The form of a profile that this is, or `None` if it is none.
     pub fn profile(self) -> Option<ProfileForm> {
         match self {
             DumpFormat::Text | DumpFormat::Json => None,
@@ -233,7 +233,7 @@ pub struct Targets {
 }
 
 impl Targets {
-    /// As plain values.
+    /// The selectors as plain values, for those who know nothing of the command line.
     pub fn selectors(&self) -> Selectors {
         Selectors {
             pids: self.pid.clone(),
@@ -315,7 +315,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// Stacks with numbers, if it is a form of those.
+    /// The form of a profile that this is, or `None` if it is none.
     pub fn profile(self) -> Option<ProfileForm> {
         match self {
             Format::Text | Format::Json | Format::Jsonl => None,
@@ -326,7 +326,7 @@ impl Format {
     }
 }
 
-/// Forms of stacks with numbers.
+/// The forms of a profile, which is stacks with numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProfileForm {
     /// For `go tool pprof`.
@@ -392,7 +392,7 @@ mod tests {
         assert!(Cli::try_parse_from(["golife", "run"]).is_err());
     }
 
-    /// The documents, and everything that golife is made of: what it prints stands somewhere in it.
+    /// The documents and all sources of golife, which contain everything that it prints.
     fn texts() -> Vec<(std::path::PathBuf, String)> {
         let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
         let mut open: Vec<PathBuf> = vec![root.join("src")];
@@ -410,7 +410,7 @@ mod tests {
 
     #[test]
     fn every_option_that_a_text_names_exists() {
-        /// Options of other programs, which texts name as well.
+        /// Options of other programs that the texts name.
         const OF_OTHERS: [&str; 5] = ["--arch", "--port", "--release", "--test", "--pdi"];
         let mut cli = Cli::command();
         cli.build();
@@ -443,11 +443,11 @@ mod tests {
             for line in in_line.chain(in_block).chain(EXAMPLES.lines()) {
                 let line = line.trim_start_matches(['$', ' ']);
                 let line = line.strip_prefix("sudo ").unwrap_or(line);
-                // What follows is a comment, or the description in its column.
+                // The command ends where a comment or the column with its description begins.
                 let line =
                     line.split(" # ").next().and_then(|line| line.split("  ").next()).unwrap_or_default();
                 let words: Vec<&str> = line.split_whitespace().collect();
-                // Some only name a subcommand.
+                // Some texts only name a subcommand.
                 if words.first() != Some(&"golife") || words.len() < 3 {
                     continue;
                 }

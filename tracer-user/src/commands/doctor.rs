@@ -119,7 +119,7 @@ const FEATURES: [Feature; 3] = [
 
 fn feature(feature: &Feature) -> Check {
     let Feature { name, since, with, without } = *feature;
-    // The kernel has them on that architecture alone.
+    // The kernel turns probes into calls on x86-64 alone.
     if name == "calls as probes" && !cfg!(target_arch = "x86_64") {
         Check::good(name, "not on this CPU architecture: every probe is a trap")
     } else if kernel::running() >= since {

@@ -16,7 +16,7 @@ use crate::look::dump::{Dump, Filter};
 use crate::output::{self, profile::Profile};
 use crate::targets::Binaries;
 
-/// The longest that a dump takes to read.
+/// The longest that reading the goroutines may take.
 const MOST_TIME: Duration = Duration::from_secs(60);
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {

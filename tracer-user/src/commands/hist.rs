@@ -23,7 +23,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         let duration = arguments.window.duration.or(Some(DEFAULT_WINDOW));
         let targets = Targets::Selectors(arguments.targets.selectors());
         let settings = settings(targets, duration, &arguments.window, &arguments.limits);
-        // Which are the first is known when all are merged.
+        // Which sites are the first ones is only known when all processes are merged.
         let selection = Selection { top: None, ..selection(&arguments.view) };
         let follow = Follow::new(settings, selection, &arguments.view);
         vec![follow.run(None, &mut |_| Ok(()))?.0]

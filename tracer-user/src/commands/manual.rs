@@ -1,4 +1,4 @@
-//! The manual page: all subcommands on one page.
+//! The manual page, which has all subcommands on one page.
 
 use std::io::{self, Write};
 
@@ -6,7 +6,7 @@ use clap::CommandFactory;
 
 use super::arguments::{Cli, EXAMPLES, EXIT_CODES};
 
-/// Writes it in roff.
+/// Writes the page in roff.
 pub(super) fn write(out: &mut dyn Write) -> io::Result<()> {
     let command = Cli::command();
     let page = clap_mangen::Man::new(command.clone());
@@ -26,10 +26,10 @@ pub(super) fn write(out: &mut dyn Write) -> io::Result<()> {
         let man = clap_mangen::Man::new(sub);
         man.render_synopsis_section(&mut section)?;
         man.render_options_section(&mut section)?;
-        // Subsections of the subcommand's own section.
+        // They become subsections of the section that the subcommand has.
         out.write_all(String::from_utf8_lossy(&section).replace(".SH ", ".SS ").as_bytes())?;
     }
-    // Literally: the two columns stay columns.
+    // `.nf` keeps the lines as they are, so that the two columns stay columns.
     writeln!(out, ".SH EXAMPLES\n.nf\n{}.fi", EXAMPLES.replace('-', "\\-"))?;
     writeln!(out, ".SH \"EXIT STATUS\"\n{}", EXIT_CODES.trim_start_matches("Exit codes: "))
 }

@@ -25,9 +25,9 @@ use crate::trace::{StartError, TraceError};
 use arguments::{Cli, Command};
 use sink::quietly;
 
-/// A site was found at or above the level of `--fail-on`.
+/// Exit code if a site is judged at the level of `--fail-on` or above.
 const FOUND: u8 = 3;
-/// Nothing could be traced.
+/// Exit code if nothing could be traced.
 const NOTHING: u8 = 4;
 
 /// How long `leaks` and `hist` watch unless the user says otherwise.
@@ -36,7 +36,7 @@ const DEFAULT_WINDOW: Duration = Duration::from_secs(30);
 /// Runs a subcommand.
 ///
 /// # Errors
-/// What failed, on what, why and what to do, in one chain.
+/// The chain of errors says what failed, on what, why, and what to do about it.
 pub fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Trace(arguments) => trace::trace(&arguments),
@@ -82,7 +82,8 @@ pub fn exit_code(error: &anyhow::Error) -> ExitCode {
     if is_nothing { ExitCode::from(NOTHING) } else { ExitCode::FAILURE }
 }
 
-/// An error in one line, for standard error: control characters made visible, since much of it names things of others.
+/// An error in one line, for standard error. Control characters are made visible, since an error may contain names that
+/// others have chosen.
 pub fn message(error: &anyhow::Error) -> String {
     human::clean(&human::chain(error.as_ref()))
 }

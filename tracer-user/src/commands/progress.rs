@@ -1,5 +1,5 @@
-//! What a person sees while golife watches: how long it goes on, how much has arrived. Nothing where standard error is
-//! no terminal, or belongs to the program of `golife run`.
+//! What a person sees while golife watches: how long it goes on, and how much has arrived. Nothing is shown if standard
+//! error is no terminal, or belongs to the program of `golife run`.
 
 use std::time::Duration;
 

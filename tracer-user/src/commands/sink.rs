@@ -17,11 +17,11 @@ use crate::report::Report;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stream {
     Stdout,
-    /// Standard output belongs to the program of `golife run`.
+    /// Standard error, for `golife run`: standard output belongs to its program.
     Stderr,
 }
 
-/// Where a report goes.
+/// Where a report goes, and in which format.
 pub(super) struct Sink {
     format: Format,
     to: To,
@@ -33,7 +33,7 @@ enum To {
 }
 
 impl Sink {
-    /// Where and as what the user wants a report.
+    /// Opens the output that the user wants, in the format that the user wants.
     pub(super) fn of(view: &View, stream: Stream) -> anyhow::Result<Sink> {
         Sink::open(view.format, view.output.as_deref(), stream)
     }
@@ -49,7 +49,7 @@ impl Sink {
         Ok(sink)
     }
 
-    /// As [`Sink::open`], for what is no report.
+    /// Does what [`Sink::open`] does, for text that is no report.
     pub(super) fn plain(path: Option<&Path>, stream: Stream) -> anyhow::Result<Sink> {
         let to = match path {
             None => To::Stream(stream),
@@ -61,7 +61,7 @@ impl Sink {
         Ok(Sink { format: Format::Text, to })
     }
 
-    /// Empties the file, if it is one, for what comes.
+    /// Empties the output if it is a file, right before it is written.
     pub(super) fn replace(&mut self) -> anyhow::Result<()> {
         if let To::File(path, file) = &mut self.to {
             truncate(file).with_context(|| format!("cannot write {}", path.display()))?;
@@ -69,12 +69,12 @@ impl Sink {
         Ok(())
     }
 
-    /// One interval's report.
+    /// Writes the report of one interval as a line of JSON.
     pub(super) fn line(&mut self, report: &Report) -> anyhow::Result<()> {
         self.write(|out| json::write_line(report, out))
     }
 
-    /// The last report; `text` writes it for people.
+    /// Writes the last report. `text` does it if the format is the one for people.
     pub(super) fn finish(
         &mut self,
         report: &Report,
@@ -93,7 +93,7 @@ impl Sink {
         }
     }
 
-    /// Stacks with numbers: bytes, in which nothing is an escape sequence.
+    /// Writes a profile. Its bytes are not searched for escape sequences, since none of them is meant as one.
     pub(super) fn profile(&mut self, form: ProfileForm, profile: &Profile) -> anyhow::Result<()> {
         self.replace()?;
         let body = |out: &mut dyn Write| match form {
@@ -109,7 +109,7 @@ impl Sink {
         self.done(written)
     }
 
-    /// Colours go to terminals only.
+    /// Writes text, with colours only if the output is a terminal.
     pub(super) fn write(
         &mut self,
         body: impl FnOnce(&mut dyn Write) -> io::Result<()>,
@@ -132,7 +132,7 @@ impl Sink {
     }
 }
 
-/// Ends golife where a form that no terminal can show would go to one, or between other lines on standard error.
+/// Ends golife with a message if a binary profile would go to a terminal, or between other lines on standard error.
 pub(super) fn refuse_binary(form: Option<ProfileForm>, path: Option<&Path>, stream: Stream) {
     let mixed = stream == Stream::Stderr || io::stdout().is_terminal();
     if form == Some(ProfileForm::Pprof) && path.is_none() && mixed {
@@ -141,7 +141,7 @@ pub(super) fn refuse_binary(form: Option<ProfileForm>, path: Option<&Path>, stre
     }
 }
 
-/// The report for people.
+/// Returns what writes a report for people, with or without the table of sites.
 pub(super) fn as_text(report: &Report, table: bool) -> impl FnOnce(&mut dyn Write) -> io::Result<()> {
     move |out| text::write(report, &text::Text { width: width(), table }, out)
 }
@@ -152,17 +152,17 @@ fn buffered(out: impl Write, body: impl FnOnce(&mut dyn Write) -> io::Result<()>
     out.flush()
 }
 
-/// Columns to fill: the terminal's, or a page's where there is none.
+/// The number of columns to fill: the terminal's, or those of a page if there is no terminal.
 pub(super) fn width() -> usize {
     terminal_size::terminal_size().map_or(100, |(terminal_size::Width(columns), _)| columns.into())
 }
 
-/// Pipes and terminals have no length to cut.
+/// Empties a file. Pipes and terminals are left alone, since they have no length.
 fn truncate(file: &mut File) -> io::Result<()> {
     if file.metadata()?.is_file() { file.set_len(0) } else { Ok(()) }
 }
 
-/// A reader who has seen enough (`golife … | head`) is no failure.
+/// Makes `None` of the error that a pipe was closed: a reader who has seen enough (`golife … | head`) is no failure.
 pub(super) fn quietly<T>(written: io::Result<Option<T>>) -> io::Result<Option<T>> {
     match written {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(None),

@@ -32,7 +32,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     {
         sweep.look()?;
     }
-    // Some are closed to everybody, and that is nobody's mistake.
+    // Some processes cannot be looked at by anybody, so this is only said if a capability would help.
     if sweep.forbidden() > 0 && capabilities::lacks_ptrace() {
         note(&Notice::Denied { processes: sweep.forbidden() });
     }

@@ -52,7 +52,7 @@ pub(super) fn launch(arguments: &Run) -> anyhow::Result<ExitCode> {
     let mut sink = Sink::of(&arguments.view, Stream::Stderr)?;
     let program = arguments.command.first().map(OsString::as_os_str).unwrap_or_default();
     let path = launch::resolve(program)?;
-    // It waits before its first instruction until its probes are in place.
+    // The program waits before its first instruction until its probes are in place.
     let launch = Launch::fork(&arguments.command)?;
     let targets = Targets::Family { root: launch.pid(), program: path };
     let settings = settings(targets, arguments.window.duration, &arguments.window, &arguments.limits);
@@ -72,7 +72,7 @@ pub(super) fn launch(arguments: &Run) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Why nothing of `golife run` was traced, if nothing was.
+/// Why nothing was traced by `golife run`, or `None` if something was.
 fn untraced(report: &Report, program: &std::ffi::OsStr) -> Option<String> {
     if report.processes.iter().any(|process| process.mode != Mode::Unsupported) {
         return None;
@@ -84,13 +84,13 @@ fn untraced(report: &Report, program: &std::ffi::OsStr) -> Option<String> {
     }))
 }
 
-/// As shells have it: 128 and the number of the signal that ended the program.
+/// The exit code of the program as a shell has it: 128 plus the number of the signal if a signal ended the program.
 fn child_code(status: ExitStatus) -> u8 {
     let code = status.code().or(status.signal().map(|signal| 128 + signal)).unwrap_or(1);
     u8::try_from(code).unwrap_or(1)
 }
 
-/// What the arguments of all that trace say.
+/// The settings that follow from the arguments which all tracing subcommands share.
 pub(super) fn settings(
     targets: Targets,
     duration: Option<Duration>,
@@ -133,8 +133,8 @@ impl Follow {
         Follow { settings, selection, each_interval: view.format == Format::Jsonl }
     }
 
-    /// Traces until the window is over, the targets are gone or the user has seen enough. `line` gets the report of each
-    /// interval, where those are wanted. Returns the last report and how the launched program ended.
+    /// Traces until the window is over, the targets are gone or the user has seen enough. `line` gets the report of
+    /// each interval if those are wanted. Returns the last report and how the launched program ended.
     pub(super) fn run(
         self,
         launch: Option<Launch>,
@@ -207,16 +207,16 @@ impl Follow {
     }
 }
 
-/// Waits for a signal. Returns whether it ends tracing: where there is a child, it is the child that the signal is for, and
-/// its end is golife's.
+/// Waits for a signal. Returns whether it ends tracing. If there is a child, the signal is passed on to it, and tracing
+/// ends when the child does.
 async fn caught(signals: &mut Signals, which: Signal, child: Option<&Child>) -> bool {
     signals.recv().await;
-    // A second one ends golife at once.
+    // A second signal of this kind ends golife at once.
     restore_default(which);
     let Some(child) = child else { return true };
-    // Who typed Ctrl-C has sent it to the child as well.
+    // The terminal sends Ctrl-C to the child as well, so it is only passed on if it cannot come from there.
     if which != Signal::SIGINT || !std::io::stdin().is_terminal() {
-        // The child may have ended in this moment; then there is nobody to tell.
+        // This fails if the child has just ended, and then there is nobody to tell.
         let _ = kill(nix::unistd::Pid::from_raw(child.id() as i32), which);
     }
     false
@@ -227,7 +227,7 @@ fn restore_default(which: Signal) {
     let _ = unsafe { signal(which, SigHandler::SigDfl) };
 }
 
-/// One line once probes are live; scripts wait for it.
+/// Prints a line when the probes are live. Scripts wait for it.
 fn announce(tracer: &Tracer, program: Option<&str>) {
     let builds = tracer.builds();
     let build = match &builds[..] {
