@@ -1,5 +1,5 @@
-//! The layout that a Go binary's debug information tells, as Rust source: `go_facts BINARY`. `cargo xtask go-facts` makes
-//! `src/go/runtime/layout_table.rs` of it.
+//! Prints the layout that a Go binary's debug information tells, as Rust source: `go_facts BINARY`. `cargo xtask
+//! go-facts` makes `src/go/runtime/layout_table.rs` of it.
 
 use std::{error::Error, fs::File, path::PathBuf};
 

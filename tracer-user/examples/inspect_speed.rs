@@ -1,6 +1,7 @@
-//! How long inspection takes beside the floor, a bare `process_vm_readv` of the same memory, in one run:
-//! `cargo run --release --example inspect_speed -- PID`, with the fixture `crowd` running as PID; `cargo xtask bench look`
-//! runs it. A line for each: what, seconds, ratio to the floor. Ratios count; the times are the machine's.
+//! Measures how long inspection takes beside the floor, a bare `process_vm_readv` of the same memory, in one run:
+//! `cargo run --release --example inspect_speed -- PID`, with the fixture `crowd` running as PID. `cargo xtask bench
+//! look` runs it. It prints a line for each way to look: its name, the seconds, and the ratio to the floor. Only the
+//! ratios can be compared, since the times depend on the machine.
 
 use std::error::Error;
 use std::io::IoSliceMut;
@@ -11,9 +12,10 @@ use golife::targets::Binaries;
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::unistd::Pid;
 
-/// What most stacks of goroutines that wait need.
+/// How many bytes of a waiting goroutine's stack are enough for most of them.
 const STACK_BYTES: usize = 128;
-/// Ranges of one call: `UIO_MAXIOV`.
+/// Most ranges that the kernel reads in one call: `UIO_MAXIOV` in
+/// <https://github.com/torvalds/linux/blob/v6.6/include/uapi/linux/uio.h>.
 const RANGES: usize = 1024;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -23,7 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let layout = subject.binary.layout();
     let size = usize::from(layout.g_size);
 
-    // The addresses, and what is read from them: found once, outside of what is measured.
+    // The addresses to read are found once, before anything is measured.
     let globals = subject.binary.globals()?;
     let memory = ProcessMemory::new(pid as i32);
     let count = memory.read_u64(globals.allglen.wrapping_add(subject.bias))? as usize;
@@ -58,8 +60,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
 
-    // Warm: the target's pages are there, the buffer's are, too. The best of five each, taken in turns; the two that are
-    // quick and are compared with each other meet more often, since other programs of the machine disturb them more.
+    // The pages of the target and of the buffer are in memory by now. Every way is measured five times, in turns, and
+    // the best time counts. The two quick ways that are compared with each other are measured more often, since other
+    // programs of the machine disturb them more.
     let mut best = [f64::MAX; 6];
     for _ in 0..15 {
         best[0] = best[0].min(floor(pid, &merged)?);
@@ -95,7 +98,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Reads ranges into one warm buffer.
+/// Reads ranges into one buffer whose pages are in memory already, and returns the seconds that this took.
 fn floor(pid: u32, ranges: &[(usize, usize)]) -> Result<f64, Box<dyn Error>> {
     let calls: Vec<Vec<RemoteIoVec>> = ranges
         .chunks(

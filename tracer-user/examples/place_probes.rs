@@ -1,6 +1,6 @@
-//! Puts probes on a Go binary and does nothing else, for benchmarks: which program runs at them, and on which
-//! instructions they sit, is a matter of choice here. Prints `live`, drains the ring until standard input ends, then
-//! prints how many records came.
+//! Puts probes on a Go binary and does nothing else, for benchmarks. Its arguments choose which program runs at the
+//! probes and on which instructions they sit. It prints `live`, drains the ring until standard input ends, then prints
+//! how many records came.
 //!
 //! `place_probes BINARY floor|records|stacks cheapest|single-stepped`
 

@@ -1,5 +1,5 @@
-//! The JSON contract `golife.report/1` as a JSON schema, from the types that are written. `cargo xtask tidy` compares it with
-//! `docs/report.schema.json`.
+//! Prints the JSON contract `golife.report/1` as a JSON schema, made from the types that are written. `cargo xtask
+//! tidy` compares it with `docs/report.schema.json`.
 
 use golife::report::Report;
 

@@ -1,11 +1,11 @@
-//! How long the tracker takes for an event: `cargo run --release --example tracker_speed`.
+//! Measures how long the tracker takes for an event: `cargo run --release --example tracker_speed`.
 
 use std::time::Instant;
 
 use golife::event::{Event, StackCode, What, decode, encode};
 use golife::tracker::{Limits, Tracker};
 
-/// Where the `runtime.g` of a goroutine is: 17 in each 8 KiB.
+/// The address of a goroutine's `runtime.g`. As in a Go program, 17 of them are in each 8 KiB.
 fn g_of(goid: u64) -> u64 {
     0xc000_0000_0000 + 8192 * (goid / 17) + 480 * (goid % 17)
 }
@@ -29,7 +29,8 @@ fn main() {
         (1..=live + 1).for_each(|goid| tracker.apply(&created(g_of(goid), goid)));
         let pairs = 5_000_000;
         let first = live + 2;
-        // Each lives as long as it takes to create a hundred others, then its g is used again. As bytes, the way they come.
+        // Each goroutine lives as long as it takes to create a hundred others, then its g is used again. The records
+        // are bytes, as the ring hands them out.
         let g = |at: u64| g_of(first + at % 101);
         let records: Vec<u8> = (0..1_000).flat_map(|at| encode(&created(g(at), first + at))).collect();
         let begin = Instant::now();
