@@ -1,8 +1,10 @@
 //! `cargo xtask build-ebpf`: compiles the probes with Debian's Rust, which ships `core` for the BPF target, and links
 //! them with bpf-linker. The object is committed, so nobody else needs that toolchain.
 //!
-//! The same compilers give the same bytes in every directory: paths are mapped to fixed ones and DWARF is stripped.
-//! So the object can be checked against its source wherever the compilers' versions are those written beside it.
+//! The same compilers give the same bytes in every directory, since paths are mapped to fixed ones and DWARF is
+//! stripped. So the object can be checked against its source wherever the compilers have the versions that are written
+//! beside it. The BTF keeps the line of each instruction: a comment that moves code to other lines changes the object,
+//! too.
 
 use std::{
     env, fs,
@@ -28,7 +30,7 @@ pub struct Args {
 /// The CPU architectures that there is an object for, by Rust's names.
 const ARCHITECTURES: [&str; 2] = ["x86_64", "aarch64"];
 
-/// Compiles for every architecture, then writes or compares.
+/// Compiles the probes for every architecture, then writes the objects or compares them.
 pub fn run(args: Args) -> Result<()> {
     let tools = Tools::ensure()?;
     for architecture in ARCHITECTURES {
@@ -76,15 +78,15 @@ struct Tools {
     rustc: PathBuf,
     linker: PathBuf,
     strip: PathBuf,
-    /// One line each, as committed beside the object.
+    /// The versions of all of them, one in each line, as they are committed beside the object.
     versions: String,
 }
 
 impl Tools {
-    /// Finds them, and installs what is missing.
+    /// Finds the programs, and installs those that are missing.
     fn ensure() -> Result<Tools> {
         machine::apt_install(&["rustc-web", "libstd-rust-web-dev-bpf", "llvm-22-dev", "libpolly-22-dev"])?;
-        // Not the rustc in PATH, which rustup may have put there.
+        // The rustc in PATH may be rustup's, so the package is asked where its own one is.
         let files = output(Command::new("dpkg").args(["-L", "rustc-web"]))?;
         let rustc =
             files.lines().find(|file| file.ends_with("/bin/rustc")).context("no bin/rustc in rustc-web")?;
@@ -113,7 +115,7 @@ impl Tools {
     }
 }
 
-/// Makes the object of one architecture in the target directory.
+/// Makes the object of one architecture in the target directory, and returns its path.
 fn compile(architecture: &str, tools: &Tools) -> Result<PathBuf> {
     let target = machine::target_dir().join("ebpf").join(architecture);
     let mut cargo = machine::cargo();
@@ -131,7 +133,7 @@ fn compile(architecture: &str, tools: &Tools) -> Result<PathBuf> {
         .args(["--bin", "golife-probes", "--target", "bpfel-unknown-none", "--target-dir"])
         .arg(&target)
         .env("RUSTC", &tools.rustc)
-        // The BPF target and its intrinsics are unstable; with this a stable compiler lets us have them.
+        // The BPF target and its intrinsics are unstable. With this, a stable compiler lets us use them.
         .env("RUSTC_BOOTSTRAP", "1")
         .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", &tools.linker)
         .env("CARGO_ENCODED_RUSTFLAGS", rustc_flags(architecture)?.join("\x1f"))
@@ -139,17 +141,18 @@ fn compile(architecture: &str, tools: &Tools) -> Result<PathBuf> {
     machine::run(&mut cargo)?;
     let linked = target.join("bpfel-unknown-none/release/golife-probes");
     let object = target.join("golife-probes.o");
-    // BTF stays: it is what the kernel reads.
+    // Only DWARF is stripped. The BTF stays, since the kernel reads it.
     machine::run(Command::new(&tools.strip).arg("--strip-debug").arg("-o").args([&object, &linked]))?;
     Ok(object)
 }
 
 fn rustc_flags(architecture: &str) -> Result<Vec<String>> {
-    // The target is BPF everywhere; whose registers a probe is handed differs.
+    // The target is BPF for every architecture, but a probe is handed the registers of the CPU that it runs on.
     let mut flags = vec!["--cfg".to_owned(), format!("bpf_target_arch=\"{architecture}\"")];
     flags.extend(["-C", "debuginfo=2", "-C", "link-arg=--btf"].map(String::from));
     flags.push(format!("--remap-path-prefix={}=golife", machine::root().display()));
-    // BTF names source files. Crates are unpacked into one directory for each registry.
+    // BTF has the paths of source files, which must not depend on the machine. Cargo unpacks crates into one directory
+    // for each registry.
     let crates = cargo_home()?.join("registry/src");
     for registry in fs::read_dir(&crates).with_context(|| format!("cannot list {}", crates.display()))? {
         flags.push(format!("--remap-path-prefix={}=crates", registry?.path().display()));

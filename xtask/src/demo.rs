@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::machine::{self, Guard, say};
 
-/// Where the service's source is, from the repository.
+/// Path of the service's source, from the repository's root.
 const SERVICE: &str = "tests/fixtures/demo/server/main.go";
 
 /// What `demo` can be told.
@@ -24,7 +24,7 @@ pub struct Args {
     seconds: u64,
 }
 
-/// Shows it, and fails where golife did not name the leaks or named something else.
+/// Runs the demo. Fails if golife does not name the leaks, or names something else.
 pub fn run(args: Args) -> Result<()> {
     let go = machine::go()?;
     machine::mount_tracefs()?;
@@ -34,7 +34,7 @@ pub fn run(args: Args) -> Result<()> {
     let server = build(&go, "server")?;
     let load = build(&go, "load")?;
 
-    // Ends with our end of its standard input, so it cannot outlive us, whatever happens.
+    // The server ends when its standard input is closed, so it cannot outlive this program, whatever happens.
     let mut server = Guard(
         Command::new(server)
             .stdin(Stdio::piped())
@@ -76,7 +76,7 @@ pub fn run(args: Args) -> Result<()> {
     judge(&report)
 }
 
-/// Compares what golife said with what the service's source knows.
+/// Compares what golife said with the marks in the service's source.
 fn judge(report: &str) -> Result<()> {
     let source = fs::read_to_string(machine::root().join(SERVICE))
         .with_context(|| format!("cannot read {SERVICE}"))?;

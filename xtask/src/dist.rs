@@ -1,5 +1,5 @@
-//! `cargo xtask dist`: golife as one file that needs nothing of the machine it runs on, for any CPU architecture that
-//! it knows, from any other.
+//! `cargo xtask dist`: builds golife as one file that needs nothing of the machine it runs on. It can be built for
+//! every CPU architecture that golife knows, on any of them.
 
 use std::{fs, process::Command};
 
@@ -33,7 +33,7 @@ pub fn run(args: Args) -> Result<()> {
             "tracer-user",
             "--target",
             architecture.target,
-            // What debuggers want would make the file five times as large; names for backtraces stay.
+            // Debug information would make the file five times as large. The names of functions stay, for backtraces.
             "--config=profile.release.debug=false",
             "--config=profile.release.strip='debuginfo'",
         ]))?;
@@ -45,7 +45,7 @@ pub fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-/// A cargo that compiles and links for an architecture with what rustup has: no C compiler, no C library.
+/// A cargo that compiles and links for an architecture with what rustup has, without a C compiler or a C library.
 pub fn cargo(architecture: &Architecture) -> Result<Command> {
     let target = architecture.target;
     let libraries = output(Command::new("rustc").args(["--print", "target-libdir", "--target", target]))?;

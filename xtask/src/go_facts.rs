@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::machine::{self, output, say};
 
-/// One release of each minor version that golife supports, oldest first, among comments.
+/// The file with one release of each minor version that golife supports, oldest first. It also has comments.
 const RELEASES: &str = include_str!("../../tracer-user/src/go/runtime/releases.txt");
 
 /// What `go-facts` can be told.
@@ -24,7 +24,7 @@ pub struct Args {
     check: bool,
 }
 
-/// Builds, reads, and writes or compares.
+/// Builds a program by each toolchain, reads the facts, and writes the tables or compares them.
 pub fn run(args: Args) -> Result<()> {
     let go = machine::go()?;
     machine::run(machine::cargo().args([
@@ -42,7 +42,7 @@ pub fn run(args: Args) -> Result<()> {
         say(format!("go{version}"));
         let toolchain = Toolchain { go: &go, version };
         let [layout, arm64] = [toolchain.layout(&reader, "amd64")?, toolchain.layout(&reader, "arm64")?];
-        // The table has one row for both.
+        // The table has one row for both architectures.
         ensure!(layout == arm64, "go{version} lays structs out otherwise on arm64:\n{arm64}\nnot\n{layout}");
         layouts.push((minor(version)?, layout));
         reasons.push((minor(version)?, toolchain.wait_reasons()?));
@@ -69,7 +69,7 @@ pub fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-/// `1.26.8` and so on.
+/// The releases as numbers: `1.26.8` and so on.
 fn versions() -> impl Iterator<Item = &'static str> {
     RELEASES.lines().filter_map(|line| line.strip_prefix("go"))
 }
@@ -94,13 +94,14 @@ impl Toolchain<'_> {
             .env("GOFLAGS", "-buildvcs=false")
             .env("CGO_ENABLED", "0");
         if self.version.starts_with("1.19.") {
-            // Its module index does not find the standard library of a toolchain that was fetched as a module.
+            // The module index of Go 1.19 does not find the standard library of a toolchain that was fetched as a
+            // module.
             command.env("GODEBUG", "goindex=0");
         }
         command
     }
 
-    /// `Layout { … }`, as Rust source.
+    /// The layout that this toolchain's programs have, as Rust source: `Layout { … }`.
     fn layout(&self, reader: &Path, goarch: &str) -> Result<String> {
         let directory = machine::target_dir().join("go-facts");
         fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
@@ -110,7 +111,8 @@ impl Toolchain<'_> {
         output(Command::new(reader).arg(&binary))
     }
 
-    /// The texts of `waitReasonStrings`, in the order of the constants that index it.
+    /// The texts of `waitReasonStrings`, in the order of the constants that index it:
+    /// <https://cs.opensource.google/go/go/+/master:src/runtime/runtime2.go>.
     fn wait_reasons(&self) -> Result<Vec<String>> {
         let root = PathBuf::from(output(self.command().args(["env", "GOROOT"]))?);
         let path = root.join("src/runtime/runtime2.go");

@@ -37,14 +37,14 @@ pub struct Args {
     test: Vec<String>,
 }
 
-/// From the lowest that golife supports on.
+/// The kernels to test on, from the lowest that golife supports on.
 const RELEASES: [&str; 3] = ["5.10", "6.1", "6.12"];
 
 /// The part of the tests that runs without a Go compiler or another tool.
 const TESTS: [&str; 7] =
     ["ancestry::", "containers::", "counts::", "errors::", "inspect::", "processes::", "program::"];
 
-/// Those among them that do not: they pretend an older kernel, or compile.
+/// Tests of that part which cannot run in a guest, since they pretend an older kernel or compile something.
 const NOT_THERE: [&str; 2] = ["as_on_linux", "a_real_32_bit_go_program"];
 
 /// Boots every kernel and runs the tests.
@@ -83,7 +83,7 @@ pub fn run(args: Args) -> Result<()> {
             if outcome.verdict.is_err() {
                 failed.push(kernel.to_string());
             }
-            // Each at once: all together take an hour, which may be cut short.
+            // Each row is written at once, since all kernels together take an hour, which may be cut short.
             if filters.is_empty() {
                 let draft = tables::draft("kernels")?;
                 fs::write(&draft, with_row(&tables::table("README.md", "kernels")?, &kernel.row(&outcome)))?;
@@ -115,7 +115,7 @@ impl std::fmt::Display for Kernel<'_> {
 }
 
 impl Kernel<'_> {
-    /// The suite with the package `linux-image-cloud-…` of that release.
+    /// The suite that has the package `linux-image-cloud-…` of this release.
     fn suite(&self) -> &'static str {
         match self.release {
             "5.10" => self.architecture.suite_5_10,
@@ -141,7 +141,7 @@ impl Kernel<'_> {
         outcome
     }
 
-    /// How a row of the README's table begins.
+    /// How the row of this kernel in the README's table begins.
     fn key(&self) -> String {
         format!("| {} | {} |", self.release, self.architecture.name)
     }
@@ -155,12 +155,12 @@ impl Kernel<'_> {
     }
 }
 
-/// `ok. 39 passed; 0 failed; …`
+/// The number of tests that passed, from what they say at their end: `ok. 39 passed; 0 failed; …`.
 fn passed(said: &str) -> &str {
     said.split_whitespace().nth(1).unwrap_or(said)
 }
 
-/// The table with this row in the place of the one that begins alike.
+/// The table with this row, which replaces the one that begins alike.
 fn with_row(table: &str, new: &str) -> String {
     let head = "| Linux | CPU | Debian's kernel | e2e tests |\n|---|---|---|---|\n";
     let rows = architecture::ALL.iter().flat_map(|architecture| {

@@ -1,4 +1,5 @@
-//! What the commands need from the machine: running programs, installing what is missing, knowing whose it is.
+//! What the commands need from the machine: to run programs, to install what is missing, and to know whether they are
+//! root.
 
 use std::{
     env,
@@ -10,7 +11,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-/// The repository.
+/// The root directory of the repository.
 pub fn root() -> PathBuf {
     let manifest = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
     Path::new(&manifest).parent().unwrap_or(Path::new(".")).to_path_buf()
@@ -21,12 +22,12 @@ pub fn target_dir() -> PathBuf {
     root().join(env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
 }
 
-/// A child that does not survive this.
+/// A child process that is killed when this is dropped.
 pub struct Guard(pub Child);
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        // Both fail only where the child has ended already.
+        // Both fail only if the child has ended already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -37,7 +38,7 @@ pub fn say(text: impl AsRef<str>) {
     println!("==> {}", text.as_ref());
 }
 
-/// The cargo that runs this, at work in the repository.
+/// The cargo that runs this program, to be run in the repository.
 pub fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
@@ -86,7 +87,7 @@ pub fn is_root() -> Result<bool> {
     Ok(ids.split_whitespace().nth(1) == Some("0"))
 }
 
-/// A program to run as root: by itself where this runs as root, otherwise by sudo.
+/// A command that runs a program as root: directly if this runs as root, otherwise by sudo.
 pub fn as_root(program: &str) -> Result<Command> {
     if is_root()? {
         return Ok(Command::new(program));
@@ -157,7 +158,7 @@ pub fn go() -> Result<PathBuf> {
     Ok(own)
 }
 
-/// `PATH` with this Go first.
+/// The value of `PATH` with the directory of this Go in front.
 pub fn path_with(go: &Path) -> Result<OsString> {
     let old = env::var_os("PATH").unwrap_or_default();
     let directory = go.parent().map(Path::to_path_buf);

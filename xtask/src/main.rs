@@ -1,5 +1,5 @@
-//! golife's chores, each one command: `cargo xtask COMMAND`. Whatever a command needs it installs itself, and says so
-//! first; each can be run again at any time.
+//! golife's chores, each of which is one command: `cargo xtask COMMAND`. A command installs what it needs and says so
+//! first. Each can be run again at any time.
 
 mod bench;
 mod build_ebpf;

@@ -9,7 +9,8 @@ use crate::{
     tables,
 };
 
-/// Runs the test and rewrites the table, also where something is not exact: the README says what is.
+/// Runs the test and rewrites the table. It is also rewritten if something is not exact, since the README says what is
+/// and what is not.
 pub fn run() -> Result<()> {
     if !is_root()? {
         bail!("the matrix is made with real probes: run `cargo xtask matrix` as root");

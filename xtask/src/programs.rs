@@ -1,5 +1,5 @@
 //! `cargo xtask programs`: golife beside Go programs that nobody here wrote, from the package registries, under load.
-//! What it says of them is compared with what they say of themselves; the README's table is made of it.
+//! What golife says of them is compared with what they say of themselves, and the README's table is made of that.
 
 use std::{
     fs,
@@ -30,13 +30,13 @@ const DEBIAN: [&str; 12] = [
     "syncthing",
 ];
 
-/// A package of the npm registry that is one Go program, without symbols and build info.
+/// A package of the npm registry that contains one Go program, which has no symbols and no build info.
 const NPM: &str = "@esbuild/linux-x64@0.28.2";
 
 /// A large program with debug information, by module and version.
 const WITH_DWARF: (&str, &str) = ("github.com/prometheus/prometheus/cmd/prometheus", "v0.305.0");
 
-/// Fetches them all, runs the test, and rewrites the table.
+/// Fetches all these programs, runs the test, and rewrites the table.
 pub fn run() -> Result<()> {
     if !is_root()? {
         bail!("the programs are traced with real probes: run `cargo xtask programs` as root");
@@ -86,7 +86,7 @@ pub fn debian(packages: &[&str]) -> Result<PathBuf> {
     Ok(root)
 }
 
-/// The program that such a package of the npm registry holds.
+/// The program that a package of the npm registry contains.
 fn npm(package: &str) -> Result<PathBuf> {
     let directory = directory()?;
     let binary = directory.join("package/bin/esbuild");
@@ -102,7 +102,7 @@ fn npm(package: &str) -> Result<PathBuf> {
     Ok(binary)
 }
 
-/// The large program, built once, which takes minutes.
+/// The large program with debug information. It is built only once, since that takes minutes.
 pub fn with_dwarf(go: &Path) -> Result<PathBuf> {
     let bin = directory()?.join("bin");
     let binary = bin.join("prometheus");

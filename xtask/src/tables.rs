@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use crate::machine::{self, say};
 
-/// Where a test is to write its table; one of an earlier run is removed.
+/// The file that a test is to write its table to. The table of an earlier run is removed.
 pub fn draft(name: &str) -> Result<std::path::PathBuf> {
     fs::create_dir_all(machine::target_dir()).context("cannot make the directory of build products")?;
     let table = machine::target_dir().join(format!("{name}.md"));
@@ -15,7 +15,7 @@ pub fn draft(name: &str) -> Result<std::path::PathBuf> {
     Ok(table)
 }
 
-/// Puts what a test wrote, if it did, in the place of the README's old table.
+/// Puts the table that a test wrote in the place of the README's old one. If it wrote none, the old one stays.
 pub fn adopt(name: &str, draft: &Path) -> Result<()> {
     let Ok(table) = fs::read_to_string(draft) else { return Ok(()) };
     put("README.md", name, &table)?;

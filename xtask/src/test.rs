@@ -22,7 +22,7 @@ pub struct Args {
     filter: Option<String>,
 }
 
-/// Sets up and runs them.
+/// Installs what the tests need, and runs them.
 pub fn run(args: Args) -> Result<()> {
     let go = machine::go()?;
     let path = machine::path_with(&go)?;
@@ -47,7 +47,7 @@ pub fn run(args: Args) -> Result<()> {
         say("NOT RUN: the e2e tests, which trace real Go programs and need root (--no-root)");
         return Ok(());
     }
-    // Some of the Go programs hold C, linked with shared libraries and without; one is loaded by Python.
+    // Some of the Go programs contain C code, linked with shared libraries or without, and one is loaded by Python.
     machine::apt_install(&["gcc", "libc6-dev"])?;
     if find("python3").is_none() {
         machine::apt_install(&["python3"])?;

@@ -1,5 +1,5 @@
-//! What a goroutine's whole life, creation and exit, costs the target: with golife, with the least that probes can
-//! cost, with probes where one would put them without looking, and with what people use otherwise.
+//! Measures what a goroutine's whole life, creation and exit, costs the target: with golife, with the least that probes
+//! can cost, with probes on single-stepped instructions, and with bpftrace.
 
 use std::{fmt::Write as _, path::Path};
 
@@ -10,11 +10,11 @@ use crate::machine::say;
 
 /// Seconds of each single measurement.
 const SECONDS: f64 = 0.5;
-/// Measurements in a row. The best one counts: the rest of the machine can only make one slower, and seldom leaves two
-/// seconds alone.
+/// Number of measurements in a row. The best one counts, since the rest of the machine can only make one slower, and
+/// seldom leaves it alone for as long as all of them take.
 const REPEATS: u32 = 6;
 
-/// A way to watch, by the name it has in the table.
+/// The ways to watch, by their names in the table.
 const WAYS: [&str; 6] =
     ["no probes", FLOOR, GOLIFE, STACKS, "golife's records, single-stepped sites", BPFTRACE];
 const FLOOR: &str = "floor: empty programs at golife's sites";
@@ -85,7 +85,7 @@ fn with(tools: &Tools, name: &str, binary: &Path, body: impl FnOnce() -> Result<
             let flag = (name == STACKS).then_some("--creation-stacks");
             let arguments: Vec<&str> = ["trace", "--exe", &path].into_iter().chain(flag).collect();
             let golife = Golife::beside(tools, &arguments)?;
-            // The calibration at start shares no CPU with the target, but let it end.
+            // golife's calibration at the start shares no CPU with the target, but is given the time to end.
             std::thread::sleep(std::time::Duration::from_millis(700));
             let ns = body();
             golife.stop()?;

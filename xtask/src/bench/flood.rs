@@ -1,4 +1,5 @@
-//! The highest rate of goroutines that a spawn loop reaches on the other CPU, and exact accounts of what does not fit.
+//! Measures the highest rate of goroutines that a spawn loop reaches on the other CPU, and checks that what does not
+//! fit into the ring is counted exactly.
 
 use std::fmt::Write as _;
 
@@ -25,7 +26,7 @@ pub fn measure(tools: &Tools, seconds: u32) -> Result<String> {
         let (report, _) = golife.stop()?;
         let number = |value: &Value| value.as_u64().context("a number is missing in the report");
         let (lost, hits) = (number(&report["loss"]["dropped"])?, number(&report["overhead"]["probe_hits"])?);
-        // Two for each goroutine; those of the runtime and of main are not in the target's count.
+        // Each goroutine has two records. The target's count has neither the runtime's goroutines nor the main one.
         let counted = 2 * lives;
         writeln!(
             table,

@@ -1,4 +1,4 @@
-//! golife's own memory: the fixed part, and what each live goroutine adds.
+//! Measures golife's own memory: the fixed part, and what each live goroutine adds.
 
 use std::{
     fs,
@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use super::tools::{Golife, Tools};
 use crate::machine::say;
 
-/// Live goroutines.
+/// Number of live goroutines.
 const MANY: u64 = 1_000_000;
 
 /// Resident memory of golife with none and with a million live goroutines.

@@ -1,6 +1,6 @@
-//! Looking at all goroutines of a process that runs on: golife beside the floor, Go's own profiles and Delve, and for how
-//! long each stops the program. The program says so itself: it notes by how much a goroutine that sleeps a millisecond is
-//! late.
+//! Measures how long it takes to look at all goroutines of a running process: with golife, beside the floor, Go's own
+//! profiles and Delve. It also measures for how long each of them stops the program. The program says that itself: it
+//! has a goroutine that sleeps for a millisecond each time, and notes how late that wakes up.
 
 use std::{
     fmt::Write as _,
@@ -16,9 +16,9 @@ use anyhow::{Context, Result, ensure};
 use super::tools::Tools;
 use crate::machine::{self, Guard, say};
 
-/// How many goroutines block.
+/// The numbers of goroutines that block.
 const CROWDS: [u32; 2] = [100_000, 1_000_000];
-/// Delve is ended when it takes longer.
+/// Delve is killed when it takes longer than this.
 const PATIENCE: Duration = Duration::from_secs(90);
 /// Delve's module and version.
 const DELVE: &str = "github.com/go-delve/delve/cmd/dlv@v1.27.2";
@@ -86,7 +86,7 @@ fn ms(time: Duration) -> String {
     }
 }
 
-/// How many lines begin so.
+/// How many lines of a text begin with this.
 fn starts(text: &[u8], with: &[u8]) -> usize {
     text.split(|byte| *byte == b'\n').filter(|line| line.starts_with(with)).count()
 }
@@ -116,7 +116,7 @@ impl Crowd {
         Ok(Crowd { child: Guard(child), address: address.trim().to_owned() })
     }
 
-    /// The body of an answer.
+    /// Asks the program for something by HTTP, and returns the body of the answer.
     fn get(&self, path: &str) -> Result<Vec<u8>> {
         let mut stream = TcpStream::connect(&self.address).context("cannot reach the fixture")?;
         write!(stream, "GET {path} HTTP/1.0\r\n\r\n")?;
@@ -126,7 +126,7 @@ impl Crowd {
         Ok(answer.split_off(end + 4))
     }
 
-    /// Since it was last asked.
+    /// The longest time that the program stood still since it was last asked.
     fn longest_stop(&self) -> Result<Duration> {
         let body = self.get("/stall")?;
         Ok(Duration::from_nanos(std::str::from_utf8(&body)?.trim().parse()?))
@@ -143,7 +143,8 @@ fn delve(tools: &Tools) -> Result<PathBuf> {
     Ok(binary)
 }
 
-/// Has Delve list all goroutines. How long that took, and how many it listed; none where it took too long.
+/// Has Delve list all goroutines. Returns how long that took and how many it listed, which is `None` if it took too
+/// long.
 fn attach(delve: &Path, tools: &Tools, pid: &str) -> Result<(Duration, Option<usize>)> {
     let script = tools.directory().join("goroutines.dlv");
     std::fs::write(&script, "goroutines\nexit\n")?;
@@ -157,7 +158,7 @@ fn attach(delve: &Path, tools: &Tools, pid: &str) -> Result<(Duration, Option<us
         .stderr(Stdio::null())
         .spawn()
         .context("cannot run dlv")?;
-    // Whether to kill the program when it leaves.
+    // Delve asks whether to kill the program when it leaves.
     child.stdin.take().context("no pipe")?.write_all(b"n\n")?;
     while child.try_wait()?.is_none() {
         if start.elapsed() > PATIENCE {

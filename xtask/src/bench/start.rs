@@ -1,5 +1,6 @@
-//! How long it takes from golife's start to live probes, and from Ctrl-C to its end, on large binaries: as on a host
-//! that has never read them (page cache dropped), and again.
+//! Measures how long it takes from golife's start to live probes, and from Ctrl-C to its end, on large binaries. Each
+//! is measured as on a host that has never read the binary (with the page cache dropped), and again with the binary in
+//! the page cache.
 
 use std::{fmt::Write as _, fs, process::Command, time::Duration};
 
@@ -27,7 +28,7 @@ pub fn measure(tools: &Tools, rounds: u32) -> Result<String> {
         let (mut cold, mut warm, mut end) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..rounds {
             machine::run(machine::as_root("sh")?.args(["-c", "sync; echo 3 > /proc/sys/vm/drop_caches"]))?;
-            // golife's own pages are not the question here.
+            // golife's own pages are not to be measured, so they are read first.
             machine::output(Command::new(&tools.golife).arg("--version"))?;
             for times in [&mut cold, &mut warm] {
                 let golife = Golife::alone(tools, &["trace", "--exe", &path])?;

@@ -18,7 +18,7 @@ use crate::machine::{self, Guard, say};
 
 /// Everything that is run.
 pub struct Tools {
-    /// The product.
+    /// golife itself.
     pub golife: PathBuf,
     /// Bare probes (`tracer-user/examples/place_probes.rs`).
     pub place_probes: PathBuf,
@@ -26,7 +26,7 @@ pub struct Tools {
     pub inspect_speed: PathBuf,
     /// bpftrace, if it can be had.
     pub bpftrace: Option<PathBuf>,
-    /// Go itself.
+    /// The `go` command.
     pub go: PathBuf,
     directory: PathBuf,
 }
@@ -75,7 +75,7 @@ impl Tools {
         Ok(binary)
     }
 
-    /// Where benchmarks may put things.
+    /// The directory for what benchmarks write.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
@@ -153,7 +153,7 @@ impl Golife {
             said.push_str(&line);
         }
         let until_live = start.elapsed();
-        // Nothing more is expected there; a full pipe would stop golife.
+        // Nobody is interested in what golife says after this, but a full pipe would stop it.
         std::thread::spawn(move || std::io::copy(&mut stderr, &mut std::io::sink()));
         Ok(Golife { child, until_live })
     }

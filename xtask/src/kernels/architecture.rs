@@ -2,11 +2,12 @@
 
 /// One of them, as an emulated machine.
 pub struct Architecture {
-    /// As people call it.
+    /// Its name as people call it.
     pub name: &'static str,
-    /// As Go and Debian call it.
+    /// Its name as Go and Debian call it.
     pub debian: &'static str,
-    /// What golife is compiled for: statically linked, and linked by Rust's own linker, so that no C compiler is needed.
+    /// The target that golife is compiled for. It is statically linked, by Rust's own linker, so that no C compiler is
+    /// needed.
     pub target: &'static str,
     /// The emulator.
     pub qemu: &'static str,
@@ -20,13 +21,13 @@ pub struct Architecture {
     pub console: &'static str,
     /// What position-independent Go programs name as their interpreter, although they use no library.
     pub loader: &'static str,
-    /// The directory of that and of shared libraries in Debian's packages.
+    /// The directory of this interpreter and of shared libraries in Debian's packages.
     pub libraries: &'static str,
-    /// The suite with Linux 5.10: its security updates were not made for every architecture to the end.
+    /// The suite with Linux 5.10. It differs because not every architecture got security updates to the end.
     pub suite_5_10: &'static str,
 }
 
-/// What most servers are.
+/// The architecture of most servers.
 pub const X86_64: Architecture = Architecture {
     name: "x86-64",
     debian: "amd64",
@@ -41,7 +42,8 @@ pub const X86_64: Architecture = Architecture {
     suite_5_10: "bullseye-security",
 };
 
-/// AArch64. Pointer authentication by the usual algorithm would take the emulator three times as long to boot.
+/// AArch64. Its machine has no pointer authentication by the usual algorithm, with which booting takes the emulator
+/// three times as long.
 pub const ARM64: Architecture = Architecture {
     name: "arm64",
     debian: "arm64",
@@ -56,10 +58,10 @@ pub const ARM64: Architecture = Architecture {
     suite_5_10: "bullseye",
 };
 
-/// All of them.
+/// All architectures.
 pub const ALL: [&Architecture; 2] = [&X86_64, &ARM64];
 
-/// By the name that people or Debian have for it.
+/// The architecture with this name, as people or as Debian call it.
 pub fn named(name: &str) -> Result<&'static Architecture, String> {
     let found = ALL.into_iter().find(|architecture| [architecture.name, architecture.debian].contains(&name));
     found.ok_or_else(|| format!("there are {}", ALL.map(|architecture| architecture.name).join(" and ")))

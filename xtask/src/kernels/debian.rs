@@ -13,9 +13,9 @@ use crate::machine::{self, output, say};
 
 /// The packages of one suite for one CPU architecture.
 pub struct Suite<'a> {
-    /// `bookworm-backports`
+    /// The name of the suite, such as `bookworm-backports`.
     pub name: &'a str,
-    /// `arm64`
+    /// The name of the architecture as Debian calls it, such as `arm64`.
     pub architecture: &'a str,
     /// Where its list and downloads are kept.
     pub place: &'a Path,
@@ -30,7 +30,7 @@ impl Suite<'_> {
         self.update()?;
         let packages = packages.iter().map(|package| self.newest(package)).collect::<Result<Vec<_>>>()?;
         say(format!("fetching {} ({}, {})", packages.join(", "), self.name, self.architecture));
-        // Under another name until it is whole.
+        // The directory has another name until it is complete.
         let unfinished = root.with_extension("unfinished");
         let downloads = unfinished.join("downloads");
         let _ = fs::remove_dir_all(&unfinished);
@@ -54,7 +54,7 @@ impl Suite<'_> {
         machine::run(self.apt("apt-get").args(["update", "-qq"]))
     }
 
-    /// The package itself, or the kernel that a package without content stands for.
+    /// The package to fetch: this one, or the kernel that it stands for if it has no content of its own.
     fn newest(&self, package: &str) -> Result<String> {
         let depends = output(self.apt("apt-cache").args(["depends", "--important", package]))?;
         let kernel = depends
@@ -76,7 +76,7 @@ impl Suite<'_> {
             option("Dir::State::status", "status"),
             option("Dir::Cache", "cache"),
             "Acquire::Check-Valid-Until=false".to_owned(),
-            // Root may be told to fetch as somebody who cannot write here.
+            // apt may be configured to fetch as a user who cannot write here.
             "APT::Sandbox::User=root".to_owned(),
         ] {
             command.args(["-o", &option]);
@@ -98,7 +98,7 @@ fn archive(suite: &str) -> Result<String> {
         .context("this machine's apt has no archive of Debian, from which the kernels come")
 }
 
-/// What a directory holds.
+/// The paths of what is in a directory.
 pub fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
     let found = fs::read_dir(directory).with_context(|| format!("cannot list {}", directory.display()))?;
     Ok(found.collect::<std::io::Result<Vec<_>>>()?.into_iter().map(|entry| entry.path()).collect())

@@ -21,20 +21,22 @@ use crate::machine::{self, Guard, output, say};
 /// How long one kernel may take, boot included.
 const PATIENCE: Duration = Duration::from_secs(20 * 60);
 
-/// From here on the emulator is fit for this: 7.2 spoils x86's flags register now and then, and Linux 6.12 crashes.
+/// The first version of QEMU that is fit for this. 7.2 spoils x86's flags register now and then, and Linux 6.12 crashes
+/// in it.
 const FIT: u32 = 10;
-/// Where Debian's own release is older than that.
+/// The suite that has such a QEMU, for machines whose own release is older.
 const FIT_SUITE: &str = "bookworm-backports";
 
 /// An emulator of one architecture.
 pub struct Emulator {
     program: PathBuf,
-    /// Where it finds firmware, if not where it was built to look.
+    /// The directories with its firmware, if that is not where it was built to look.
     data: Vec<PathBuf>,
 }
 
 impl Emulator {
-    /// This machine's if it is new enough, else a newer one beside it, which uses the libraries of this machine's.
+    /// Returns this machine's emulator if it is new enough. Otherwise, it unpacks a newer one beside it, which uses the
+    /// libraries of this machine's emulator.
     pub fn ensure(architecture: &Architecture, directory: &Path) -> Result<Emulator> {
         let Architecture { qemu, qemu_package, qemu_data, .. } = architecture;
         machine::apt_install(&[qemu_package])?;
@@ -60,18 +62,18 @@ impl Emulator {
     }
 }
 
-/// `QEMU emulator version 7.2.22 (Debian …)`
+/// The major version in what the emulator says: `QEMU emulator version 7.2.22 (Debian …)`.
 fn major(said: &str) -> Option<u32> {
     said.split("version ").nth(1)?.split('.').next()?.parse().ok()
 }
 
-/// How a guest came out.
+/// How the tests in a guest came out.
 pub struct Outcome {
-    /// What `uname -r` says there.
+    /// The kernel's release, as `uname -r` prints it there.
     pub release: Option<String>,
     /// What the tests said at their end, or why they did not get there.
     pub verdict: Result<String, String>,
-    /// From power-on to the end.
+    /// The time from power-on to the end.
     pub took: Duration,
 }
 
@@ -103,7 +105,7 @@ pub fn boot(
     let (lines, said) = channel();
     std::thread::spawn(move || {
         for line in BufReader::new(serial).split(b'\n').map_while(Result::ok) {
-            // The reader is gone when the verdict is known.
+            // This fails when the verdict is known, since the reader is gone then.
             let _ = lines.send(String::from_utf8_lossy(&line).trim_end().to_owned());
         }
     });

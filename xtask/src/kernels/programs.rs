@@ -16,7 +16,7 @@ use crate::{
     machine::{self, output, say},
 };
 
-/// Before what `uname -r` says.
+/// What the guest prints before the output of `uname -r`.
 pub const RELEASE: &str = "golife-kernel-release: ";
 
 /// What the guest prints last, before the tests' exit code.
@@ -25,14 +25,14 @@ pub const VERDICT: &str = "golife-kernel-test: ";
 /// The suite that the rest of the guest comes from.
 const SUITE: &str = "bookworm";
 
-/// For one CPU architecture.
+/// The programs for one CPU architecture.
 pub struct Programs {
     architecture: &'static Architecture,
     golife: PathBuf,
     tests: PathBuf,
     /// Where the tests look for the Go programs that were compiled before.
     fixtures: PathBuf,
-    /// The shell of the guest, what loads position-independent programs, and `setpriv`.
+    /// The directory with the guest's shell, the loader of position-independent programs, and `setpriv`.
     system: PathBuf,
 }
 
@@ -69,8 +69,8 @@ impl Programs {
         })
     }
 
-    /// Runs these tests on this machine: what fails here need not be tried elsewhere. They compile the Go programs for
-    /// themselves, and for the `others`.
+    /// Runs these tests on this machine, since what fails here need not be tried elsewhere. They compile the Go
+    /// programs for themselves, and for the `others`.
     pub fn try_here(&self, tests: &[String], others: &[&Programs], go: &Path) -> Result<()> {
         say("the same tests on this machine's kernel");
         machine::mount_tracefs()?;
@@ -89,7 +89,7 @@ impl Programs {
         )
     }
 
-    /// Packs everything under the paths that the tests know from their compilation.
+    /// Packs everything into the guest's file system, under the paths that were compiled into the tests.
     pub fn initramfs(&self, directory: &Path, tests: &[String]) -> Result<PathBuf> {
         let root = directory.join(self.architecture.name).join("guest");
         let _ = fs::remove_dir_all(&root);
@@ -125,7 +125,7 @@ impl Programs {
         Ok(archive)
     }
 
-    /// The guest's first process.
+    /// The script that is the guest's first process.
     fn init(&self, tests: &[String]) -> String {
         let program = quoted(&self.tests);
         let directory = quoted(&machine::root().join("tracer-user"));
@@ -146,7 +146,8 @@ impl Programs {
     }
 }
 
-/// The guest's files and the modules of a kernel that tests need: the kernel reads archives one after the other.
+/// The guest's files together with the modules of a kernel that tests need. They are two archives in one file, which
+/// the kernel reads one after the other.
 pub fn with_modules(kernel: &Path, initramfs: &Path) -> Result<PathBuf> {
     let staged = kernel.join("modules");
     fs::create_dir_all(&staged).with_context(|| format!("cannot make {}", staged.display()))?;

@@ -2,25 +2,25 @@
 
 use std::fmt;
 
-/// Breaches that are borne for now: the file, and what is said about it. The list can only shrink: one that is no longer
-/// there is a fault itself.
+/// Breaches that are accepted for now: the file, and what is said about it. The list can only shrink, since an entry
+/// without its breach is a fault itself.
 pub const KNOWN: &[(&str, &str)] = &[];
 
 /// What breaks a rule, and where.
 #[derive(Debug)]
 pub struct Breach {
-    /// From the repository's root.
+    /// Path of the file, from the repository's root.
     pub file: String,
-    /// From 1; 0 where it is about the whole file.
+    /// The line, from 1; 0 if it is about the whole file.
     pub line: usize,
-    /// What is wrong: the same wherever in the file it is.
+    /// What is wrong. The text does not depend on the line, so that [`KNOWN`] can name it.
     pub what: String,
-    /// Where to look, for who mends it.
+    /// Where to look, for whoever mends it.
     pub detail: String,
 }
 
 impl Breach {
-    /// Without any detail.
+    /// A breach without any detail.
     pub fn new(file: impl Into<String>, line: usize, what: impl Into<String>) -> Breach {
         Breach { file: file.into(), line, what: what.into(), detail: String::new() }
     }
@@ -37,7 +37,7 @@ impl fmt::Display for Breach {
     }
 }
 
-/// The faults: all breaches but the known ones, and all known ones that are none any more.
+/// The faults: all breaches except the known ones, and all known ones that do not exist any more.
 pub fn faults(breaches: &[Breach], known: &[(&str, &str)]) -> Vec<String> {
     let is =
         |breach: &Breach, (file, what): (&str, &str)| breach.file == file && breach.what.starts_with(what);

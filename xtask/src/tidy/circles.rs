@@ -1,8 +1,8 @@
 //! Circles of imports: two files that use each other can only be read, moved and tested together.
 //!
-//! In each folder the files in it and the folders in it, each of these as a whole, must have an order in which every one
-//! uses only those before it. One thing is borne: what the module of the folder declares, the files right beside it may
-//! use, although it uses them. Re-exports of a module do not count, and who uses one uses the file that it comes from.
+//! The files and folders in a folder must have an order in which each uses only those before it, where a folder counts
+//! as a whole. There is one exception: the files in a folder may use what the module of the folder declares, although
+//! that uses them. A re-export by such a module does not count; whoever uses it uses the file that it comes from.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -12,7 +12,7 @@ use super::{
     imports::How,
 };
 
-/// A file, or a folder in the same folder: where a file is from there.
+/// Something in a folder: a file, or a folder with all files below it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Node<'a> {
     File(&'a str),
@@ -22,13 +22,13 @@ enum Node<'a> {
 /// One use that joins two nodes: the file that uses, the line, the file that is used.
 type Use<'a> = (&'a File, usize, &'a File);
 
-/// What is in one folder, and who uses whom there; the first use stands for all.
+/// Which files and folders in one folder use which others there. The first use stands for all.
 #[derive(Default)]
 struct Graph<'a> {
     edges: BTreeMap<Node<'a>, BTreeMap<Node<'a>, Use<'a>>>,
 }
 
-/// Adds circles, the shortest first, none of which has a use that another one has: each takes a change of its own.
+/// Adds circles, the shortest first. No use is in two of them, so that each needs a change of its own.
 pub fn check(house: &House, breaches: &mut Vec<Breach>) {
     for (folder, graph) in graphs(house) {
         let edges = graph.edges.iter().flat_map(|(from, edges)| edges.keys().map(|to| (*from, *to)));
@@ -45,12 +45,13 @@ pub fn check(house: &House, breaches: &mut Vec<Breach>) {
     }
 }
 
-/// One for each folder, by its path.
+/// The graphs of all folders, by the folder's path.
 fn graphs(house: &House) -> BTreeMap<&[String], Graph<'_>> {
     let mut graphs: BTreeMap<&[String], Graph<'_>> = BTreeMap::new();
     for file in &house.files {
         for import in &file.imports.inside {
-            // A `use` of a module does nothing by itself: paths that begin with its name are seen where they stand.
+            // A `use` of a module alone uses nothing yet. Paths that begin with the module's name count where they
+            // stand.
             let is_mere_name = import.how == How::Use && !import.is_glob && house.is_module(&import.path);
             if is_mere_name || import.how == How::Reexport && file.is_head {
                 continue;
@@ -70,7 +71,7 @@ fn graphs(house: &House) -> BTreeMap<&[String], Graph<'_>> {
     graphs
 }
 
-/// What holds a file in the folder that is so many folders down.
+/// What a file belongs to in the folder at this depth of the file's path: itself, or a folder.
 fn node(file: &File, depth: usize) -> Node<'_> {
     match file.folder.get(depth) {
         Some(folder) => Node::Folder(folder),
@@ -102,7 +103,7 @@ impl<'a> Graph<'a> {
         Some(circle)
     }
 
-    /// It names the nodes in order, and for each the line that leads on.
+    /// The breach that a circle is. It names the nodes in order, and for each the line that uses the next one.
     fn breach(&self, folder: &[String], circle: &[Node<'a>]) -> Breach {
         let first = circle.iter().enumerate().min_by_key(|(_, node)| **node).map_or(0, |(index, _)| index);
         let mut order = circle.to_vec();
@@ -188,7 +189,7 @@ mod tests {
 
     #[test]
     fn folders_are_looked_at_as_a_whole() {
-        // No two files use each other; the folders do.
+        // No two files use each other here, but the folders do.
         let files = [
             ("go/file/a.rs", "use crate::go::plan::deep::B;"),
             ("go/file/c.rs", ""),
@@ -200,7 +201,7 @@ mod tests {
             ["tracer-user/src/go/file/a.rs:1: a circle: go/file/ → go/plan/ → go/file/ \
              (go/file/a.rs:1 uses go/plan/deep/mod.rs, go/plan/d.rs:2 uses go/file/c.rs)"]
         );
-        // Rooms, too.
+        // Rooms may not use each other either.
         let files = [
             ("a.rs", "use crate::b::B;"),
             ("b/mod.rs", "mod c; pub struct B;"),

@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use proc_macro2::{Delimiter, LexError, Spacing, TokenStream, TokenTree};
 
-/// What is written as several signs and means one thing.
+/// Signs that are written one after the other and mean one thing together.
 const LONG_SIGNS: [&str; 9] = ["::", "->", "=>", "<=", ">=", "==", "!=", "&&", "||"];
 
 /// The words that begin an item with a body.
@@ -30,25 +30,28 @@ const ITEMS: [&str; 12] = [
 /// A name, a sign, a bracket, or something literal.
 #[derive(Debug)]
 pub struct Token {
-    /// As it is written; nothing of a string or number: what is written there uses nothing.
+    /// The text as it is written. It is empty for strings and numbers, since what they say uses nothing.
     pub text: String,
     /// Whether it is a name or a keyword.
     pub is_word: bool,
-    /// Which line of the file, from 1.
+    /// The line of the file, from 1.
     pub line: usize,
 }
 
 /// The words of a file.
 #[derive(Debug, Default)]
 pub struct Code {
-    /// In their order.
+    /// The tokens in their order.
     pub tokens: Vec<Token>,
-    /// Modules in files of their own that only tests have.
+    /// Modules in files of their own that only tests compile.
     pub test_modules: Vec<String>,
 }
 
 impl Code {
-    /// Fails, with the line, where it is no Rust.
+    /// Reads the text of a file.
+    ///
+    /// # Errors
+    /// The line, from 1, where it is no Rust.
     pub fn of(text: &str) -> Result<Code, usize> {
         let stream =
             TokenStream::from_str(text).map_err(|error: LexError| error.span().start().line.max(1))?;
@@ -67,12 +70,12 @@ impl Code {
         self.tokens.get(index).filter(|token| token.is_word).map(|token| token.text.as_str())
     }
 
-    /// The text before a place; nothing at the start.
+    /// The text before a place, which is empty at the start.
     pub fn before(&self, index: usize) -> &str {
         index.checked_sub(1).and_then(|index| self.tokens.get(index)).map_or("", |token| &token.text)
     }
 
-    /// The place of the bracket that closes the one at a place; the end where there is none.
+    /// The place of the bracket that closes the one at a place, or the end if there is none.
     pub fn close(&self, open: usize) -> usize {
         close(&self.tokens, open)
     }
@@ -143,7 +146,7 @@ fn without_tests(tokens: Vec<Token>) -> Code {
     let is = |index: usize, text: &str| tokens.get(index).is_some_and(|token: &Token| token.text == text);
     let mut index = 0;
     while index < tokens.len() {
-        // `#![cfg(test)]`: all of it.
+        // `#![cfg(test)]` stands for the whole file.
         let inner = usize::from(is(index + 1, "!"));
         if !is(index, "#") || !is(index + 1 + inner, "[") || !is_of_tests(&tokens, index + 2 + inner) {
             index += 1;
@@ -186,7 +189,7 @@ fn is_of_tests(tokens: &[Token], start: usize) -> bool {
     false
 }
 
-/// Where an item, a field or a statement that begins at a place is over.
+/// Where an item, a field or a statement ends that begins at a place.
 fn item_end(tokens: &[Token], start: usize) -> usize {
     let text = |index: usize| tokens.get(index).map_or("", |token| token.text.as_str());
     let mut first = start;
@@ -204,7 +207,7 @@ fn item_end(tokens: &[Token], start: usize) -> usize {
         match text(index) {
             ";" => return index + 1,
             "," if !has_block && !has_semicolon => return index + 1,
-            // What is around it ends: it was the last field.
+            // What is around the item ends here, so this was its last field.
             "}" | ")" | "]" => return index,
             open @ ("(" | "[" | "{") => {
                 let end = (close(tokens, index) + 1).min(tokens.len());

@@ -1,4 +1,5 @@
-//! What only some rooms may do: compare Go versions, print. And what none may: import all of a module.
+//! Checks what only some rooms may do, which is to compare Go versions and to print, and what none may do, which is to
+//! import all of a module.
 
 use super::{
     Breach,
@@ -6,10 +7,10 @@ use super::{
     house::{File, House},
 };
 
-/// All knowledge of Go.
+/// The room with all knowledge of Go.
 const OF_GO: &str = "go";
 
-/// Who may print: the self-test's target, a process of its own, talks to its parent so.
+/// Who may print. The self-test's target does because it is a process of its own, which talks to its parent that way.
 const PRINTING_ROOMS: [&str; 2] = ["commands", "main"];
 const PRINTING_FILE: &str = "probes/selftest.rs";
 
@@ -23,7 +24,7 @@ const COMPARES: &str = "only go/ compares Go versions; elsewhere code asks what 
 const PRINTS: &str = "only commands/, main.rs and the self-test print; others return what there is to say";
 const TAKES_ALL: &str = "imports all of a module: name what is used";
 
-/// Adds what files do that is not theirs.
+/// Adds what files do that only other rooms may do.
 pub fn check(house: &House, breaches: &mut Vec<Breach>) {
     for file in &house.files {
         let mut fault = |line: usize, what: &str| breaches.push(Breach::new(file.path(), line, what));
@@ -34,7 +35,7 @@ pub fn check(house: &House, breaches: &mut Vec<Breach>) {
             printed(file).into_iter().for_each(|line| fault(line, PRINTS));
         }
         for import in file.imports.inside.iter().filter(|import| import.is_glob) {
-            // All variants of an enum are a known set.
+            // An enum may be imported with all its variants, since these are a known set.
             if house.is_module(&import.path) {
                 fault(import.line, TAKES_ALL);
             }
@@ -42,8 +43,8 @@ pub fn check(house: &House, breaches: &mut Vec<Breach>) {
     }
 }
 
-/// Lines that compare a part of a Go version, or make one. What only shows it is nobody's business; kernels' versions
-/// have no names for their parts.
+/// Lines that compare a part of a Go version, or make a version. Code that only shows one may be anywhere. The versions
+/// of kernels have no names for their parts, so they are not mistaken for it.
 fn compared(code: &Code) -> Vec<usize> {
     let is_compared = |index: usize| {
         if code.before(index) != "." || !matches!(code.word(index), Some("minor" | "major")) {
@@ -58,7 +59,7 @@ fn compared(code: &Code) -> Vec<usize> {
             || COMPARISONS.contains(&after)
             || COMPARISONS.contains(&before)
     };
-    // What follows these is a body, not fields.
+    // After these words the brace opens a body, not the fields of a version.
     let is_made = |index: usize| {
         let is_body = matches!(code.before(index), "->" | "for" | "impl" | "struct" | "&");
         code.is(index, "GoVersion") && code.is(index + 1, "{") && !is_body

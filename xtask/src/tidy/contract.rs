@@ -1,5 +1,5 @@
-//! The contract of the report in JSON: its schema is in the documentation, and is what the types say, so that neither
-//! changes unnoticed.
+//! The contract of the report in JSON. Its schema is part of the documentation and must be what the types say, so that
+//! neither changes unnoticed.
 
 use std::fs;
 
@@ -7,12 +7,12 @@ use anyhow::{Context, Result};
 
 use crate::machine::{self, output};
 
-/// The schema, in the repository.
+/// Path of the schema, from the repository's root.
 const SCHEMA: &str = "docs/report.schema.json";
-/// What prints the schema of the types.
+/// The example program that prints the schema of the types.
 const EXAMPLE: &str = "report_schema";
 
-/// Adds a fault where they differ, after having written the schema if that is wanted.
+/// Adds a fault if schema and types differ. `write` writes the schema first.
 pub fn check(write: bool, faults: &mut Vec<String>) -> Result<()> {
     let example = format!("tracer-user/examples/{EXAMPLE}.rs");
     if !machine::root().join(&example).is_file() {
@@ -41,7 +41,7 @@ pub fn check(write: bool, faults: &mut Vec<String>) -> Result<()> {
         }
         fs::write(&file, format!("{schema}\n")).with_context(|| format!("cannot write {SCHEMA}"))?;
     }
-    // Where there is none, it is not what the types say either.
+    // A schema that is missing is not what the types say either.
     if !is_same(&fs::read_to_string(&file).unwrap_or_default(), &schema) {
         faults.push(format!(
             "{SCHEMA} is not what the types say: read the difference, then cargo xtask tidy --write"
@@ -50,7 +50,7 @@ pub fn check(write: bool, faults: &mut Vec<String>) -> Result<()> {
     Ok(())
 }
 
-/// Whatever the file ends with.
+/// Whether both are equal, whatever white space they end with.
 fn is_same(committed: &str, schema: &str) -> bool {
     committed.trim_end() == schema.trim_end()
 }

@@ -11,22 +11,22 @@ use super::{
 };
 use crate::tables;
 
-/// Where the table is shown.
+/// The document that shows the table.
 const DOCUMENT: &str = "ARCHITECTURE.md";
-/// What the comments around it are called.
+/// The name in the comments around the table.
 const TABLE: &str = "floors";
 
-/// One folder, or one file that has none.
+/// What one folder may use, or one file that is in no folder.
 struct Row {
-    /// From 1, the lowest. Only lower rows can be used.
+    /// The floor, from 1, the lowest.
     floor: u8,
-    /// As it is called in the folder of sources: `name.rs`, or `name/`.
+    /// Its name in the folder of sources: `name.rs`, or `name/`.
     folder: &'static str,
-    /// Other rows, by their names alone.
+    /// The other rows that it may use, by their names alone.
     may_use: May,
-    /// Those of [`GUARDED`] that it may use.
+    /// The crates of [`GUARDED`] that it may use.
     crates: &'static [&'static str],
-    /// What would be somebody else's.
+    /// What it never holds, because that belongs elsewhere. This is for people, and not checked.
     never: &'static str,
 }
 
@@ -66,13 +66,13 @@ enum May {
     UseAll,
 }
 
-/// Crates of others that not every row may use: what is in the records, and what is on the command line.
+/// Crates that not every row may use, since few are to know the command line or the records.
 const GUARDED: [&str; 2] = ["clap", "tracer_ebpf"];
 
 /// Rows whose folders are still to come.
 const TO_COME: &[&str] = &["agent", "top"];
 
-/// From the ground up; each row uses only rows above it in this table.
+/// The rows from the ground up. Each uses only rows above it in this table.
 const FLOORS: [Row; 20] = [
     Row::new(
         1,
@@ -200,7 +200,7 @@ fn table() -> String {
     text
 }
 
-/// Adds a fault where ARCHITECTURE.md shows another table, after having written it if that is wanted.
+/// Adds a fault if ARCHITECTURE.md shows another table. `write` writes the table into it first.
 pub fn check_document(write: bool, faults: &mut Vec<String>) {
     let table = table();
     let written = if write { tables::put(DOCUMENT, TABLE, &table) } else { Ok(()) };
@@ -213,7 +213,7 @@ pub fn check_document(write: bool, faults: &mut Vec<String>) {
     }
 }
 
-/// What breaks the table's rules.
+/// Adds what breaks the table's rules.
 pub fn check(house: &House, breaches: &mut Vec<Breach>) {
     check_rows(house, breaches);
     for file in &house.files {
@@ -237,14 +237,14 @@ pub fn check(house: &House, breaches: &mut Vec<Breach>) {
     }
 }
 
-/// Which rooms a file uses, and where; each once a line.
+/// The rooms that a file uses, each with the line. No room is there twice for one line.
 fn rooms<'a>(house: &'a House, file: &File) -> BTreeSet<(usize, &'a str)> {
-    // A name that a `use` made known was looked at there.
+    // A path that begins with a name from a `use` was counted at that `use`.
     let inside = file.imports.inside.iter().filter(|import| import.how != How::Alias);
     inside.filter_map(|import| Some((import.line, house.room_of(&import.path)?))).collect()
 }
 
-/// Every room has a row, and every row a room, unless it is still to come.
+/// Adds rooms without a row, and rows without a room that are not still to come.
 fn check_rows(house: &House, breaches: &mut Vec<Breach>) {
     let mut rooms = BTreeSet::new();
     for file in &house.files {
@@ -268,7 +268,7 @@ mod tests {
     use super::*;
     use crate::tidy::house::testing;
 
-    /// Faults with imports in a house with these files.
+    /// The faults that imports are in a house with these files.
     fn faults(files: &[(&str, &str)]) -> Vec<String> {
         let mut breaches = Vec::new();
         check(&testing::house(files), &mut breaches);

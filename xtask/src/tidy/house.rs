@@ -1,6 +1,6 @@
 //! golife's own sources as a house: which file is which module, what each uses, and in which file that is defined.
 //!
-//! What only tests compile is not part of it: tests may look into every room.
+//! What only tests compile is not part of it, since tests may look into every room.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +16,7 @@ pub const SOURCES: &str = "tracer-user/src/";
 /// What `main.rs`, which is a crate of its own, calls the library.
 const LIBRARY: &str = "golife";
 
-/// Re-exports of re-exports that are followed.
+/// Most re-exports of re-exports that are followed.
 const MOST_STEPS: usize = 16;
 
 /// One file.
@@ -24,13 +24,13 @@ const MOST_STEPS: usize = 16;
 pub struct File {
     /// Its path from [`SOURCES`].
     pub name: String,
-    /// Its module.
+    /// The path of its module.
     pub module: Path,
-    /// Its words.
+    /// The words of its code.
     pub code: Code,
     /// What it uses.
     pub imports: Imports,
-    /// Its folder; a module with modules in files of their own stands in the folder of those.
+    /// Its folder. A module whose child modules have files of their own is in the folder of these.
     pub folder: Path,
     /// Whether it is the module of its folder.
     pub is_head: bool,
@@ -52,13 +52,14 @@ impl File {
 /// All files.
 #[derive(Debug, Default)]
 pub struct House {
-    /// By their paths.
+    /// The files, in the order of their paths.
     pub files: Vec<File>,
     modules: BTreeMap<Path, usize>,
 }
 
 impl House {
-    /// Reads those of the files (path from the repository's root, text) that are golife's; what is no Rust is a breach.
+    /// Reads those files that are golife's sources. Each has its path from the repository's root and its text. What is
+    /// no Rust is a breach.
     pub fn of(files: &[(String, String)], breaches: &mut Vec<Breach>) -> House {
         let mut read = Vec::new();
         for (name, text) in files {
@@ -91,7 +92,7 @@ impl House {
                 let is_head = parents.contains(&module) || name.ends_with("/mod.rs");
                 let parent = module.split_last().map_or(&[][..], |(_, parent)| parent);
                 let folder = if is_head { module.as_slice() } else { parent }.to_vec();
-                // The program has no modules; what it calls `crate` is nobody's.
+                // `main.rs` has no modules of its own, so nothing in the library is what it calls `crate`.
                 let krate = if name == "main.rs" { LIBRARY } else { "crate" };
                 let imports = imports::of(&code, &module, &[krate]);
                 File { name, module, code, imports, folder, is_head }
@@ -142,13 +143,13 @@ impl House {
     }
 }
 
-/// Files that are tests wherever they stand.
+/// Whether a file is a test by its name, wherever it stands.
 fn is_named_as_test(name: &str) -> bool {
     let mut parts = name.rsplit('/');
     matches!(parts.next(), Some("tests.rs" | "testing.rs")) || parts.any(|folder| folder == "tests")
 }
 
-/// The module that a file is.
+/// The path of the module that a file is.
 fn module(name: &str) -> Path {
     let stem = name.strip_suffix(".rs").unwrap_or(name);
     let stem = stem.strip_suffix("/mod").unwrap_or(stem);

@@ -1,8 +1,8 @@
 //! What a Rust file uses of the other modules of its crate, and of other crates.
 //!
-//! That is what its `use` declarations name, and each path in code and in macros that begins with `crate`, `self`,
-//! `super`, one of the file's own child modules, or a name that stands for a module. All are made absolute. Methods and
-//! fields need no import, so a type that is only handed on is not seen.
+//! It uses what its `use` declarations name, and each path in code and in macros that begins with `crate`, `self`,
+//! `super`, one of the file's own child modules, or a name that stands for a module. All paths are made absolute.
+//! Methods and fields need no import, so a type that is only handed on is not seen.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,24 +16,24 @@ pub type Path = Vec<String>;
 pub enum How {
     /// `use …`.
     Use,
-    /// `pub use …`: others find it here.
+    /// `pub use …`, so that others find it here.
     Reexport,
     /// A path in code that says where it begins.
     Inline,
-    /// A path in code that begins with a module that a `use` made known.
+    /// A path in code that begins with a name from a `use`.
     Alias,
 }
 
 /// One use of something in the same crate.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Import {
-    /// Of what.
+    /// What is used.
     pub path: Path,
-    /// Where.
+    /// The line, from 1.
     pub line: usize,
-    /// In which way.
+    /// How it is used.
     pub how: How,
-    /// Whether it is of everything in it.
+    /// Whether everything in the module is used, by `*`.
     pub is_glob: bool,
 }
 
@@ -42,18 +42,19 @@ pub struct Import {
 pub struct Outside {
     /// The path, which begins with the name of the crate, or of a type.
     pub path: Path,
-    /// Where.
+    /// The line, from 1.
     pub line: usize,
 }
 
 /// All that a file uses.
 #[derive(Debug, Default)]
 pub struct Imports {
-    /// Of its own crate.
+    /// What it uses of its own crate.
     pub inside: Vec<Import>,
-    /// Of other crates. What begins with a name that is known otherwise is here as well.
+    /// What it uses of other crates. Paths that begin with another known name, such as a type's, are here as well.
     pub outside: Vec<Outside>,
-    /// By module (a file can have several) and name: what a name stands for that a `use` made known.
+    /// What the names stand for that `use` declarations bring in, by module, since a file can have several, and by
+    /// name.
     pub names: BTreeMap<Path, BTreeMap<String, Path>>,
 }
 
@@ -106,7 +107,7 @@ pub fn of(code: &Code, module: &[String], krate: &[&str]) -> Imports {
     imports
 }
 
-/// The words at a place that are joined by `::`, and where they end. The scope of a `pub(in …)` is none.
+/// The path at a place, which is words joined by `::`, and where it ends. The scope of a `pub(in …)` is no such path.
 fn path_at(code: &Code, index: usize) -> (Path, usize) {
     if code.word(index) == Some("pub") && code.is(index + 1, "(") && code.is(index + 2, "in") {
         return (Vec::new(), code.close(index + 1) + 1);
@@ -138,7 +139,7 @@ fn is_public(code: &Code, index: usize) -> bool {
 
 /// Which module each place of a file is in, and which modules have which children.
 struct Scopes {
-    /// Places from which on another module is the one.
+    /// The places from which on the code belongs to another module, with its path.
     starts: Vec<(usize, Path)>,
     children: BTreeSet<Path>,
 }
@@ -174,7 +175,7 @@ impl Scopes {
         &self.starts[after.saturating_sub(1)].1
     }
 
-    /// The path from the crate's root, where it does not begin with another crate or with a type.
+    /// The path from the crate's root. `None` if it begins with another crate or with a type.
     fn absolute(&self, scope: &[String], path: &[String], krate: &[&str]) -> Option<Path> {
         let (first, rest) = path.split_first()?;
         let supers =
@@ -196,7 +197,7 @@ impl Scopes {
 /// What one name of a `use` stands for.
 struct Leaf {
     path: Path,
-    /// The name; none for `_` and `*`.
+    /// The name that it gets; `None` for `_` and `*`.
     name: Option<String>,
     line: usize,
     is_glob: bool,
@@ -274,7 +275,7 @@ mod tests {
         of(&Code::of(text).unwrap(), &path(module), &["crate"])
     }
 
-    /// Each as `line: path`, with `*` where it is of everything, and how.
+    /// What a text uses, each as `line: path`, with `*` if it uses everything, and how.
     fn inside(module: &str, text: &str) -> Vec<String> {
         let shown = |import: &Import| {
             let glob = if import.is_glob { "::*" } else { "" };

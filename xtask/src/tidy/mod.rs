@@ -1,4 +1,4 @@
-//! `cargo xtask tidy`: what no compiler checks.
+//! `cargo xtask tidy`: checks what no compiler checks.
 
 mod breach;
 mod circles;
@@ -18,10 +18,10 @@ use house::House;
 
 use crate::machine::{self, output, say};
 
-/// Longer modules are split by noun.
+/// Most lines of a Rust file. A longer one is to be split by noun.
 const MOST_LINES: usize = 600;
 
-/// Written in two parts, so that this file does not hold what it looks for.
+/// What must not be committed. Each is written in two parts, so that this file does not contain what it looks for.
 const FORBIDDEN: [(&str, &str); 8] = [
     ("dbg", "!("),
     ("todo", "!("),
@@ -60,7 +60,7 @@ pub fn run(args: Args) -> Result<()> {
     }
     for name in listed.lines().filter(|name| root.join(name).is_file()) {
         let bytes = fs::read(root.join(name)).with_context(|| format!("cannot read {name}"))?;
-        // What is not text (objects, recorded events) is nobody's prose.
+        // Files that are no text, such as objects and recorded events, are not checked.
         if let Ok(text) = String::from_utf8(bytes) {
             check(name, &text, &mut faults);
             texts.push((name.to_owned(), text));
@@ -76,7 +76,8 @@ pub fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-/// What breaks the rules of golife's house, given all files (path from the repository's root, text).
+/// Finds what breaks the rules of golife's house. `files` are all files, each with its path from the repository's root
+/// and its text.
 fn breaches(files: &[(String, String)]) -> Vec<Breach> {
     let mut breaches = Vec::new();
     let house = House::of(files, &mut breaches);
@@ -126,7 +127,7 @@ fn check(name: &str, text: &str, faults: &mut Vec<String>) {
     }
 }
 
-/// The xtask command that a line of an example uses, where there is none of that name.
+/// The xtask command that a line of an example uses, if there is no command of that name.
 fn unknown_command(line: &str) -> Option<&str> {
     let (_, rest) = line.split_once("cargo xtask ")?;
     let command = rest.split_whitespace().next()?;
