@@ -1,6 +1,7 @@
-//! How often is golife right? Every program of `tests/fixtures/corpus`, and of `tests/fixtures/modules` with what needs
-//! other modules, under `golife leaks`: each leak must be at least suspect, with the right cause and blamed on the right
-//! line, and neither a corrected twin nor a healthy program may be. What came out is compared with `tests/golden/accuracy.txt`. Needs root: `cargo xtask test`, or `sudo -E cargo test --test accuracy`.
+//! Measures how often golife is right. Every program of `tests/fixtures/corpus`, and of `tests/fixtures/modules` for
+//! what needs other modules, runs under `golife leaks`. Each leak must be at least suspect, with the right cause and
+//! blamed on the right line, and neither a corrected twin nor a healthy program may be suspect. The outcome is compared
+//! with `tests/golden/accuracy.txt`. Needs root: `cargo xtask test`, or `sudo -E cargo test --test accuracy`.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 #[allow(dead_code, unused_imports, reason = "shared with the e2e tests")]
@@ -21,17 +22,17 @@ use support::{Running, golife, need_root, only_process, ready};
 
 /// For how long golife watches.
 const WINDOW: &str = "20s";
-/// From best to worst.
+/// The levels of a verdict. A leak must have at least the level that the corpus demands.
 const LEVELS: [&str; 5] = ["unknown", "healthy", "watch", "suspect", "proven"];
 
-/// A program of the corpus, as `corpus -list` tells it.
+/// A case of the corpus, as a line of `corpus -list` describes it.
 struct Case {
     name: String,
     cause: String,
     level: String,
-    /// The function of a library that makes the goroutine, where it is not one of ours.
+    /// The function of a library that makes the goroutine; `None` if the corpus makes it itself.
     within: Option<String>,
-    /// One whose goroutines pile up in consequence.
+    /// A function whose goroutines pile up as a consequence of the leak.
     also: Option<String>,
     alone: bool,
 }
@@ -55,15 +56,15 @@ impl Case {
     }
 }
 
-/// The programs of which the corpus consists.
+/// The programs that make up the corpus.
 const PROGRAMS: [&str; 2] = ["corpus", "modules"];
 
 fn directory(program: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures").join(program)
 }
 
-/// A program of the corpus with its C code. `GOLIFE_ACCURACY_GO` names another toolchain; `None` where that one is too old
-/// for the modules.
+/// Builds a program of the corpus with its C code. `GOLIFE_ACCURACY_GO` may name another toolchain; `None` if that one
+/// is too old for the program's modules.
 fn build(program: &str) -> Option<PathBuf> {
     let binary = Path::new(env!("CARGO_TARGET_TMPDIR")).join(program);
     let mut go = Command::new("go");
@@ -81,7 +82,7 @@ fn build(program: &str) -> Option<PathBuf> {
     Some(binary)
 }
 
-/// Where the corpus marks lines with `// KIND: NAME`: name → (file, line).
+/// The lines that the corpus marks with `// KIND: NAME`: for each name, files and line numbers.
 fn marked(kind: &str) -> BTreeMap<String, Vec<(String, u64)>> {
     let mut found: BTreeMap<String, Vec<(String, u64)>> = BTreeMap::new();
     let entries = PROGRAMS.iter().flat_map(|program| {
@@ -124,7 +125,7 @@ struct Site {
     level: usize,
     cause: String,
     advice: String,
-    /// File and line of whom most of its goroutines go back to.
+    /// File and line of the code that most of its goroutines go back to.
     blame: Option<(String, u64)>,
 }
 
@@ -167,7 +168,7 @@ struct Outcome {
     leaks: usize,
     found: usize,
     named: usize,
-    /// (expected cause, said cause) → cases.
+    /// How many cases there are for each pair of the expected cause and the one that golife said.
     matrix: BTreeMap<(String, String), usize>,
     cases: String,
     wrong: Vec<String>,
@@ -175,7 +176,7 @@ struct Outcome {
 }
 
 impl Outcome {
-    /// Every leak of a run must be there; whatever else is an alarm is a false one.
+    /// Checks a run with leaks. Each leak must be found, and every other alarm is a false one.
     fn leaks(&mut self, cases: &[&Case], sites: &[Site]) {
         let marks = marked("leak");
         let mut explained = vec![false; sites.len()];
@@ -231,7 +232,7 @@ impl Outcome {
         writeln!(self.cases, "{name:<24} {level:<8} {cause:<13} {advice}").unwrap();
     }
 
-    /// Nothing may be an alarm.
+    /// Checks a run without leaks, in which every alarm is a false one.
     fn quiet(&mut self, what: &'static str, programs: usize, sites: &[Site]) {
         let alarms: Vec<String> = sites
             .iter()
@@ -303,7 +304,7 @@ fn judge(binary: &Path, outcome: &mut Outcome) {
         outcome.quiet("corrected twins", together.len(), &fixed.join().unwrap());
         outcome.quiet("healthy programs", healthy, &fine.join().unwrap());
     });
-    // One after the other: some of them use all the CPU time that they can get.
+    // These run one after the other, since some of them use all the CPU time that they can get.
     for case in alone {
         thread::scope(|scope| {
             let watch = |args: Vec<&str>| watch(binary, &args);

@@ -1,4 +1,4 @@
-//! Real probes on real Go programs. Needs root: `cargo xtask test`, or `sudo -E cargo test --test e2e`.
+//! Puts real probes on real Go programs. Needs root: `cargo xtask test`, or `sudo -E cargo test --test e2e`.
 //!
 //! Each Go program in `tests/fixtures` counts for itself what it starts and ends; golife must report the same, to
 //! the last goroutine. Every wait has a limit, and no child outlives its test.

@@ -1,4 +1,5 @@
-//! What the tracker keeps, weighed by an allocator that counts: bytes for each living goroutine, bytes for each site.
+//! Measures what the tracker keeps by an allocator that counts: bytes for each living goroutine, and bytes for each
+//! site.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -21,17 +22,17 @@ fn weigh(bytes: isize) {
     });
 }
 
-// SAFETY: hands everything to the system's allocator; the counters are a thread-local of plain numbers.
+// SAFETY: it hands everything to the system's allocator, and its counters are plain numbers of the thread.
 unsafe impl GlobalAlloc for Scales {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         weigh(layout.size() as isize);
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller has promised what the system's allocator demands.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         weigh(-(layout.size() as isize));
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller has promised what the system's allocator demands.
         unsafe { System.dealloc(pointer, layout) }
     }
 }
@@ -39,7 +40,7 @@ unsafe impl GlobalAlloc for Scales {
 #[global_allocator]
 static SCALES: Scales = Scales;
 
-/// (bytes held now, most since the last call)
+/// The bytes that this thread holds now, and the most since the last call.
 fn held() -> (isize, isize) {
     HELD.with(|held| {
         let (now, most) = held.get();
@@ -48,7 +49,7 @@ fn held() -> (isize, isize) {
     })
 }
 
-/// Like Go's: 17 in each 8 KiB.
+/// The address of a goroutine's `runtime.g`. As in a Go program, 17 of them are in each 8 KiB.
 fn g_of(goid: u64) -> u64 {
     0xc000_0000_0000 + 8192 * (goid / 17) + 480 * (goid % 17)
 }
@@ -105,7 +106,7 @@ fn the_ancestry_of_a_process_takes_at_most_12_megabytes() {
             tracker.apply(&Event { time_ns: goid, pid: 7, losses: 0, what: What::Exited { g } });
         }
     };
-    // Each of 300 sites is there once, so that what they create at the same 300 sites is all that is new.
+    // The 300 sites are known before the measurement, so that only the pairs of a creator's site and a site are new.
     (1..=300).for_each(|site| apply(site, 0, site, true));
     let (before, _) = held();
     let mut goid = 1_000;
@@ -134,7 +135,8 @@ fn ten_thousand_sites_with_all_lifetimes_take_at_most_128_megabytes() {
     let (before, _) = held();
     let mut sites = vec![Durations::default(); 10_000];
     for (at, site) in sites.iter_mut().enumerate() {
-        // From 30 days down to 64 ns, and one bin fuller than its counter holds at every hundredth site.
+        // Each site has lifetimes from 30 days down to 64 ns. Every hundredth site has more in one bin than its counter
+        // can hold.
         let mut ns = HIGHEST_NS;
         while ns >= 64 {
             site.record(ns);

@@ -1,5 +1,5 @@
-//! Where probes go in real Go runtimes: every version in every way of building it, for each CPU that golife knows, against
-//! `golden/plan-amd64.txt` and `golden/plan-arm64.txt`.
+//! Checks where probes go in real Go runtimes: every version, built in every way, for each CPU that golife knows, is
+//! compared with `golden/plan-amd64.txt` and `golden/plan-arm64.txt`.
 //!
 //! `cargo test --test plan` builds with the oldest and the newest measured Go; `GOLIFE_GO_VERSIONS=all` with all of
 //! them, and with the race detector (for this machine's CPU alone: Go brings no other) and profile-guided optimisation,
@@ -19,7 +19,7 @@ use golife::go::{Binary, Function, Inlined};
 /// The first minor version whose compiler takes a profile.
 const FIRST_PROFILED: u32 = 21;
 
-/// All measured versions, oldest first: `1.26.8`.
+/// All measured versions as numbers, such as `1.26.8`, oldest first.
 fn versions() -> Vec<&'static str> {
     RELEASES.into_iter().filter_map(|release| release.strip_prefix("go")).collect()
 }
@@ -34,7 +34,7 @@ const MODES: [(&str, &[&str]); 6] = [
     ("race", &["-race"]),
 ];
 
-/// As Go calls them.
+/// The CPUs that golife knows, as Go calls them.
 const CPUS: [&str; 2] = ["amd64", "arm64"];
 
 /// What Go calls the CPU of this machine.
@@ -68,7 +68,7 @@ fn minor(version: &str) -> u32 {
     version.split('.').nth(1).unwrap().parse().unwrap()
 }
 
-/// Builds the fixture, or says what went wrong.
+/// Builds the fixture. Fails the test with the compiler's errors.
 fn build(version: &str, cpu: &str, name: &str, arguments: &[&str]) -> PathBuf {
     let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("spawn-{version}-{cpu}-{name}"));
     let cgo = if name == "race" { "1" } else { "0" }; // the race detector is C++
@@ -77,7 +77,7 @@ fn build(version: &str, cpu: &str, name: &str, arguments: &[&str]) -> PathBuf {
     go.env("GOTOOLCHAIN", format!("go{version}")).env("GOFLAGS", "").env("CGO_ENABLED", cgo);
     go.env("GOARCH", cpu);
     if minor(version) == 19 {
-        // Its module index does not find the standard library of a toolchain that was fetched as a module.
+        // The module index of Go 1.19 does not find the standard library of a toolchain that was fetched as a module.
         go.env("GODEBUG", "goindex=0");
     }
     let done = go.output().expect("cannot run go; install Go 1.21 or later");
@@ -89,7 +89,7 @@ fn build(version: &str, cpu: &str, name: &str, arguments: &[&str]) -> PathBuf {
     out
 }
 
-/// The sites for creations, exits and ends of coroutines.
+/// Plans the sites for creations, exits and ends of coroutines.
 fn plan(path: &Path, version: &str) -> Vec<(Function, ProbeSite)> {
     let binary = Binary::open_foreign(&File::open(path).unwrap(), path).unwrap();
     let kernel = Kernel::from_version(6, 18);
@@ -185,7 +185,8 @@ fn sites_are_where_they_were(cpu: &str) {
 }
 
 /// With a profile of a program that does little but create goroutines, the compiler inlines `newproc1` and what it
-/// calls. The profile is made here, so no two builds are alike: what counts is that each copy has a cheap site.
+/// calls. The profile is made anew each time, so no two builds are alike. That is why no site is compared: it is enough
+/// that each copy has a cheap one.
 #[test]
 fn inlined_copies_have_cheap_sites() {
     if !all_versions() {

@@ -1,7 +1,7 @@
-//! Recorded events in, reports out: bytes as the kernel writes them are decoded, tracked, judged and written, and what
-//! comes out is compared with `tests/golden/`. Needs no root.
+//! Makes reports of recorded events: bytes as the kernel writes them are decoded, tracked, judged and written, and the
+//! result is compared with `tests/golden/`. Needs no root.
 //!
-//! After a change that is meant: `GOLIFE_GOLDEN=update cargo test --test replay`, then read the diff.
+//! After a change of the reports that is meant, run `GOLIFE_GOLDEN=update cargo test --test replay`, and read the diff.
 
 #[path = "replay/record.rs"]
 mod record;
@@ -64,7 +64,8 @@ fn a_leak_in_a_dependency_is_blamed_on_the_program() {
     run.create(0, 1, 0, 0x1000);
     for at in 0..200u64 {
         let (now, goid) = (140 * MS * at, 100 + 10 * at);
-        // One in four comes another way. All creators are dead by the time that the connection has its reader.
+        // One in four of those that dial is created at the pool's statement. All creators have ended when the
+        // connection has its reader.
         run.create(now, goid, 1, if at % 4 == 0 { POOL } else { SERVE });
         run.create(now + MS, goid + 1, goid, DIAL);
         run.exit(now + 2 * MS, goid);
@@ -164,7 +165,7 @@ fn records_that_say_nothing_or_come_too_late_are_said() {
     run.garbage(S);
     run.garbage(2 * S);
     run.process_exit(3 * S);
-    // Of the process that has ended, by its time.
+    // This exit is older than the end of the process, so it belongs to the process that has ended.
     run.late_exit(4 * S, 3 * S - MS, 1);
     let report = run.report(30 * S);
     assert_eq!((report.loss.undecodable, report.loss.late), (2, 1));
