@@ -1,4 +1,4 @@
-//! Makes a recording: events as bytes, and between them what else a pipeline tells the tracker.
+//! Makes a recording, which is events as bytes, and between them whatever else the engine tells the tracker.
 
 use std::io::{self, Write};
 use std::time::{Duration, SystemTime};
@@ -25,12 +25,12 @@ enum Step {
     Reconcile(u32, Vec<Existing>),
 }
 
-/// Where the recorded processes have the `runtime.g` of a goroutine.
+/// The address of a goroutine's `runtime.g` in every recorded process.
 pub fn g_of(goid: u64) -> u64 {
     0xc000_0000_0000 + 480 * goid
 }
 
-/// Steps with their times since the begin, in any order.
+/// Steps with their times in ns since the begin, in any order.
 pub struct Recording {
     pid: u32,
     existing: bool,
@@ -42,7 +42,7 @@ pub struct Recording {
 }
 
 impl Recording {
-    /// Of a process that starts while it is traced.
+    /// A recording of a process that starts while it is traced.
     pub fn new(pid: u32) -> Recording {
         let command = "api --port 80".into();
         Recording {
@@ -56,7 +56,7 @@ impl Recording {
         }
     }
 
-    /// Of a process that runs already.
+    /// A recording of a process that ran before it was traced.
     pub fn existing(pid: u32) -> Recording {
         Recording { existing: true, ..Recording::new(pid) }
     }
@@ -65,7 +65,7 @@ impl Recording {
         Recording { limits, ..self }
     }
 
-    /// From here on, of another process.
+    /// What is recorded from here on is of another process.
     pub fn of(&mut self, pid: u32) -> &mut Recording {
         self.pid = pid;
         self
@@ -76,7 +76,7 @@ impl Recording {
         self.event(at, What::Created { g: g_of(goid), goid, parent, gopc, startpc, stack });
     }
 
-    /// From here on, goroutines are created from these calls.
+    /// Goroutines that are recorded from here on are created by these calls.
     pub fn called_from(&mut self, stack: StackCode) {
         self.stack = stack;
     }
@@ -85,14 +85,14 @@ impl Recording {
         self.event(at, What::Exited { g: g_of(goid) });
     }
 
-    /// An exit that is read at one time and happened at an earlier one.
+    /// Records an exit that is read at one time and happened at an earlier one.
     pub fn late_exit(&mut self, at: u64, happened: u64, goid: u64) {
         let what = What::Exited { g: g_of(goid) };
         let event = Event { time_ns: START + happened, pid: self.pid, losses: self.losses, what };
         self.steps.push((at, Step::Bytes(encode(&event))));
     }
 
-    /// Bytes that are no record.
+    /// Records bytes that are no record.
     pub fn garbage(&mut self, at: u64) {
         self.steps.push((at, Step::Bytes(vec![0xff; 48])));
     }
@@ -105,7 +105,7 @@ impl Recording {
         self.event(at, What::ProcessExit);
     }
 
-    /// What is recorded from now on comes after the loss.
+    /// Records a loss. What is recorded from here on comes after it.
     pub fn lost(&mut self, at: u64, loss: Lost) {
         self.losses += (loss.created + loss.exited + loss.process + loss.read_faults) as u32;
         self.steps.push((at, Step::Lost(loss)));
@@ -127,7 +127,7 @@ impl Recording {
         self.steps.push((at, Step::Bytes(encode(&event))));
     }
 
-    /// The report `until` ns after the begin, sampled each second.
+    /// The report that there is `until` ns after the begin, with samples taken each second.
     pub fn report(&self, until: u64) -> Report {
         self.report_with(until, &Selection::default())
     }
@@ -173,7 +173,7 @@ impl Recording {
 }
 
 fn run(until: u64, hits: u64) -> Run {
-    // 2026-01-02T03:04:05Z
+    // This is 2026-01-02T03:04:05Z.
     let end = SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_323_045);
     Run {
         tool: Tool {
@@ -269,14 +269,14 @@ fn creation_stack(gopc: u64, stack: StackId) -> Arc<[Frame]> {
     go_statement(gopc).into_iter().chain(callers).collect()
 }
 
-/// What is written, without styles.
+/// The text that is written, without styles.
 pub fn plain(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> String {
     let mut bytes = Vec::new();
     write(&mut anstream::StripStream::new(&mut bytes)).expect("writing to memory");
     String::from_utf8(bytes).expect("text")
 }
 
-/// Compares with a file in `tests/golden`, or replaces it where asked to.
+/// Compares a text with a file in `tests/golden`, or replaces the file if that was asked for.
 pub fn golden(name: &str, got: &str) {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden").join(name);
     if std::env::var_os("GOLIFE_GOLDEN").is_some_and(|value| value == "update") {
