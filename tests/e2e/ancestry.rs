@@ -1,4 +1,5 @@
-//! Where goroutines come from: creators that are gone, and whom the program's author has to ask.
+//! Checks what golife says about where goroutines come from: about creators that have ended, and about the line that is
+//! to blame.
 
 use crate::support::*;
 use serde_json::Value;
@@ -17,7 +18,7 @@ fn entered<'a>(sites: &'a [Value], function: &str) -> Vec<&'a Value> {
     sites.iter().filter(|site| site["entry"]["function"] == function).collect()
 }
 
-/// A frame of the fixture, and how many goroutines.
+/// A function and a marked line of the fixture, with a number of goroutines.
 fn counted(function: &str, mark: &str, count: u64) -> (String, u64, u64) {
     (function.into(), line_marked("ancestry", mark), count)
 }
@@ -31,8 +32,8 @@ fn blame(site: &Value) -> Vec<(String, u64, u64)> {
     frames.iter().map(each).collect()
 }
 
-/// A connection has a reader and a writer. Both were created by a goroutine that dialled, created by one that fetched,
-/// created by one that crawled: all three are dead.
+/// A connection has a reader and a writer. Both were created by a goroutine that dialled, which was created by one that
+/// fetched, which was created by one that crawled. All three have ended.
 #[track_caller]
 fn dead_creators(build: Build) {
     let sites = sites(build, &[]);
@@ -47,15 +48,16 @@ fn dead_creators(build: Build) {
     assert_eq!(own[0]["blame"], Value::Null, "its own place says it");
 }
 
-/// Functions with lines, then how many were created and live.
+/// The frames of a stack, as functions with lines, then how many goroutines were created by it and how many of these
+/// live.
 type Stack = (Vec<(String, u64)>, u64, u64);
 
-/// What stands for calls that are not known.
+/// The frame that stands for calls which are not known.
 fn elided() -> (String, u64) {
     ("...additional frames elided...".to_owned(), 0)
 }
 
-/// A site's creation stacks.
+/// The creation stacks of a site.
 fn stacks(site: &Value) -> Vec<Stack> {
     let stacks = site["creation_stacks"].as_array().unwrap_or_else(|| panic!("no stacks in {site:#}"));
     let frame = |frame: &Value| {
@@ -68,7 +70,7 @@ fn stacks(site: &Value) -> Vec<Stack> {
     stacks.iter().map(each).collect()
 }
 
-/// One statement that is reached in three ways, and a call that is to blame for what three generations later leaks.
+/// Checks one statement that is reached in three ways, and a call that is to blame for a leak three generations later.
 #[track_caller]
 fn creation_stacks(build: Build) {
     let sites = sites(build, &["--creation-stacks"]);
@@ -102,8 +104,8 @@ fn creation_stacks(build: Build) {
     ];
     let own = entered(&sites, "main.stay");
     assert_eq!(own.len(), 1);
-    // Go before 1.21 leaves the frame pointers of a stack that it copies as they are on arm64: calls from before cannot be
-    // followed. That is said, and creators' sites stand in.
+    // On arm64, Go before 1.21 does not correct the frame pointers of a stack that it copies, so calls from before
+    // cannot be followed. The report says that the stack is cut, and the creators' sites are blamed instead.
     let is_cut = cfg!(target_arch = "aarch64") && build.toolchain == Some(OLDEST);
     if is_cut {
         let found = stacks(own[0]);
@@ -129,7 +131,7 @@ fn creation_stacks(build: Build) {
             continue;
         }
         assert_eq!(blame(found[0]), [counted("main.fetch", "call: get", 20)], "{build:?}");
-        // Connections that were dialled for one request may serve another.
+        // A connection that was dialled for one request may serve another, so only the sum is certain.
         let dialled: u64 = stacks(found[0]).iter().map(|(_, created, _)| created).sum();
         assert_eq!(dialled, 20, "{:#}", found[0]);
         assert!(stacks(found[0]).iter().all(|(frames, ..)| frames[0].0 == "net/http.(*Transport).dialConn"));
@@ -191,7 +193,7 @@ fn the_dead_are_blamed_for_what_lives_newest_go_pie() {
     dead_creators(Build { toolchain: Some(NEWEST), pie: true, ..Build::default() });
 }
 
-/// There is room for 16,384 stacks: what finds none is counted, and nothing else suffers.
+/// There is room for 16,384 stacks. Creations whose stack finds none are counted, and nothing else suffers.
 #[test]
 fn stacks_without_room_are_counted() {
     let (truth, reported, report) = trace_with("paths", Build::default(), &[], &["--creation-stacks"]);
@@ -206,7 +208,7 @@ fn stacks_without_room_are_counted() {
     assert!(shown[1..].iter().all(|(frames, created, _)| *created == 1 && frames.len() == 18));
 }
 
-/// The inner calls of a deep stack are kept, and it is said that there are more.
+/// Of a deep stack the inner calls are kept, and the report says that there are more.
 #[test]
 fn deep_stacks_are_cut() {
     let arguments = ["-levels", "0", "-deep", "200"];
@@ -219,12 +221,12 @@ fn deep_stacks_are_cut() {
     assert_eq!(ends, &elided());
     assert_eq!(inner[0].0, "main.spawn");
     assert!(inner[1..].iter().all(|(function, _)| function == "main.dive"), "{inner:#?}");
-    // One of 128 says that there are more; on arm64 one is of the runtime.
+    // One of the 128 entries says that there are more, and on arm64 one is of the runtime.
     assert!((126..=127).contains(&inner.len()), "{}", inner.len());
     assert_eq!(stacks.iter().map(|(_, created, _)| created).sum::<u64>(), 2, "{stacks:#?}");
 }
 
-/// A few hundred find room, all of them.
+/// A few hundred stacks all find room.
 #[test]
 fn stacks_with_room_are_all_kept() {
     let flags = ["--creation-stacks"];

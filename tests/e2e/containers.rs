@@ -1,4 +1,4 @@
-//! Processes in containers: other namespaces, overlay file systems, control groups.
+//! Traces processes in containers: in other namespaces, on overlay file systems, and in control groups.
 
 use std::{fs, path::Path, process::Command};
 
@@ -66,8 +66,8 @@ fn namespaces_of_mounts_pids_and_users() {
     }
 }
 
-/// Two containers of one image: each has its own view of the same file, and the kernel knows only one file to put probes
-/// on. A third whose file was changed has another.
+/// Two containers of one image each have their own view of the same file, so the kernel puts probes on one file for
+/// both. A third container whose file was changed has another file.
 #[test]
 fn overlay_mounts_of_one_image() {
     need_root();
@@ -107,12 +107,13 @@ fn overlay_mounts_of_one_image() {
     }
 }
 
-/// A group that the test made, removed at its end.
+/// A control group that a test has made, which is removed when this is dropped.
 struct Group(std::path::PathBuf);
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // The kernel lets a group go a moment after its last process; nothing depends on it.
+        // This may fail, since the kernel lets a group go a moment after its last process has ended. Nothing depends on
+        // it.
         let _ = fs::remove_dir(&self.0);
         let _ = self.0.parent().map(fs::remove_dir);
     }
@@ -121,7 +122,7 @@ impl Drop for Group {
 #[test]
 fn the_control_group_names_container_and_pod() {
     need_root();
-    // Version 2 alone, version 2 beside version 1, version 1.
+    // Control groups are of version 2 alone, of version 2 beside version 1, or of version 1.
     let roots = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/pids", "/sys/fs/cgroup/memory"];
     let usable: Vec<&str> =
         roots.into_iter().filter(|root| Path::new(root).join("cgroup.procs").exists()).collect();

@@ -1,4 +1,5 @@
-//! Not one goroutine too many or too few, whatever starts and ends it, however it was compiled.
+//! Checks that not one goroutine is counted too many or too few, whatever starts and ends it, and however the program
+//! was compiled.
 
 use crate::support::*;
 use serde_json::Value;
@@ -13,7 +14,7 @@ fn exact(name: &str, build: Build, args: &[&str]) -> Value {
     report
 }
 
-/// The same with golife as the parent: nothing can be missed at all.
+/// Has golife start a fixture, so that nothing can be missed at all, and compares every site.
 #[track_caller]
 fn exact_run(name: &str, build: Build, args: &[&str]) -> Value {
     need_root();
@@ -110,7 +111,8 @@ fn from_the_first_instruction_on_newest_go_stripped_pie() {
     exact_run("counts", Build { toolchain: Some(NEWEST), ..STRIPPED_PIE }, &[]);
 }
 
-/// The ways of older kernels, which this one still has: no attach cookies, a perf event for each probe.
+/// Traces by the means of an older kernel, which this one still has: without attach cookies, or with a perf event for
+/// each probe.
 #[track_caller]
 fn exact_as_on(release: &str, build: Build) {
     need_root();
@@ -143,8 +145,9 @@ fn as_on_linux_6_1() {
     exact_as_on("6.1.0-56", PLAIN);
 }
 
-/// A function whose prologue grows the stack is entered twice. `runtime.newproc1` is none: it runs on the stack of the
-/// thread, which does not grow. `runtime.goexit1` and `runtime.coroexit` are, and their probes come after the prologue.
+/// A function whose prologue grows the stack is entered twice. That cannot happen to `runtime.newproc1`, which runs on
+/// the stack of the thread. It can happen to `runtime.goexit1` and `runtime.coroexit`, so their probes come after the
+/// prologue.
 #[test]
 fn stacks_that_grow_at_a_start_and_at_an_end() {
     exact("deep", PLAIN, &[]);
@@ -161,7 +164,7 @@ fn burst_of_200_000_from_the_first_instruction_on() {
     exact_run("burst", PLAIN, &[]);
 }
 
-/// Coroutines are created in the standard library, all at one place; they never reach goexit.
+/// Checks coroutines, which are all created at one place in the standard library and never reach goexit.
 #[track_caller]
 fn coroutines(build: Build) {
     let (_, _, report) = trace("pull", build, &["-n", "100"]);
@@ -237,11 +240,11 @@ fn forced_loss_is_counted_exactly() {
     let hits = number(&report["overhead"]["probe_hits"]);
     let goroutines = &only_process(&report)["goroutines"];
     assert!(dropped > 0, "the ring is too small for a burst: {report:#}");
-    // The runtime itself may start one of its own while the fixture works.
+    // The runtime may start some goroutines of its own while the fixture works.
     assert!((happened..happened + 20).contains(&hits), "{hits} hits, the fixture counts {happened}");
     assert!(number(&goroutines["created"]) <= 20_004 + 20);
     for site in only_process(&report)["sites"].as_array().unwrap() {
-        // `null` where none of those that were created was seen to end.
+        // This is `null` if none of the goroutines that were created was seen to end.
         let finished = site["lifetime"].as_object().map_or(0, |lifetime| number(&lifetime["count"]));
         assert!(finished <= number(&site["exited"]), "no lifetime without its exit: {site:#}");
     }
@@ -249,7 +252,7 @@ fn forced_loss_is_counted_exactly() {
 
 #[test]
 fn fixtures_tell_the_truth() {
-    // Without golife: a fixture whose own counts are wrong could not test anything.
+    // This runs without golife, since a fixture whose own counts are wrong could not test anything.
     let output = Command::new(fixture("counts", PLAIN)).arg("-now").output().unwrap();
     let truth = truth("counts", std::str::from_utf8(&output.stdout).unwrap());
     assert_eq!(truth.len(), 17);

@@ -1,4 +1,4 @@
-//! The engine without a face: several of them in one process, and one for a long time.
+//! Tries the engine without its commands: several engines in one process, and one for a long time.
 
 use std::fs;
 use std::path::Path;
@@ -24,7 +24,7 @@ async fn start(settings: Settings) -> Tracer {
     Tracer::start(settings).await.unwrap_or_else(|error| panic!("{error}: {:?}", error.notices))
 }
 
-/// Without what is only said because other tests trace as well.
+/// The notices without the one that there is because other tests trace at the same time.
 fn own(mut notices: Vec<Notice>) -> Vec<Notice> {
     notices.retain(|notice| *notice != Notice::AnotherTracer);
     notices
@@ -78,7 +78,7 @@ fn two_engines_side_by_side() {
         assert_eq!(truth, alone);
         drop(dropped);
         assert!(patched_bytes(fixture.pid()) > 0, "the others' are still there");
-        // Both go on by turns, and neither waits for the other.
+        // Both engines go on by turns, and neither waits for the other.
         let (mut of_one, mut of_two) = (0, 0);
         while of_one.min(of_two) < 5 {
             tokio::select! {
@@ -120,7 +120,7 @@ fn an_engine_says_when_all_is_over() {
     });
 }
 
-/// What this process holds: descriptors, mappings, and memory in kB.
+/// How much this process holds: file descriptors, mappings, and memory in kB.
 fn held() -> (usize, usize, u64) {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let memory = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
@@ -144,7 +144,7 @@ fn run_short(binary: &Path, times: u32) {
     }
 }
 
-/// In a process of its own, since others of these tests open files, too: `an_engine_forgets` runs it.
+/// This needs a process of its own, since other tests open files as well. `an_engine_forgets` starts it.
 #[test]
 #[ignore = "an_engine_forgets runs it"]
 fn ten_thousand_short_processes() {
@@ -160,7 +160,7 @@ fn ten_thousand_short_processes() {
     }
     let (warm, after, report) = runtime().block_on(async {
         let names = vec![regex::Regex::new("^golife-short-").unwrap()];
-        // Nothing of that name runs yet, so a copy that waits is what it begins with.
+        // An engine needs a process to begin with, so a copy of the first binary waits from the start.
         let waiting = ready(&binaries[0], &[]);
         let selectors = Selectors { names, ..Selectors::default() };
         let settings =
@@ -172,7 +172,7 @@ fn ten_thousand_short_processes() {
             if at == 10 {
                 warm = Some(held());
             }
-            // The others end sooner than probes are in place, which the first one waits for.
+            // Short processes end before probes are in place, so the first one of each binary waits for the probes.
             let first = ready(binary, &[]);
             while patched_bytes(first.pid()) == 0 {
                 let _ = tokio::time::timeout(Duration::from_millis(5), engine.next()).await;
@@ -187,7 +187,7 @@ fn ten_thousand_short_processes() {
             }
             drop(first);
         }
-        // What is to be let go has been by then.
+        // After this time everything that is to be let go has been let go.
         let deadline = tokio::time::Instant::now() + Duration::from_secs(1);
         while tokio::time::timeout_at(deadline, engine.next()).await.is_ok() {}
         let after = held();

@@ -1,4 +1,5 @@
-//! What goes wrong is said: what failed, on what, why, what to do; with the exit code of the contract.
+//! Checks that golife says what went wrong: what failed, on what, why, and what to do, with the exit code of the
+//! contract.
 
 use crate::support::*;
 use std::{
@@ -9,11 +10,11 @@ use std::{
     process::Command,
 };
 
-/// 4: nothing could be traced.
+/// Exit code if nothing could be traced.
 const NOTHING: i32 = 4;
-/// 2: wrong usage.
+/// Exit code of wrong usage.
 const USAGE: i32 = 2;
-/// 1: failed.
+/// Exit code of every other failure.
 const FAILED: i32 = 1;
 
 #[test]
@@ -56,8 +57,8 @@ fn not_a_go_program() {
     need_root();
     let sleep = Running::start(Command::new("sleep").arg("60"));
     let pid = sleep.pid().to_string();
-    // The file is that of several programs where they are one. The kernel wakes who has spawned a process a moment before
-    // that has its new image.
+    // On some systems several programs are one file, so its name is not that of the program. The kernel wakes the
+    // parent of a process a moment before the process has its new image, so this waits for that.
     let exe = || fs::read_link(format!("/proc/{pid}/exe")).unwrap();
     let ours = fs::read_link("/proc/self/exe").unwrap();
     eventually("sleep is executed", || exe() != ours);
@@ -84,7 +85,7 @@ fn broken(name: &str, change: impl FnOnce(&mut fs::File)) -> (tempfile::TempDir,
     (directory, path)
 }
 
-/// Traces a binary that is not running.
+/// Traces a binary that is not running, and expects these words and the path in the error.
 #[track_caller]
 fn refused(path: &Path, words: &[&str]) {
     let path = path.to_str().unwrap();
@@ -131,14 +132,14 @@ fn a_real_32_bit_go_program() {
     refused(&binary, &["32-bit"]);
 }
 
-/// golife as a user without any capability.
+/// Runs golife as a user without any capability.
 fn as_nobody(args: &[&str]) -> Ended {
     with_capabilities("-all", args)
 }
 
-/// golife as a user who has these capabilities only (`+bpf,+perfmon`).
+/// Runs golife as a user who has only these capabilities (`+bpf,+perfmon`).
 fn with_capabilities(capabilities: &str, args: &[&str]) -> Ended {
-    // The test's own directories may be closed to others: run a copy.
+    // The test's own directories may be closed to others, so a copy is run.
     let directory = tempfile::tempdir().unwrap();
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let copy = directory.path().join("golife");
@@ -161,7 +162,7 @@ fn without_permission() {
     as_nobody(&["trace", "--pid", &pid, "--for", "1s"]).expect_error(NOTHING, &["permi", "root", "CAP_"]);
 }
 
-/// What is needed, too, where maps count as locked memory.
+/// The capability that is also needed where maps count as locked memory.
 fn for_locked_memory() -> &'static str {
     let limited = golife::host::kernel::running() < golife::host::kernel::UNLIMITED_SINCE;
     if limited { ",+sys_resource" } else { "" }
@@ -217,7 +218,7 @@ fn an_output_that_cannot_be_written() {
     need_root();
     let fixture = ready(&fixture("tiny", Build::default()), &[]);
     let pid = fixture.pid().to_string();
-    // Said at the start, not after a long trace.
+    // This must be said at the start, not after a long trace.
     run(&["trace", "--pid", &pid, "--for", "30s", "--output", "/no/such/directory/report"])
         .expect_error(FAILED, &["/no/such/directory/report", "no such file or directory"]);
 }
@@ -302,7 +303,7 @@ fn without_any_version() {
     refused(&path, &["build info was removed"]);
 }
 
-/// The version in the build info decides about the layout of a stripped binary: here it is the wrong one.
+/// The version in the build info decides about the layout of a stripped binary. Here it is the wrong version.
 #[test]
 fn a_layout_that_does_not_fit_is_refused() {
     need_root();
@@ -314,7 +315,7 @@ fn a_layout_that_does_not_fit_is_refused() {
     run(&["trace", "--pid", &pid, "--for", "1s"]).expect_error(NOTHING, &["layout does not match"]);
 }
 
-/// A program of a Go that nobody knows yet: what is in memory decides whether the newest layout is its own.
+/// For a program of a Go that nobody knows yet, the memory of the process decides whether the newest layout fits.
 #[test]
 fn newer_than_golife_knows() {
     need_root();
@@ -328,7 +329,7 @@ fn newer_than_golife_knows() {
     let ended = stop(golife);
     assert!(ended.stderr.contains("go1.99.0 is newer than this golife knows"), "{ended:?}");
     assert_eq!(reported("tiny", only_process(&ended.report())), truth);
-    // Nothing has the newest layout but the newest Go.
+    // This program is from the oldest Go, which the newest layout does not fit.
     let stripped = Build { toolchain: Some(OLDEST), stripped: true, ..Build::default() };
     let (_directory, path) = rebuilt("stranger", stripped, b"go1.18.10", b"go1.99.10");
     let fixture = ready(&path, &[]);
@@ -336,7 +337,7 @@ fn newer_than_golife_knows() {
     run(&["trace", "--pid", &pid, "--for", "1s"]).expect_error(NOTHING, &["layout"]);
 }
 
-/// What UPX leaves: a loader of two segments, its mark after their headers, no section, and packed bytes.
+/// UPX leaves a loader of two segments, its mark after their headers, no section, and packed bytes.
 #[test]
 fn packed_by_upx() {
     need_root();
@@ -364,7 +365,7 @@ fn packed_by_upx() {
     refused(&path, &["unsupported, because", "UPX", "upx -d"]);
 }
 
-/// As garble writes them: no Go version, or a function table that does not begin as one.
+/// Binaries as garble writes them have no Go version, or a function table that does not begin like one.
 #[test]
 fn obfuscated() {
     need_root();
@@ -382,7 +383,7 @@ fn obfuscated() {
     refused(&path, &["unsupported, because", "obfuscated", "garble"]);
 }
 
-/// Some programs are released without it. The runtime knows its version, too.
+/// Some programs are released without build info. The runtime has its version in a variable as well.
 #[test]
 fn build_info_that_was_removed() {
     need_root();
@@ -403,14 +404,14 @@ fn build_info_that_was_removed() {
 fn headers_that_lie() {
     need_root();
     let huge = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f];
-    // e_phoff, and p_offset, p_filesz of the first segments.
+    // These are the offsets of e_phoff, and of p_offset and p_filesz of the first segments.
     for at in [32, 64 + 8, 64 + 32, 64 + 56 + 8, 64 + 56 + 32] {
         let (_directory, path) = broken("lying", |file| {
             file.seek(SeekFrom::Start(at)).unwrap();
             file.write_all(&huge).unwrap();
         });
         let ended = run(&["trace", "--exe", path.to_str().unwrap(), "--for", "100ms"]);
-        // Some segments are none that golife needs.
+        // golife does not need all segments, so it may succeed.
         assert!(matches!(ended.status.code(), Some(0 | NOTHING)), "byte {at}: {ended:?}");
         assert!(!ended.stderr.contains("panicked"), "byte {at}: {ended:?}");
     }
@@ -419,7 +420,7 @@ fn headers_that_lie() {
 #[test]
 fn a_process_that_ends_while_golife_attaches() {
     need_root();
-    // Whenever it ends: a clear word, or a report; never a panic, never a hang.
+    // Whenever the process ends, there must be a clear error or a report, and never a panic or a hang.
     for wait in [0, 2, 5, 10, 20, 40] {
         let mut fixture = ready(&fixture("tiny", Build::default()), &[]);
         let pid = fixture.pid().to_string();

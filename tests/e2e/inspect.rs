@@ -1,4 +1,4 @@
-//! What goroutines wait for: in reports, in dumps, in sweeps.
+//! Checks what golife says goroutines wait for, in reports, in dumps and in sweeps.
 
 use std::collections::BTreeMap;
 
@@ -41,7 +41,7 @@ fn a_report_says_where_goroutines_wait() {
         assert_eq!(waiting["goids"].as_array().unwrap().len(), 10);
         let [on] = waiting["on"].as_array().unwrap().as_slice() else { panic!("{site:#}") };
         assert_eq!((&on["kind"], &on["count"], &on["cap"]), (&"chan".into(), &live.into(), &0.into()));
-        // Go's smallest stack.
+        // Go's smallest stack has 2,048 bytes.
         assert!(site["stack_bytes"].as_u64().unwrap() >= live * 2048, "{site:#}");
         assert_eq!((&process["scan"]["torn"], &process["scan"]["cut_short"]), (&0.into(), &false.into()));
         assert_eq!(report["loss"]["reconciled"], 0);
@@ -69,7 +69,7 @@ fn a_dump_is_gos_own_traceback() {
         let pid = fixture.pid().to_string();
         let dump = run(&["dump", "--pid", &pid]);
         assert_eq!((dump.status.code(), dump.stderr.as_str()), (Some(0), ""));
-        // Go prints them in another order, and names arguments, which golife does not know.
+        // Go prints goroutines in another order, and with arguments, which golife does not know.
         fixture.signal(Signal::SIGQUIT);
         let go = fixture.wait().stderr;
         let (golife, go) = (blocked(&dump.stdout), blocked(&go));
@@ -78,7 +78,8 @@ fn a_dump_is_gos_own_traceback() {
     }
 }
 
-/// Each goroutine that receives from a channel, by its id, without arguments and without the runtime's frames.
+/// The stack of each goroutine that receives from a channel, by its id, without arguments and without the runtime's
+/// frames.
 fn blocked(text: &str) -> BTreeMap<u64, String> {
     let goroutines = text.split("\n\n").filter_map(|text| {
         let (header, frames) = text.trim_start().split_once('\n')?;
@@ -216,7 +217,7 @@ fn a_report_names_channels_and_locks() {
         assert_eq!(channel["element"], "int");
         let mutex = on("lock", "mutex");
         assert_eq!(numbers(&mutex), (3, 3), "{toolchain}: {mutex:#}");
-        // Who holds it has it on its stack, for the deferred Unlock.
+        // The goroutine that holds the mutex has its address on the stack, for the deferred Unlock.
         assert_eq!(mutex["known_to"][0]["doing"], "chan receive", "{toolchain}: {mutex:#}");
         assert_eq!(numbers(&on("read", "rwmutex")), (3, 4), "{toolchain}");
         assert_eq!(numbers(&on("write", "rwmutex")), (1, 4), "{toolchain}");
@@ -260,7 +261,8 @@ fn a_dump_has_labels() {
         let odd = "two\nlines ] and \"quotes\", ünïcode";
         let many: BTreeMap<String, String> =
             (0..40).map(|n| (format!("key{n:02}"), format!("value{n:02}"))).collect();
-        // Goroutines are listed by their ids, which each P gives from a range of its own.
+        // Goroutines are listed by their ids, which are in no certain order, since each P gives them from a range of
+        // its own.
         labels.sort();
         let mut expected = [
             map(&[("tenant", "acme"), ("odd key", odd)]),
@@ -332,7 +334,7 @@ fn a_process_that_executes_something_else_while_it_is_read() {
         fixture.line();
         let pid = fixture.pid().to_string();
         let dump = Running::start(golife().args(["dump", "--group", "state", "--pid", &pid]));
-        // Before it is read, while it is, and when it has been.
+        // The rounds wait longer and longer, so that the exec comes before, while and after the process is read.
         std::thread::sleep(std::time::Duration::from_millis(20 * round));
         fixture.write("go");
         let ended = dump.wait();

@@ -1,5 +1,5 @@
-//! Every Go version × every way to build: counts, lines, waits and stacks are exact. `cargo xtask matrix` makes the
-//! README's table of it.
+//! Checks for every Go version and every way to build that counts, lines, waits and stacks are exact. `cargo xtask
+//! matrix` makes the README's table of the result.
 
 use std::{
     fmt::Write,
@@ -51,8 +51,8 @@ const COLUMNS: [Column; 14] = [
     Column { fixture: "callbacks", ..column("threads of C", Build { way: Way::CgoDynamic, ..USUAL }) },
 ];
 
-/// One `GOEXPERIMENT` of each toolchain that changes structs of the runtime, by its minor version. Without debug
-/// information, so that it is up to the table of layouts.
+/// One `GOEXPERIMENT` of each toolchain that changes structs of the runtime, by its minor version. They are built
+/// without debug information, so that the table of layouts has to be right.
 const EXPERIMENTS: [(u32, &str); 10] = [
     (18, "staticlockranking"),
     (19, "staticlockranking"),
@@ -70,13 +70,14 @@ const EXPERIMENT: &str = "`GOEXPERIMENT`";
 /// The numbers are exact, but each creation costs the target several times as much.
 const SINGLE_STEPPED: &str = "single-stepped";
 
-/// Where that is known: the new g is in no register where an instruction would be cheap (`golden/plan-amd64.txt`).
+/// The builds of which that is known: where an instruction would be cheap, the new g is in no register
+/// (`golden/plan-amd64.txt`).
 const KNOWN_SINGLE_STEPPED: [(&str, &str); 2] = [("go1.22.12", "`-N -l`"), ("go1.23.12", "`-N -l`")];
 
-/// What is not as it should be: in a word, and all of it.
+/// Something that is not as it should be: in a word, and in full.
 type Fault = (&'static str, String);
 
-/// Traces the fixture of all ways to start and end, and checks everything that a report says of it.
+/// Traces a fixture that starts and ends goroutines in all ways, and checks everything that a report says of it.
 fn faults(name: &str, build: Build) -> Vec<Fault> {
     let mut faults = Vec::new();
     let mut check = |what: &'static str, test: &mut dyn FnMut()| {
@@ -123,11 +124,11 @@ fn faults(name: &str, build: Build) -> Vec<Fault> {
     faults
 }
 
-/// The sites of the main package and the main goroutine's that have living goroutines.
+/// The sites that have living goroutines, of the main package and of the main goroutine.
 fn living(report: &Value) -> impl Iterator<Item = &Value> {
     only_process(report)["sites"].as_array().unwrap().iter().filter(|site| {
         let named = |place: &str, name: &str| site[place]["function"].as_str().unwrap().starts_with(name);
-        // What is a program's package main, a plugin calls by its path.
+        // A plugin calls its package main by its path.
         let is_own = named("site", "main.") || named("site", "golife.test/fixtures/counts.");
         site["live"] != 0 && (is_own || named("entry", "runtime.main"))
     })
@@ -154,7 +155,7 @@ fn stays(site: &Value) -> bool {
 fn stacks_are_right(name: &str, build: Build, report: &Value) {
     let main = format!("{name}/main.go");
     let sites: Vec<_> = living(report).collect();
-    // The main goroutine of a library has ended; what is called from C has no statement.
+    // The main goroutine of a library has ended, and a goroutine for a call from C has no `go` statement.
     let expected = if build.way == Way::Library { 1 } else { 2 };
     assert_eq!(sites.len(), expected, "main and stay in {sites:#?}");
     for site in sites {
@@ -190,7 +191,7 @@ fn stacks_are_right(name: &str, build: Build, report: &Value) {
     }
 }
 
-/// The ways that no other test builds in, by the local Go.
+/// Builds with the local Go in those ways in which no other test builds.
 #[test]
 fn other_ways_to_build() {
     need_root();
@@ -200,7 +201,7 @@ fn other_ways_to_build() {
     }
 }
 
-/// The ways in which Go gets into a process.
+/// Tries the ways in which Go code gets into a process.
 #[test]
 fn libraries_plugins_and_threads_of_c() {
     need_root();
@@ -217,7 +218,7 @@ fn libraries_plugins_and_threads_of_c() {
     }
 }
 
-/// All that there is, as a table in the file that GOLIFE_MATRIX names.
+/// Tries all combinations, and writes a table of them to the file that GOLIFE_MATRIX names.
 #[test]
 #[ignore = "compiles 130 programs by ten toolchains: cargo xtask matrix"]
 fn every_go_in_every_way() {

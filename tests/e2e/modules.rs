@@ -1,5 +1,5 @@
-//! Go that is not in a process's executable: libraries that a host in another language loads, two of them at a time,
-//! and plugins that come later.
+//! Traces Go code that is not in a process's executable: libraries that a host in another language loads, two of them
+//! at a time, and plugins that are loaded later.
 
 use crate::support::*;
 use std::process::Command;
@@ -71,7 +71,7 @@ fn a_host_without_go_is_told_so() {
     run(&["dump", "--pid", &pid]).expect_error(4, &words);
 }
 
-/// Two libraries are two runtimes; the numbers are those of one, although both have probes.
+/// Two libraries are two runtimes. The numbers must be those of one, although both have probes.
 #[test]
 fn two_runtimes_in_one_process_are_not_mixed() {
     need_root();
@@ -90,7 +90,7 @@ fn two_runtimes_in_one_process_are_not_mixed() {
     let report = ended.report();
     check_exact(&report);
     let process = only_process(&report);
-    // Which of the two, is the order of their addresses.
+    // Which of the two is looked at depends on the order of their addresses.
     let (seen, other) = (reported("counts", process), reported("busy", process));
     assert!(seen == truth && other.is_empty() || seen.is_empty() && other.len() == 2, "{process:#}");
     assert!(ended.stderr.contains("another Go runtime"), "{ended:?}");

@@ -1,4 +1,4 @@
-//! Processes that share a binary, join late, become another program, end, or lose their tracer.
+//! Traces processes that share a binary, join late, become another program, end, or lose their tracer.
 
 use crate::support::*;
 use nix::sys::signal::Signal;
@@ -16,7 +16,7 @@ fn process_of(report: &Value, pid: u32) -> &Value {
 #[test]
 fn two_of_one_binary_and_a_third_that_joins() {
     need_root();
-    // Stripped: a binary that no other test runs, since --exe means all of its processes.
+    // No other test runs the stripped binary. That matters since --exe means all processes of a binary.
     let binary = fixture("burst", Build { stripped: true, ..Build::default() });
     let mut first = ready(&binary, &["-n", "1000"]);
     let mut second = ready(&binary, &["-n", "2000"]);
@@ -79,8 +79,8 @@ fn a_name_selects_processes() {
     assert_eq!(reported("tiny", process_of(&report, fixture.pid())), truth);
 }
 
-/// File names, arguments and short names are bytes, and their owner chooses them: what is not UTF-8 is U+FFFD, never nothing,
-/// and what controls a terminal reaches none.
+/// File names, arguments and short names are bytes, and their owner chooses them: what is not UTF-8 is U+FFFD, never
+/// nothing, and what controls a terminal reaches none.
 #[test]
 fn names_that_are_not_text() {
     need_root();
@@ -109,7 +109,7 @@ fn names_that_are_not_text() {
     }
 }
 
-/// The same process id runs two images, one after the other: their goroutines are not mixed.
+/// One process runs two images, one after the other, and their goroutines must not be mixed.
 #[test]
 fn exec_of_itself_starts_a_new_life() {
     need_root();
@@ -151,7 +151,7 @@ fn exec_of_another_program_ends_the_first() {
     // With nothing left to trace golife may have ended by itself.
     golife.signal(Signal::SIGINT);
     let report = golife.wait().report();
-    // Both images had this pid.
+    // The report has two processes, since both images had this pid.
     let images = report["processes"].as_array().unwrap();
     let before =
         images.iter().find(|image| image["exe"].as_str().is_some_and(|exe| exe.ends_with("/reexec")));
@@ -170,7 +170,7 @@ fn a_process_that_ends_leaves_its_counts() {
     let truth = truth("counts", &fixture.line());
     fixture.close_stdin();
     fixture.wait();
-    // Nothing is left to trace: golife need not wait for its 30 s.
+    // Nothing is left to trace, so golife ends without waiting for its 30 s.
     let ended = golife.wait();
     let report = ended.report();
     let reported = reported("counts", process_of(&report, pid));
@@ -179,7 +179,7 @@ fn a_process_that_ends_leaves_its_counts() {
     assert_eq!(totals(&reported), totals(&truth));
 }
 
-/// SIGKILL is the one end that golife cannot prepare for: the kernel must take the probes away.
+/// SIGKILL is the one end that golife cannot prepare for, so the kernel must take the probes away.
 #[test]
 fn a_killed_golife_leaves_no_probe() {
     need_root();
@@ -243,7 +243,7 @@ fn a_binary_replaced_on_disk_is_still_the_one_that_runs() {
     assert_eq!(only_process(&report)["go"]["version"], OLDEST);
 }
 
-/// As a compiler does it, between two runs of the program.
+/// A compiler truncates a binary between two runs of the program.
 #[test]
 fn a_binary_truncated_while_it_is_traced() {
     need_root();
@@ -262,12 +262,13 @@ fn a_binary_truncated_while_it_is_traced() {
     let ended = golife.wait();
     assert!(ended.stderr.contains("note: a binary was truncated"), "{}", ended.stderr);
     let report = ended.report();
-    // Nobody can say any more which of them were the runtime's.
+    // Nobody can say any more which goroutines were the runtime's, so these may be among the created ones.
     let created = only_process(&report)["goroutines"]["created"].as_u64().unwrap();
     assert!(created >= counts, "{report:#}");
 }
 
-/// Deleted and replaced, and asked for by its path: what runs is the old file, what starts from now on the new one.
+/// A binary is asked for by its path after it was replaced. Processes that run have the old file, and those that start
+/// from now on have the new one.
 #[test]
 fn a_path_also_means_what_was_started_from_it() {
     need_root();
@@ -287,7 +288,7 @@ fn a_path_also_means_what_was_started_from_it() {
     assert_eq!(reported("burst", process_of(&report, new.pid())), of_new);
 }
 
-/// Its path leads elsewhere, or nowhere, in golife's own mount namespace.
+/// The path of its binary leads elsewhere, or nowhere, in golife's own mount namespace.
 #[test]
 fn a_process_in_another_mount_namespace() {
     need_root();
@@ -318,7 +319,7 @@ fn a_process_in_another_mount_namespace() {
     );
 }
 
-/// The probes of a binary that send what cannot be right: it is given up, and nothing of it is shown.
+/// A binary whose probes send what cannot be right is not traced any more, and nothing of it is shown.
 #[test]
 fn records_that_do_not_fit_end_the_tracing_of_a_binary() {
     use golife::event::{Event, What};
@@ -359,7 +360,7 @@ fn records_that_do_not_fit_end_the_tracing_of_a_binary() {
     assert!(running.is_alive());
 }
 
-/// Probes come one after the other while goroutines come and go: the ends must be seen first.
+/// Probes are put in place one after the other while goroutines come and go, so those for exits must come first.
 #[test]
 fn what_is_seen_to_begin_at_attach_is_seen_to_end() {
     need_root();

@@ -1,4 +1,4 @@
-//! Profiles of stacks: pprof as Go's own tool reads it, folded stacks, flame graphs.
+//! Checks the profiles of stacks: pprof as Go's own tool reads it, folded stacks, and flame graphs.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +16,7 @@ use nix::sys::signal::Signal;
 use prost::Message;
 use serde_json::Value;
 
-/// Go's own pprof. Not through `go tool`, which would leave it behind when it is killed.
+/// Go's own pprof. It is not started by `go tool`, which would leave it behind when it is killed.
 fn pprof() -> Command {
     let output = Command::new("go").args(["tool", "-n", "pprof"]).output().expect("cannot run go");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -26,7 +26,7 @@ fn pprof() -> Command {
     pprof
 }
 
-/// What it prints of a profile, with nothing left out for being small.
+/// What pprof prints of a profile, with nothing left out for being small.
 fn view(profile: &Path, args: &[&str]) -> String {
     let output = pprof()
         .args(["-nodefraction=0", "-edgefraction=0", "-nodecount=100000"])
@@ -39,7 +39,7 @@ fn view(profile: &Path, args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The number of each of a fixture's lines in `pprof -top -lines`; zeros left out.
+/// The number that each of a fixture's lines has in `pprof -top -lines`, without zeros.
 fn by_line(profile: &Path, kind: &str, name: &str) -> BTreeMap<u64, u64> {
     let file = format!("/{name}/main.go:");
     let text = view(profile, &["-top", "-lines", &format!("-sample_index={kind}")]);
@@ -54,7 +54,7 @@ fn by_line(profile: &Path, kind: &str, name: &str) -> BTreeMap<u64, u64> {
     lines
 }
 
-/// `Total samples = 140`
+/// The total of a profile, which pprof prints as `Total samples = 140`.
 fn total(profile: &Path, kind: &str) -> u64 {
     let text = view(profile, &["-top", &format!("-sample_index={kind}")]);
     let (_, after) = text.split_once("Total samples = ").unwrap_or_else(|| panic!("no total in {text}"));
@@ -87,7 +87,7 @@ fn created_exited_and_live_are_what_the_program_counted() {
     check("created", |counts| counts.created);
     check("exited", |counts| counts.exited);
     check("live_by_creation", |counts| counts.live);
-    // The first goroutine lives, too.
+    // The first goroutine is alive as well.
     let live: u64 = truth.values().map(|counts| counts.live).sum();
     assert_eq!((total(&path, "goroutines"), total(&path, "live_by_creation")), (live + 1, live + 1));
     assert_eq!(total(&path, "created"), truth.values().map(|counts| counts.created).sum::<u64>());
@@ -109,13 +109,13 @@ fn pprof_shows_suspects_reasons_and_flame_graphs() {
     let suspects = total(&path, "suspects");
     assert!(suspects > 100, "{suspects}");
     let leak = line_of("leaky", "leak");
-    // Those that were born after the last look are in their function, and golife does not know where.
+    // Goroutines that began after the last look are somewhere in their function, and golife does not know where.
     let at = by_line(&path, "suspects", "leaky");
     let waiting = at[&(leak + 1)];
     assert!(waiting > 100 && waiting + at.get(&leak).unwrap_or(&0) == suspects, "{at:?}");
     let live = by_line(&path, "live_by_creation", "leaky");
     assert_eq!((live[&leak], live[&line_of("leaky", "pool")]), (suspects, 4));
-    // The first goroutine lives, too.
+    // The first goroutine is alive as well.
     let all = live.values().sum::<u64>() + 1;
     assert_eq!(total(&path, "goroutines"), all);
     let tags = view(&path, &["-tags"]);
@@ -145,7 +145,7 @@ fn pprof_shows_suspects_reasons_and_flame_graphs() {
     assert!(page.contains("main.main.func2"), "{page}");
 }
 
-/// The page of `pprof -http`.
+/// The page that `pprof -http` serves.
 fn flame_graph(profile: &Path) -> String {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let address = format!("127.0.0.1:{port}");
@@ -161,7 +161,7 @@ fn flame_graph(profile: &Path) -> String {
     page
 }
 
-/// Frames, innermost first, and how many goroutines are in them.
+/// How many goroutines have each stack, whose frames are innermost first.
 type Stacks = BTreeMap<String, i64>;
 
 /// The stacks of all goroutines but the first.
@@ -183,7 +183,7 @@ fn stacks(path: &Path) -> Stacks {
             for line in &location.line {
                 let function =
                     profile.function.iter().find(|function| function.id == line.function_id).unwrap();
-                // Go's traceback, and golife, leave out type arguments; Go's profiles name them from Go 1.21 on.
+                // Go's traceback and golife leave out type arguments, but Go's profiles name them from Go 1.21 on.
                 let name = text(function.name).replace("[go.shape.string]", "[...]");
                 stack += &format!("{name} {}:{}\n", text(function.filename), line.line);
             }
@@ -225,7 +225,7 @@ fn a_dumps_profile_is_the_programs_own() {
         assert_eq!(counted(&folded), live + 1);
         assert!(folded.contains("[chan receive] 2") && folded.contains("[select (no cases)] 1"), "{folded}");
         assert!(folded.contains(&format!("{}main.receive;", "main.deep;".repeat(21))), "{folded}");
-        // A report's stacks are as deep.
+        // The stacks of a report are as deep as those of a dump.
         let swept = run(&["sweep", "--format", "folded", "--pid", &pid]).stdout;
         assert!(
             swept.contains(&format!("{}main.receive;[chan receive] 2", "main.deep;".repeat(21))),
@@ -260,7 +260,7 @@ fn a_dumps_profile_has_labels() {
     assert_eq!(values("tenant"), ["acme"]);
     assert_eq!(values("odd key"), ["two\\nlines ] and \"quotes\", ünïcode"]);
     assert_eq!((values("key00"), values("key39")), (vec!["value00"], vec!["value39"]));
-    // The program has a label of this name, too.
+    // The program itself has a label of this name, too, which gets a prefix.
     assert_eq!((values("service"), values("label.service")), (vec!["labels"], vec!["checkout"]));
     let focused = view(&path, &["-top", "-tagfocus=tenant=acme"]);
     assert!(focused.contains("accounting for 1, "), "{focused}");
@@ -323,13 +323,13 @@ fn a_binary_form_is_kept_from_terminals() {
     assert_eq!(piped.stdout[..2], [0x1f, 0x8b], "gzip goes through a pipe");
 }
 
-/// Goroutines that wait at one line are one group of a report, with the stacks by which they got there.
+/// Goroutines that wait at one line are one group of a report, which has the stacks by which they got there.
 #[test]
 fn a_report_tells_callers_of_one_line_apart() {
     need_root();
     let directory = directory();
     let path = directory.path().join("callers.pb.gz");
-    // What there is room for, and what not.
+    // A report has room for the 4 stacks of 2 levels, but not for all of 12 levels.
     for (levels, blocked) in [("2", 10), ("12", 4000)] {
         let args = ["-levels", levels, "-blocked", &blocked.to_string()];
         let mut fixture = ready(&fixture("paths", Build::default()), &args);
@@ -351,7 +351,7 @@ fn a_report_tells_callers_of_one_line_apart() {
             .map(|stack| (stack["count"].as_u64().unwrap(), calls(stack)))
             .collect();
         if levels == "2" {
-            // The innermost call is the path's last bit.
+            // The last bit of a path decides about the innermost call.
             let expected =
                 [(4, "right", "right"), (3, "right", "left"), (2, "left", "right"), (1, "left", "left")];
             for ((count, inner, outer), got) in expected.into_iter().zip(&stacks) {

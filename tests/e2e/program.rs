@@ -1,4 +1,4 @@
-//! golife as a program: formats, verdicts, exit codes, signals, and what `run` passes through.
+//! Checks golife as a program: formats, verdicts, exit codes, signals, and what `run` passes through.
 
 use crate::support::*;
 use nix::sys::signal::Signal;
@@ -36,7 +36,7 @@ fn nothing_to_fail_on_ends_with_0() {
     let pid = fixture.pid().to_string();
     let ended = run(&["leaks", "--for", "1s", "--fail-on", "suspect", "--pid", &pid]);
     assert_eq!(ended.status.code(), Some(0), "{ended:?}");
-    // It waits in a select without cases, which is worth a look, and no leak.
+    // Its goroutine waits in a select without cases, which is worth a look but no leak.
     assert!(ended.stdout.contains("watch 1") && !ended.stdout.contains("suspect"), "{ended:?}");
 }
 
@@ -59,7 +59,7 @@ fn the_cost_is_compared_with_what_the_target_used() {
     fixture.line();
     let report = interrupt(golife);
     let used = report["overhead"]["targets_used_cpu_ns"].as_u64().unwrap();
-    // Two traps each take longer than 0.2 µs, and four threads have 60 s at most.
+    // Each goroutine has two traps of more than 0.2 µs each, and four threads have 60 s at most.
     assert!((20_000_000..240_000_000_000).contains(&used), "{used} ns");
     let binary = crate::support::fixture("burst", Build::default());
     let ended = run(&["run", "--format", "json", "--", binary.to_str().unwrap(), "-now", "-n", "50000"]);
@@ -77,7 +77,7 @@ fn run_says_what_it_traces() {
     let line = ended.stderr.lines().find(|line| line.starts_with("tracing ")).unwrap();
     let begin = format!("tracing {} from its first instruction (go1.", binary.display());
     assert!(line.starts_with(&begin) && line.ends_with("golife.test/fixtures (devel))"), "{line}");
-    // A shell is no Go program, but starts one. Nobody else puts probes into this copy.
+    // A shell is no Go program, but starts one. It starts a copy, into which no other test puts probes.
     let directory = tempfile::tempdir().unwrap();
     let copy = directory.path().join("tiny");
     std::fs::copy(&binary, &copy).unwrap();
@@ -148,7 +148,7 @@ fn run_passes_output_input_and_exit_code_through() {
     golife.write("go");
     assert!(golife.line().starts_with('{'), "the child got its input");
     golife.close_stdin();
-    // tiny ends with 0 at the end of its input, and with its code only after its work with -now.
+    // At the end of its input, tiny ends with 0. It ends with its code only after work that -now begins.
     assert_eq!(golife.wait().status.code(), Some(0));
 
     let binary = fixture("tiny", Build::default());
@@ -167,7 +167,7 @@ fn run_passes_signals_through() {
     assert_eq!(golife.line(), "ready");
     golife.signal(Signal::SIGTERM);
     let ended = golife.wait();
-    // Go programs die of SIGTERM: 128 + 15, as a shell says it.
+    // Go programs die of SIGTERM, for which a shell has the exit code 128 + 15.
     assert_eq!(ended.status.code(), Some(143), "{ended:?}");
     assert!(!std::fs::read(report.path()).unwrap().is_empty(), "the report was written all the same");
 }
@@ -218,12 +218,12 @@ fn doctor_is_content_with_a_machine_that_runs_these_tests() {
     }
 }
 
-/// Features that kernels lack are named, with what golife does instead.
+/// Features that a kernel lacks are named, with what golife does instead.
 #[test]
 fn doctor_names_what_golife_does_without() {
     need_root();
     let running = golife::host::kernel::running();
-    // Only what is there can be left out.
+    // golife can only pretend an older kernel than this one.
     let older = [(5, 10), (6, 1), (6, 12)].into_iter().filter(|kernel| *kernel < running);
     for kernel in older.chain([running]) {
         let mut doctor = golife();
@@ -237,7 +237,7 @@ fn doctor_names_what_golife_does_without() {
         ] {
             let mut lines = ended.stdout.lines().skip_while(|line| !line.contains(feature));
             let (line, next) = (lines.next().unwrap(), lines.next().unwrap());
-            // Other architectures have no such calls on any kernel.
+            // Other architectures than x86-64 have no calls as probes on any kernel.
             let lacks = kernel < since && (cfg!(target_arch = "x86_64") || since != (6, 18));
             assert_eq!(line.starts_with("note"), lacks, "{kernel:?}: {line}");
             assert_eq!(next.contains(instead), lacks, "{kernel:?}: {next}");

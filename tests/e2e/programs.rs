@@ -1,5 +1,5 @@
-//! Go programs that nobody here wrote, under load of their own kind: what golife counts is what they say themselves.
-//! `cargo xtask programs` fetches them and makes the README's table.
+//! Traces Go programs that nobody here wrote, under load of their own kind, and compares what golife counts with what
+//! they say themselves. `cargo xtask programs` fetches them and makes the README's table.
 
 use std::{
     fmt::Write as _,
@@ -24,10 +24,10 @@ use servers::{Address, Load, Place, esbuild, gh, hugo};
 
 /// How long each is under load.
 const LOADED: Duration = Duration::from_secs(5);
-/// How many ask it for something at the same time.
+/// How many clients ask it for something at the same time.
 const CLIENTS: usize = 8;
-/// Goroutines that serve the request for the profile: the connection's, and the one that waits for the client to leave
-/// (<https://cs.opensource.google/go/go/+/master:src/net/http/server.go>, `backgroundRead`).
+/// Number of goroutines that serve the request for the profile: that of the connection, and the one that waits for the
+/// client to leave (`backgroundRead` in <https://cs.opensource.google/go/go/+/master:src/net/http/server.go>).
 const OF_THE_REQUEST: u64 = 2;
 
 /// A server that tells how many goroutines it has.
@@ -35,17 +35,17 @@ struct Server {
     name: &'static str,
     binary: PathBuf,
     process: Running,
-    /// Others that it needs, stopped after it.
+    /// Other processes that it needs, which are stopped after it.
     _others: Vec<Running>,
     profiles: Address,
     load: Load,
-    /// A run of Go programs as clients needs seconds.
+    /// The number of clients. There are fewer if a client is a series of Go programs, which takes seconds.
     clients: usize,
 }
 
 impl Server {
-    /// How many goroutines it says it has, those that serve the question excepted. As `runtime.NumGoroutine`, without
-    /// the runtime's own.
+    /// How many goroutines it says it has, without those that serve the question. Like `runtime.NumGoroutine`, this
+    /// leaves out the runtime's own.
     fn own(&self) -> io::Result<u64> {
         let answer = self.profiles.get("/debug/pprof/goroutine?debug=1")?;
         let (_, rest) =
@@ -73,8 +73,8 @@ impl Server {
         }
     }
 
-    /// The number that `golife dump` finds, where the program says the same before and after. A program does things by
-    /// itself; what is wrong in golife is wrong each time.
+    /// The number that `golife dump` finds, if the program says the same before and after. This is tried several times,
+    /// since a program also does things by itself, while a mistake of golife's is there each time.
     fn agree_at_rest(&self) -> Result<u64, String> {
         let mut seen = String::new();
         for _ in 0..20 {
@@ -91,7 +91,7 @@ impl Server {
     }
 }
 
-/// The two ends of a number that was looked at several times.
+/// The least and the most that a number was when it was looked at several times.
 #[derive(Clone, Copy)]
 struct Seen {
     least: u64,
@@ -158,7 +158,7 @@ fn measure(server: &Server) -> Result<Row, String> {
     let reports: Vec<Value> = ended.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let last = reports.last().ok_or("no report")?;
     for (what, count) in last["loss"].as_object().unwrap() {
-        // Those that were being created or ended while the probes were put in place.
+        // Unattributed exits are of goroutines that began or ended while the probes were put in place.
         if what != "unattributed_exits" && *count != 0 {
             return Err(format!("loss.{what} is {count}: {}", last["loss"]));
         }
@@ -170,14 +170,14 @@ fn measure(server: &Server) -> Result<Row, String> {
     let loaded: Vec<u64> = reports
         .iter()
         .filter(|report| {
-            // Those from before tracing are known once they were read.
+            // Goroutines from before tracing are only known in reports that come after a look.
             let read = !only_process(report)["scan"].is_null();
             read && report["window"]["duration_ns"].as_u64().unwrap() < LOADED.as_nanos() as u64
         })
         .map(live)
         .collect();
     let (own, found) = (Seen::of(&own.into_inner().unwrap()), Seen::of(&loaded));
-    // Samples of the same numbers at other moments.
+    // Both are samples of the same number at different moments, so their ranges must only overlap.
     if found.least > own.most + OF_THE_REQUEST || own.least > found.most {
         return Err(format!("under load it says {}, golife {}", own.text(), found.text()));
     }
@@ -192,7 +192,7 @@ fn variable(name: &str) -> PathBuf {
     std::env::var_os(name).unwrap_or_else(|| panic!("{name} is not set: run cargo xtask programs")).into()
 }
 
-/// Version and size, for the table.
+/// The program's version and size for the table.
 fn about(binary: &Path) -> String {
     let program = golife::go::Binary::open(&fs::File::open(binary).unwrap(), binary).unwrap();
     let version = program.build_info().version.to_string();
@@ -201,8 +201,8 @@ fn about(binary: &Path) -> String {
     format!("{}{stripped} | {megabytes}", version.trim_start_matches("go"))
 }
 
-/// Traces a program from its first instruction to its end: nothing is lost, and what was created has ended or was there
-/// at the end. Returns its cells of the table.
+/// Traces a program from its first instruction to its end. Nothing may be lost, and what was created must have ended or
+/// be there at the end. Returns its cells of the table.
 fn run_to_end(command: &Command) -> Result<String, String> {
     let binary = PathBuf::from(command.get_program());
     let output = tempfile::NamedTempFile::new().unwrap();
@@ -231,7 +231,7 @@ fn run_to_end(command: &Command) -> Result<String, String> {
     Ok(format!("{created} created = {exited} ended + {live} at its end"))
 }
 
-/// All of them, as a table in the file that GOLIFE_PROGRAMS_TABLE names.
+/// Traces all programs, and writes a table to the file that GOLIFE_PROGRAMS_TABLE names.
 #[test]
 #[ignore = "needs programs from the package registries: cargo xtask programs"]
 fn counts_are_their_own() {

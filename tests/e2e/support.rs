@@ -1,4 +1,4 @@
-//! Building fixtures, running them and golife, and comparing what both say.
+//! Builds fixtures, runs them and golife, and compares what both say.
 
 use std::{
     collections::BTreeMap,
@@ -26,7 +26,7 @@ use serde_json::Value;
 mod patched;
 pub use patched::patched_bytes;
 
-/// The longest that anything may take here; on a slow machine GOLIFE_PATIENCE times as long.
+/// The longest that anything may take here. On a slow machine it may take GOLIFE_PATIENCE times as long.
 pub fn limit() -> Duration {
     Duration::from_secs(60) * patience()
 }
@@ -35,12 +35,12 @@ fn patience() -> u32 {
     std::env::var("GOLIFE_PATIENCE").map_or(1, |times| times.parse().expect("GOLIFE_PATIENCE is a number"))
 }
 
-/// The toolchains that the tests compile with: the oldest that golife supports and the newest that it knows.
+/// The oldest toolchain that golife supports.
 pub const OLDEST: &str = RELEASES[0];
-/// See [`OLDEST`].
+/// The newest toolchain that golife knows.
 pub const NEWEST: &str = RELEASES[RELEASES.len() - 1];
 
-/// Fails the test, not skips it, where it cannot work.
+/// Fails the test without root. It is not skipped, so that nobody takes it for a success.
 pub fn need_root() {
     assert!(
         fs::metadata("/proc/self").unwrap().uid() == 0,
@@ -51,7 +51,7 @@ pub fn need_root() {
 /// How a fixture is compiled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Build {
-    /// `GOTOOLCHAIN`; none: whatever `go` is there.
+    /// The value of `GOTOOLCHAIN`; `None` for the local Go.
     pub toolchain: Option<&'static str>,
     /// Without symbols and DWARF.
     pub stripped: bool,
@@ -59,7 +59,7 @@ pub struct Build {
     pub pie: bool,
     /// Without optimisation and inlining.
     pub unoptimised: bool,
-    /// `GOEXPERIMENT`; none if empty.
+    /// The value of `GOEXPERIMENT`; empty for none.
     pub experiment: &'static str,
     /// What else is out of the ordinary.
     pub way: Way,
@@ -68,10 +68,10 @@ pub struct Build {
 /// A way to build that goes with all others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Way {
-    /// As `go build` does without cgo.
+    /// As `go build` does it without cgo.
     #[default]
     Usual,
-    /// Paths of source files without the directory that they were in.
+    /// With paths of source files that do not have the directory in which they were.
     Trimmed,
     /// With cgo, by the system's linker, against shared libraries.
     CgoDynamic,
@@ -87,12 +87,12 @@ pub enum Way {
     Plugin,
 }
 
-/// Path of a fixture's binary; compiled once for each way.
+/// The path of a fixture's binary, which is compiled once for each way to build.
 pub fn fixture(name: &str, build: Build) -> PathBuf {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let Build { toolchain, way, .. } = build;
     let binary = directory(build).join(name);
-    // On a machine without a compiler they were built elsewhere.
+    // On a machine without a compiler, the fixtures were built elsewhere.
     if std::env::var_os("GOLIFE_FIXTURES").is_some_and(|fixtures| fixtures == "built") {
         assert!(binary.is_file(), "{} was not built", binary.display());
         return binary;
@@ -100,7 +100,8 @@ pub fn fixture(name: &str, build: Build) -> PathBuf {
     let profile = (way == Way::Profiled).then(|| profile(toolchain));
     let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     compile(name, build, profile.as_deref(), &binary, &[]);
-    // Other machines without a compiler get theirs from here: `arm64=DIRECTORY`, separated by colons.
+    // Fixtures for machines without a compiler are built here as well. The variable says which, as `arm64=DIRECTORY`,
+    // separated by colons.
     let others = std::env::var("GOLIFE_FIXTURES_FOR").unwrap_or_default();
     for (architecture, place) in others.split(':').filter_map(|other| other.split_once('=')) {
         let binary = Path::new(place).join(binary.strip_prefix(built()).unwrap());
@@ -135,7 +136,7 @@ fn compile(name: &str, build: Build, profile: Option<&Path>, binary: &Path, envi
         go.arg(format!("-pgo={}", profile.display())).arg("-gcflags=all=-d=pgoinlinebudget=8000");
     }
     let cgo = !matches!(way, Way::Usual | Way::Trimmed | Way::Profiled);
-    // Some are modules of their own.
+    // Some fixtures are modules of their own.
     go.arg(".")
         .current_dir(fixtures().join(name))
         .env("GOFLAGS", "-buildvcs=false")
@@ -145,7 +146,8 @@ fn compile(name: &str, build: Build, profile: Option<&Path>, binary: &Path, envi
     if let Some(toolchain) = toolchain {
         go.env("GOTOOLCHAIN", toolchain);
         if toolchain.starts_with("go1.19.") {
-            // Its module index does not find the standard library of a toolchain that was fetched as a module.
+            // The module index of Go 1.19 does not find the standard library of a toolchain that was fetched as a
+            // module.
             go.env("GODEBUG", "goindex=0");
         }
     }
@@ -153,12 +155,12 @@ fn compile(name: &str, build: Build, profile: Option<&Path>, binary: &Path, envi
     assert!(output.status.success(), "cannot compile {name}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Where all that was compiled is.
+/// The directory with everything that was compiled.
 fn built() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("fixtures")
 }
 
-/// What starts a fixture: itself, or the program that loads it.
+/// The command that starts a fixture: its own binary, or the program that loads it.
 pub fn host(name: &str, build: Build) -> Command {
     let binary = fixture(name, build);
     match build.way {
@@ -176,7 +178,7 @@ pub fn host(name: &str, build: Build) -> Command {
     }
 }
 
-/// A program in C that loads libraries.
+/// The path of a program in C that loads libraries, which is compiled once.
 pub fn loader() -> PathBuf {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
@@ -190,7 +192,7 @@ pub fn loader() -> PathBuf {
     loader
 }
 
-/// Where the binaries of a build are.
+/// The directory with the binaries of a build.
 fn directory(build: Build) -> PathBuf {
     let Build { toolchain, stripped, pie, unoptimised, experiment, way } = build;
     built().join(format!(
@@ -212,7 +214,7 @@ fn directory(build: Build) -> PathBuf {
     ))
 }
 
-/// A CPU profile of a program that does little but create goroutines; made once by each toolchain.
+/// A CPU profile of a program that does little but create goroutines. It is made once by each toolchain.
 fn profile(toolchain: Option<&'static str>) -> PathBuf {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
@@ -252,25 +254,25 @@ pub fn line_with(file: &str, text: &str) -> u64 {
     found.unwrap_or_else(|| panic!("{file} has no line with `{text}`")) as u64 + 1
 }
 
-/// Created, exited and live of one creation site.
+/// How many goroutines one creation site has created, and what became of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// How many were created while it was watched.
     pub created: u64,
-    /// How many of all ended.
+    /// How many of them, or of those from before, ended while it was watched.
     pub exited: u64,
     /// How many were there at the end.
     pub live: u64,
 }
 
-/// By the line of the `go` statement.
+/// The counts of a fixture's sites, by the line of the `go` statement.
 pub type Sites = BTreeMap<u64, Counts>;
 
 /// What a fixture says of itself, as a line of JSON.
 pub fn truth(name: &str, line: &str) -> Sites {
     let truth: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
     let sites = truth["sites"].as_array().cloned().unwrap_or_default();
-    // One without a name has no statement in the fixture itself.
+    // A site without a name has no `go` statement in the fixture itself.
     let named = sites.iter().filter(|site| site["name"] != "");
     named.map(|site| (line_of(name, site["name"].as_str().unwrap()), counts(site))).collect()
 }
@@ -291,7 +293,7 @@ pub fn reported(name: &str, process: &Value) -> Sites {
     for site in own {
         let line = site["site"]["line"].as_u64().unwrap();
         let Counts { created, exited, live } = counts(site);
-        // One statement may be entered with several functions.
+        // The goroutines of one statement may begin with different functions.
         let sum = by_line.entry(line).or_default();
         *sum = Counts { created: sum.created + created, exited: sum.exited + exited, live: sum.live + live };
     }
@@ -305,7 +307,7 @@ pub fn only_process(report: &Value) -> &Value {
     &processes[0]
 }
 
-/// The report's sums agree with each other, and nothing was lost.
+/// Checks that the report's sums agree with each other, and that nothing was lost.
 pub fn check_exact(report: &Value) {
     assert_eq!(report["schema"], "golife.report/1");
     for field in ["dropped", "unmatched_exits", "read_faults"] {
@@ -313,7 +315,7 @@ pub fn check_exact(report: &Value) {
     }
 }
 
-/// What is not known of a place is null: it has no file `?`, and no line 0.
+/// Checks that what is not known of a place is null, so that there is no file `?` and no line 0.
 fn check_positions(value: &Value) {
     match value {
         Value::Array(items) => items.iter().for_each(check_positions),
@@ -335,10 +337,10 @@ pub struct Running {
     seen_errors: String,
 }
 
-/// What a child that ended left.
+/// What is left of a child that has ended.
 #[derive(Debug)]
 pub struct Ended {
-    /// How.
+    /// How it ended.
     pub status: ExitStatus,
     /// The rest of its standard output.
     pub stdout: String,
@@ -347,7 +349,7 @@ pub struct Ended {
 }
 
 impl Ended {
-    /// Its output as JSON.
+    /// Its output as a report in JSON.
     pub fn report(&self) -> Value {
         let report = serde_json::from_str(&self.stdout).unwrap_or_else(|error| {
             panic!("no JSON report ({error}), {}: {}\n{}", self.status, self.stdout, self.stderr)
@@ -356,7 +358,7 @@ impl Ended {
         report
     }
 
-    /// Its exit code and all the words, in whatever order, in standard error.
+    /// Checks its exit code, and that all the words are in its standard error, in any order.
     #[track_caller]
     pub fn expect_error(&self, code: i32, words: &[&str]) {
         assert_eq!(self.status.code(), Some(code), "exit code in {self:?}");
@@ -380,7 +382,7 @@ fn read_lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
     receive
 }
 
-/// All further lines. A grandchild may hold the pipe open for longer than anyone wants to wait.
+/// All further lines. The wait for them has a limit, since a grandchild may hold the pipe open.
 fn rest(lines: &Receiver<String>) -> String {
     let mut text = String::new();
     while let Ok(line) = lines.recv_timeout(Duration::from_secs(5)) {
@@ -391,8 +393,8 @@ fn rest(lines: &Receiver<String>) -> String {
 }
 
 impl Running {
-    /// Starts it. A file that was just written may be open for writing for a moment longer, in a child that another test is
-    /// about to start.
+    /// Starts a command. It is tried again while the file is busy: another test may be starting a child, which still
+    /// has a file open that was just written.
     pub fn start(command: &mut Command) -> Running {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let deadline = Instant::now() + Duration::from_secs(5);
@@ -490,14 +492,14 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Both fail only where it has ended.
+        // Both fail only if it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// A ring that holds every record of a fixture: these tests are about counting, and an unoptimised golife on a busy
-/// machine reads slowly. Whether a real one keeps up is measured by `cargo xtask bench`.
+/// Size in bytes of a ring that holds every record of a fixture. These tests are about counting, and an unoptimised
+/// golife on a busy machine reads slowly. Whether a real one keeps up is measured by `cargo xtask bench`.
 pub const ROOMY: &str = "67108864";
 
 /// The golife under test.
@@ -527,7 +529,7 @@ pub fn ready(binary: &Path, args: &[&str]) -> Running {
     ready_as(Command::new(binary).args(args))
 }
 
-/// The same for any command.
+/// Starts a command whose program waits to be told to begin.
 #[track_caller]
 pub fn ready_as(command: &mut Command) -> Running {
     let mut fixture = Running::start(command);
@@ -541,23 +543,24 @@ pub fn interrupt(golife: Running) -> Value {
     stop(golife).report()
 }
 
-/// The same with what it said besides the report.
+/// Ends a golife as Ctrl-C would, and returns everything that it has said.
 #[track_caller]
 pub fn stop(golife: Running) -> Ended {
-    // Probes deliver in batches; what the fixture has printed has happened, and the report must hold it.
+    // Records are read in batches. Even so, the report must have everything that happened before this signal.
     golife.signal(Signal::SIGINT);
     let ended = golife.wait();
     assert_eq!(ended.status.code(), Some(0), "{ended:?}");
     ended
 }
 
-/// A fixture is traced by pid from before its work to after it: what both say, and the whole report.
+/// Traces a fixture by its pid from before its work to after it. Returns what the fixture says, what golife says, and
+/// the whole report.
 #[track_caller]
 pub fn trace(name: &str, build: Build, args: &[&str]) -> (Sites, Sites, Value) {
     trace_with(name, build, args, &[])
 }
 
-/// The same with more flags for golife.
+/// Does what [`trace`] does, with more flags for golife.
 #[track_caller]
 pub fn trace_with(name: &str, build: Build, args: &[&str], flags: &[&str]) -> (Sites, Sites, Value) {
     need_root();
@@ -573,7 +576,7 @@ pub fn trace_with(name: &str, build: Build, args: &[&str], flags: &[&str]) -> (S
     (truth, reported, report)
 }
 
-/// Waits until something holds.
+/// Waits until something holds, and fails the test with `what` if it never does.
 #[track_caller]
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(15) * patience();

@@ -1,4 +1,4 @@
-//! How each of the programs is started, and what clients ask it for.
+//! Starts each of the programs, and says what clients ask it for.
 
 use std::{
     fs,
@@ -60,7 +60,7 @@ impl Address {
         self.say(&format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.host()))
     }
 
-    /// The same with a body and one more header.
+    /// One request with a body and one more header, on a connection of its own.
     fn post(&self, path: &str, header: &str, body: &str) -> io::Result<String> {
         let (host, length) = (self.host(), body.len());
         self.say(&format!(
@@ -69,10 +69,10 @@ impl Address {
     }
 }
 
-/// What a client asks for, time and again.
+/// One request of a client, which is made time and again.
 pub type Load = Box<dyn Fn() -> io::Result<String> + Send + Sync>;
 
-/// The unpacked packages, and where what runs may put things.
+/// The unpacked packages, and a directory for the files of what runs.
 pub struct Place {
     root: PathBuf,
     scratch: tempfile::TempDir,
@@ -85,7 +85,7 @@ impl Place {
 
     pub fn program(&self, path: &str) -> Command {
         let mut command = Command::new(self.root.join("usr").join(path));
-        // Whatever looks for a home, a helper or a library finds nothing but these.
+        // A program that looks for a home, a helper or a library must find nothing but these.
         command
             .current_dir(self.scratch.path())
             .env("HOME", self.scratch.path())
@@ -99,12 +99,12 @@ impl Place {
         command
     }
 
-    /// A path for something.
+    /// A path in the directory for files.
     pub fn path(&self, name: &str) -> PathBuf {
         self.scratch.path().join(name)
     }
 
-    /// The same, as text.
+    /// The text of such a path.
     pub fn text(&self, name: &str) -> String {
         self.path(name).to_str().unwrap().to_owned()
     }
@@ -154,7 +154,7 @@ impl Place {
         let (process, socket, debug) = self.containerd();
         let (ctr, place) = (self.root.join("usr/bin/ctr"), self.path("."));
         let load = move || {
-            // Each is a Go program of its own, which speaks gRPC.
+            // Each call starts another Go program, which speaks gRPC.
             let output = Command::new(&ctr)
                 .current_dir(&place)
                 .args(["--address", &socket, "plugins", "list"])
@@ -238,7 +238,7 @@ impl Place {
 
     pub fn prometheus(&self, name: &'static str, mut command: Command) -> Server {
         let port = Address::free();
-        // Nothing is scraped: a target would come and go by itself.
+        // Nothing is scraped, since goroutines for a target would come and go without a request.
         let config = self.write("prometheus.yml", "global: {scrape_interval: 1h}\n");
         command
             .args(["--config.file", &config, "--storage.tsdb.path", &self.text(name)])
@@ -280,7 +280,7 @@ impl Place {
                 "key",
             ])
             .args(["--home", &self.text("syncthing"), "--gui-address", &format!("127.0.0.1:{gui}")])
-            // Without it, it starts itself once more and watches over that.
+            // Without this, it starts itself once more and only watches over the other process.
             .env("STMONITORED", "yes")
             .env("STPROFILER", format!("127.0.0.1:{profiles}"));
         let load = move || {
@@ -291,7 +291,7 @@ impl Place {
     }
 }
 
-/// A chain of modules.
+/// Has esbuild bundle a chain of modules.
 pub fn esbuild(place: &Place) -> Command {
     for module in 0..300 {
         place.write(
@@ -315,7 +315,7 @@ pub fn gh(place: &Place) -> Command {
     command
 }
 
-/// Two hundred pages.
+/// Has Hugo make two hundred pages.
 pub fn hugo(place: &Place) -> Command {
     for directory in ["content", "layouts/_default"] {
         fs::create_dir_all(place.path(directory)).unwrap();

@@ -1,9 +1,9 @@
-//! Whether probes are in a process.
+//! Tells whether probes are in a process.
 
 use std::fs;
 use std::os::unix::fs::FileExt;
 
-/// Where the code of a process in memory differs from its file: the bytes that probes have replaced.
+/// How many bytes of a process's code differ from its file, since probes have replaced them.
 pub fn patched_bytes(pid: u32) -> usize {
     let exe = fs::read(format!("/proc/{pid}/exe")).unwrap();
     let path = fs::read_link(format!("/proc/{pid}/exe")).unwrap();
