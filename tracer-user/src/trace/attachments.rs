@@ -99,7 +99,7 @@ impl Attachments {
     /// Reports exec and exit of every process through the ring from now on, and fork as well if `forks`.
     ///
     /// # Errors
-    /// Those of [`Probes::watch_processes`].
+    /// The errors of [`Probes::watch_processes`].
     pub fn watch_processes(&mut self, forks: bool) -> Result<(), ProbeError> {
         self.probes.watch_processes(forks)
     }

@@ -9,8 +9,8 @@ const AFTER_LOSS: Duration = Duration::from_secs(3);
 
 /// A window of this length or less has one look between the first and the last.
 const SHORT: Duration = Duration::from_secs(60);
-/// Looks may take at most one hundredth of the time: the next round begins this many times the duration of the last
-/// round after its begin.
+/// If a round of looks took a second, the next one begins so many seconds after it began, at the earliest. So looks
+/// take at most one hundredth of the time.
 const BUDGET: u32 = 100;
 /// The same factor for the one look between the first and the last of a short window. It is smaller, since that look is
 /// all the evidence that there is.
