@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use golife::report::{Report, Selection};
 use golife::targets::Selectors;
-use golife::trace::{Happened, Notice, Settings, Targets, Tracer};
+use golife::trace::{Ending, Happened, Notice, Settings, Targets, Tracer};
 use serde_json::Value;
 
 use crate::support::*;
@@ -46,13 +46,13 @@ fn two_engines_one_after_the_other() {
         let first = start(of_process(fixture.pid())).await;
         assert_eq!((first.process_count(), first.builds().len()), (1, 1));
         assert!(patched_bytes(fixture.pid()) > 0);
-        let (report, notices) = first.stop(&Selection::default()).await.unwrap();
+        let Ending { report, notices } = first.stop(&Selection::default()).await.unwrap();
         assert_eq!(patched_bytes(fixture.pid()), 0, "none is left");
         assert_eq!((report.summary.created, own(notices)), (0, vec![]));
         let second = start(of_process(fixture.pid())).await;
         fixture.write("go");
         let truth = truth("tiny", &fixture.line());
-        let (report, _) = second.stop(&Selection::default()).await.unwrap();
+        let Ending { report, .. } = second.stop(&Selection::default()).await.unwrap();
         assert_eq!(counts(&report, "tiny"), truth);
     });
     assert_eq!(patched_bytes(fixture.pid()), 0);
@@ -89,7 +89,7 @@ fn two_engines_side_by_side() {
         assert_eq!(counts(&one.report(&Selection::default()), "counts"), truth);
         drop(one);
         assert!(patched_bytes(fixture.pid()) > 0, "the other's are still there");
-        let (report, _) = two.stop(&Selection::default()).await.unwrap();
+        let Ending { report, .. } = two.stop(&Selection::default()).await.unwrap();
         assert_eq!(counts(&report, "counts"), truth);
     });
     assert_eq!(patched_bytes(fixture.pid()), 0);

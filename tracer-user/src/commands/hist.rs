@@ -26,7 +26,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         // Which sites are the first ones is only known when all processes are merged.
         let selection = Selection { top: None, ..selection(&arguments.view) };
         let follow = Follow::new(settings, selection, &arguments.view);
-        vec![follow.run(None, &mut |_| Ok(()))?.0]
+        vec![follow.run(None, &mut |_| Ok(()))?.report]
     } else {
         arguments.reports.iter().map(|path| read_report(path)).collect::<anyhow::Result<Vec<_>>>()?
     };

@@ -24,7 +24,8 @@ use crate::human;
 use crate::report::{Mode, Report, Selection, Top};
 use crate::trace::notices::build_text;
 use crate::trace::{
-    Calibration, Command, Happened, Notice, Settings, Spending, StartError, Targets, TraceError, Tracer,
+    Calibration, Command, Ending, Happened, Notice, Settings, Spending, StartError, Targets, TraceError,
+    Tracer,
 };
 
 /// `golife trace`.
@@ -42,7 +43,7 @@ fn watch(arguments: &Trace, duration: Option<Duration>, table: bool) -> anyhow::
     let targets = Targets::Selectors(arguments.targets.selectors());
     let settings = settings(targets, duration, &arguments.window, &arguments.limits);
     let follow = Follow::new(settings, selection(&arguments.view), &arguments.view);
-    let (report, _) = follow.run(None, &mut |report| sink.line(report))?;
+    let Followed { report, .. } = follow.run(None, &mut |report| sink.line(report))?;
     sink.finish(&report, as_text(&report, table))?;
     Ok(judge(&report, arguments.view.fail_on))
 }
@@ -57,7 +58,7 @@ pub(super) fn launch(arguments: &Run) -> anyhow::Result<ExitCode> {
     let targets = Targets::Family { root: launch.pid(), program: path };
     let settings = settings(targets, arguments.window.duration, &arguments.window, &arguments.limits);
     let follow = Follow::new(settings, selection(&arguments.view), &arguments.view);
-    let (report, status) = follow.run(Some(launch), &mut |report| sink.line(report))?;
+    let Followed { report, child } = follow.run(Some(launch), &mut |report| sink.line(report))?;
     sink.finish(&report, as_text(&report, true))?;
     let judged = match untraced(&report, program) {
         Some(why) => {
@@ -66,7 +67,7 @@ pub(super) fn launch(arguments: &Run) -> anyhow::Result<ExitCode> {
         }
         None => judge(&report, arguments.view.fail_on),
     };
-    Ok(match status.map(child_code) {
+    Ok(match child.map(child_code) {
         Some(0) | None => judged,
         Some(code) => ExitCode::from(code),
     })
@@ -128,6 +129,14 @@ pub(super) struct Follow {
     each_interval: bool,
 }
 
+/// What came of it.
+pub(super) struct Followed {
+    /// The last report.
+    pub(super) report: Report,
+    /// How the program ended that golife has started, if it has started one.
+    child: Option<ExitStatus>,
+}
+
 impl Follow {
     pub(super) fn new(settings: Settings, selection: Selection, view: &View) -> Follow {
         Follow { settings, selection, each_interval: view.format == Format::Jsonl }
@@ -139,7 +148,7 @@ impl Follow {
         self,
         launch: Option<Launch>,
         line: &mut dyn FnMut(&Report) -> anyhow::Result<()>,
-    ) -> anyhow::Result<(Report, Option<ExitStatus>)> {
+    ) -> anyhow::Result<Followed> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -151,7 +160,7 @@ impl Follow {
         self,
         launch: Option<Launch>,
         line: &mut dyn FnMut(&Report) -> anyhow::Result<()>,
-    ) -> anyhow::Result<(Report, Option<ExitStatus>)> {
+    ) -> anyhow::Result<Followed> {
         let system = |what| move |source| TraceError::System { what, source };
         let mut interrupt = listen(SignalKind::interrupt()).map_err(system("listen for signals"))?;
         let mut terminate = listen(SignalKind::terminate()).map_err(system("listen for signals"))?;
@@ -198,11 +207,11 @@ impl Follow {
             }
         }
         progress.finish();
-        let (report, notices) = tracer.stop(&self.selection).await?;
+        let Ending { report, notices } = tracer.stop(&self.selection).await?;
         notices.iter().for_each(print);
         match failed {
             Some(error) => Err(error),
-            None => Ok((report, status)),
+            None => Ok(Followed { report, child: status }),
         }
     }
 }

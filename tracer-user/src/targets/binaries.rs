@@ -32,6 +32,24 @@ pub struct PlannedBinary {
     pub sites: Vec<ProbeSite>,
 }
 
+/// Go code that a process has loaded beside its executable.
+#[derive(Clone, Default)]
+pub struct Beside {
+    /// Plugins of the executable, which use its runtime.
+    pub plugins: Vec<MappedBinary>,
+    /// Libraries with a runtime of their own.
+    pub others: Vec<MappedBinary>,
+}
+
+/// The libraries with Go code that a process has loaded.
+#[derive(Default)]
+pub struct Libraries {
+    /// Those that could be read.
+    pub libraries: Vec<MappedBinary>,
+    /// What is wrong with the last one that could not.
+    pub broken: Option<TargetError>,
+}
+
 /// Something about a binary that its user should know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Remark {
@@ -176,7 +194,7 @@ impl Binaries {
         let mappings = mapped::executable(pid, file)?;
         let bias = bias_of(&mappings, &binary).ok_or(TargetError::NotMapped(pid))?;
         let mut executable = MappedBinary { file, binary, bias };
-        let (plugins, others) = self.add_plugins(pid, &mut executable);
+        let Beside { plugins, others } = self.add_plugins(pid, &mut executable);
         let MappedBinary { file, binary, bias } = executable;
         Ok(Subject { process, binary, bias, file, opened, plugins, others })
     }
@@ -187,7 +205,7 @@ impl Binaries {
         prefer: impl Fn(FileId) -> bool,
         executable: TargetError,
     ) -> Result<Subject, TargetError> {
-        let (mut runtimes, broken) = self.libraries(process.pid);
+        let Libraries { libraries: mut runtimes, broken } = self.libraries(process.pid);
         runtimes.retain(|library| library.binary.has_runtime());
         let preferred = runtimes.iter().position(|library| prefer(library.file)).unwrap_or(0);
         if runtimes.is_empty() {
@@ -207,33 +225,29 @@ impl Binaries {
 
     /// Adds the plugins that a process has loaded to its executable. Returns the plugins, and the libraries that have a
     /// runtime of their own.
-    pub fn add_plugins(
-        &mut self,
-        pid: u32,
-        executable: &mut MappedBinary,
-    ) -> (Vec<MappedBinary>, Vec<MappedBinary>) {
+    pub fn add_plugins(&mut self, pid: u32, executable: &mut MappedBinary) -> Beside {
         // A program without a dynamic linker cannot load anything.
         if !executable.binary.image().interpreter() {
-            return (Vec::new(), Vec::new());
+            return Beside::default();
         }
-        let (libraries, _) = self.libraries_beside(pid, Some(&executable.binary));
+        let Libraries { libraries, .. } = self.libraries_beside(pid, Some(&executable.binary));
         let (others, plugins): (Vec<MappedBinary>, Vec<MappedBinary>) =
             libraries.into_iter().partition(|library| library.binary.has_runtime());
         if !plugins.is_empty() {
             let loaded: Vec<_> = plugins.iter().map(|plugin| (plugin.binary.clone(), plugin.bias)).collect();
             executable.binary = Arc::new(executable.binary.with_modules(executable.bias, &loaded));
         }
-        (plugins, others)
+        Beside { plugins, others }
     }
 
     /// The libraries with Go code that a process has loaded, and what is wrong with the last one that cannot be read.
-    pub fn libraries(&mut self, pid: u32) -> (Vec<MappedBinary>, Option<TargetError>) {
+    pub fn libraries(&mut self, pid: u32) -> Libraries {
         self.libraries_beside(pid, None)
     }
 
     /// The files with a Go runtime that a process has loaded, other than its executable.
     pub fn runtimes_loaded(&mut self, pid: u32) -> Vec<FileId> {
-        let (libraries, _) = self.libraries(pid);
+        let Libraries { libraries, .. } = self.libraries(pid);
         libraries
             .into_iter()
             .filter(|library| library.binary.has_runtime())
@@ -243,19 +257,15 @@ impl Binaries {
 
     /// Does the work of [`Binaries::libraries`]. `host` is the executable if that is a Go program; then libraries
     /// without a runtime are its plugins.
-    fn libraries_beside(
-        &mut self,
-        pid: u32,
-        host: Option<&Binary>,
-    ) -> (Vec<MappedBinary>, Option<TargetError>) {
-        let (mut found, mut broken) = (Vec::new(), None);
+    fn libraries_beside(&mut self, pid: u32, host: Option<&Binary>) -> Libraries {
+        let mut found = Libraries::default();
         for loaded in mapped::libraries(pid).unwrap_or_default() {
             match self.library(pid, &loaded, host) {
-                Ok(library) => found.extend(library),
-                Err(error) => broken = Some(error),
+                Ok(library) => found.libraries.extend(library),
+                Err(error) => found.broken = Some(error),
             }
         }
-        (found, broken)
+        found
     }
 
     /// Reads a library, unless it was read before. `None` if it has no Go code.

@@ -23,6 +23,13 @@ pub(super) struct Scanned {
     found: Result<Look, WalkError>,
 }
 
+/// A process that is to be looked at again.
+struct Due {
+    traced: Arc<Traced>,
+    /// Where its goroutines were when it was last looked at; `None` if it has not been.
+    before: Option<Arc<Places>>,
+}
+
 /// What a look at a process is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Purpose {
@@ -66,13 +73,13 @@ impl Looks {
     }
 
     /// Looks at the processes one after the other, on one thread.
-    fn reconcile(&mut self, processes: Vec<(Arc<Traced>, Option<Arc<Places>>)>) {
+    fn reconcile(&mut self, processes: Vec<Due>) {
         self.open += processes.len();
         self.took = Duration::ZERO;
         let done = self.done.clone();
         tokio::task::spawn_blocking(move || {
             let deadline = std::time::Instant::now() + MOST_TIME;
-            for (traced, before) in processes {
+            for Due { traced, before } in processes {
                 let found = Look::settled(&traced.subject, before.as_deref(), deadline);
                 if done.send(Scanned { traced, purpose: Purpose::Reconcile, found }).is_err() {
                     break;
@@ -97,7 +104,7 @@ impl Tracer {
             let pid = traced.subject.process.pid;
             self.tracker.begin_scan(pid, now_ns());
             let before = self.tracker.current_instance(pid).and_then(|id| self.session.last_places(id));
-            processes.push((traced, before));
+            processes.push(Due { traced, before });
         }
         self.looks.reconcile(processes);
     }

@@ -129,6 +129,15 @@ pub enum Command {
     CountCpuTime,
 }
 
+/// What an engine has to tell when it ends.
+#[derive(Debug)]
+pub struct Ending {
+    /// The last report.
+    pub report: Report,
+    /// What there still is to say.
+    pub notices: Vec<Notice>,
+}
+
 /// An engine that traces. Dropping it takes all its probes off.
 ///
 /// It must live within a tokio runtime with I/O and time. Several can trace at the same time, in one process or in
@@ -285,7 +294,7 @@ impl Tracer {
     ///
     /// # Errors
     /// [`TraceError::Unfit`]: the records of what was traced do not fit the binaries.
-    pub async fn stop(mut self, selection: &Selection) -> Result<(Report, Vec<Notice>), TraceError> {
+    pub async fn stop(mut self, selection: &Selection) -> Result<Ending, TraceError> {
         self.drain_all();
         self.last_look().await;
         self.drain_all();
@@ -295,7 +304,7 @@ impl Tracer {
         self.check_fit(true)?;
         self.accounts.calibrate();
         let report = self.report(selection);
-        Ok((report, self.take_notices()))
+        Ok(Ending { report, notices: self.take_notices() })
     }
 
     /// How many processes are traced now.

@@ -27,6 +27,7 @@ use crate::inspect::{Mismatch, Places, SiteKey};
 use crate::look::Findings;
 use crate::probes::Scope;
 use crate::report;
+use crate::targets::binaries::Beside;
 use crate::targets::subject::Belief;
 use crate::targets::{Binaries, MappedBinary, PlannedBinary, Subject, TargetError, describe};
 use crate::tracker::{Instance, InstanceId, Tracker};
@@ -149,7 +150,7 @@ impl Session {
             let subject = &traced.subject;
             let (pid, binary) = (subject.process.pid, traced.planned.binary.clone());
             let mut whole = MappedBinary { file: traced.planned.file, binary, bias: subject.bias };
-            let (plugins, _) = self.binaries.add_plugins(pid, &mut whole);
+            let Beside { plugins, .. } = self.binaries.add_plugins(pid, &mut whole);
             if whole.binary.plugins() <= subject.binary.plugins() {
                 continue;
             }
