@@ -120,6 +120,38 @@ fn an_engine_says_when_all_is_over() {
     });
 }
 
+/// An engine that runs for long judges by its last epochs.
+#[test]
+fn reports_cover_the_last_epochs() {
+    need_root();
+    let mut busy = ready(&fixture("leaky", Build::default()), &["-rate", "200", "-for", "60s"]);
+    busy.write("go");
+    runtime().block_on(async {
+        let epoch = Some(Duration::from_millis(800));
+        let interval = Duration::from_millis(100);
+        let mut engine = start(Settings { epoch, interval, ..of_process(busy.pid()) }).await;
+        let mut longest = 0;
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
+        let mut last = None;
+        while let Ok(happened) = tokio::time::timeout_at(deadline, engine.next()).await {
+            if matches!(happened.unwrap(), Happened::Interval) {
+                let report = engine.report(&Selection::default());
+                longest = longest.max(report.window.duration_ns);
+                for site in report.processes.iter().flat_map(|process| &process.sites) {
+                    let (there, gone) = (site.created + site.at_attach, site.exited + site.reconciled);
+                    assert_eq!(there, gone + site.live + site.untracked, "{site:#?}");
+                }
+                last = Some(report);
+            }
+        }
+        let summary = last.expect("a report").summary;
+        assert!((800_000_000..3_000_000_000).contains(&longest), "{longest} ns");
+        // 200 leak in a second, and as many end.
+        assert!(summary.live > 500, "who leaked before is still there: {summary:?}");
+        assert!(summary.created < 2 * summary.live, "of the last epochs alone: {summary:?}");
+    });
+}
+
 /// How much this process holds: file descriptors, mappings, and memory in kB.
 fn held() -> (usize, usize, u64) {
     let status = fs::read_to_string("/proc/self/status").unwrap();
