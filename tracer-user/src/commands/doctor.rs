@@ -90,6 +90,8 @@ fn kernel_version() -> Check {
 struct Feature {
     name: &'static str,
     since: (u32, u32),
+    /// What golife does on other CPU architectures than x86-64, where no kernel has it; `None` if all have.
+    elsewhere: Option<&'static str>,
     /// What golife does with it.
     with: &'static str,
     /// What golife does instead, and what that means for its user.
@@ -100,28 +102,30 @@ const FEATURES: [Feature; 3] = [
     Feature {
         name: "attach cookies",
         since: kernel::COOKIES_SINCE,
+        elsewhere: None,
         with: "one program serves all probes",
         without: "golife keeps them in a map instead: at most 16 kinds of Go binaries at a time",
     },
     Feature {
         name: "uprobe-multi links",
         since: kernel::MULTI_SINCE,
+        elsewhere: None,
         with: "all probes of a binary come and go at once",
         without: "golife places each probe by itself instead: they take about 0.1 s to come off",
     },
     Feature {
         name: "calls as probes",
         since: (6, 18),
+        elsewhere: Some("not on this CPU architecture: every probe is a trap"),
         with: "on five-byte nops; all other probes are traps",
         without: "every probe is a trap instead: some cost their target a third more",
     },
 ];
 
 fn feature(feature: &Feature) -> Check {
-    let Feature { name, since, with, without } = *feature;
-    // The kernel turns probes into calls on x86-64 alone.
-    if name == "calls as probes" && !cfg!(target_arch = "x86_64") {
-        Check::good(name, "not on this CPU architecture: every probe is a trap")
+    let Feature { name, since, elsewhere, with, without } = *feature;
+    if let Some(elsewhere) = elsewhere.filter(|_| !cfg!(target_arch = "x86_64")) {
+        Check::good(name, elsewhere)
     } else if kernel::running() >= since {
         Check::good(name, with)
     } else {

@@ -62,7 +62,7 @@ pub fn missing() -> Vec<&'static str> {
 
 /// Whether this process cannot look at the processes of other users because it lacks CAP_SYS_PTRACE.
 pub fn lacks_ptrace() -> bool {
-    missing().contains(&"CAP_SYS_PTRACE")
+    !has(Capability::CAP_SYS_PTRACE)
 }
 
 /// Whether this process may do what a capability allows. The kernel accepts CAP_SYS_ADMIN in place of CAP_BPF and
