@@ -16,7 +16,7 @@ use crate::go::file::symbols;
 use crate::go::functions::header::Header;
 use crate::go::functions::inline::Inlined;
 use crate::go::functions::moduledata::ModuleData;
-use crate::go::functions::pclntab::{Frame, FrameSize, Function, Pclntab};
+use crate::go::functions::pclntab::{CodeFrame, FrameSize, Function, Pclntab};
 use crate::go::runtime::layout::Layout;
 use crate::go::runtime::layout_choice::{self, LayoutSource};
 use crate::go::runtime::{system, versions};
@@ -251,7 +251,7 @@ impl Binary {
 
     /// The calls that an instruction belongs to, innermost first; empty where no Go code is. For a return address,
     /// ask for the byte before it.
-    pub fn frames_at(&self, pc: u64) -> Vec<Frame> {
+    pub fn frames_at(&self, pc: u64) -> Vec<CodeFrame> {
         let (owner, pc) = self.owner(pc);
         owner.table.frames_at(pc)
     }
@@ -264,23 +264,23 @@ impl Binary {
 
     /// The `go` statement of a goroutine, from its `gopc`: what Go's traceback prints after `created by`. None where
     /// no Go code is.
-    pub fn go_statement(&self, gopc: u64) -> Option<Frame> {
+    pub fn go_statement(&self, gopc: u64) -> Option<CodeFrame> {
         let (owner, gopc) = self.owner(gopc);
         let function = owner.table.function_at(gopc)?;
         // gopc is where the call of newproc returns to. That may belong to the next line, so the byte before it counts.
         let pc = if gopc > function.entry { gopc - 1 } else { gopc };
         let (file, line) = owner.table.file_and_line(&function, pc);
-        Some(Frame { function: function.name, file, line, inlined: false })
+        Some(CodeFrame { function: function.name, file, line, inlined: false })
     }
 
     /// The function that a goroutine runs, from its `startpc`: file and line are where the function, or the wrapper
     /// that the compiler made for its arguments, begins. A wrapper is named by what it calls where that can be seen.
-    pub fn entry_function(&self, startpc: u64) -> Option<Frame> {
+    pub fn entry_function(&self, startpc: u64) -> Option<CodeFrame> {
         let (owner, startpc) = self.owner(startpc);
         let function = owner.table.function_at(startpc)?;
         let (file, line) = owner.table.file_and_line(&function, startpc);
         let name = owner.table.wrapped(&function, self.wrapper_id()).unwrap_or(function.name);
-        Some(Frame { function: name, file, line, inlined: false })
+        Some(CodeFrame { function: name, file, line, inlined: false })
     }
 
     /// Whether a function only calls another one: the compiler made it for arguments of a `go` statement, for a method of
@@ -302,7 +302,7 @@ impl Binary {
     }
 
     /// Whether a frame is of Go's standard library.
-    pub fn is_standard(&self, frame: &Frame) -> bool {
+    pub fn is_standard(&self, frame: &CodeFrame) -> bool {
         let root = self.standard_root.get_or_init(|| self.standard_root());
         standard::is_standard(frame, root, self.build_info.module.as_deref())
     }

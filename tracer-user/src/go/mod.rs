@@ -30,7 +30,7 @@ pub use file::error::{GoError, GoErrorKind};
 pub use file::image::{Architecture, Image};
 pub use file::{buildinfo, error, image, symbols, truncated};
 pub use functions::inline::Inlined;
-pub use functions::pclntab::{Frame, FrameSize, Function};
+pub use functions::pclntab::{CodeFrame, FrameSize, Function};
 pub use functions::{inline, moduledata, pclntab};
 pub use globals::Globals;
 pub use runtime::activity::Activity;

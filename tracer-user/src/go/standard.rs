@@ -1,11 +1,11 @@
 //! What belongs to Go's standard library and what to the program.
 
-use crate::go::functions::pclntab::Frame;
+use crate::go::functions::pclntab::CodeFrame;
 
 /// Whether a frame is of the standard library. Its file says so, if it is in `root`, where Go was installed; else the
 /// path of its package does, whose first part has a dot for everything that was downloaded. `module` is the program's
 /// own.
-pub(super) fn is_standard(frame: &Frame, root: &str, module: Option<&str>) -> bool {
+pub(super) fn is_standard(frame: &CodeFrame, root: &str, module: Option<&str>) -> bool {
     let path = package_path(&frame.function);
     if path == "main" || module.is_some_and(|module| is_within(path, module)) {
         return false;
@@ -47,8 +47,8 @@ pub fn package_path(function: &str) -> &str {
 mod tests {
     use super::*;
 
-    fn frame(function: &str, file: &str) -> Frame {
-        Frame { function: function.into(), file: file.into(), line: 1, inlined: false }
+    fn frame(function: &str, file: &str) -> CodeFrame {
+        CodeFrame { function: function.into(), file: file.into(), line: 1, inlined: false }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::files::read_text;
 
 /// A container, as the path of its control group names it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Container {
+pub struct ContainerNames {
     /// The id that its runtime gave it: 64 hexadecimal digits, or on Amazon's ECS with Fargate 32 digits, a dash and a
     /// number. `None` where the path has no id.
     pub id: Option<String>,
@@ -24,16 +24,16 @@ pub struct Container {
 const ID: usize = 64;
 
 /// The container that a process runs in. `None` where it runs in none, or where its control groups cannot be read.
-pub fn of(pid: u32) -> Option<Container> {
+pub fn of(pid: u32) -> Option<ContainerNames> {
     parse(&read_text(format!("/proc/{pid}/cgroup")).ok()?)
 }
 
 /// Finds the container in the text of `/proc/PID/cgroup`. Under version 1 each controller has its own hierarchy, and
 /// not every runtime uses all of them, so the path that says most about a container counts.
-fn parse(groups: &str) -> Option<Container> {
+fn parse(groups: &str) -> Option<ContainerNames> {
     let paths = groups.lines().filter_map(|line| line.splitn(3, ':').nth(2));
-    let says = |container: &Container| {
-        let Container { id, name, pod, .. } = container;
+    let says = |container: &ContainerNames| {
+        let ContainerNames { id, name, pod, .. } = container;
         usize::from(id.is_some()) * 2 + usize::from(name.is_some()) + usize::from(pod.is_some())
     };
     // Of paths that say as much, this takes the last. Lines are in descending order of hierarchies, and number 0, which
@@ -41,7 +41,7 @@ fn parse(groups: &str) -> Option<Container> {
     paths.filter_map(in_path).max_by_key(says)
 }
 
-fn in_path(path: &str) -> Option<Container> {
+fn in_path(path: &str) -> Option<ContainerNames> {
     // Some versions of containerd give runc a name that is meant for systemd, SLICE:PREFIX:ID, and it serves for
     // cgroupfs, too.
     let parts: Vec<&str> = path.split(['/', ':']).filter(|part| !part.is_empty()).collect();
@@ -53,7 +53,7 @@ fn in_path(path: &str) -> Option<Container> {
     if id.is_none() && pod.is_none() && name.is_none() {
         return None;
     }
-    Some(Container { id, name, pod, cgroup: Some(path.to_owned()) })
+    Some(ContainerNames { id, name, pod, cgroup: Some(path.to_owned()) })
 }
 
 /// The container id in one part of a path: `ID` (cgroupfs), or `docker-ID.scope`, `cri-containerd-ID.scope`,

@@ -6,7 +6,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 
 use super::{
     clock::{now_ns, ticks_to_ns},
-    process::{self, CpuTime, Process},
+    process::{self, CpuTime, RunningProcess},
 };
 
 /// The CPU time that one process had used at two moments, in ns.
@@ -35,7 +35,7 @@ impl Usage {
     }
 
     /// Takes note that a process is traced from now on. All time of a process counts if it started in the window.
-    pub fn begin(&mut self, process: &Process) {
+    pub fn begin(&mut self, process: &RunningProcess) {
         let Some(CpuTime { start_ticks, used_ns }) = process::cpu_time(process.pid) else { return };
         if start_ticks != process.start_ticks {
             return;
@@ -91,7 +91,7 @@ mod tests {
     fn time_before_the_window_does_not_count_and_time_in_it_does() {
         let mut usage = Usage::new();
         assert_eq!(usage.used_ns(), None);
-        usage.begin(&Process::look(std::process::id()).expect("this process is there"));
+        usage.begin(&RunningProcess::look(std::process::id()).expect("this process is there"));
         let before = usage.used_ns().expect("it was looked at");
         let busy = std::time::Instant::now();
         while usage.used_ns().expect("it is there") < before + 20_000_000 {
@@ -104,7 +104,7 @@ mod tests {
     fn a_process_that_ends_keeps_its_last_look() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("sleep");
         let mut usage = Usage::new();
-        usage.begin(&Process::look(child.id()).expect("the child is there"));
+        usage.begin(&RunningProcess::look(child.id()).expect("the child is there"));
         child.kill().expect("kill");
         child.wait().expect("wait");
         let last = usage.spans.values().next().expect("one").last;

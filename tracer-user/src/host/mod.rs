@@ -13,4 +13,4 @@ pub mod presence;
 pub mod process;
 
 pub use files::FileId;
-pub use process::{Process, ProcessError};
+pub use process::{ProcessError, RunningProcess};

@@ -14,7 +14,7 @@ use procfs::{ProcError, process::Process as Proc};
 
 use super::{
     clock::{boot_time, ticks_to_ns},
-    container::{self, Container},
+    container::{self, ContainerNames},
     files::read_text,
 };
 
@@ -72,7 +72,7 @@ impl ProcessError {
 
 /// A process, as it was at one moment.
 #[derive(Clone, Debug)]
-pub struct Process {
+pub struct RunningProcess {
     /// Its id in golife's pid namespace.
     pub pid: u32,
     /// When it started, in clock ticks since boot. No other process has the same pid and the same start.
@@ -87,19 +87,19 @@ pub struct Process {
     /// The kernel's short name for it, of at most 15 bytes.
     pub comm: String,
     /// The container that it runs in; `None` where it runs in none.
-    pub container: Option<Container>,
+    pub container: Option<ContainerNames>,
 }
 
 /// Bytes of a command line that are kept.
 const COMMAND_LIMIT: usize = 4096;
 
-impl Process {
+impl RunningProcess {
     /// Looks at a process and opens its executable.
     ///
     /// # Errors
     /// Why the process cannot be looked at: see [`ProcessError`].
-    pub fn open(pid: u32) -> Result<(Process, File), ProcessError> {
-        let process = Process::look(pid)?;
+    pub fn open(pid: u32) -> Result<(RunningProcess, File), ProcessError> {
+        let process = RunningProcess::look(pid)?;
         let file =
             File::open(format!("/proc/{pid}/exe")).map_err(|error| ProcessError::from_io(pid, error))?;
         Ok((process, file))
@@ -109,7 +109,7 @@ impl Process {
     ///
     /// # Errors
     /// Why the process cannot be looked at: see [`ProcessError`].
-    pub fn look(pid: u32) -> Result<Process, ProcessError> {
+    pub fn look(pid: u32) -> Result<RunningProcess, ProcessError> {
         let id = i32::try_from(pid).map_err(|_| ProcessError::NoSuchProcess(pid))?;
         let fail = |error| ProcessError::from_proc(pid, error);
         let proc = Proc::new(id).map_err(fail)?;
@@ -125,7 +125,7 @@ impl Process {
             }
             Err(error) => return Err(ProcessError::from_io(pid, error)),
         };
-        Ok(Process {
+        Ok(RunningProcess {
             pid,
             start_ticks: stat.starttime,
             start_time: start_time(stat.starttime),

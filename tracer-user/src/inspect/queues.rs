@@ -3,7 +3,7 @@
 use super::snapshot::{Channel, Goroutine, Snapshot, WaitObject};
 use super::waits::Group;
 use crate::go::versions::{self, Lock};
-use crate::go::{Binary, Frame};
+use crate::go::{Binary, CodeFrame};
 
 /// Most objects that are named for one group, and most places of other goroutines that are named for one object.
 const MOST_NAMED: usize = 3;
@@ -57,19 +57,19 @@ pub struct Queue<'a> {
     /// Number of goroutines of the whole process that wait on it.
     pub waiters: u64,
     /// What the other goroutines that wait on it do; the most frequent first, at most 3.
-    pub others: Vec<Others<'a>>,
+    pub others: Vec<OtherWaiters<'a>>,
     /// What those goroutines do that have a pointer to it and wait on something else; the most frequent first, at most
     /// 3.
-    pub known_to: Vec<Others<'a>>,
+    pub known_to: Vec<OtherWaiters<'a>>,
 }
 
 /// Goroutines that do the same at the same place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Others<'a> {
+pub struct OtherWaiters<'a> {
     /// What they do, as [`Goroutine::state`] says it.
     pub state: &'static str,
     /// The frame that they wait at; none if it is not known.
-    pub at: Option<&'a Frame>,
+    pub at: Option<&'a CodeFrame>,
     /// Number of goroutines.
     pub count: u64,
 }
@@ -135,7 +135,7 @@ impl Queues {
         // Counts the goroutines with the example's site, state and place, and groups the others.
         let apart = |entries: &[Entry]| {
             let mut count = 0;
-            let mut others: Vec<Others<'a>> = Vec::new();
+            let mut others: Vec<OtherWaiters<'a>> = Vec::new();
             let goroutines = entries.iter().take(MOST_WAITERS);
             for other in goroutines.filter_map(|entry| snapshot.goroutines.get(entry.goroutine as usize)) {
                 let (state, at) = (other.state(), at(other));
@@ -145,7 +145,7 @@ impl Queues {
                 }
                 match others.iter().position(|known| (known.state, known.at) == (state, at)) {
                     Some(known) => others[known].count += 1,
-                    None if others.len() < MOST_PLACES => others.push(Others { state, at, count: 1 }),
+                    None if others.len() < MOST_PLACES => others.push(OtherWaiters { state, at, count: 1 }),
                     None => {}
                 }
             }

@@ -38,7 +38,7 @@ pub fn scan(
 ) -> Result<Snapshot, WalkError> {
     let start = Instant::now();
     let mut list = List::open(memory, binary, bias, limits)?;
-    let mut scan = Scan {
+    let mut scan = Scanner {
         reader: Reader::new(*memory),
         places: Vec::new(),
         depth,
@@ -77,7 +77,7 @@ pub fn scan(
     Ok(snapshot)
 }
 
-struct Scan<'a> {
+struct Scanner<'a> {
     reader: Reader,
     places: Vec<Place>,
     depth: Depth,
@@ -85,14 +85,14 @@ struct Scan<'a> {
     found: Collector<'a>,
 }
 
-impl Scan<'_> {
+impl Scanner<'_> {
     /// Reads some goroutines, and returns the addresses of those that changed meanwhile. With `last` there will be no
     /// further try, so that these are taken, too, and none is returned.
     fn batch(&mut self, addresses: &[u64], last: bool) -> Result<Vec<u64>, WalkError> {
         let layout = self.found.binary.layout();
         let size = Stopped::bytes_needed(layout);
         let mut stopped = Vec::new();
-        let Scan { reader, places, found, depth, .. } = self;
+        let Scanner { reader, places, found, depth, .. } = self;
         places.clear();
         places.extend(addresses.iter().map(|address| Place { address: *address, size }));
         reader.read_many(places, |index, bytes| {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use crate::go::{Binary, Frame};
+use crate::go::{Binary, CodeFrame};
 
 /// The number of a stack within its [`Stacks`], counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -106,7 +106,7 @@ impl Stacks {
     }
 
     /// All frames of a stack, innermost first, inlined calls included. Empty before [`Stacks::name`] was called.
-    pub fn frames(&self, id: StackId) -> impl Iterator<Item = &Frame> {
+    pub fn frames(&self, id: StackId) -> impl Iterator<Item = &CodeFrame> {
         self.calls(id).flat_map(|call| call.frames)
     }
 }
@@ -121,7 +121,7 @@ pub struct Call<'stacks> {
     /// The function only passes a call on: see [`Binary::is_wrapper`].
     pub is_wrapper: bool,
     /// The frames, innermost first. The last one is the function itself, and those before it were inlined. Never empty.
-    pub frames: &'stacks [Frame],
+    pub frames: &'stacks [CodeFrame],
 }
 
 /// What is known about an address.
@@ -129,7 +129,7 @@ pub struct Call<'stacks> {
 struct Named {
     offset: u64,
     is_wrapper: bool,
-    frames: Vec<Frame>,
+    frames: Vec<CodeFrame>,
 }
 
 impl Named {
@@ -144,7 +144,12 @@ impl Named {
         let shown = if injected || pc == entry { pc } else { pc - 1 };
         let mut frames = binary.frames_at(shown);
         if frames.is_empty() {
-            frames.push(Frame { function: format!("{pc:#x}"), file: "?".into(), line: 0, inlined: false });
+            frames.push(CodeFrame {
+                function: format!("{pc:#x}"),
+                file: "?".into(),
+                line: 0,
+                inlined: false,
+            });
         }
         Named { offset: pc - entry, is_wrapper, frames }
     }

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::go::releases::release_of;
 use crate::go::testing::{FOREIGN, NEWEST, OLDEST, PLAIN, Program, STRIPPED, STRIPPED_PIE, TracedFrame};
-use crate::go::{Binary, Frame, Status};
+use crate::go::{Binary, CodeFrame, Status};
 
 /// The oldest release, one in the middle, the last one before `runtime.sudog` changed, and the newest.
 fn toolchains() -> [&'static str; 4] {
@@ -31,7 +31,7 @@ fn scan_of(binary: &Binary, pid: i32, bias: u64) -> Snapshot {
     }
 }
 
-fn as_traced(frame: &Frame, offset: u64) -> TracedFrame {
+fn as_traced(frame: &CodeFrame, offset: u64) -> TracedFrame {
     let (function, file) = (frame.function.clone(), frame.file.clone());
     TracedFrame { function, file, line: frame.line, offset: (!frame.inlined).then_some(offset) }
 }

@@ -6,7 +6,7 @@ use crate::go::{Activity, Binary};
 use crate::inspect::{Direction, Goroutine, Group, Queues, SiteWaits, Snapshot, StackId, WaitObject};
 use crate::report::Frame;
 use crate::verdict::cycle::{self, Waiter};
-use crate::verdict::waits::{Channel, HttpClients, Member};
+use crate::verdict::waits::{HttpClients, Member, WaitedChannel};
 use crate::verdict::{Wait, cause};
 
 /// What a whole scan tells about all of its goroutines. It is made once for each scan.
@@ -46,7 +46,7 @@ impl Survey {
         // woken meanwhile, only a part of what it waited on is known, and this often happens to those with timers.
         let known = |&index: &usize| {
             let channels = self.channels(snapshot, binary, &snapshot.goroutines[index]);
-            let has_timer = channels.iter().any(Channel::is_timer);
+            let has_timer = channels.iter().any(WaitedChannel::is_timer);
             std::cmp::Reverse((has_timer, snapshot.objects(&snapshot.goroutines[index]).len()))
         };
         let first = examples().min_by_key(known);
@@ -77,9 +77,9 @@ impl Survey {
         (in_cycles().count() * 2 > found.len()).then(|| in_cycles().next())?
     }
 
-    fn channels(&self, snapshot: &Snapshot, binary: &Binary, goroutine: &Goroutine) -> Vec<Channel> {
+    fn channels(&self, snapshot: &Snapshot, binary: &Binary, goroutine: &Goroutine) -> Vec<WaitedChannel> {
         let channel = |object: &WaitObject| match object {
-            WaitObject::Channel(channel) => Some(Channel {
+            WaitObject::Channel(channel) => Some(WaitedChannel {
                 address: channel.address,
                 capacity: channel.capacity,
                 length: channel.length,

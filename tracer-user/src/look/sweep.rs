@@ -119,7 +119,7 @@ impl<'a> Sweep<'a> {
 
     /// Whether the selectors match the process, and it may be a Go program.
     fn is_wanted(&mut self, pid: u32) -> bool {
-        match self.wanted.find(pid, &mut self.binaries, wanted::Look::Libraries) {
+        match self.wanted.find(pid, &mut self.binaries, wanted::Search::Libraries) {
             Ok(file) => file.is_some(),
             Err(error) => {
                 self.forbidden += u64::from(matches!(error, ProcessError::Permission { .. }));
@@ -215,6 +215,6 @@ impl Seen {
     }
 }
 
-fn frame_of(address: u64, frame: Option<go::Frame>) -> Frame {
+fn frame_of(address: u64, frame: Option<go::CodeFrame>) -> Frame {
     frame.map_or_else(|| Frame::unnamed(address), |frame| Frame::from(&frame))
 }

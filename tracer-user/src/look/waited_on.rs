@@ -43,6 +43,6 @@ fn named(queue: Queue, binary: &Binary) -> WaitedOn {
     }
 }
 
-fn others(others: queues::Others) -> Others {
+fn others(others: queues::OtherWaiters) -> Others {
     Others { doing: others.state.to_owned(), count: others.count, at: others.at.map(Frame::from) }
 }

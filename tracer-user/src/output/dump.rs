@@ -7,7 +7,7 @@ use std::io::{self, Write};
 
 use super::names::{located, place};
 use crate::go::versions::{self, LabelsInHeader};
-use crate::go::{Frame, Status};
+use crate::go::{CodeFrame, Status};
 use crate::human::{clean, count, duration};
 use crate::inspect::{Goroutine, StackId};
 use crate::look::dump::Dump;
@@ -143,11 +143,11 @@ fn quoted_if_needed(text: &str) -> String {
     if text.chars().all(plain) { text.to_owned() } else { quoted(text) }
 }
 
-fn frames(frames: &[(&Frame, Option<u64>)]) -> String {
+fn frames(frames: &[(&CodeFrame, Option<u64>)]) -> String {
     let mut text = String::new();
     for (frame, offset) in frames {
         let offset = offset.map(|offset| format!(" +{offset:#x}")).unwrap_or_default();
-        let Frame { function, file, line, .. } = frame;
+        let CodeFrame { function, file, line, .. } = frame;
         let _ = writeln!(text, "{}(...)\n\t{}:{line}{offset}", clean(function), clean(file));
     }
     text

@@ -18,7 +18,7 @@ use crate::go::probe_sites::{self, Placement};
 use crate::go::{Binary, GoError, GoErrorKind, Image, Layout, truncated};
 use crate::host::files::FileStamp;
 use crate::host::mapped::{self, Loaded, MappedFile, Mapping};
-use crate::host::{FileId, Process, kernel};
+use crate::host::{FileId, RunningProcess, kernel};
 
 /// A Go binary and where its probes go.
 pub struct PlannedBinary {
@@ -148,7 +148,7 @@ impl Binaries {
     /// needed.
     pub fn read_ahead(&mut self, selectors: &Selectors) {
         let executed = selectors.pids.iter().filter_map(|pid| {
-            let (process, file) = Process::open(*pid).ok()?;
+            let (process, file) = RunningProcess::open(*pid).ok()?;
             Some((file, process.exe))
         });
         let named =
@@ -181,7 +181,7 @@ impl Binaries {
     /// # Errors
     /// No such process, no permission, no Go in it.
     pub fn find(&mut self, pid: u32, prefer: impl Fn(FileId) -> bool) -> Result<Subject, TargetError> {
-        let (process, file) = Process::open(pid)?;
+        let (process, file) = RunningProcess::open(pid)?;
         // Most of a host's processes are no Go programs, so what they execute is not read again.
         let read = match self.is_no_go(&file) {
             true => Err(GoError { path: process.exe.clone(), kind: GoErrorKind::NotGo }.into()),
@@ -201,7 +201,7 @@ impl Binaries {
 
     fn find_library(
         &mut self,
-        process: Process,
+        process: RunningProcess,
         prefer: impl Fn(FileId) -> bool,
         executable: TargetError,
     ) -> Result<Subject, TargetError> {

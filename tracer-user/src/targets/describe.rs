@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use crate::go::{self, Binary};
-use crate::host::container::Container;
-use crate::host::{Process, kernel};
+use crate::host::container::ContainerNames;
+use crate::host::{RunningProcess, kernel};
 use crate::report;
 
 /// What a report says of this golife and of the host.
@@ -20,7 +20,7 @@ pub fn tool() -> report::Tool {
 
 /// What a report says of a process and its binary. The start time and the command are missing if the process ended
 /// before anybody looked.
-pub fn process(process: &Process, binary: &Binary) -> report::Process {
+pub fn process(process: &RunningProcess, binary: &Binary) -> report::Process {
     let info = binary.build_info();
     let was_seen = process.start_ticks != 0;
     report::Process {
@@ -44,7 +44,7 @@ pub fn process(process: &Process, binary: &Binary) -> report::Process {
 
 /// What a report says of a process that is not traced, with the reason.
 pub fn unsupported(pid: u32, why: &impl std::fmt::Display) -> report::Process {
-    let process = Process::look(pid).ok();
+    let process = RunningProcess::look(pid).ok();
     report::Process {
         pid,
         exe: process.as_ref().map(|process| text(&process.exe)),
@@ -55,7 +55,7 @@ pub fn unsupported(pid: u32, why: &impl std::fmt::Display) -> report::Process {
     }
 }
 
-fn container(Container { id, name, cgroup, pod }: Container) -> report::Container {
+fn container(ContainerNames { id, name, cgroup, pod }: ContainerNames) -> report::Container {
     report::Container { id, name, cgroup, pod, namespace: None }
 }
 
@@ -64,8 +64,8 @@ fn text(path: &Path) -> String {
 }
 
 /// Where the function table knows no line, neither file nor line is known.
-impl From<&go::Frame> for report::Frame {
-    fn from(frame: &go::Frame) -> report::Frame {
+impl From<&go::CodeFrame> for report::Frame {
+    fn from(frame: &go::CodeFrame) -> report::Frame {
         let is_known = frame.line > 0;
         report::Frame {
             function: frame.function.clone(),
@@ -82,7 +82,12 @@ mod tests {
     #[test]
     fn a_line_that_is_not_known_is_null() {
         let frame = |file: &str, line| {
-            report::Frame::from(&go::Frame { function: "f".into(), file: file.into(), line, inlined: false })
+            report::Frame::from(&go::CodeFrame {
+                function: "f".into(),
+                file: file.into(),
+                line,
+                inlined: false,
+            })
         };
         assert_eq!(frame("?", 0), report::Frame { function: "f".into(), file: None, line: None });
         assert_eq!(frame("/a.go", 3).file.as_deref(), Some("/a.go"));

@@ -7,7 +7,7 @@ use super::describe;
 use super::error::TargetError;
 use super::mapped_binary::MappedBinary;
 use crate::go::Binary;
-use crate::host::{FileId, Process};
+use crate::host::{FileId, RunningProcess};
 use crate::inspect::{self, Depth, InspectError, ProcessMemory, Snapshot, WalkError, WalkLimits};
 use crate::report;
 
@@ -15,7 +15,7 @@ use crate::report;
 #[derive(Clone)]
 pub struct Subject {
     /// The process as it was when it was opened.
-    pub process: Process,
+    pub process: RunningProcess,
     /// The executable or library whose goroutines are looked at, together with the plugins that the process had when
     /// they were last looked for.
     pub binary: Arc<Binary>,

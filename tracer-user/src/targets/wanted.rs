@@ -7,7 +7,7 @@ use regex::Regex;
 use super::Selectors;
 use super::binaries::Binaries;
 use crate::host::process::is_process;
-use crate::host::{FileId, Process, ProcessError};
+use crate::host::{FileId, ProcessError, RunningProcess};
 
 /// Why a selector cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +31,7 @@ pub struct Executable {
 
 /// How much of a process is looked at to see whether it is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Look {
+pub enum Search {
     /// Only what it executes. That is enough right after an exec, when it has loaded nothing else yet.
     Executable,
     /// What it executes, and the libraries that it has loaded.
@@ -112,7 +112,7 @@ impl Wanted {
     /// Whether a process is wanted. An executable matches by identity, and also by path, since the path leads to
     /// another file after an update. The path counts only if the process has the same mounts as golife: a container's
     /// paths are its own.
-    pub fn matches(&self, process: &Process, file: FileId) -> bool {
+    pub fn matches(&self, process: &RunningProcess, file: FileId) -> bool {
         self.all
             || self.names_pid(process.pid)
             || self
@@ -130,7 +130,7 @@ impl Wanted {
         &self,
         pid: u32,
         binaries: &mut Binaries,
-        look: Look,
+        search: Search,
     ) -> Result<Option<FileId>, ProcessError> {
         // What it executes is looked at first, since the rest of /proc costs more: most of a host's processes are
         // threads of the kernel, which execute nothing, and most of the others are no Go programs.
@@ -142,16 +142,16 @@ impl Wanted {
         let file = File::open(format!("/proc/{pid}/exe")).map_err(fail)?;
         let id = FileId::of(&file).map_err(fail)?;
         let may_be_go = !binaries.is_no_go(&file);
-        if may_be_go && self.matches(&Process::look(pid)?, id) {
+        if may_be_go && self.matches(&RunningProcess::look(pid)?, id) {
             return Ok(Some(id));
         }
-        if look == Look::Executable {
+        if search == Search::Executable {
             return Ok(None);
         }
         let runtimes = binaries.runtimes_loaded(pid);
         let is_named = runtimes.iter().any(|file| self.names_file(*file));
         let is_wanted =
-            is_named || !may_be_go && !runtimes.is_empty() && self.matches(&Process::look(pid)?, id);
+            is_named || !may_be_go && !runtimes.is_empty() && self.matches(&RunningProcess::look(pid)?, id);
         Ok(is_wanted.then_some(id))
     }
 

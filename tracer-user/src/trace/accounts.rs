@@ -4,7 +4,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::settings::Calibration;
-use crate::host::Process;
+use crate::host::RunningProcess;
 use crate::host::clock::now_ns;
 use crate::host::cpu_time::{self, Usage};
 use crate::probes::{Counters, selftest};
@@ -112,13 +112,13 @@ impl Accounts {
 
     /// Counts the CPU time of a process from now on, even if it ends before it is looked at for another reason.
     pub(super) fn count_cpu_time(&mut self, pid: u32) {
-        if let Ok(process) = Process::look(pid) {
+        if let Ok(process) = RunningProcess::look(pid) {
             self.begin(&process);
         }
     }
 
     /// Counts the CPU time of a process from now on.
-    pub(super) fn begin(&mut self, process: &Process) {
+    pub(super) fn begin(&mut self, process: &RunningProcess) {
         self.usage.begin(process);
     }
 

@@ -11,7 +11,7 @@ use crate::host::clock::now_ns;
 use crate::host::{ProcessError, capabilities, process};
 use crate::probes::Scope;
 use crate::targets::Wanted;
-use crate::targets::wanted::Look;
+use crate::targets::wanted::Search;
 
 impl Tracer {
     /// Puts probes on everything that is wanted.
@@ -39,7 +39,7 @@ impl Tracer {
             let mut denied = 0;
             let pids = process::all().map_err(system("list /proc"))?;
             for pid in pids.into_iter().filter(|pid| *pid != std::process::id()) {
-                match self.wanted.find(pid, &mut self.session.binaries, Look::Libraries) {
+                match self.wanted.find(pid, &mut self.session.binaries, Search::Libraries) {
                     Ok(Some(_)) => {
                         if let Err(error) = self.enter(pid, Scope::Everyone)
                             && !error.is_not_go()
@@ -131,7 +131,7 @@ impl Tracer {
             }
             What::Exec => {
                 self.session.forget_process(pid);
-                let wanted = self.wanted.find(pid, &mut self.session.binaries, Look::Executable);
+                let wanted = self.wanted.find(pid, &mut self.session.binaries, Search::Executable);
                 let Ok(Some(file)) = wanted else { return };
                 let entered = if self.session.attachments.is_everywhere(file) {
                     if let Some(traced) = self.session.recognise(pid) {

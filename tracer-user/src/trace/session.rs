@@ -22,7 +22,7 @@ use super::trust::{self, Finding, Trust};
 use crate::assemble::{Described, DescribedSite, Looked};
 use crate::go::Binary;
 use crate::host::clock::ticks_to_ns;
-use crate::host::{FileId, Process};
+use crate::host::{FileId, RunningProcess};
 use crate::inspect::{Mismatch, Places, SiteKey};
 use crate::look::Findings;
 use crate::probes::Scope;
@@ -245,7 +245,7 @@ impl Session {
             return;
         }
         if self.untraced.len() > MOST_UNTRACED {
-            self.untraced.retain(|pid, _| Process::look(*pid).is_ok());
+            self.untraced.retain(|pid, _| RunningProcess::look(*pid).is_ok());
         }
         let mut used = self.asked_for.clone();
         let traced = self.instances.values().filter_map(|known| known.traced.as_ref());
@@ -479,8 +479,8 @@ fn unbelievable(why: &str) -> report::Process {
 }
 
 /// What is known of a process that nobody looked at.
-fn unseen(instance: &Instance, exe: PathBuf) -> Process {
-    Process {
+fn unseen(instance: &Instance, exe: PathBuf) -> RunningProcess {
+    RunningProcess {
         pid: instance.pid,
         start_ticks: 0,
         start_time: SystemTime::UNIX_EPOCH,

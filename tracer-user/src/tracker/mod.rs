@@ -57,7 +57,7 @@ pub struct Lost {
 
 /// Everything that is missing, over all processes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Loss {
+pub struct Losses {
     /// Records that did not reach the tracker.
     pub lost: Lost,
     /// Ended instances that were forgotten because no more are kept: see [`Limits::max_gone`].
@@ -92,9 +92,9 @@ pub struct Tracker {
     just_forgotten: Vec<InstanceId>,
     timeline: Timeline,
     last_tick_ns: u64,
-    loss: Loss,
+    loss: Losses,
     /// The losses up to when the time began that reports cover, and up to when the current epoch began.
-    marks: [Loss; 2],
+    marks: [Losses; 2],
     /// The boot times in ns of these two moments. What ended before the first is not shown.
     begins_ns: [u64; 2],
     seeds: RandomState,
@@ -115,8 +115,8 @@ impl Tracker {
             just_forgotten: Vec::new(),
             timeline: Timeline::default(),
             last_tick_ns: 0,
-            loss: Loss::default(),
-            marks: [Loss::default(); 2],
+            loss: Losses::default(),
+            marks: [Losses::default(); 2],
             begins_ns: [0; 2],
             seeds: RandomState::new(),
         }
@@ -290,9 +290,9 @@ impl Tracker {
     }
 
     /// What is missing in the time that reports cover.
-    pub fn loss(&self) -> Loss {
+    pub fn loss(&self) -> Losses {
         let (now, begin) = (self.loss, self.marks[0]);
-        Loss {
+        Losses {
             lost: Lost {
                 created: now.lost.created - begin.lost.created,
                 exited: now.lost.exited - begin.lost.exited,

@@ -19,7 +19,7 @@ pub struct Wait {
     /// The calls that an example of them is in, innermost first, inlined ones included; empty if they are not known.
     pub frames: Vec<Frame>,
     /// The channels that the example waits on, one for each case of a `select`; empty if they are not known.
-    pub channels: Vec<Channel>,
+    pub channels: Vec<WaitedChannel>,
     /// Whether the example waits on nothing at all.
     pub on_nothing: bool,
     /// Whether the example waits on a channel that a call of `Done` on a context returned right before.
@@ -77,7 +77,7 @@ pub enum WaitsFor {
 
 /// A channel that a goroutine waits on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Channel {
+pub struct WaitedChannel {
     /// Its address in the process.
     pub address: u64,
     /// Number of elements that its buffer has room for (`cap`).
@@ -92,7 +92,7 @@ pub struct Channel {
     pub waiters: u64,
 }
 
-impl Channel {
+impl WaitedChannel {
     /// Whether it is the channel of a `time.Timer` or a `time.Ticker`. It is known by its type, since programs hardly
     /// ever make a channel of this type themselves.
     pub fn is_timer(&self) -> bool {

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::pclntab::{Frame, Function, Pclntab, printed};
+use super::pclntab::{CodeFrame, Function, Pclntab, printed};
 use crate::go::file::image::u32_at;
 
 /// `abi.PCDATA_InlTreeIndex`
@@ -72,17 +72,17 @@ impl Pclntab {
 
     /// The frames of a link-time address, innermost first; the last is the function whose code it is. Empty where
     /// no Go code is. For a return address, ask for the byte before it.
-    pub fn frames_at(&self, pc: u64) -> Vec<Frame> {
+    pub fn frames_at(&self, pc: u64) -> Vec<CodeFrame> {
         let Some(function) = self.function_at(pc) else { return Vec::new() };
         let mut frames = Vec::new();
         let mut at = pc;
         for _ in 0..MAX_DEPTH {
             let (file, line) = self.file_and_line(&function, at);
             let Some(call) = self.call_at(&function, at) else {
-                frames.push(Frame { function: function.name, file, line, inlined: false });
+                frames.push(CodeFrame { function: function.name, file, line, inlined: false });
                 break;
             };
-            frames.push(Frame { function: printed(self.name_at(call.name)), file, line, inlined: true });
+            frames.push(CodeFrame { function: printed(self.name_at(call.name)), file, line, inlined: true });
             at = function.entry + u64::from(call.parent);
         }
         frames

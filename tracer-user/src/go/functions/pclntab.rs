@@ -47,7 +47,7 @@ pub enum FrameSize {
 
 /// A place in source, as a line of Go's traceback.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Frame {
+pub struct CodeFrame {
     /// The function as Go prints it.
     pub function: String,
     /// Its source file as the compiler was told, usually an absolute path; `?` where the table has none.

@@ -1,7 +1,7 @@
 //! Tests causes and advice for waits that are made by hand.
 
 use super::*;
-use crate::verdict::waits::{Channel, HttpClients, Member};
+use crate::verdict::waits::{HttpClients, Member, WaitedChannel};
 
 /// A goroutine that waits with this reason in these functions, innermost first, each in a file of its own.
 fn wait(reason: &'static str, functions: &[&str]) -> Wait {
@@ -22,8 +22,13 @@ fn cause(reason: &'static str, functions: &[&str]) -> Cause {
     named(wait(reason, functions)).0
 }
 
-fn channel(capacity: u64, element: &str) -> Vec<Channel> {
-    vec![Channel { capacity, length: capacity, element: Some(element.into()), ..Channel::default() }]
+fn channel(capacity: u64, element: &str) -> Vec<WaitedChannel> {
+    vec![WaitedChannel {
+        capacity,
+        length: capacity,
+        element: Some(element.into()),
+        ..WaitedChannel::default()
+    }]
 }
 
 #[test]
