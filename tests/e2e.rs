@@ -28,5 +28,7 @@ mod profiles;
 mod program;
 #[path = "e2e/programs.rs"]
 mod programs;
+#[path = "e2e/rewritten.rs"]
+mod rewritten;
 #[path = "e2e/support.rs"]
 mod support;

@@ -67,6 +67,8 @@ pub struct FileStamp {
     size: u64,
     /// When the inode was last changed, in ns since 1970.
     changed_ns: i128,
+    /// When the content was last changed, in ns since 1970, unless somebody has set this time.
+    modified_ns: i128,
 }
 
 impl FileStamp {
@@ -76,8 +78,57 @@ impl FileStamp {
     /// The system does not tell the file's status.
     pub fn of(file: &File) -> io::Result<FileStamp> {
         let metadata = file.metadata()?;
-        let changed_ns = i128::from(metadata.ctime()) * 1_000_000_000 + i128::from(metadata.ctime_nsec());
-        Ok(FileStamp { file: FileId::of(file)?, size: metadata.size(), changed_ns })
+        let ns = |seconds: i64, ns: i64| i128::from(seconds) * 1_000_000_000 + i128::from(ns);
+        Ok(FileStamp {
+            file: FileId::of(file)?,
+            size: metadata.size(),
+            changed_ns: ns(metadata.ctime(), metadata.ctime_nsec()),
+            modified_ns: ns(metadata.mtime(), metadata.mtime_nsec()),
+        })
+    }
+}
+
+/// An open file, and the stamp that it had before it was read.
+#[derive(Debug)]
+pub struct OpenFile {
+    file: File,
+    stamp: FileStamp,
+}
+
+impl OpenFile {
+    /// Takes a file that is about to be read.
+    ///
+    /// # Errors
+    /// The system does not tell the file's status.
+    pub fn new(file: File) -> io::Result<OpenFile> {
+        let stamp = FileStamp::of(&file)?;
+        Ok(OpenFile { file, stamp })
+    }
+
+    /// The file.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// The stamp that it had before it was read.
+    pub fn stamp(&self) -> FileStamp {
+        self.stamp
+    }
+
+    /// Its identity.
+    pub fn id(&self) -> FileId {
+        self.stamp.file
+    }
+
+    /// Whether nothing at all has happened to the file since, not even that it was renamed or removed.
+    pub fn is_untouched(&self) -> bool {
+        FileStamp::of(&self.file).is_ok_and(|stamp| stamp == self.stamp)
+    }
+
+    /// Whether the file was written since. Who sets its times back goes unnoticed.
+    pub fn is_written(&self) -> bool {
+        !FileStamp::of(&self.file)
+            .is_ok_and(|now| (now.size, now.modified_ns) == (self.stamp.size, self.stamp.modified_ns))
     }
 }
 

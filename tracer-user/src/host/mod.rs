@@ -6,6 +6,7 @@ pub mod clock;
 pub mod container;
 pub mod cpu_time;
 pub mod files;
+pub mod guard;
 pub mod kernel;
 pub mod launch;
 pub mod mapped;

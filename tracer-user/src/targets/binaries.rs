@@ -16,7 +16,7 @@ use super::subject::Subject;
 use crate::go::plan::{Cost, Kernel, ProbeSite};
 use crate::go::probe_sites::{self, Placement};
 use crate::go::{Binary, GoError, GoErrorKind, Image, Layout, truncated};
-use crate::host::files::FileStamp;
+use crate::host::files::{FileStamp, OpenFile};
 use crate::host::mapped::{self, Loaded, MappedFile, Mapping};
 use crate::host::{FileId, RunningProcess, kernel};
 
@@ -25,7 +25,7 @@ pub struct PlannedBinary {
     /// The binary.
     pub binary: Arc<Binary>,
     /// The file, held open. It stays this binary, whatever its path leads to by now.
-    pub opened: Arc<File>,
+    pub opened: Arc<OpenFile>,
     /// The identity of the file.
     pub file: FileId,
     /// Where its probes go, and what each of them sees.
@@ -107,7 +107,7 @@ impl fmt::Display for Remark {
 #[derive(Clone)]
 struct ReadBinary {
     binary: Arc<Binary>,
-    opened: Arc<File>,
+    opened: Arc<OpenFile>,
 }
 
 /// All binaries that were read.
@@ -279,9 +279,12 @@ impl Binaries {
             let bias = bias_of(&loaded.mappings, binary);
             bias.map(|bias| MappedBinary { file, binary: binary.clone(), bias })
         };
-        if let Some(known) = self.loaded.get(&loaded.file) {
-            let known = known.and_then(|file| Some((file, &self.read.get(&file)?.binary)));
-            return Ok(known.and_then(|(file, binary)| mapped(file, binary)));
+        let known = self.loaded.get(&loaded.file).copied();
+        match known.map(|file| file.map(|file| (file, self.known(file)))) {
+            Some(None) => return Ok(None),
+            Some(Some((file, Some(read)))) => return Ok(mapped(file, &read.binary)),
+            // It was let go, or written since.
+            Some(Some((_, None))) | None => {}
         }
         let path = loaded.path();
         let fail = |source| TargetError::File { path: path.clone(), source };
@@ -295,16 +298,22 @@ impl Binaries {
             self.loaded.insert(loaded.file.clone(), None);
             return Ok(None);
         }
-        let file = FileId::of(&opened).map_err(fail)?;
-        let known = self.read.get(&file).map(|read| read.binary.clone());
-        let binary = match (known, host) {
+        let opened = OpenFile::new(opened).map_err(fail)?;
+        let file = opened.id();
+        let read = match (self.known(file), host) {
             (Some(known), _) => known,
-            (None, None) => Arc::new(Binary::open(&opened, path)?),
-            (None, Some(host)) => Arc::new(Binary::open_plugin(&opened, path, host)?),
+            (None, host) => {
+                let binary = match host {
+                    None => Binary::open(opened.file(), path)?,
+                    Some(host) => Binary::open_plugin(opened.file(), path, host)?,
+                };
+                ReadBinary { binary: Arc::new(binary), opened: Arc::new(opened) }
+            }
         };
         self.loaded.insert(loaded.file.clone(), Some(file));
-        self.read.insert(file, ReadBinary { binary: binary.clone(), opened: Arc::new(opened) });
-        Ok(mapped(file, &binary))
+        let library = mapped(file, &read.binary);
+        self.read.insert(file, read);
+        Ok(library)
     }
 
     /// Reads a binary and plans its probes, unless that was done before.
@@ -353,23 +362,38 @@ impl Binaries {
 
     fn read(&mut self, opened: File, path: &Path) -> Result<(FileId, ReadBinary), TargetError> {
         let fail = |source| TargetError::File { path: path.to_path_buf(), source };
-        let file = FileId::of(&opened).map_err(fail)?;
-        if let Some(read) = self.read.get(&file) {
-            return Ok((file, read.clone()));
+        let opened = OpenFile::new(opened).map_err(fail)?;
+        let file = opened.id();
+        if let Some(read) = self.known(file) {
+            return Ok((file, read));
         }
-        let binary = Binary::open(&opened, path).map_err(TargetError::from);
+        let binary = Binary::open(opened.file(), path).map_err(TargetError::from);
         // Only ELF files are remembered here. That a file is none is quick to see again.
-        if matches!(&binary, Err(TargetError::Go(error)) if matches!(error.kind, GoErrorKind::NotGo))
-            && let Ok(stamp) = FileStamp::of(&opened)
-        {
+        if matches!(&binary, Err(TargetError::Go(error)) if matches!(error.kind, GoErrorKind::NotGo)) {
             if self.no_go.len() >= MOST_WITHOUT_GO {
                 self.no_go.clear();
             }
-            self.no_go.insert(stamp);
+            self.no_go.insert(opened.stamp());
         }
         let read = ReadBinary { binary: Arc::new(binary?), opened: Arc::new(opened) };
         self.read.insert(file, read.clone());
         Ok((file, read))
+    }
+
+    /// What was read of a file, if nothing has happened to it since. Otherwise it has to be read anew.
+    fn known(&mut self, file: FileId) -> Option<ReadBinary> {
+        let read = self.read.get(&file)?;
+        if read.opened.is_untouched() {
+            return Some(read.clone());
+        }
+        self.forget(file);
+        None
+    }
+
+    /// Forgets what was read of a file.
+    pub fn forget(&mut self, file: FileId) {
+        self.read.remove(&file);
+        self.planned.remove(&file);
     }
 
     fn sites_of(&mut self, binary: &Binary) -> Result<Vec<ProbeSite>, TargetError> {
@@ -393,6 +417,11 @@ impl Binaries {
     /// The binary with this identity, if its probes were planned.
     pub fn planned(&self, file: FileId) -> Option<Arc<PlannedBinary>> {
         self.planned.get(&file).cloned()
+    }
+
+    /// All binaries whose probes were planned.
+    pub fn all_planned(&self) -> impl Iterator<Item = &Arc<PlannedBinary>> {
+        self.planned.values()
     }
 
     /// Whether a file is known to be no Go program, or one that is not to be traced.

@@ -1,12 +1,13 @@
 //! A process with a Go runtime that golife looks into: what it is, what it executes, and where that is loaded. Looking
 //! needs no probes, only the right to read the process's memory.
 
-use std::{fmt, fs::File, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use super::describe;
 use super::error::TargetError;
 use super::mapped_binary::MappedBinary;
 use crate::go::Binary;
+use crate::host::files::OpenFile;
 use crate::host::{FileId, RunningProcess};
 use crate::inspect::{self, Depth, InspectError, ProcessMemory, Snapshot, WalkError, WalkLimits};
 use crate::report;
@@ -24,7 +25,7 @@ pub struct Subject {
     /// The identity of the binary's file.
     pub file: FileId,
     /// The binary's file, held open. It stays this binary, whatever its path leads to by now.
-    pub opened: Arc<File>,
+    pub opened: Arc<OpenFile>,
     /// The plugins that are part of [`Subject::binary`].
     pub plugins: Vec<MappedBinary>,
     /// Further runtimes in the process, each with goroutines of its own, which are not looked at.

@@ -30,6 +30,7 @@ use crate::assemble;
 use crate::event::{Event, What};
 use crate::go::BuildInfo;
 use crate::host::clock::now_ns;
+use crate::host::guard::Guard;
 use crate::host::presence::Presence;
 use crate::inspect::Mismatch;
 use crate::probes::{ProbeError, Probes, ring::Ring};
@@ -109,7 +110,7 @@ pub enum Happened {
 
 /// What [`Tracer::next`] was woken by.
 enum Woken {
-    /// There may be records in the ring.
+    /// There may be records in the ring, or somebody wants to write a file that has probes.
     Records,
     /// An interval is over.
     Tick,
@@ -172,6 +173,8 @@ impl Tracer {
     /// The kernel refuses, or nothing that is wanted can be traced.
     pub async fn start(settings: Settings) -> Result<Tracer, StartError> {
         let system = |what| move |source| TraceError::System { what, source };
+        // The guard is a copy of this process, so it comes first, while there is little to copy.
+        let guard = Guard::start();
         // Loading into the kernel takes about as long as reading a large binary, so both are done at the same time.
         let Spending { ring_bytes, max_sites, creation_stacks } = settings.spending;
         let loading = std::thread::spawn(move || Probes::load(ring_bytes, creation_stacks));
@@ -184,7 +187,7 @@ impl Tracer {
         let (probes, ring) = loaded.map_err(TraceError::from)?;
         let ring = Ring::new(ring).map_err(system("poll the ring buffer"))?;
         let presence = Presence::announce();
-        let mut session = Session::new(binaries, Attachments::new(probes));
+        let mut session = Session::new(binaries, Attachments::new(probes, guard));
         if presence.is_second {
             session.say(Notice::AnotherTracer);
         }
@@ -234,6 +237,7 @@ impl Tracer {
                 _ = self.ticks.tick() => Woken::Tick,
                 () = sleep_until(self.looks.rhythm.next), if self.looks.open == 0 => Woken::Look,
                 Some(scanned) = self.looks.scanned.recv() => Woken::Scanned(Box::new(scanned)),
+                () = self.session.attachments.writer() => Woken::Records,
             };
             match woken {
                 Woken::Records => {}
@@ -338,6 +342,7 @@ impl Tracer {
         }
         self.session.raise_alarms(&self.tracker);
         self.session.find_plugins();
+        self.session.update_names(&self.tracker);
         self.check_fit(false)?;
         self.accounts.look();
         if self
@@ -410,6 +415,8 @@ impl Tracer {
             }
         });
         self.last_event_ns = last_event_ns;
+        // Whoever executes a file that was written is in this batch at the earliest, so this comes before.
+        self.session.give_way(&mut self.tracker);
         for event in std::mem::take(&mut self.lifecycle) {
             self.follow(&event);
         }

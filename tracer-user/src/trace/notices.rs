@@ -50,6 +50,20 @@ pub enum Notice {
     },
     /// A binary is not traced any more, because its records cannot be right.
     NoLongerTraced(Mismatch),
+    /// A binary's probes could not be put in place for every process, since nobody would say when its file is written.
+    NoLease {
+        /// The binary.
+        path: PathBuf,
+        /// Why there is no lease on it.
+        why: String,
+    },
+    /// Somebody has written a binary, so that its probes were taken off.
+    Overwritten {
+        /// The binary.
+        path: PathBuf,
+        /// How many processes ran it, which are not traced any more.
+        processes: usize,
+    },
     /// Not all goroutines of a process could be looked at in time.
     TooManyGoroutines {
         /// The process.
@@ -99,6 +113,20 @@ impl fmt::Display for Notice {
                 crate::assemble::MISSED
             ),
             Notice::NoLongerTraced(mismatch) => write!(f, "no longer traced: {mismatch}"),
+            Notice::NoLease { path, why } => write!(
+                f,
+                "{}: no lease on the file ({why}), so each process gets its probes for itself once it runs: what it creates \
+                 in its first milliseconds is counted as living before, not as created",
+                path.display()
+            ),
+            Notice::Overwritten { path, processes } => {
+                write!(f, "{} is being written, so its probes were taken off; ", path.display())?;
+                match processes {
+                    0 => f.write_str("what is started from it is traced anew"),
+                    1 => f.write_str("one process that runs it is not traced any more"),
+                    more => write!(f, "{more} processes that run it are not traced any more"),
+                }
+            }
             Notice::TooManyGoroutines { pid, found, listed } => write!(
                 f,
                 "process {pid} has too many goroutines to look at all of them in {} s: {found} of the {listed} that its \

@@ -67,7 +67,7 @@ impl Tracer {
         }
         // An executable that was named has its probes even before a process runs it. Other selectors must have found a
         // process.
-        if !self.session.probed_binaries().is_empty() {
+        if !self.session.probed_binaries().is_empty() || !self.wanted.executables.is_empty() {
             return Ok(());
         }
         Err(failure.unwrap_or_else(|| {

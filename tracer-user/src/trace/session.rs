@@ -13,7 +13,7 @@ use std::{
 };
 
 use super::TraceError;
-use super::attachments::Attachments;
+use super::attachments::{AttachError, Attachments, Written};
 use super::creation_stacks::RawStacks;
 use super::names::Names;
 use super::notices::Notice;
@@ -39,6 +39,9 @@ const MOST_PLACES: usize = 1 << 16;
 /// Processes that are remembered because they cannot be traced. If there are more, those that have ended are forgotten.
 const MOST_UNTRACED: usize = 1024;
 
+/// What a report says of a process whose binary was written under it.
+const OVERWRITTEN: &str = "not traced any more since its file was written: the counts end there";
+
 /// A process that is traced.
 pub struct Traced {
     /// The process as it was when tracing of it began, except for its plugins, which are kept up to date.
@@ -61,6 +64,8 @@ struct Known {
     unfit: Option<String>,
     /// Whether there was a notice that creations are missing.
     is_alarmed: bool,
+    /// Whether somebody has written its binary, so that it is not traced any more.
+    is_overwritten: bool,
 }
 
 /// What the last look at an instance has found.
@@ -86,6 +91,8 @@ pub struct Session {
     trust: Trust,
     /// Executables and libraries that were asked for. Their probes stay even if no process has them.
     asked_for: HashSet<FileId>,
+    /// Files of which was said that they have no lease.
+    unleased: HashSet<FileId>,
     notices: Vec<Notice>,
     /// The number that the next [`Traced`] gets.
     next: u64,
@@ -106,6 +113,7 @@ impl Session {
             untraced: BTreeMap::new(),
             trust: Trust::default(),
             asked_for: HashSet::new(),
+            unleased: HashSet::new(),
             notices: Vec::new(),
             next: 0,
             has_ended: false,
@@ -118,7 +126,77 @@ impl Session {
     /// The kernel refuses a probe.
     pub fn attach_asked_for(&mut self, planned: &PlannedBinary) -> Result<(), TraceError> {
         self.asked_for.insert(planned.file);
-        Ok(self.attachments.attach(planned, Scope::Everyone)?)
+        self.attach(planned, Scope::Everyone, None)
+    }
+
+    /// Puts the probes of a binary in place. Where they cannot be for every process, they are for `process` alone, and
+    /// for nobody if that is `None`.
+    fn attach(
+        &mut self,
+        planned: &PlannedBinary,
+        scope: Scope,
+        process: Option<NonZeroU32>,
+    ) -> Result<(), TraceError> {
+        let why = match self.attachments.attach(planned, scope) {
+            Ok(()) => return Ok(()),
+            Err(AttachError::Probe(error)) => return Err(error.into()),
+            Err(AttachError::NoLease(why)) => why,
+        };
+        if self.unleased.insert(planned.file) {
+            let path = planned.binary.path().to_path_buf();
+            self.notices.push(Notice::NoLease { path, why: why.to_string() });
+        }
+        match process {
+            Some(process) => self.attach(planned, Scope::Process(process), None),
+            None => Ok(()),
+        }
+    }
+
+    /// Reads for the last time what is needed of the files that somebody is about to write. They have no probes any
+    /// more.
+    pub fn give_way(&mut self, tracker: &mut Tracker) {
+        if !self.attachments.has_writer() {
+            return;
+        }
+        self.bind(tracker);
+        self.update_names(tracker);
+        for Written { file, is_unchanged } in self.attachments.take_written() {
+            self.lose(file, is_unchanged);
+        }
+    }
+
+    /// Takes note that a file gets another content. If it may have it already, what was read last is not believed.
+    fn lose(&mut self, file: FileId, is_unchanged: bool) {
+        let path = self.binaries.planned(file).map(|planned| planned.binary.path().to_path_buf());
+        self.binaries.forget(file);
+        let has = |traced: &Traced| {
+            let Subject { plugins, .. } = &traced.subject;
+            traced.planned.file == file || plugins.iter().any(|plugin| plugin.file == file)
+        };
+        let concerned = |known: &Known| known.traced.as_ref().is_some_and(|traced| has(traced));
+        for known in self.instances.values_mut().filter(|known| concerned(known) && !known.is_overwritten) {
+            known.is_overwritten = true;
+            if !is_unchanged {
+                known.names = Names::default();
+            }
+        }
+        // What the file says of their code is no longer so, and they are not looked into any more.
+        let before = self.current.len();
+        self.current.retain(|_, traced| !has(traced));
+        self.has_ended = true;
+        let processes = before - self.current.len();
+        self.notices.push(Notice::Overwritten { path: path.unwrap_or_default(), processes });
+    }
+
+    /// Names the goroutines that have come since, while their binary is what it was.
+    pub fn update_names(&mut self, tracker: &Tracker) {
+        let Session { instances, attachments, raw_stacks, .. } = self;
+        for instance in tracker.instances() {
+            let known = instances.entry(instance.id).or_default();
+            if let Some(traced) = known.traced.as_ref().filter(|_| !known.is_overwritten) {
+                known.names.update(instance, &traced.subject, attachments, raw_stacks);
+            }
+        }
     }
 
     /// Starts to trace a process that runs already.
@@ -131,8 +209,8 @@ impl Session {
         if subject.verify()? == Belief::Verified {
             self.trust.confirm(planned.file);
         }
-        self.attachments.attach(&planned, scope)?;
-        self.attach_plugins(&subject.plugins, scope)?;
+        self.attach(&planned, scope, NonZeroU32::new(pid))?;
+        self.attach_plugins(pid, &subject.plugins, scope)?;
         self.notices.extend(subject.other_runtimes().map(Notice::OtherRuntime));
         Ok(self.know(subject, planned))
     }
@@ -158,7 +236,7 @@ impl Session {
                 Some(pid) if !self.attachments.is_everywhere(traced.planned.file) => Scope::Process(pid),
                 _ => Scope::Everyone,
             };
-            if let Err(error) = self.attach_plugins(&plugins, scope) {
+            if let Err(error) = self.attach_plugins(pid, &plugins, scope) {
                 self.notices.push(Notice::PluginUntraced { pid, why: error.to_string() });
             }
             self.notices.push(Notice::PluginLoaded { pid });
@@ -176,10 +254,10 @@ impl Session {
 
     /// Puts probes on plugins. A plugin has a copy of the runtime's functions, which its code calls; the runtime's
     /// variables are only in the executable.
-    fn attach_plugins(&mut self, plugins: &[MappedBinary], scope: Scope) -> Result<(), TraceError> {
+    fn attach_plugins(&mut self, pid: u32, plugins: &[MappedBinary], scope: Scope) -> Result<(), TraceError> {
         for plugin in plugins {
             let planned = self.binaries.plan_of_plugin(plugin)?;
-            self.attachments.attach(&planned, scope)?;
+            self.attach(&planned, scope, NonZeroU32::new(pid))?;
         }
         Ok(())
     }
@@ -199,8 +277,8 @@ impl Session {
     /// binary has no plan, so that it cannot have probes.
     pub fn recognise(&mut self, pid: u32) -> Option<Arc<Traced>> {
         let subject = self.find(pid).ok()?;
-        let planned = self.binaries.planned(subject.file)?;
-        if let Err(error) = self.attach_plugins(&subject.plugins, Scope::Everyone) {
+        let planned = self.binaries.plan_of(&subject).ok()?;
+        if let Err(error) = self.attach_plugins(pid, &subject.plugins, Scope::Everyone) {
             self.notices.push(Notice::PluginUntraced { pid, why: error.to_string() });
         }
         Some(self.know(subject, planned))
@@ -227,6 +305,7 @@ impl Session {
     /// more.
     pub fn forget_process(&mut self, pid: u32) {
         self.strangers.forget(pid);
+        self.attachments.leave_unleased(pid);
         self.has_ended = true;
         let Some(ended) = self.current.remove(&pid) else { return };
         for known in self.instances.values_mut().filter(|known| known.is_of(&ended)) {
@@ -257,6 +336,7 @@ impl Session {
         let current = &self.current;
         self.attachments.keep(&used, |pid| current.contains_key(&pid));
         self.trust.keep(&used);
+        self.unleased.retain(|file| used.contains(file));
         self.binaries.keep(|file| used.contains(&file));
     }
 
@@ -280,11 +360,10 @@ impl Session {
         }
     }
 
-    /// Finds the traced binary that the addresses of an instance fit, for instances that `/proc` knows nothing of any
-    /// more.
+    /// Finds the binary that the addresses of an instance fit, for instances that `/proc` knows nothing of any more. Its
+    /// probes may be off by now.
     fn identify(&self, instance: &Instance) -> Option<Arc<Traced>> {
-        let files = self.attachments.files().into_iter();
-        files.filter_map(|file| self.binaries.planned(file)).find_map(|planned| {
+        self.binaries.all_planned().cloned().find_map(|planned| {
             let bias = trust::bias_of(instance, &planned.binary)?;
             let subject = Subject {
                 process: unseen(instance, planned.binary.path().to_path_buf()),
@@ -305,7 +384,9 @@ impl Session {
     pub fn drop_misfits(&mut self, tracker: &Tracker, last: bool) -> Option<Mismatch> {
         let mut misfit = None;
         for mut doubt in self.trust.take_doubts() {
-            let traced = self.instances.get(&doubt.instance).and_then(|known| known.traced.clone());
+            // What was written since says nothing about the records from before.
+            let known = self.instances.get(&doubt.instance).filter(|known| !known.is_overwritten);
+            let traced = known.and_then(|known| known.traced.clone());
             let (Some(instance), Some(traced)) = (tracker.instance(doubt.instance), traced) else { continue };
             if self.trust.is_trusted(traced.planned.file) || instance.execs > 0 && instance.ended.is_some() {
                 continue;
@@ -385,13 +466,8 @@ impl Session {
 
     /// What is known of every instance beside its goroutines, for the report.
     pub fn describe(&mut self, tracker: &Tracker) -> HashMap<InstanceId, Described<'_>> {
-        let Session { instances, attachments, raw_stacks, .. } = self;
-        for instance in tracker.instances() {
-            let known = instances.entry(instance.id).or_default();
-            if let Some(traced) = &known.traced {
-                known.names.update(instance, &traced.subject, attachments, raw_stacks);
-            }
-        }
+        self.update_names(tracker);
+        let Session { instances, attachments, .. } = self;
         let keeps_stacks = attachments.keep_stacks();
         tracker
             .instances()
@@ -422,7 +498,8 @@ impl Known {
             Some(why) => report::Process { exe: described.exe, ..unbelievable(why) },
             None => {
                 let scan = self.look.as_ref().map(|look| look.findings.scan);
-                report::Process { scan, ..described }
+                let overwritten = self.is_overwritten.then(|| OVERWRITTEN.to_owned());
+                report::Process { scan, detail: overwritten.or(described.detail), ..described }
             }
         };
         let code = |address: u64| if address == 0 { 0 } else { address.wrapping_sub(traced.subject.bias) };
