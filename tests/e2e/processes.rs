@@ -109,6 +109,25 @@ fn names_that_are_not_text() {
     }
 }
 
+/// The kernel knows a process by its first thread, which does not survive an exec by another one.
+#[test]
+fn a_process_is_followed_through_an_exec_by_another_thread() {
+    need_root();
+    let mut fixture = ready(&fixture("reexec", Build::default()), &["-n", "70", "-other-thread"]);
+    let golife = attach(&["trace", "--format", "json", "--pid", &fixture.pid().to_string()]);
+    fixture.write("go");
+    truth("reexec", &fixture.line());
+    fixture.write("exec");
+    assert_eq!(fixture.line(), "ready", "the second image runs");
+    eventually("it has probes again", || patched_bytes(fixture.pid()) > 0);
+    fixture.write("go");
+    let second = truth("reexec", &fixture.line());
+    let report = interrupt(golife);
+    let lives = report["processes"].as_array().unwrap().iter().map(|process| reported("reexec", process));
+    let lives: Vec<Sites> = lives.collect();
+    assert!(lives.contains(&second), "{second:?} in {lives:?}");
+}
+
 /// One process runs two images, one after the other, and their goroutines must not be mixed.
 #[test]
 fn exec_of_itself_starts_a_new_life() {

@@ -204,6 +204,17 @@ impl Attachments {
         self.take_off_later(removed);
     }
 
+    /// Takes the probes of a binary off that a process has for itself alone.
+    pub fn leave(&mut self, pid: u32, file: FileId) {
+        let removed = self.in_place().remove(|place| place.is_of(pid) && place.file == file);
+        self.take_off_later(removed);
+    }
+
+    /// Whether a process has probes of a binary for itself alone.
+    pub fn is_for(&self, pid: u32, file: FileId) -> bool {
+        self.in_place().attached.keys().any(|place| place.is_of(pid) && place.file == file)
+    }
+
     /// Takes the probes off that nobody needs any more, on a thread of its own: those on files that are not among
     /// `files`, and those for a process that is gone.
     pub fn keep(&mut self, files: &HashSet<FileId>, is_alive: impl Fn(u32) -> bool) {

@@ -23,7 +23,7 @@ use crate::assemble::{Described, DescribedSite, Looked};
 use crate::go::Binary;
 use crate::host::clock::ticks_to_ns;
 use crate::host::{FileId, RunningProcess};
-use crate::inspect::{Mismatch, Places, SiteKey};
+use crate::inspect::{Mismatch, Places, ProcessMemory, SiteKey};
 use crate::look::Findings;
 use crate::probes::Scope;
 use crate::report;
@@ -208,6 +208,11 @@ impl Session {
         let planned = self.binaries.plan_of(&subject)?;
         if subject.verify()? == Belief::Verified {
             self.trust.confirm(planned.file);
+        }
+        // The kernel knows a process by its first thread, which does not survive an exec by another one. Then the probes
+        // that the process has for itself are in place no more.
+        if self.attachments.is_for(pid, planned.file) && !has_probes(&subject, &planned) {
+            self.attachments.leave(pid, planned.file);
         }
         self.attach(&planned, scope, NonZeroU32::new(pid))?;
         self.attach_plugins(pid, &subject.plugins, scope)?;
@@ -544,6 +549,15 @@ impl Traced {
     pub fn start_ns(&self) -> u64 {
         ticks_to_ns(self.subject.process.start_ticks)
     }
+}
+
+/// Whether a process has other bytes than its file where a probe belongs; also if that cannot be told.
+fn has_probes(subject: &Subject, planned: &PlannedBinary) -> bool {
+    let Some(site) = planned.sites.first() else { return true };
+    let own = planned.binary.image().bytes_from(site.address).and_then(|bytes| bytes.first_chunk::<4>());
+    let mut now = [0; 4];
+    let memory = ProcessMemory::new(subject.process.pid.cast_signed());
+    memory.read(site.address.wrapping_add(subject.bias), &mut now).is_err() || own != Some(&now)
 }
 
 /// What a report says of a process whose records cannot be used.
