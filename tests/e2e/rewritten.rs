@@ -153,16 +153,30 @@ fn a_stopped_golife_keeps_no_writer_waiting() {
     assert_eq!(running.wait().status.code(), Some(0));
 }
 
-/// Where there is no lease, probes are for one process at a time.
+/// Where there is no lease, each process gets its probes for itself.
 #[test]
-fn without_a_lease_nobody_else_gets_the_probes() {
+fn without_a_lease_each_process_has_its_own_probes() {
     need_root();
-    let library = fixture("tiny", Build { way: Way::Library, ..Build::default() });
+    let library = fixture("counts", Build { way: Way::Library, ..Build::default() });
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("library.so");
     fs::copy(&library, &path).unwrap();
-    let _writer = File::options().write(true).open(&path).unwrap();
-    let golife = attach(&["trace", "--format", "json", "--exe", path.to_str().unwrap()]);
+    let mut running = ready_as(Command::new(loader()).arg(&path));
+    // The kernel lets a library be written that a process has loaded.
+    let writer = File::options().write(true).open(&path).unwrap();
+    let mut golife = attach(&["trace", "--format", "json", "--exe", path.to_str().unwrap()]);
+    eventually("it has probes", || patched_bytes_in(&path, running.pid()) > 0);
+    drop(writer);
+    // Another process that loads the file gets none at once, so that a new version of the file would be safe.
+    let other = ready_as(Command::new(loader()).arg(&path));
+    assert_eq!(patched_bytes_in(&path, other.pid()), 0);
+    running.write("go");
+    let truth = truth("counts", &running.line());
+    golife.expect_alive();
     let ended = stop(golife);
     assert!(ended.stderr.contains("no lease on the file"), "{}", ended.stderr);
+    let report = ended.report();
+    let process =
+        report["processes"].as_array().unwrap().iter().find(|it| it["pid"] == running.pid()).unwrap();
+    assert_eq!(reported("counts", process), truth);
 }

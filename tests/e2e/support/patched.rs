@@ -2,11 +2,20 @@
 
 use std::fs;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 /// How many bytes of a process's code differ from its file, since probes have replaced them.
 pub fn patched_bytes(pid: u32) -> usize {
     let exe = fs::read(format!("/proc/{pid}/exe")).unwrap();
-    let path = fs::read_link(format!("/proc/{pid}/exe")).unwrap();
+    patched_bytes_of(&exe, &fs::read_link(format!("/proc/{pid}/exe")).unwrap(), pid)
+}
+
+/// How many bytes of a library in a process differ from its file.
+pub fn patched_bytes_in(library: &Path, pid: u32) -> usize {
+    patched_bytes_of(&fs::read(library).unwrap(), library, pid)
+}
+
+fn patched_bytes_of(content: &[u8], path: &Path, pid: u32) -> usize {
     let memory = fs::File::open(format!("/proc/{pid}/mem")).unwrap();
     let mut patched = 0;
     for map in fs::read_to_string(format!("/proc/{pid}/maps")).unwrap().lines() {
@@ -18,10 +27,10 @@ pub fn patched_bytes(pid: u32) -> usize {
         let hex = |text: &str| u64::from_str_radix(text, 16).unwrap();
         let (start, end) = range.split_once('-').map(|(start, end)| (hex(start), hex(end))).unwrap();
         let from = hex(offset) as usize;
-        let length = ((end - start) as usize).min(exe.len() - from);
+        let length = ((end - start) as usize).min(content.len() - from);
         let mut code = vec![0; length];
         memory.read_exact_at(&mut code, start).unwrap();
-        patched += code.iter().zip(&exe[from..]).filter(|(live, file)| live != file).count();
+        patched += code.iter().zip(&content[from..]).filter(|(live, file)| live != file).count();
     }
     patched
 }

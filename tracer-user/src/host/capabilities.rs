@@ -22,7 +22,7 @@ impl Need {
 }
 
 /// All capabilities that golife needs on some kernel.
-const NEEDS: [Need; 6] = [
+const NEEDS: [Need; 7] = [
     Need::new(Capability::CAP_BPF, "CAP_BPF", "load programs"),
     Need::new(Capability::CAP_PERFMON, "CAP_PERFMON", "place probes, read memory from programs"),
     Need::new(
@@ -37,6 +37,11 @@ const NEEDS: [Need; 6] = [
         "CAP_DAC_READ_SEARCH",
         "follow forks for golife run, open binaries that only their owner may read",
     ),
+    Need::new(
+        Capability::CAP_LEASE,
+        "CAP_LEASE",
+        "probe other users' binaries for every process that runs them, only for each by itself",
+    ),
 ];
 
 /// The capabilities that matter on the running kernel.
@@ -49,7 +54,7 @@ pub fn that_matter() -> impl Iterator<Item = &'static Need> {
 pub fn is_needed(capability: Capability) -> bool {
     match capability {
         Capability::CAP_SYS_ADMIN => kernel::running() < kernel::MULTI_SINCE,
-        Capability::CAP_DAC_READ_SEARCH => false,
+        Capability::CAP_DAC_READ_SEARCH | Capability::CAP_LEASE => false,
         _ => true,
     }
 }

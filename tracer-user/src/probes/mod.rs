@@ -8,6 +8,7 @@ mod multi;
 pub mod ring;
 pub mod selftest;
 mod slots;
+mod witness;
 
 use std::{
     borrow::Cow,
@@ -18,6 +19,7 @@ use std::{
     os::fd::{AsFd, AsRawFd, OwnedFd},
     path::{Path, PathBuf},
     thread,
+    time::Duration,
 };
 
 use aya::{
@@ -36,6 +38,7 @@ use tracer_ebpf::{
     COOKIES, COUNTERS, CREATION_STACKS, Cookie, Counter, EVENTS, EXIT_SAYS_GROUP_DEAD, FORK_CHILD_OFFSET,
     OBJECT, STACK_PLACES, STACKS, Stack, StackCode, WAKE_BYTES, calls_of,
 };
+use witness::Witness;
 
 use crate::host::kernel::NoTracefs;
 use crate::host::{capabilities, kernel};
@@ -270,6 +273,10 @@ impl Probes {
         // long the kernel takes to place the others.
         let mut probes = probes.to_vec();
         probes.sort_by_key(|probe| !probe.cookie.ends);
+        let mut witness = match (scope, &self.multi, probes.last()) {
+            (Scope::Everyone, Some(_), Some(last)) => Witness::new(file, last.file_offset),
+            _ => None,
+        };
         let links = match self.multi {
             Some(_) => self.attach_multi(&target, &probes, scope),
             None => self.attach_each(&target, &probes, scope),
@@ -279,7 +286,8 @@ impl Probes {
             path: path.to_path_buf(),
             why,
         })?;
-        Ok(Attachment { links })
+        witness = witness.filter(Witness::sees_probe);
+        Ok(Attachment { links, witness })
     }
 
     /// Attaches each probe by a perf event of its own.
@@ -388,6 +396,8 @@ struct Unplaced {
 /// The probes that are in place on one binary. Dropping this takes them off.
 pub struct Attachment {
     links: Vec<Link>,
+    /// Shows when the last probe is off, where one link holds them all.
+    witness: Option<Witness>,
 }
 
 /// What holds probes in place, and takes them off when it is dropped.
@@ -408,6 +418,23 @@ impl Drop for Attachment {
 /// Takes the probes of many attachments off, all at the same time.
 pub fn detach_all(attachments: impl Iterator<Item = Attachment>) {
     close_all(attachments.flat_map(|mut attachment| std::mem::take(&mut attachment.links)));
+}
+
+/// Takes the probes of many attachments off, and calls `off` as soon as nobody has them any more or can get them. The
+/// kernel may need longer, and this returns after that.
+pub fn detach_all_then(attachments: Vec<Attachment>, off: impl FnOnce()) {
+    let mut attachments = attachments;
+    let links: Vec<Link> =
+        attachments.iter_mut().flat_map(|attachment| std::mem::take(&mut attachment.links)).collect();
+    thread::scope(|scope| {
+        let closing = scope.spawn(move || close_all(links.into_iter()));
+        let has_probes =
+            |attachment: &Attachment| attachment.witness.as_ref().is_none_or(Witness::sees_probe);
+        while attachments.iter().any(has_probes) && !closing.is_finished() {
+            thread::sleep(Duration::from_micros(500));
+        }
+        off();
+    });
 }
 
 /// Closes links side by side. Each of them waits for a grace period of the kernel (50 to 100 ms), and so they wait for

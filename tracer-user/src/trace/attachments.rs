@@ -72,9 +72,9 @@ pub struct Written {
     pub is_unchanged: bool,
 }
 
-/// How long somebody who wants to write waits at most for what is still to be read in the file. The kernel needs as
-/// long to take the probes off.
-const LAST_LOOK: Duration = Duration::from_millis(90);
+/// How long somebody who wants to write waits at most for what is still to be read in the file. Usually it takes a few
+/// milliseconds.
+const LAST_LOOK: Duration = Duration::from_millis(60);
 
 /// Why a binary cannot have probes for every process: its file could be written under them.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -286,6 +286,18 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, InPlace> {
         self.in_place.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Waits until all that is needed of a file has been read, but no longer than that. From then on it may be written.
+    fn wait_for_last_look(&self, file: FileId, at_most: Duration) {
+        let is_open = |written: &Written| written.file == file && written.is_unchanged;
+        let waited = self
+            .used
+            .wait_timeout_while(self.lock(), at_most, |in_place| in_place.written.iter().any(is_open));
+        let (mut in_place, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        for late in in_place.written.iter_mut().filter(|written| is_open(written)) {
+            late.is_unchanged = false;
+        }
+    }
 }
 
 impl InPlace {
@@ -354,21 +366,13 @@ fn listen(alarm: &Alarm, shared: &Shared, guard: &Weak<Guard>) {
             (file, in_place.remove(|place| place.file == file))
         };
         shared.wanted.notify_one();
-        probes::detach_all(removed.attachments.into_iter());
-        let left = LAST_LOOK.saturating_sub(begin.elapsed());
-        let is_ours = |written: &Written| written.file == file && written.is_unchanged;
-        let waited = shared
-            .used
-            .wait_timeout_while(shared.lock(), left, |in_place| in_place.written.iter().any(is_ours));
-        let (mut in_place, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        in_place
-            .written
-            .iter_mut()
-            .filter(|written| is_ours(written))
-            .for_each(|late| late.is_unchanged = false);
-        drop(in_place);
-        let Some(guard) = guard.upgrade() else { return };
-        removed.leases.into_iter().for_each(|lease| guard.give_back(lease));
+        let Removed { attachments, leases } = removed;
+        probes::detach_all_then(attachments, || {
+            shared.wait_for_last_look(file, LAST_LOOK.saturating_sub(begin.elapsed()));
+            if let Some(guard) = guard.upgrade() {
+                leases.into_iter().for_each(|lease| guard.give_back(lease));
+            }
+        });
     }
 }
 
