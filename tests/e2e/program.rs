@@ -1,7 +1,15 @@
 //! Checks golife as a program: formats, verdicts, exit codes, signals, and what `run` passes through.
 
+use std::io::{BufRead, BufReader};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::Stdio;
+
 use crate::support::*;
-use nix::sys::signal::Signal;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::pty::openpty;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 #[test]
@@ -105,6 +113,89 @@ fn jsonl_is_one_report_a_tick() {
     let reports: Vec<Value> = ended.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert!((4..=7).contains(&reports.len()), "{} reports in 1 s", reports.len());
     assert!(reports.iter().all(|report| report["schema"] == "golife.report/1"));
+}
+
+/// Ends as programs do in a pipe whose reader has seen enough, whether there was something to write just then or not.
+#[test]
+fn it_ends_when_its_reader_is_gone() {
+    need_root();
+    let fixture = ready(&fixture("tiny", Build::default()), &[]);
+    let pid = fixture.pid().to_string();
+    for (format, lines) in [("jsonl", 1), ("text", 0)] {
+        let mut golife = golife();
+        golife.args(["trace", "--format", format, "--for", "1h", "--pid", &pid]);
+        let mut golife = golife.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut said = BufReader::new(golife.stderr.take().unwrap()).lines();
+        assert!(said.any(|line| line.unwrap().starts_with("tracing ")));
+        let read = BufReader::new(golife.stdout.take().unwrap()).lines().take(lines).count();
+        assert_eq!(read, lines);
+        let mut status = None;
+        eventually("it ends", || {
+            status = golife.try_wait().unwrap();
+            status.is_some()
+        });
+        assert_eq!(status.unwrap().signal(), Some(Signal::SIGPIPE as i32), "{format}");
+        assert!(said.next().is_none(), "{format}: it says nothing");
+        assert_eq!(patched_bytes(fixture.pid()), 0);
+    }
+}
+
+/// What a closed terminal ends with is a report in the file, though nobody can read what else is said.
+#[test]
+fn a_closed_terminal_leaves_the_report() {
+    need_root();
+    let fixture = ready(&fixture("tiny", Build::default()), &[]);
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("report.json");
+    let terminal = openpty(None, None).unwrap();
+    // A terminal is closed when nobody holds its other side any more, golife included.
+    fcntl(&terminal.master, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();
+    let side = || Stdio::from(OwnedFd::try_clone(&terminal.slave).unwrap());
+    let mut golife = golife();
+    golife.args([
+        "trace",
+        "--format",
+        "json",
+        "--for",
+        "1h",
+        "--pid",
+        &fixture.pid().to_string(),
+        "--output",
+    ]);
+    golife.arg(&path).stdin(side()).stdout(side()).stderr(side());
+    let lead = || {
+        nix::unistd::setsid()?;
+        // SAFETY: the request takes a number and no pointer.
+        nix::errno::Errno::result(unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) })?;
+        Ok(())
+    };
+    // SAFETY: between fork and exec the closure makes two system calls.
+    let mut golife = unsafe { golife.pre_exec(lead) }.spawn().unwrap();
+    let mut lines = BufReader::new(std::fs::File::from(terminal.master.try_clone().unwrap())).lines();
+    assert!(lines.any(|line| line.unwrap().starts_with("tracing ")));
+    drop((lines, terminal));
+    let mut status = None;
+    eventually("it ends", || {
+        status = golife.try_wait().unwrap();
+        status.is_some()
+    });
+    assert!(status.unwrap().success(), "{status:?}");
+    let report: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    assert_eq!(only_process(&report)["pid"], fixture.pid());
+}
+
+#[test]
+fn run_says_that_its_program_runs_on() {
+    need_root();
+    let binary = fixture("tiny", Build::default());
+    let mut golife = Running::start(golife().args(["run", "--for", "200ms", "--"]).arg(&binary));
+    assert_eq!(golife.line(), "ready");
+    let line = golife.wait_for_error_line(&format!("note: {} runs on", binary.display()));
+    let (_, end) = line.split_once("kill ").unwrap_or_else(|| panic!("{line}"));
+    let pid = Pid::from_raw(end.split(' ').next().unwrap().parse().unwrap());
+    kill(pid, None).expect("it does run on");
+    kill(pid, Signal::SIGKILL).unwrap();
+    assert_eq!(golife.wait().status.code(), Some(0));
 }
 
 #[test]

@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     match commands::run(cli.command) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("golife: {}", commands::message(&error));
+            commands::say(&format!("golife: {}", commands::message(&error)));
             commands::exit_code(&error)
         }
     }

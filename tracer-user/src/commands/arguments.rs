@@ -200,6 +200,9 @@ impl DumpFormat {
 
 /// `golife run`.
 #[derive(Debug, Args)]
+#[command(mut_arg("duration", |duration| duration.help(
+    "Stop tracing after this long, e.g. 30s or 5m; CMD runs on, and golife says with which process id",
+)))]
 pub struct Run {
     /// For how long.
     #[command(flatten)]

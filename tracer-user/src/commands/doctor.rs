@@ -24,7 +24,7 @@ enum State {
 }
 
 /// One line of the report.
-struct Check {
+pub(super) struct Check {
     name: &'static str,
     state: State,
     /// What was found.
@@ -47,17 +47,24 @@ impl Check {
     }
 }
 
-/// Checks the machine and writes a line for each finding. Returns whether golife can trace here.
-pub fn run(out: &mut dyn Write) -> std::io::Result<bool> {
+/// Checks the machine.
+pub(super) fn checks() -> Vec<Check> {
     let mut checks = vec![kernel_version()];
     checks.extend(FEATURES.iter().map(feature));
     checks.extend([btf(), tracefs(), uprobes(), ring_buffer(), jit(), lockdown()]);
     checks.extend(capabilities::that_matter().map(capability));
-    checks.push(paranoid());
-    let self_test = self_test();
-    let works = self_test.state != State::Bad;
-    checks.push(self_test);
-    for check in &checks {
+    checks.extend([paranoid(), self_test()]);
+    checks
+}
+
+/// Whether golife can trace here, which the self-test has tried.
+pub(super) fn works(checks: &[Check]) -> bool {
+    checks.last().is_some_and(|self_test| self_test.state != State::Bad)
+}
+
+/// Writes a line for each finding, and what follows from them.
+pub(super) fn write(checks: &[Check], out: &mut dyn Write) -> std::io::Result<()> {
+    for check in checks {
         let (mark, color) = match check.state {
             State::Good => ("ok  ", AnsiColor::Green),
             State::Limited => ("note", AnsiColor::Yellow),
@@ -69,10 +76,11 @@ pub fn run(out: &mut dyn Write) -> std::io::Result<bool> {
             writeln!(out, "      {:<24} → {remedy}", "")?;
         }
     }
-    let verdict =
-        if works { "golife can trace on this machine" } else { "golife cannot trace on this machine yet" };
-    writeln!(out, "\n{verdict}")?;
-    Ok(works)
+    let verdict = match works(checks) {
+        true => "golife can trace on this machine",
+        false => "golife cannot trace on this machine yet",
+    };
+    writeln!(out, "\n{verdict}")
 }
 
 fn kernel_version() -> Check {

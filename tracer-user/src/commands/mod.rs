@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::CommandFactory;
+use nix::sys::signal::{SigHandler, Signal, raise, signal};
 
 use crate::human;
 use crate::inspect::WalkError;
@@ -23,7 +24,7 @@ use crate::report::{Level, Report};
 use crate::targets::{SelectorError, TargetError};
 use crate::trace::{StartError, TraceError};
 use arguments::{Cli, Command};
-use sink::quietly;
+use sink::{ReaderGone, read};
 
 /// Exit code if a site is judged at the level of `--fail-on` or above.
 const FOUND: u8 = 3;
@@ -33,11 +34,27 @@ const NOTHING: u8 = 4;
 /// How long `leaks` and `hist` watch unless the user says otherwise.
 const DEFAULT_WINDOW: Duration = Duration::from_secs(30);
 
-/// Runs a subcommand.
+/// Runs a subcommand. Where the reader of standard output is gone, golife ends as programs then do: without a word, by
+/// SIGPIPE.
 ///
 /// # Errors
 /// The chain of errors says what failed, on what, why, and what to do about it.
 pub fn run(command: Command) -> anyhow::Result<ExitCode> {
+    let outcome = execute(command);
+    if outcome.as_ref().is_err_and(|error| error.is::<ReaderGone>()) {
+        restore_default(Signal::SIGPIPE);
+        raise(Signal::SIGPIPE)?;
+    }
+    outcome
+}
+
+/// Gives a signal back the meaning that it has for a program that does not care about it.
+fn restore_default(which: Signal) {
+    // SAFETY: the default action involves no code of ours.
+    let _ = unsafe { signal(which, SigHandler::SigDfl) };
+}
+
+fn execute(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Trace(arguments) => trace::trace(&arguments),
         Command::Leaks(arguments) => trace::leaks(&arguments),
@@ -46,17 +63,18 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Dump(arguments) => dump::run(&arguments),
         Command::Sweep(arguments) => sweep::run(&arguments),
         Command::Doctor => {
-            let works = quietly(doctor::run(&mut anstream::stdout()).map(Some))?.unwrap_or(true);
-            Ok(if works { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+            let checks = doctor::checks();
+            read(doctor::write(&checks, &mut anstream::stdout()))?;
+            Ok(if doctor::works(&checks) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "golife", &mut script);
-            quietly(io::stdout().write_all(&script).map(|()| None::<()>))?;
+            read(io::stdout().write_all(&script))?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Man => {
-            quietly(manual::write(&mut io::stdout()).map(|()| None::<()>))?;
+            read(manual::write(&mut io::stdout()))?;
             Ok(ExitCode::SUCCESS)
         }
         Command::SelftestTarget => {
@@ -98,5 +116,11 @@ fn judge(report: &Report, fail_on: Option<Level>) -> ExitCode {
 
 /// Says something on standard error that is no part of a report.
 fn note(text: &impl std::fmt::Display) {
-    eprintln!("note: {}", human::clean(&text.to_string()));
+    say(&format!("note: {}", human::clean(&text.to_string())));
+}
+
+/// Writes a line to standard error. Nobody may be there to read it, since a terminal can be closed and a pipe, too; that
+/// is no reason to lose the report that goes into a file.
+pub fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
 }

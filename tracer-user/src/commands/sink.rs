@@ -3,11 +3,13 @@
 use std::{
     fs::{File, OpenOptions},
     io::{self, BufWriter, IsTerminal, Write},
+    os::{fd::AsFd, unix::fs::FileTypeExt},
     path::{Path, PathBuf},
 };
 
 use anyhow::Context;
 use clap::{CommandFactory, error::ErrorKind};
+use tokio::io::{Interest, unix::AsyncFd};
 
 use super::arguments::{Cli, Format, ProfileForm, View};
 use crate::output::{flame, folded, json, pprof, profile::Profile, text};
@@ -123,13 +125,47 @@ impl Sink {
     }
 
     fn done(&self, written: io::Result<()>) -> anyhow::Result<()> {
-        let name = || match &self.to {
-            To::Stream(_) => "the report".to_owned(),
-            To::File(path, _) => path.display().to_string(),
-        };
-        quietly(written.map(|()| None::<()>)).with_context(|| format!("cannot write {}", name()))?;
-        Ok(())
+        match &self.to {
+            To::Stream(Stream::Stdout) => read(written),
+            // How the program of `golife run` ended matters more than who reads the report about it.
+            To::Stream(Stream::Stderr) => read(written).or_else(|error| match error.is::<ReaderGone>() {
+                true => Ok(()),
+                false => Err(error),
+            }),
+            To::File(path, _) => written.with_context(|| format!("cannot write {}", path.display())),
+        }
     }
+}
+
+/// Nobody reads standard output any more.
+#[derive(Debug, thiserror::Error)]
+#[error("nobody reads the output any more")]
+pub(super) struct ReaderGone;
+
+/// Tells a reader who has seen enough (`golife … | head`) from other reasons why a stream cannot be written.
+pub(super) fn read(written: io::Result<()>) -> anyhow::Result<()> {
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(ReaderGone.into()),
+        other => other.context("cannot write the report"),
+    }
+}
+
+/// Waits until nobody can read standard output any more, which is when the other end of a pipe is closed. Without this,
+/// golife would only notice when it writes, and some reports are written once, hours later.
+pub(super) async fn reader_gone() {
+    let is_pipe = |out: &File| {
+        let kind = out.metadata().map(|metadata| metadata.file_type());
+        kind.is_ok_and(|kind| kind.is_fifo() || kind.is_socket())
+    };
+    if let Ok(out) = io::stdout().as_fd().try_clone_to_owned().map(File::from)
+        && is_pipe(&out)
+        // SAFETY: a file has the same descriptor for as long as it lives.
+        && let Ok(pipe) = unsafe { AsyncFd::register_with_interest(out, Interest::ERROR) }
+        && pipe.ready(Interest::ERROR).await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
 }
 
 /// Ends golife with a message if a binary profile would go to a terminal, or between other lines on standard error.
@@ -160,12 +196,4 @@ pub(super) fn width() -> usize {
 /// Empties a file. Pipes and terminals are left alone, since they have no length.
 fn truncate(file: &mut File) -> io::Result<()> {
     if file.metadata()?.is_file() { file.set_len(0) } else { Ok(()) }
-}
-
-/// Makes `None` of the error that a pipe was closed: a reader who has seen enough (`golife … | head`) is no failure.
-pub(super) fn quietly<T>(written: io::Result<Option<T>>) -> io::Result<Option<T>> {
-    match written {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(None),
-        other => other,
-    }
 }

@@ -2,13 +2,15 @@
 
 use std::{
     ffi::OsString,
+    future::pending,
     io::IsTerminal,
     os::unix::process::ExitStatusExt,
+    pin::pin,
     process::{Child, ExitCode, ExitStatus},
     time::Duration,
 };
 
-use nix::sys::signal::{SigHandler, Signal, kill, signal};
+use nix::sys::signal::{Signal, kill};
 use tokio::{
     signal::unix::{Signal as Signals, SignalKind, signal as listen},
     sync::mpsc,
@@ -17,9 +19,10 @@ use tokio::{
 
 use super::arguments::{Format, Limits, Run, Trace, View, Window};
 use super::progress::Progress;
-use super::sink::{Sink, Stream, as_text};
-use super::{DEFAULT_WINDOW, NOTHING, judge, note};
+use super::sink::{ReaderGone, Sink, Stream, as_text, reader_gone};
+use super::{DEFAULT_WINDOW, NOTHING, judge, note, restore_default, say};
 use crate::host::launch::{self, Launch};
+use crate::host::process;
 use crate::human;
 use crate::report::{Mode, Report, Selection, Top};
 use crate::trace::notices::build_text;
@@ -58,11 +61,15 @@ pub(super) fn launch(arguments: &Run) -> anyhow::Result<ExitCode> {
     let targets = Targets::Family { root: launch.pid(), program: path };
     let settings = settings(targets, arguments.window.duration, &arguments.window, &arguments.limits);
     let follow = Follow::new(settings, selection(&arguments.view), &arguments.view);
-    let Followed { report, child } = follow.run(Some(launch), &mut |report| sink.line(report))?;
+    let Followed { report, child, left } = follow.run(Some(launch), &mut |report| sink.line(report))?;
     sink.finish(&report, as_text(&report, true))?;
+    if let Some(pid) = left {
+        let program = program.to_string_lossy();
+        note(&format!("{program} runs on without golife, and keeps its output open: kill {pid} ends it"));
+    }
     let judged = match untraced(&report, program) {
         Some(why) => {
-            eprintln!("golife: nothing was traced: {}", human::clean(&why));
+            say(&format!("golife: nothing was traced: {}", human::clean(&why)));
             ExitCode::from(NOTHING)
         }
         None => judge(&report, arguments.view.fail_on),
@@ -127,6 +134,8 @@ pub(super) struct Follow {
     selection: Selection,
     /// Whether each interval's report is wanted.
     each_interval: bool,
+    /// Whether there is a file that the report goes to, whoever reads standard output.
+    has_file: bool,
 }
 
 /// What came of it.
@@ -135,11 +144,14 @@ pub(super) struct Followed {
     pub(super) report: Report,
     /// How the program ended that golife has started, if it has started one.
     child: Option<ExitStatus>,
+    /// The id of that program, if it runs on.
+    left: Option<u32>,
 }
 
 impl Follow {
     pub(super) fn new(settings: Settings, selection: Selection, view: &View) -> Follow {
-        Follow { settings, selection, each_interval: view.format == Format::Jsonl }
+        let each_interval = view.format == Format::Jsonl;
+        Follow { settings, selection, each_interval, has_file: view.output.is_some() }
     }
 
     /// Traces until the window is over, the targets are gone or the user has seen enough. `line` gets the report of
@@ -164,6 +176,11 @@ impl Follow {
         let system = |what| move |source| TraceError::System { what, source };
         let mut interrupt = listen(SignalKind::interrupt()).map_err(system("listen for signals"))?;
         let mut terminate = listen(SignalKind::terminate()).map_err(system("listen for signals"))?;
+        // Under nohup, the end of the terminal means nothing.
+        let mut hangup = match process::ignores(Signal::SIGHUP as u32) {
+            true => None,
+            false => Some(listen(SignalKind::hangup()).map_err(system("listen for signals"))?),
+        };
         let window = self.settings.window;
         let mut tracer = match Tracer::start(self.settings).await {
             Ok(tracer) => tracer,
@@ -182,6 +199,9 @@ impl Follow {
         }
         let progress = Progress::start(window, child.is_none());
         let end = window.map(|window| Instant::now() + window);
+        // The output of a program that golife has started is that program's.
+        let writes_to_stdout = !self.has_file && child.is_none();
+        let mut unread = pin!(async { if writes_to_stdout { reader_gone().await } else { pending().await } });
         let (mut status, mut failed) = (None, None);
         loop {
             tokio::select! {
@@ -191,11 +211,15 @@ impl Follow {
                     Happened::Interval => {
                         progress.update(tracer.hits(), tracer.dropped());
                         if self.each_interval && let Err(error) = line(&tracer.report(&self.selection)) {
+                            if error.is::<ReaderGone>() {
+                                return Err(error);
+                            }
                             failed.get_or_insert(error);
                         }
                     }
                 },
-                () = async { match end { Some(end) => sleep_until(end).await, None => std::future::pending().await } } => break,
+                () = async { match end { Some(end) => sleep_until(end).await, None => pending().await } } => break,
+                () = &mut unread => return Err(ReaderGone.into()),
                 Some(end) = child_end.recv(), if child.is_some() => {
                     tracer.command(Command::CountCpuTime);
                     let waited = end.and_then(|()| child.as_mut().map(Child::wait).transpose());
@@ -204,14 +228,21 @@ impl Follow {
                 }
                 ended = caught(&mut interrupt, Signal::SIGINT, child.as_ref()) => if ended { break },
                 ended = caught(&mut terminate, Signal::SIGTERM, child.as_ref()) => if ended { break },
+                ended = async {
+                    match &mut hangup {
+                        Some(hangup) => caught(hangup, Signal::SIGHUP, child.as_ref()).await,
+                        None => pending().await,
+                    }
+                } => if ended { break },
             }
         }
         progress.finish();
         let Ending { report, notices } = tracer.stop(&self.selection).await?;
         notices.iter().for_each(print);
+        let left = child.as_ref().filter(|_| status.is_none()).map(Child::id);
         match failed {
             Some(error) => Err(error),
-            None => Ok(Followed { report, child: status }),
+            None => Ok(Followed { report, child: status, left }),
         }
     }
 }
@@ -220,8 +251,10 @@ impl Follow {
 /// ends when the child does.
 async fn caught(signals: &mut Signals, which: Signal, child: Option<&Child>) -> bool {
     signals.recv().await;
-    // A second signal of this kind ends golife at once.
-    restore_default(which);
+    // A second signal of this kind ends golife at once. Of a closed terminal, kernel and shell may both send word.
+    if which != Signal::SIGHUP {
+        restore_default(which);
+    }
     let Some(child) = child else { return true };
     // The terminal sends Ctrl-C to the child as well, so it is only passed on if it cannot come from there.
     if which != Signal::SIGINT || !std::io::stdin().is_terminal() {
@@ -229,11 +262,6 @@ async fn caught(signals: &mut Signals, which: Signal, child: Option<&Child>) -> 
         let _ = kill(nix::unistd::Pid::from_raw(child.id() as i32), which);
     }
     false
-}
-
-fn restore_default(which: Signal) {
-    // SAFETY: the default action involves no code of ours.
-    let _ = unsafe { signal(which, SigHandler::SigDfl) };
 }
 
 /// Prints a line when the probes are live. Scripts wait for it.
@@ -254,12 +282,12 @@ fn announce(tracer: &Tracer, program: Option<&str>) {
             format!("tracing {processes} of {}{build}", plural(builds.len(), "binary", "binaries"))
         }
     };
-    eprintln!("{}", human::clean(&line));
+    say(&human::clean(&line));
 }
 
 fn print(notice: &Notice) {
     match notice {
-        Notice::Joined { .. } => eprintln!("{}", human::clean(&notice.to_string())),
+        Notice::Joined { .. } => say(&human::clean(&notice.to_string())),
         other => note(other),
     }
 }

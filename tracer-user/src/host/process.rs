@@ -195,6 +195,12 @@ pub fn all() -> io::Result<Vec<u32>> {
     Ok(pids)
 }
 
+/// Whether this process has been started with a signal ignored, as nohup does with SIGHUP.
+pub fn ignores(signal: u32) -> bool {
+    let status = Proc::myself().and_then(|process| process.status());
+    status.is_ok_and(|status| status.sigign & (1 << (signal - 1)) != 0)
+}
+
 /// Whether an id belongs to a process, and not to one of a process's further threads.
 pub fn is_process(id: u32) -> bool {
     tgid_of(id).is_ok_and(|tgid| tgid == id)
