@@ -58,6 +58,14 @@ fn a_leaking_site_is_named() {
     assert_eq!(again, report);
 }
 
+/// What was not asked for is still said to be there.
+#[test]
+fn a_leak_that_is_too_young_to_be_shown_is_said() {
+    let selection = Selection { min_age_ns: Some(3_600 * S), ..Selection::default() };
+    let text = text(&server().report_with(30 * S, &selection), false);
+    assert!(text.contains("not shown: 1 suspect, by --min-age or --top"), "{text}");
+}
+
 #[test]
 fn a_leak_in_a_dependency_is_blamed_on_the_program() {
     let mut run = Recording::new(4242);

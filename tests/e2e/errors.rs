@@ -194,6 +194,26 @@ fn the_missing_capability_is_named() {
     assert_eq!(ended.status.code(), Some(0), "these are enough: {ended:?}");
 }
 
+/// Where golife is root already, that it should be is no help.
+#[test]
+fn root_without_a_capability_is_not_told_to_be_root() {
+    need_root();
+    let refused = |args: &[&str]| {
+        let mut setpriv = Command::new("setpriv");
+        setpriv.arg("--bounding-set=-sys_ptrace").arg(env!("CARGO_BIN_EXE_golife")).args(args);
+        let mut golife = Running::start(&mut setpriv);
+        golife.close_stdin();
+        golife.wait()
+    };
+    let fixture = ready(&fixture("tiny", Build::default()), &[]);
+    let pid = fixture.pid().to_string();
+    for args in [&["leaks", "--for", "300ms", "--pid", &pid][..], &["sweep", "--name", "^tiny$"]] {
+        let ended = refused(args);
+        ended.expect_error(NOTHING, &["permission denied; this root lacks CAP_SYS_PTRACE"]);
+        assert!(!ended.stderr.contains("run as root"), "{ended:?}");
+    }
+}
+
 #[test]
 fn processes_that_cannot_be_looked_at_are_counted() {
     need_root();

@@ -24,6 +24,22 @@ fn site_at(process: &Value, line: u64) -> &Value {
 }
 
 #[test]
+fn a_dump_says_that_nothing_matches() {
+    need_root();
+    let fixture = ready(&fixture("tiny", Build::default()), &[]);
+    let pid = fixture.pid().to_string();
+    let dump = |filter: &[&str]| {
+        let ended = run(&[&["dump", "--pid", &pid], filter].concat());
+        assert!(ended.status.success() && ended.stdout.is_empty(), "{ended:?}");
+        ended.stderr
+    };
+    let states = dump(&["--waiting", "no such state"]);
+    assert!(states.contains("none of the ") && states.contains("their states: "), "{states}");
+    let site = dump(&["--site", "no such place"]);
+    assert!(site.contains("none of the ") && site.contains("the go statement that created them"), "{site}");
+}
+
+#[test]
 fn a_report_says_where_goroutines_wait() {
     need_root();
     for toolchain in [OLDEST, NEWEST] {

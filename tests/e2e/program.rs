@@ -49,6 +49,18 @@ fn nothing_to_fail_on_ends_with_0() {
 }
 
 #[test]
+fn a_stopped_process_is_no_good_news() {
+    need_root();
+    let fixture = ready(&fixture("tiny", Build::default()), &[]);
+    fixture.signal(Signal::SIGSTOP);
+    let pid = fixture.pid().to_string();
+    let ended = run(&["leaks", "--for", "300ms", "--pid", &pid]);
+    assert!(ended.stderr.contains(&format!("process {pid} is stopped")), "{ended:?}");
+    assert!(ended.stdout.contains(&format!("process {pid} is stopped")), "{ended:?}");
+    assert!(!ended.stdout.contains("no leak found"), "{ended:?}");
+}
+
+#[test]
 fn for_ends_by_itself_with_a_report_of_that_length() {
     need_root();
     let fixture = ready(&fixture("tiny", Build::default()), &[]);

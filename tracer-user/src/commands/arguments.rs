@@ -41,6 +41,18 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 --fail-on found something, 4 noth
 /// The names of the arguments in [`Targets`].
 const SELECTORS: [&str; 4] = ["pid", "exe", "name", "all"];
 
+/// The names of the arguments that say how to trace. They mean nothing for what was traced before.
+const OF_TRACING: [&str; 8] = [
+    "duration",
+    "interval",
+    "min_age",
+    "fail_on",
+    "include_system",
+    "creation_stacks",
+    "max_sites",
+    "ring_bytes",
+];
+
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -94,7 +106,8 @@ pub struct Trace {
 #[command(group(ArgGroup::new("source").args(SELECTORS).arg("reports").required(true).multiple(true)))]
 pub struct Hist {
     /// Saved reports (golife trace --format json --output FILE); several are merged
-    #[arg(value_name = "REPORT", value_hint = ValueHint::FilePath, conflicts_with_all = SELECTORS)]
+    #[arg(value_name = "REPORT", value_hint = ValueHint::FilePath)]
+    #[arg(conflicts_with_all = SELECTORS, conflicts_with_all = OF_TRACING)]
     pub reports: Vec<PathBuf>,
     /// Whom to trace.
     #[command(flatten)]
@@ -391,6 +404,8 @@ mod tests {
         assert!(Cli::try_parse_from(["golife", "leaks", "--pid", "1", "--pid", "2", "--for", "5s"]).is_ok());
         assert!(Cli::try_parse_from(["golife", "hist", "a.json", "b.json", "--scale", "2x"]).is_ok());
         assert!(Cli::try_parse_from(["golife", "hist", "a.json", "--pid", "3"]).is_err());
+        assert!(Cli::try_parse_from(["golife", "hist", "a.json", "--for", "3s"]).is_err());
+        assert!(Cli::try_parse_from(["golife", "hist", "--pid", "3", "--for", "3s"]).is_ok());
         assert!(Cli::try_parse_from(["golife", "run", "--", "ls", "-l"]).is_ok());
         assert!(Cli::try_parse_from(["golife", "run"]).is_err());
     }

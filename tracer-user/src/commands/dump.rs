@@ -47,6 +47,9 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             scan.listed
         ));
     }
+    if let Some(why) = dump.nothing(&filter) {
+        note(&why);
+    }
     if let Some(form) = form {
         sink.profile(form, &Profile::of_dump(&dump))?;
         return Ok(ExitCode::SUCCESS);

@@ -33,12 +33,17 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         sweep.look()?;
     }
     // Some processes cannot be looked at by anybody, so this is only said if a capability would help.
-    if sweep.forbidden() > 0 && capabilities::lacks_ptrace() {
+    let report = sweep.report(&selection);
+    if sweep.forbidden() > 0 && capabilities::lacks_ptrace() && !report.processes.is_empty() {
         note(&Notice::Denied { processes: sweep.forbidden() });
     }
-    let report = sweep.report(&selection);
     if report.processes.is_empty() {
-        return Err(TraceError::Nothing("no Go process matches".into()).into());
+        // Whether one of those that may not be looked at would match is not known.
+        let why = match sweep.forbidden() {
+            0 => "no Go process matches".to_owned(),
+            processes => Notice::Denied { processes }.to_string(),
+        };
+        return Err(TraceError::Nothing(why).into());
     }
     sink.finish(&report, |out| output::sweep::write(&report, width(), out))?;
     Ok(judge(&report, arguments.fail_on))

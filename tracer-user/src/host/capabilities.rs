@@ -2,8 +2,9 @@
 
 use caps::{CapSet, Capability};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
+use nix::unistd::geteuid;
 
-use super::kernel;
+use super::{files::read_text, kernel};
 
 /// A capability that golife needs.
 pub struct Need {
@@ -68,6 +69,19 @@ pub fn missing() -> Vec<&'static str> {
 /// Whether this process cannot look at the processes of other users because it lacks CAP_SYS_PTRACE.
 pub fn lacks_ptrace() -> bool {
     !has(Capability::CAP_SYS_PTRACE)
+}
+
+/// Why the kernel forbids to look at a process, and what the user can do about it.
+pub fn ptrace_remedy() -> &'static str {
+    // In the initial user namespace, this maps every id to itself, in one line.
+    let ids = read_text("/proc/self/uid_map").unwrap_or_default();
+    let of_host = ids.split_whitespace().eq(["0", "0", "4294967295"]);
+    match (lacks_ptrace(), geteuid().is_root()) {
+        (true, false) => "run as root or grant CAP_SYS_PTRACE",
+        (true, true) => "this root lacks CAP_SYS_PTRACE, as in most containers: grant it",
+        (false, _) if !of_host => "golife is root in its own user namespace only: run it as root of the host",
+        (false, _) => "CAP_SYS_PTRACE is there, so a security module refuses: see golife doctor",
+    }
 }
 
 /// Whether this process may do what a capability allows. The kernel accepts CAP_SYS_ADMIN in place of CAP_BPF and

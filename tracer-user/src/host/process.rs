@@ -10,9 +10,13 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use procfs::{ProcError, process::Process as Proc};
+use procfs::{
+    ProcError,
+    process::{Process as Proc, Stat},
+};
 
 use super::{
+    capabilities,
     clock::{boot_time, ticks_to_ns},
     container::{self, ContainerNames},
     files::read_text,
@@ -36,7 +40,7 @@ pub enum ProcessError {
     #[error("cannot trace process {0}: it executes no file: a kernel thread, or it has already ended")]
     NoExecutable(u32),
     /// This user may not look at the process.
-    #[error("cannot look at process {pid}: permission denied; run as root or grant CAP_SYS_PTRACE")]
+    #[error("cannot look at process {pid}: permission denied; {}", capabilities::ptrace_remedy())]
     Permission {
         /// The id of the process.
         pid: u32,
@@ -138,10 +142,18 @@ impl RunningProcess {
 
     /// Whether the process has not ended. Another process with the same id does not count.
     pub fn is_alive(&self) -> bool {
-        i32::try_from(self.pid)
-            .ok()
-            .and_then(|id| Proc::new(id).ok()?.stat().ok())
-            .is_some_and(|stat| stat.starttime == self.start_ticks && stat.state != 'Z' && stat.state != 'X')
+        self.stat().is_some_and(|stat| !matches!(stat.state, 'Z' | 'X'))
+    }
+
+    /// Whether a signal or a debugger has stopped it, so that nothing in it runs until it is continued.
+    pub fn is_stopped(&self) -> bool {
+        self.stat().is_some_and(|stat| matches!(stat.state, 'T' | 't'))
+    }
+
+    /// What the kernel says of it now; `None` if it is not there any more, whoever has its id.
+    fn stat(&self) -> Option<Stat> {
+        let stat = Proc::new(i32::try_from(self.pid).ok()?).ok()?.stat().ok()?;
+        (stat.starttime == self.start_ticks).then_some(stat)
     }
 
     /// The path that led to its executable when it was started, without what the kernel appends to it.

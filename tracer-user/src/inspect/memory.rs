@@ -7,6 +7,8 @@ use nix::errno::Errno;
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::unistd::Pid;
 
+use crate::host::capabilities::ptrace_remedy;
+
 /// Most ranges that the kernel takes in one call (`UIO_MAXIOV`).
 const MAX_RANGES: usize = 1024;
 
@@ -69,7 +71,7 @@ impl Run {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MemoryError {
     /// The kernel denies access to the memory of the process with this id.
-    #[error("cannot read the memory of process {0}: permission denied; run as root or grant CAP_SYS_PTRACE")]
+    #[error("cannot read the memory of process {0}: permission denied; {why}", why = ptrace_remedy())]
     Permission(i32),
     /// The process with this id has ended.
     #[error("cannot read the memory of process {0}: it has ended")]

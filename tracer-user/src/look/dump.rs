@@ -67,6 +67,31 @@ impl<'a> Dump<'a> {
         Dump { subject, snapshot, scan, goroutines }
     }
 
+    /// The goroutines that could have been wanted: all but the runtime's own, unless those were asked for.
+    fn candidates(&self, filter: &Filter) -> impl Iterator<Item = &'a Goroutine> {
+        let (snapshot, system) = (self.snapshot, filter.include_system);
+        snapshot.goroutines.iter().filter(move |goroutine| system || !snapshot.site(goroutine).is_system)
+    }
+
+    /// What to say if the filter lets no goroutine through; `None` if it lets some through, or there are none.
+    pub fn nothing(&self, filter: &Filter) -> Option<String> {
+        let total = self.candidates(filter).count();
+        if total == 0 || !self.goroutines.is_empty() {
+            return None;
+        }
+        let mut text = format!("none of the {total} goroutines matches");
+        if !filter.states.is_empty() {
+            let mut states: Vec<&str> = self.candidates(filter).map(Goroutine::state).collect();
+            states.sort_unstable();
+            states.dedup();
+            text += &format!("; their states: {}", states.join(", "));
+        }
+        if filter.site.is_some() {
+            text += "; --site is the go statement that created them, by the function that it is in or by file:line";
+        }
+        Some(text)
+    }
+
     /// Link-time return address of a goroutine's `go` statement; 0 if there is none.
     pub fn gopc(&self, goroutine: &Goroutine) -> u64 {
         self.snapshot.site(goroutine).gopc

@@ -32,6 +32,9 @@ pub fn process_name(process: &Process, columns: usize) -> String {
         Mode::Scanned => about.push("no probes".into()),
         Mode::Unsupported => about.push("not traced".into()),
     }
+    if process.stopped {
+        about.push("stopped".into());
+    }
     // The detail of a process that was scanned is shown only if the scan was cut short.
     let went_well = process.mode == Mode::Scanned && process.scan.is_some_and(|scan| !scan.cut_short);
     if let Some(detail) = process.detail.as_ref().filter(|_| !went_well) {

@@ -88,7 +88,21 @@ impl Page<'_> {
         if !watched.is_empty() {
             writeln!(out)?;
         }
-        Ok(())
+        self.left_out(out)
+    }
+
+    /// Says how many sites with a finding were not asked for, so that nobody takes their absence for good news.
+    fn left_out(&self, out: &mut dyn Write) -> io::Result<()> {
+        let levels = [Level::Proven, Level::Suspect, Level::Watch].into_iter().filter_map(|level| {
+            let shown = self.sites().filter(|(_, site)| site.verdict.level == level).count() as u64;
+            let hidden = self.report.summary.of(level).saturating_sub(shown);
+            (hidden > 0).then(|| format!("{} {}", count(hidden), paint(of_level(level), level.name())))
+        });
+        let levels: Vec<_> = levels.collect();
+        if levels.is_empty() {
+            return Ok(());
+        }
+        writeln!(out, "not shown: {}, by --min-age or --top", levels.join(", "))
     }
 
     /// Writes the level, what the goroutines run, and where they are created; on two lines if one is too short.
@@ -182,6 +196,14 @@ impl Page<'_> {
     fn verdicts(&self, out: &mut dyn Write) -> io::Result<()> {
         let summary = &self.report.summary;
         let window = duration(self.report.window.duration_ns);
+        let seen = || self.report.processes.iter().filter(|process| process.mode != Mode::Unsupported);
+        for process in seen().filter(|process| process.stopped) {
+            let pid = process.pid;
+            writeln!(out, "process {pid} is stopped: nothing happens in it before kill -CONT {pid}")?;
+        }
+        if seen().all(|process| process.stopped) && summary.created + summary.exited == 0 {
+            return Ok(());
+        }
         if summary.sites == 0 {
             return writeln!(out, "no goroutine was created or ended in {window}");
         }

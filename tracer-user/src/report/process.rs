@@ -29,6 +29,9 @@ pub struct Process {
     pub container: Option<Container>,
     /// How much golife sees of the process.
     pub mode: Mode,
+    /// Additive: whether the process is stopped, by a signal or a debugger, so that nothing in it runs.
+    #[serde(default)]
+    pub stopped: bool,
     /// What limits what golife sees of the process, such as the reason why it cannot be traced, for people to read;
     /// `null` where there is nothing to say.
     pub detail: Option<String>,

@@ -38,6 +38,7 @@ pub fn process(process: &RunningProcess, binary: &Binary) -> report::Process {
             stripped: Some(binary.is_stripped()),
         }),
         container: process.container.clone().map(container),
+        stopped: process.is_stopped(),
         ..report::Process::default()
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use crate::go::BuildInfo;
+use crate::host::capabilities::ptrace_remedy;
 use crate::inspect::Mismatch;
 use crate::look::MOST_TIME;
 use crate::targets::{OtherRuntime, Remark};
@@ -17,6 +18,11 @@ pub enum Notice {
     Denied {
         /// How many processes.
         processes: u64,
+    },
+    /// A process is stopped, so that nothing happens in it.
+    Stopped {
+        /// The process.
+        pid: u32,
     },
     /// Something about a binary.
     Binary(Remark),
@@ -91,11 +97,12 @@ impl fmt::Display for Notice {
             ),
             Notice::Denied { processes } => {
                 let them = if *processes == 1 { "process" } else { "processes" };
-                write!(
-                    f,
-                    "cannot look at {processes} {them}: permission denied; run as root or grant CAP_SYS_PTRACE"
-                )
+                write!(f, "cannot look at {processes} {them}: permission denied; {}", ptrace_remedy())
             }
+            Notice::Stopped { pid } => write!(
+                f,
+                "process {pid} is stopped (state T): none of its goroutines runs before it is continued: kill -CONT {pid}"
+            ),
             Notice::Binary(remark) => remark.fmt(f),
             Notice::OtherRuntime(other) => other.fmt(f),
             Notice::Joined { exe, build } => write!(f, "tracing {}, too{build}", exe.display()),

@@ -217,6 +217,7 @@ impl Session {
         self.attach(&planned, scope, NonZeroU32::new(pid))?;
         self.attach_plugins(pid, &subject.plugins, scope)?;
         self.notices.extend(subject.other_runtimes().map(Notice::OtherRuntime));
+        self.notices.extend(subject.process.is_stopped().then_some(Notice::Stopped { pid }));
         Ok(self.know(subject, planned))
     }
 
