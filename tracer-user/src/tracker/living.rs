@@ -37,8 +37,10 @@ pub(super) fn by_site(table: &Table, lineages: &Lineages, sites: usize, now_ns: 
         .map(|site| {
             let (seen, unseen) = (eldest[2 * site], eldest[2 * site + 1]);
             let birth = seen.min(unseen);
-            let eldest = (birth != u64::MAX)
-                .then(|| Eldest { age_ns: now_ns.saturating_sub(birth), at_least: unseen <= seen });
+            // One whose birth was not seen may be older than all others, whenever it was found.
+            let at_least = unseen != u64::MAX;
+            let eldest =
+                (birth != u64::MAX).then(|| Eldest { age_ns: now_ns.saturating_sub(birth), at_least });
             Ages { exact: part(2 * site), at_least: part(2 * site + 1), eldest }
         })
         .collect()

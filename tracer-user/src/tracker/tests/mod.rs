@@ -315,6 +315,19 @@ fn the_adopted_are_at_least_as_old_as_the_scan() {
     assert_eq!(instance.living(10_000)[0].eldest, Some(Eldest { age_ns: 9_000, at_least: false }));
 }
 
+/// One that was created after the probes were in place and before the first scan is known to the nanosecond, but it is
+/// not the oldest.
+#[test]
+fn an_age_is_a_lower_bound_for_as_long_as_a_birth_is_unknown() {
+    let mut tracker = tracker(&[created(1_000, 50)]);
+    tracker.begin_scan(7, 1_500);
+    tracker.adopt(7, [listed(3), listed(50)].into_iter(), 2_000);
+    let eldest = |tracker: &Tracker| tracker.instances().next().unwrap().living(10_000)[0].eldest;
+    assert_eq!(eldest(&tracker), Some(Eldest { age_ns: 9_000, at_least: true }));
+    tracker.apply(&exited(9_000, 3));
+    assert_eq!(eldest(&tracker), Some(Eldest { age_ns: 9_000, at_least: false }));
+}
+
 /// A second in ns.
 const S: u64 = 1_000_000_000;
 
