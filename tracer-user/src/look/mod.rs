@@ -142,6 +142,7 @@ fn waiting(
         stacks,
         goids: group.goids.clone(),
         unmoved: group.unmoved,
+        compared: group.unmoved.map(|_| group.known.all),
         leaked: group.leaked,
         on: waited_on::of_group(survey.queues(), group, snapshot, binary),
     }

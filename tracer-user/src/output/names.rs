@@ -1,8 +1,8 @@
 //! Names processes, functions and places in the same way for all forms of text.
 
 use super::style::{BOLD, DIM, paint};
-use crate::human::{clean, file_name, short_function, shorten, width};
-use crate::report::{Container, Frame, Mode, Process};
+use crate::human::{clean, count, file_name, short_function, shorten, width};
+use crate::report::{Container, Frame, Mode, Process, Waiting};
 
 /// Names such as `container 0123456789ab` and `pod api-7d9f`. Of a container's id only the first digits are shown, as
 /// the commands of container runtimes do.
@@ -71,8 +71,43 @@ pub fn place(frame: &Frame) -> String {
     }
 }
 
+/// How many goroutines have not moved since an earlier look, of those that it has seen: one that came later or was not
+/// looked at is no evidence either way. `None` if there is nothing to say.
+pub fn unmoved(waiting: &Waiting) -> Option<String> {
+    let unmoved = waiting.unmoved.filter(|&unmoved| unmoved > 0)?;
+    Some(match waiting.compared {
+        _ if unmoved == waiting.count => "none has moved".into(),
+        Some(compared) if unmoved == compared => {
+            format!("none of the {} seen before has moved", count(compared))
+        }
+        Some(compared) => {
+            format!("{} of the {} seen before have not moved", count(unmoved), count(compared))
+        }
+        None => format!("{} have not moved", count(unmoved)),
+    })
+}
+
 /// Whether the frame is the creation of the first goroutine. The runtime creates it before any code with a `go`
 /// statement runs: `runtime.rt0_go` calls `runtime.newproc` through a wrapper that has no line.
 fn starts_program(frame: &Frame) -> bool {
     frame.function == "runtime.newproc"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_of_what_was_looked_at_is_shown_as_one() {
+        let said = |moved: Option<u64>, compared| {
+            unmoved(&Waiting { count: 100_160, unmoved: moved, compared, ..Waiting::default() })
+        };
+        let capped = "65,528 of the 65,536 seen before have not moved";
+        assert_eq!(said(Some(65_528), Some(65_536)).as_deref(), Some(capped));
+        assert_eq!(said(Some(100_160), Some(100_160)).as_deref(), Some("none has moved"));
+        let all_seen = "none of the 13 seen before has moved";
+        assert_eq!(said(Some(13), Some(13)).as_deref(), Some(all_seen));
+        assert_eq!(said(Some(7), None).as_deref(), Some("7 have not moved"));
+        assert_eq!((said(Some(0), Some(9)), said(None, None)), (None, None));
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::names::{located, place, process_name};
+use super::names::{located, place, process_name, unmoved};
 use super::style::{BOLD, DIM, of_level, paint};
 use crate::human::{bytes, clean, count, duration, fill, wrap};
 use crate::report::{Level, Mode, Process, Report, Site};
@@ -71,11 +71,7 @@ fn site(site: &Site, width: usize, out: &mut dyn Write) -> io::Result<()> {
     }
     for waiting in site.waiting.iter().flatten().take(PLACES) {
         let at = waiting.at.first().map(|frame| format!(" at {}", place(frame))).unwrap_or_default();
-        let unmoved = match waiting.unmoved {
-            Some(unmoved) if unmoved > 0 && unmoved == waiting.count => ", none has moved".into(),
-            Some(unmoved) if unmoved > 0 => format!(", {} have not moved", count(unmoved)),
-            _ => String::new(),
-        };
+        let unmoved = unmoved(waiting).map(|unmoved| format!(", {unmoved}")).unwrap_or_default();
         writeln!(out, "{:INDENT$}{} {}{at}{unmoved}", "", count(waiting.count), clean(&waiting.reason))?;
     }
     if site.verdict.level > Level::Healthy {

@@ -3,7 +3,7 @@
 
 use std::io::{self, Write};
 
-use super::names::{function, located, place, process_name};
+use super::names::{function, located, place, process_name, unmoved};
 use super::style::{BOLD, DIM, of_level, paint};
 use super::waited_on;
 use crate::human::{bytes, clean, count, duration, fill, rate, shorten, width, wrap};
@@ -140,11 +140,7 @@ impl Page<'_> {
         let waiting = site.waiting.iter().flatten().map(|waiting| {
             let at = waiting.at.first().map(|frame| format!(" at {}", place(frame))).unwrap_or_default();
             let all = if waiting.count == site.live { "all of them".into() } else { count(waiting.count) };
-            let unmoved = match waiting.unmoved {
-                Some(0) | None => String::new(),
-                Some(unmoved) if unmoved == waiting.count => "; none has moved".into(),
-                Some(unmoved) => format!("; {} have not moved", count(unmoved)),
-            };
+            let unmoved = unmoved(waiting).map(|unmoved| format!("; {unmoved}")).unwrap_or_default();
             format!("{}{at} ({all}{unmoved})", clean(&waiting.reason))
         });
         let rest: u64 = site.waiting.iter().flatten().skip(WAITS).map(|waiting| waiting.count).sum();

@@ -25,6 +25,10 @@ pub struct Waiting {
     /// since; `null` where there was no earlier scan.
     #[serde(default)]
     pub unmoved: Option<u64>,
+    /// Additive: number of these goroutines whose place an earlier scan has kept, which is what `unmoved` is out of; `null`
+    /// where there was no earlier scan. The others came later, or there were too many to keep all.
+    #[serde(default)]
+    pub compared: Option<u64>,
     /// Additive: whether the garbage collector, in Go 1.26 and newer, has found that nothing can end their waits.
     #[serde(default)]
     pub leaked: bool,
