@@ -23,7 +23,7 @@ const DIAL: u64 = 0x48_4040;
 const READ: u64 = 0x48_5050;
 
 fn text(report: &Report, table: bool) -> String {
-    plain(|out| text::write(report, &Text { width: 100, table }, out))
+    plain(|out| text::write(report, &Text { width: 100, table, sort: Sort::Verdict }, out))
 }
 
 fn json(report: &Report) -> String {
@@ -243,6 +243,21 @@ fn several_processes_are_told_apart() {
     golden("processes.txt", &text(&run.report(30 * S), true));
 }
 
+/// What existed before belongs to the sum: `before + created = ended + live`.
+#[test]
+fn a_table_adds_up() {
+    let mut run = Recording::existing(4242);
+    let old = |goid| Existing { g: g_of(goid), goid, parent: 1, gopc: LEAK, startpc: LEAK + 0x800 };
+    run.adopt(S / 2, S, (2..1_000).map(old).collect());
+    (0..41).for_each(|at| run.create(S + at, 2_000 + at, 1, LEAK));
+    (0..47).for_each(|at| run.exit(2 * S + at, 2 + at));
+    let text = text(&run.report(30 * S), true);
+    let row = text.lines().find(|line| line.contains("hub.go:88") && line.contains(" 992 ")).unwrap();
+    let cells: Vec<&str> = row.split_whitespace().collect();
+    assert_eq!(cells[1..5], ["992", "998", "41", "47"], "{text}");
+    assert!(text.contains("live  before  created  ended"), "{text}");
+}
+
 #[test]
 fn a_histogram_shows_what_ended_and_what_lives() {
     let report = server().report(30 * S);
@@ -274,7 +289,8 @@ fn a_hostile_name_cannot_control_the_terminal() {
 #[test]
 fn narrow_terminals_get_narrow_lines() {
     let report = server().report(30 * S);
-    let narrow = plain(|out| text::write(&report, &Text { width: 60, table: false }, out));
+    let narrow =
+        plain(|out| text::write(&report, &Text { width: 60, table: false, sort: Sort::Verdict }, out));
     let longest = narrow.lines().map(human::width).max().unwrap_or(0);
     assert!(longest <= 60, "{longest} columns:\n{narrow}");
     golden("narrow.txt", &narrow);

@@ -34,6 +34,22 @@ fn two_of_one_binary_and_a_third_that_joins() {
 }
 
 #[test]
+fn processes_of_one_binary_are_one_block() {
+    need_root();
+    // A copy, into which no other test puts probes and of which no other process runs.
+    let directory = tempfile::tempdir().unwrap();
+    let binary = directory.path().join("of-one-binary");
+    std::fs::copy(fixture("tiny", Build::default()), &binary).unwrap();
+    let _running = [(); 3].map(|()| ready(&binary, &[]));
+    let exe = binary.to_str().unwrap();
+    let text = run(&["trace", "--exe", exe, "--for", "300ms"]).stdout;
+    assert_eq!(text.matches("of-one-binary").count(), 1, "{text}");
+    assert!(text.contains("3 processes"), "{text}");
+    let text = run(&["sweep", "--exe", exe]).stdout;
+    assert!(text.starts_with("3 processes") && text.matches("of-one-binary").count() == 1, "{text}");
+}
+
+#[test]
 fn only_the_asked_for_process_is_traced() {
     need_root();
     let binary = fixture("burst", Build::default());

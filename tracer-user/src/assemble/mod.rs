@@ -3,6 +3,7 @@
 //! What the table does not know, such as names and what a look has found, is handed in as plain values: one
 //! [`Described`] for each process instance.
 
+pub mod alike;
 mod blame;
 mod creation_stacks;
 pub mod merged;

@@ -13,7 +13,7 @@ use tokio::io::{Interest, unix::AsyncFd};
 
 use super::arguments::{Cli, Format, ProfileForm, View};
 use crate::output::{flame, folded, json, pprof, profile::Profile, text};
-use crate::report::Report;
+use crate::report::{Report, Sort};
 
 /// Where a report goes unless `--output` names a file.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -178,8 +178,12 @@ pub(super) fn refuse_binary(form: Option<ProfileForm>, path: Option<&Path>, stre
 }
 
 /// Returns what writes a report for people, with or without the table of sites.
-pub(super) fn as_text(report: &Report, table: bool) -> impl FnOnce(&mut dyn Write) -> io::Result<()> {
-    move |out| text::write(report, &text::Text { width: width(), table }, out)
+pub(super) fn as_text(
+    report: &Report,
+    table: bool,
+    sort: Sort,
+) -> impl FnOnce(&mut dyn Write) -> io::Result<()> {
+    move |out| text::write(report, &text::Text { width: width(), table, sort }, out)
 }
 
 fn buffered(out: impl Write, body: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {

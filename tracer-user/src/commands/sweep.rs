@@ -45,7 +45,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         };
         return Err(TraceError::Nothing(why).into());
     }
-    sink.finish(&report, |out| output::sweep::write(&report, width(), out))?;
+    sink.finish(&report, |out| output::sweep::write(&report, width(), arguments.top.is_some(), out))?;
     Ok(judge(&report, arguments.fail_on))
 }
 

@@ -47,7 +47,7 @@ fn watch(arguments: &Trace, duration: Option<Duration>, table: bool) -> anyhow::
     let settings = settings(targets, duration, &arguments.window, &arguments.limits);
     let follow = Follow::new(settings, selection(&arguments.view), &arguments.view);
     let Followed { report, .. } = follow.run(None, &mut |report| sink.line(report))?;
-    sink.finish(&report, as_text(&report, table))?;
+    sink.finish(&report, as_text(&report, table, arguments.view.sort))?;
     Ok(judge(&report, arguments.view.fail_on))
 }
 
@@ -62,7 +62,7 @@ pub(super) fn launch(arguments: &Run) -> anyhow::Result<ExitCode> {
     let settings = settings(targets, arguments.window.duration, &arguments.window, &arguments.limits);
     let follow = Follow::new(settings, selection(&arguments.view), &arguments.view);
     let Followed { report, child, left } = follow.run(Some(launch), &mut |report| sink.line(report))?;
-    sink.finish(&report, as_text(&report, true))?;
+    sink.finish(&report, as_text(&report, true, arguments.view.sort))?;
     if let Some(pid) = left {
         let program = program.to_string_lossy();
         note(&format!("{program} runs on without golife, and keeps its output open: kill {pid} ends it"));

@@ -1,8 +1,9 @@
 //! Names processes, functions and places in the same way for all forms of text.
 
 use super::style::{BOLD, DIM, paint};
+use crate::assemble::alike::Program;
 use crate::human::{clean, count, file_name, short_function, shorten, width};
-use crate::report::{Container, Frame, Mode, Process, Waiting};
+use crate::report::{Container, Frame, Mode, Waiting};
 
 /// Names such as `container 0123456789ab` and `pod api-7d9f`. Of a container's id only the first digits are shown, as
 /// the commands of container runtimes do.
@@ -13,9 +14,10 @@ fn container_names(container: &Container) -> impl Iterator<Item = String> {
     own.into_iter().chain(container.pod.as_ref().map(|pod| format!("pod {}", clean(pod))))
 }
 
-/// A line such as `pid 4242  api --port 80  go1.26.8, example.com/api v1.4.2`. The command is shortened so that the
-/// line fits into `columns`, if possible.
-pub fn process_name(process: &Process, columns: usize) -> String {
+/// A line such as `pid 4242  api --port 80  go1.26.8, example.com/api v1.4.2`, or `50 processes  /usr/bin/api  …`. The
+/// command is shortened so that the line fits into `columns`, if possible.
+pub fn program_name(program: &Program, columns: usize) -> String {
+    let process = &program.process;
     let command = process.command.as_deref().or(process.exe.as_deref()).unwrap_or("?");
     let go = process.go.iter().flat_map(|go| {
         let module = go.module.as_ref().map(|module| match &go.module_version {
@@ -43,7 +45,15 @@ pub fn process_name(process: &Process, columns: usize) -> String {
     let about = about.join(", ");
     let room = columns.saturating_sub(width(&about) + 18).max(20);
     let command = shorten(&clean(command), room);
-    format!("pid {}  {}  {}", process.pid, paint(BOLD, command), paint(DIM, about))
+    format!("{}  {}  {}", processes(&program.pids), paint(BOLD, command), paint(DIM, about))
+}
+
+/// Names a process by its id, and counts several.
+pub fn processes(pids: &[u32]) -> String {
+    match pids {
+        [only] => format!("pid {only}"),
+        several => format!("{} processes", count(several.len() as u64)),
+    }
 }
 
 /// A function's name in its short form, made safe for a terminal.

@@ -2,10 +2,11 @@
 
 use std::io::{self, Write};
 
-use super::names::{located, place, process_name, unmoved};
+use super::names::{located, place, program_name, unmoved};
 use super::style::{BOLD, DIM, of_level, paint};
+use crate::assemble::alike::{self, Alike, Program};
 use crate::human::{bytes, clean, count, duration, fill, wrap};
-use crate::report::{Level, Mode, Process, Report, Site};
+use crate::report::{Level, Mode, Report, Sort};
 
 /// Most sites of each process that are shown.
 const SITES: usize = 5;
@@ -14,21 +15,28 @@ const PLACES: usize = 3;
 /// The column at which the text of a site begins.
 const INDENT: usize = 14;
 
-/// Writes the report of a sweep for a terminal of `width` columns.
+/// Writes the report of a sweep for a terminal of `width` columns. `top` says whether only the first sites of all
+/// processes are in it.
 ///
 /// # Errors
 /// The text cannot be written to `out`.
-pub fn write(report: &Report, width: usize, out: &mut dyn Write) -> io::Result<()> {
-    let (mut live, mut scanned) = (0, 0);
-    for process in &report.processes {
-        heading(process, width, out)?;
-        let mut sites: Vec<&Site> = process.sites.iter().collect();
-        sites.sort_by_key(|site| std::cmp::Reverse((site.verdict.level, site.live)));
+pub fn write(report: &Report, width: usize, top: bool, out: &mut dyn Write) -> io::Result<()> {
+    let (mut live, mut scanned, mut left_out) = (0, 0, 0);
+    for program in alike::programs(&report.processes, Sort::Verdict) {
+        live += program.process.goroutines.live;
+        scanned += if program.process.mode == Mode::Scanned { program.pids.len() as u64 } else { 0 };
+        if top && program.sites.is_empty() && program.process.mode == Mode::Scanned {
+            left_out += program.pids.len() as u64;
+            continue;
+        }
+        heading(&program, width, out)?;
+        let mut sites: Vec<&Alike> = program.sites.iter().collect();
+        sites.sort_by(|a, b| Sort::Verdict.order(&a.site, &b.site));
         for found in sites.iter().take(SITES) {
             site(found, width, out)?;
         }
         if sites.len() > SITES {
-            let rest = sites[SITES..].iter().map(|site| site.live).sum();
+            let rest = sites[SITES..].iter().map(|alike| alike.site.live).sum();
             writeln!(
                 out,
                 "{}",
@@ -36,16 +44,19 @@ pub fn write(report: &Report, width: usize, out: &mut dyn Write) -> io::Result<(
             )?;
         }
         writeln!(out)?;
-        live += process.goroutines.live;
-        scanned += u64::from(process.mode == Mode::Scanned);
     }
     let plural = if scanned == 1 { "process" } else { "processes" };
     let took = duration(report.window.duration_ns);
-    writeln!(out, "{} Go {plural}, {} goroutines, in {took}", count(scanned), count(live))
+    let left_out = match left_out {
+        0 => String::new(),
+        n => format!("; {} not shown: no site of theirs is within --top", count(n)),
+    };
+    writeln!(out, "{} Go {plural}, {} goroutines, in {took}{left_out}", count(scanned), count(live))
 }
 
-fn heading(process: &Process, width: usize, out: &mut dyn Write) -> io::Result<()> {
-    writeln!(out, "{}", process_name(process, width))?;
+fn heading(program: &Program, width: usize, out: &mut dyn Write) -> io::Result<()> {
+    let process = &program.process;
+    writeln!(out, "{}", program_name(program, width))?;
     if process.mode != Mode::Scanned {
         return Ok(());
     }
@@ -61,13 +72,18 @@ fn heading(process: &Process, width: usize, out: &mut dyn Write) -> io::Result<(
     Ok(())
 }
 
-fn site(site: &Site, width: usize, out: &mut dyn Write) -> io::Result<()> {
+fn site(alike: &Alike, width: usize, out: &mut dyn Write) -> io::Result<()> {
+    let site = &alike.site;
     let mut about = vec![format!("created at {}", located(&site.site))];
     about.extend(site.oldest.map(|oldest| format!("oldest at least {}", duration(oldest.age_ns))));
     about.extend(site.stack_bytes.map(|stacks| format!("stacks {}", bytes(stacks))));
     for (at, line) in fill(&about, width.saturating_sub(INDENT)).into_iter().enumerate() {
         let number = if at == 0 { count(site.live) } else { String::new() };
         writeln!(out, "{}  {line}", paint(BOLD, format_args!("{number:>12}")))?;
+    }
+    if alike.rows > 1 {
+        let (pid, live) = (alike.pid_of_most, count(alike.live_of_most));
+        writeln!(out, "{:INDENT$}as in process {pid}, which has most: {live}", "")?;
     }
     for waiting in site.waiting.iter().flatten().take(PLACES) {
         let at = waiting.at.first().map(|frame| format!(" at {}", place(frame))).unwrap_or_default();

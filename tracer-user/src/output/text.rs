@@ -3,11 +3,12 @@
 
 use std::io::{self, Write};
 
-use super::names::{function, located, place, process_name, unmoved};
+use super::names::{function, located, place, processes, program_name, unmoved};
 use super::style::{BOLD, DIM, of_level, paint};
 use super::waited_on;
+use crate::assemble::alike::{self, Alike, Program};
 use crate::human::{bytes, clean, count, duration, fill, rate, shorten, width, wrap};
-use crate::report::{ELIDED, EvidenceKind, Frame, Level, Lifetime, Mode, Process, Report, Site};
+use crate::report::{ELIDED, EvidenceKind, Frame, Level, Lifetime, Mode, Process, Report, Site, Sort};
 
 /// How a report is written as text.
 #[derive(Clone, Copy, Debug)]
@@ -16,6 +17,8 @@ pub struct Text {
     pub width: usize,
     /// Whether a table of the sites follows the findings.
     pub table: bool,
+    /// The order of the sites, which is that of the report.
+    pub sort: Sort,
 }
 
 /// The column at which the text of a block begins.
@@ -34,7 +37,8 @@ const WATCHED: usize = 5;
 /// # Errors
 /// The report cannot be written to `out`.
 pub fn write(report: &Report, text: &Text, out: &mut dyn Write) -> io::Result<()> {
-    let page = Page { report, width: text.width.max(60), many: report.processes.len() > 1 };
+    let programs = alike::programs(&report.processes, text.sort);
+    let page = Page { report, width: text.width.max(60), many: programs.len() > 1, programs };
     page.heading(out)?;
     page.findings(out)?;
     page.verdicts(out)?;
@@ -48,39 +52,42 @@ pub fn write(report: &Report, text: &Text, out: &mut dyn Write) -> io::Result<()
 struct Page<'report> {
     report: &'report Report,
     width: usize,
+    programs: Vec<Program>,
+    /// Whether there are several programs.
     many: bool,
 }
 
 impl Page<'_> {
     fn heading(&self, out: &mut dyn Write) -> io::Result<()> {
         let mut any = false;
-        for process in &self.report.processes {
-            // If there are many processes, each is named at its findings and in its table instead.
-            if !self.many || process.mode == Mode::Unsupported {
-                writeln!(out, "{}", process_name(process, self.width))?;
+        for program in &self.programs {
+            // If there are several programs, each is named at its findings and in its table instead.
+            if !self.many || program.process.mode == Mode::Unsupported {
+                writeln!(out, "{}", program_name(program, self.width))?;
                 any = true;
             }
         }
         if any { writeln!(out) } else { Ok(()) }
     }
 
-    fn sites(&self) -> impl Iterator<Item = (&Process, &Site)> {
-        self.report.processes.iter().flat_map(|process| process.sites.iter().map(move |site| (process, site)))
+    fn sites(&self) -> impl Iterator<Item = (&Program, &Alike)> {
+        self.programs.iter().flat_map(|program| program.sites.iter().map(move |alike| (program, alike)))
     }
 
     fn findings(&self, out: &mut dyn Write) -> io::Result<()> {
-        let at = |level| self.sites().filter(move |(_, site)| site.verdict.level == level);
+        let at = |level| self.sites().filter(move |(_, alike)| alike.site.verdict.level == level);
         // A queue that does not move needs a remedy as a leak does, so it is shown with the leaks.
-        let stands = |site: &Site| {
-            site.verdict.evidence.first().is_some_and(|found| found.kind == EvidenceKind::Stuck)
+        let stands = |alike: &Alike| {
+            alike.site.verdict.evidence.first().is_some_and(|found| found.kind == EvidenceKind::Stuck)
         };
-        let (stuck, watched): (Vec<_>, Vec<_>) = at(Level::Watch).partition(|(_, site)| stands(site));
-        for (process, site) in at(Level::Proven).chain(at(Level::Suspect)).chain(stuck) {
-            self.block(process, site, out)?;
+        let (stuck, watched): (Vec<_>, Vec<_>) = at(Level::Watch).partition(|(_, alike)| stands(alike));
+        for (program, alike) in at(Level::Proven).chain(at(Level::Suspect)).chain(stuck) {
+            self.block(program, alike, out)?;
             writeln!(out)?;
         }
-        for (process, site) in watched.iter().take(WATCHED) {
-            self.head(process, site, out)?;
+        for (program, alike) in watched.iter().take(WATCHED) {
+            let site = &alike.site;
+            self.head(program, alike, out)?;
             let evidence =
                 site.verdict.evidence.first().map(|evidence| clean(&evidence.text)).unwrap_or_default();
             self.parts(out, &[format!("live {}", count(site.live)), evidence])?;
@@ -94,7 +101,8 @@ impl Page<'_> {
     /// Says how many sites with a finding were not asked for, so that nobody takes their absence for good news.
     fn left_out(&self, out: &mut dyn Write) -> io::Result<()> {
         let levels = [Level::Proven, Level::Suspect, Level::Watch].into_iter().filter_map(|level| {
-            let shown = self.sites().filter(|(_, site)| site.verdict.level == level).count() as u64;
+            let shown = self.sites().filter(|(_, alike)| alike.site.verdict.level == level);
+            let shown: u64 = shown.map(|(_, alike)| alike.rows as u64).sum();
             let hidden = self.report.summary.of(level).saturating_sub(shown);
             (hidden > 0).then(|| format!("{} {}", count(hidden), paint(of_level(level), level.name())))
         });
@@ -106,12 +114,14 @@ impl Page<'_> {
     }
 
     /// Writes the level, what the goroutines run, and where they are created; on two lines if one is too short.
-    fn head(&self, process: &Process, site: &Site, out: &mut dyn Write) -> io::Result<()> {
+    fn head(&self, program: &Program, alike: &Alike, out: &mut dyn Write) -> io::Result<()> {
+        let site = &alike.site;
         let level = site.verdict.level;
         let name = shorten(&function(&site.entry), self.width - INDENT);
         let place = format!("created at {}", located(&site.site));
-        let pid = if self.many { format!("pid {}   ", process.pid) } else { String::new() };
-        let created = format!("{pid}{place}");
+        let several = self.many || program.pids.len() > 1;
+        let whose = if several { format!("{}   ", processes(&alike.pids)) } else { String::new() };
+        let created = format!("{whose}{place}");
         let label = paint(of_level(level), format_args!("{:<8}", level.name()));
         if INDENT + width(&name) + 3 + width(&created) <= self.width {
             return writeln!(out, "{label} {}   {created}", paint(BOLD, name));
@@ -120,8 +130,9 @@ impl Page<'_> {
         self.line(out, &created)
     }
 
-    fn block(&self, process: &Process, site: &Site, out: &mut dyn Write) -> io::Result<()> {
-        self.head(process, site, out)?;
+    fn block(&self, program: &Program, alike: &Alike, out: &mut dyn Write) -> io::Result<()> {
+        let Alike { site, live_of_most: live, pid_of_most, .. } = alike;
+        self.head(program, alike, out)?;
         let net = site.created as i64 - site.exited.saturating_add(site.reconciled) as i64;
         let sign = if net < 0 { '−' } else { '+' };
         let window = duration(self.report.window.duration_ns);
@@ -137,9 +148,16 @@ impl Page<'_> {
             facts.push(format!("{n} others ended: half within {p50}, 99 % within {p99}"));
         }
         self.parts(out, &facts)?;
+        if alike.pids.len() > 1 {
+            let most = format!("process {pid_of_most}, which has most: {}", count(*live));
+            self.list(out, "as in", std::iter::once(most))?;
+        } else if alike.rows > 1 {
+            let most = format!("{} instances, as in that which has most: {}", alike.rows, count(*live));
+            self.list(out, "sum of", std::iter::once(most))?;
+        }
         let waiting = site.waiting.iter().flatten().map(|waiting| {
             let at = waiting.at.first().map(|frame| format!(" at {}", place(frame))).unwrap_or_default();
-            let all = if waiting.count == site.live { "all of them".into() } else { count(waiting.count) };
+            let all = if waiting.count == *live { "all of them".into() } else { count(waiting.count) };
             let unmoved = unmoved(waiting).map(|unmoved| format!("; {unmoved}")).unwrap_or_default();
             format!("{}{at} ({all}{unmoved})", clean(&waiting.reason))
         });
@@ -156,10 +174,10 @@ impl Page<'_> {
         self.list(out, "by", parents)?;
         let blame = site.blame.iter().flatten().take(BLAMED).map(|blamed| {
             let (frame, n) = (&blamed.frame, count(blamed.count));
-            format!("{} at {} ({n} of {})", function(frame), place(frame), count(site.live))
+            format!("{} at {} ({n} of {})", function(frame), place(frame), count(*live))
         });
         self.list(out, "blame", blame)?;
-        self.list(out, "created", creation_stack(site))?;
+        self.list(out, "created", creation_stack(alike))?;
         self.list(out, "because", site.verdict.evidence.iter().map(|evidence| clean(&evidence.text)))?;
         self.list(out, "do", site.verdict.advice.iter().map(|advice| clean(advice)))
     }
@@ -224,14 +242,16 @@ impl Page<'_> {
     }
 
     fn table(&self, out: &mut dyn Write) -> io::Result<()> {
-        for process in self.report.processes.iter().filter(|process| !process.sites.is_empty()) {
+        for program in self.programs.iter().filter(|program| !program.sites.is_empty()) {
             writeln!(out)?;
             if self.many {
-                writeln!(out, "{}", process_name(process, self.width))?;
+                writeln!(out, "{}", program_name(program, self.width))?;
             }
-            let head = Row::HEAD.map(String::from);
-            let rows: Vec<_> = process.sites.iter().map(Row::of).collect();
-            let mut widths = Row::HEAD.map(width);
+            // Where some existed before, created − ended is not what lives.
+            let before = program.sites.iter().any(|alike| alike.site.at_attach > 0);
+            let head = Row::head(before);
+            let rows: Vec<_> = program.sites.iter().map(|alike| Row::of(&alike.site, before)).collect();
+            let mut widths: Vec<usize> = head.iter().map(|cell| width(cell)).collect();
             for row in &rows {
                 for (at, cell) in row.cells.iter().enumerate() {
                     widths[at] = widths[at].max(width(cell));
@@ -239,8 +259,8 @@ impl Page<'_> {
             }
             let used = 8 + widths.iter().map(|width| width + 2).sum::<usize>() + 2;
             let room = self.width.saturating_sub(used).max(24);
-            let line = |cells: &[String; Row::CELLS]| -> String {
-                cells.iter().zip(widths).map(|(cell, width)| format!("  {cell:>width$}")).collect()
+            let line = |cells: &[String]| -> String {
+                cells.iter().zip(&widths).map(|(cell, width)| format!("  {cell:>width$}")).collect()
             };
             writeln!(
                 out,
@@ -331,7 +351,7 @@ impl Page<'_> {
         );
         gap(loss.late, "records of processes that had already ended, counted nowhere");
         gap(loss.forgotten_processes, "ended processes left out: only the latest are kept");
-        let other = self.sites().filter(|(_, site)| site.other).count() as u64;
+        let other = self.sites().filter(|(_, alike)| alike.site.other).count() as u64;
         gap(other, "row(s) for sites beyond the limit: see --max-sites");
         if unread > 0 {
             let whose = if self.many { format!(" of {unread} processes") } else { String::new() };
@@ -350,12 +370,13 @@ impl Page<'_> {
 
 /// The calls of the creation stack that most of a site's living goroutines come from, with the number of these
 /// goroutines.
-fn creation_stack(site: &Site) -> impl Iterator<Item = String> {
-    let top = site.creation_stacks.iter().flatten().find(|stack| stack.live > 0 && !stack.frames.is_empty());
+fn creation_stack(alike: &Alike) -> impl Iterator<Item = String> {
+    let top =
+        alike.site.creation_stacks.iter().flatten().find(|stack| stack.live > 0 && !stack.frames.is_empty());
     top.into_iter().flat_map(|stack| {
         let left_out = stack.frames.len().saturating_sub(CALLS);
         let calls = stack.frames.iter().take(CALLS).enumerate().map(|(at, frame)| {
-            let share = format!("   ({} of {})", count(stack.live), count(site.live));
+            let share = format!("   ({} of {})", count(stack.live), count(alike.live_of_most));
             let share = if at == 0 { share } else { String::new() };
             let place =
                 if frame.function == ELIDED { String::new() } else { format!(" at {}", place(frame)) };
@@ -368,23 +389,31 @@ fn creation_stack(site: &Site) -> impl Iterator<Item = String> {
 /// A row of the table of sites.
 struct Row<'report> {
     level: Level,
-    cells: [String; Row::CELLS],
+    cells: Vec<String>,
     site: &'report Site,
 }
 
 impl Row<'_> {
-    const CELLS: usize = 7;
-    const HEAD: [&'static str; Row::CELLS] = ["live", "created", "ended", "rate", "p50", "p99", "oldest"];
+    /// The names of the columns, with or without one for what existed before.
+    fn head(before: bool) -> Vec<String> {
+        let mut head =
+            ["live", "before", "created", "ended", "rate", "p50", "p99", "oldest"].map(String::from).to_vec();
+        if !before {
+            head.remove(1);
+        }
+        head
+    }
 
-    fn of(site: &Site) -> Row<'_> {
+    fn of(site: &Site, before: bool) -> Row<'_> {
         let lifetime = |ns: fn(&Lifetime) -> u64| {
             site.lifetime.as_ref().map_or("–".into(), |lifetime| duration(ns(lifetime)))
         };
         let oldest = site.oldest.map_or("–".into(), |oldest| {
             format!("{}{}", if oldest.at_least { "≥ " } else { "" }, duration(oldest.age_ns))
         });
-        let cells = [
+        let mut cells = vec![
             count(site.live),
+            count(site.at_attach),
             count(site.created),
             count(site.exited),
             site.created_per_s.map_or("–".into(), rate),
@@ -392,6 +421,9 @@ impl Row<'_> {
             lifetime(|lifetime| lifetime.p99_ns),
             oldest,
         ];
+        if !before {
+            cells.remove(1);
+        }
         Row { level: site.verdict.level, cells, site }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use super::{Process, Site};
+use super::{Level, Process, Site};
 
 /// What to sort sites by. The most, oldest, longest or worst come first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,10 +39,12 @@ impl Sort {
         ("name", Sort::Name),
     ];
 
-    fn order(self, a: &Site, b: &Site) -> std::cmp::Ordering {
+    /// Which of two sites comes first.
+    pub fn order(self, a: &Site, b: &Site) -> std::cmp::Ordering {
         let by = |key: &dyn Fn(&Site) -> u64| key(b).cmp(&key(a));
         let first = match self {
-            Sort::Verdict => b.verdict.level.cmp(&a.verdict.level),
+            // What is not known yet is no better news than what is healthy, so the living decide between them.
+            Sort::Verdict => by(&|site| site.verdict.level.max(Level::Healthy) as u64),
             Sort::Live => by(&|site| site.live),
             Sort::Created => by(&|site| site.created),
             Sort::Exited => by(&|site| site.exited),
@@ -131,6 +133,7 @@ impl Selection {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::Verdict;
 
     /// The live counts of the sites that are shown, for each process.
     fn shown(top: Top) -> Vec<Vec<u64>> {
@@ -141,6 +144,17 @@ mod tests {
         let mut processes = [process(1, &[5, 9, 7]), process(2, &[1, 8])];
         Selection { sort: Sort::Live, top: Some(top), ..Selection::default() }.apply(&mut processes);
         processes.iter().map(|process| process.sites.iter().map(|site| site.live).collect()).collect()
+    }
+
+    #[test]
+    fn what_is_not_known_is_no_better_than_what_is_healthy() {
+        let site =
+            |level, live| Site { live, verdict: Verdict { level, ..Verdict::default() }, ..Site::default() };
+        let mut sites =
+            [(Level::Healthy, 0), (Level::Unknown, 16_268), (Level::Watch, 1), (Level::Healthy, 7)]
+                .map(|(level, live)| site(level, live));
+        sites.sort_by(|a, b| Sort::Verdict.order(a, b));
+        assert_eq!(sites.map(|site| site.live), [1, 16_268, 7, 0]);
     }
 
     #[test]
