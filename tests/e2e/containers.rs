@@ -29,6 +29,27 @@ fn descendant(parent: u32, comm: &str) -> u32 {
     found
 }
 
+/// What the kernel tells has the host's ids, so golife in a namespace of its own says that it cannot trace.
+#[test]
+fn golife_in_a_pid_namespace_of_its_own() {
+    need_root();
+    let binary = fixture("counts", Build::default());
+    let inside = |command: &str| {
+        let mut unshare = Command::new("unshare");
+        // The program ends with its input, which a job in the background has none of.
+        let script = format!("tail -f /dev/null | {} & {command}", binary.display());
+        unshare.args(["--pid", "--fork", "--mount-proc", "sh", "-c", &script]);
+        let mut shell = Running::start(unshare.env("GOLIFE", env!("CARGO_BIN_EXE_golife")));
+        shell.close_stdin();
+        shell.wait()
+    };
+    inside("$GOLIFE trace --pid $! --for 300ms").expect_error(4, &["pid namespace", "--pid=host"]);
+    let doctor = inside("$GOLIFE doctor");
+    assert!(doctor.stdout.contains("FAIL  pid namespace") && !doctor.status.success(), "{doctor:?}");
+    let swept = inside("sleep 0.3; $GOLIFE sweep --name counts");
+    assert!(swept.status.success() && swept.stdout.contains("1 Go process,"), "{swept:?}");
+}
+
 #[test]
 fn namespaces_of_mounts_pids_and_users() {
     need_root();

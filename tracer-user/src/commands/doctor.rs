@@ -8,7 +8,7 @@ use caps::Capability;
 
 use crate::host::capabilities::Need;
 use crate::host::kernel::NoTracefs;
-use crate::host::{capabilities, kernel};
+use crate::host::{capabilities, kernel, process};
 use crate::probes::selftest;
 
 /// The oldest kernel that golife is made for.
@@ -53,7 +53,7 @@ pub(super) fn checks() -> Vec<Check> {
     checks.extend(FEATURES.iter().map(feature));
     checks.extend([btf(), tracefs(), uprobes(), ring_buffer(), jit(), lockdown()]);
     checks.extend(capabilities::that_matter().map(capability));
-    checks.extend([paranoid(), self_test()]);
+    checks.extend([paranoid(), pid_namespace(), self_test()]);
     checks
 }
 
@@ -240,8 +240,23 @@ fn capability(&Need { capability, name, purpose }: &Need) -> Check {
     }
 }
 
+fn pid_namespace() -> Check {
+    const NAME: &str = "pid namespace";
+    match process::sees_host_ids() {
+        true => Check::good(NAME, "the host's"),
+        false => Check::bad(
+            NAME,
+            "another than the host's: golife takes processes for others",
+            "run it on the host, or as docker run --pid=host and hostPID: true do; golife dump and sweep work here",
+        ),
+    }
+}
+
 fn self_test() -> Check {
     const NAME: &str = "self-test";
+    if !process::sees_host_ids() {
+        return Check::bad(NAME, "not tried", "mend what fails above, then run golife doctor again");
+    }
     match selftest::run() {
         Ok(outcome) => Check::good(
             NAME,

@@ -213,6 +213,14 @@ pub fn ignores(signal: u32) -> bool {
     status.is_ok_and(|status| status.sigign & (1 << (signal - 1)) != 0)
 }
 
+/// Whether this process has the ids of the whole host in view: it is in the initial pid namespace, as few containers are.
+pub fn sees_host_ids() -> bool {
+    // The kernel gives the initial namespace this number on every host: PROC_PID_INIT_INO in
+    // <https://github.com/torvalds/linux/blob/master/include/uapi/linux/nsfs.h>.
+    const INITIAL: &str = "pid:[4026531836]";
+    fs::read_link("/proc/self/ns/pid").map_or(true, |namespace| namespace == Path::new(INITIAL))
+}
+
 /// Whether an id belongs to a process, and not to one of a process's further threads.
 pub fn is_process(id: u32) -> bool {
     tgid_of(id).is_ok_and(|tgid| tgid == id)

@@ -32,6 +32,7 @@ use crate::go::BuildInfo;
 use crate::host::clock::now_ns;
 use crate::host::guard::Guard;
 use crate::host::presence::Presence;
+use crate::host::process;
 use crate::inspect::Mismatch;
 use crate::probes::{ProbeError, Probes, ring::Ring};
 use crate::report::{BootWindow, Report, Run, Selection};
@@ -51,6 +52,13 @@ pub enum TraceError {
     /// Nothing could be traced. The text says why.
     #[error("{0}")]
     Nothing(String),
+    /// golife sees other process ids than those in its records.
+    #[error(
+        "golife is in a pid namespace of its own, as in a container, and the kernel's records have the host's ids: run it on \
+         the host, or with the host's pid namespace (docker run --pid=host, hostPID: true); golife dump and golife sweep \
+         work here"
+    )]
+    Namespace,
     /// The records of everything that was traced do not fit its binaries.
     #[error("nothing is left to trace: {0}")]
     Unfit(Mismatch),
@@ -173,6 +181,9 @@ impl Tracer {
     /// The kernel refuses, or nothing that is wanted can be traced.
     pub async fn start(settings: Settings) -> Result<Tracer, StartError> {
         let system = |what| move |source| TraceError::System { what, source };
+        if !process::sees_host_ids() {
+            return Err(TraceError::Namespace.into());
+        }
         // The guard is a copy of this process, so it comes first, while there is little to copy.
         let guard = Guard::start();
         // Loading into the kernel takes about as long as reading a large binary, so both are done at the same time.
