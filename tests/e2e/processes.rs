@@ -97,6 +97,19 @@ fn a_name_selects_processes() {
 
 /// File names, arguments and short names are bytes, and their owner chooses them: what is not UTF-8 is U+FFFD, never
 /// nothing, and what controls a terminal reaches none.
+/// A program that was executed from memory is found by what it was started as.
+#[test]
+fn a_name_is_also_what_a_program_was_started_as() {
+    use std::os::unix::process::CommandExt;
+    need_root();
+    let directory = tempfile::tempdir().unwrap();
+    let binary = directory.path().join("of-another-name");
+    std::fs::copy(fixture("tiny", Build::default()), &binary).unwrap();
+    let fixture = ready_as(std::process::Command::new(&binary).arg0("/somewhere/started-as-this"));
+    let golife = attach(&["trace", "--format", "json", "--name", "^started-as-this$"]);
+    assert_eq!(only_process(&interrupt(golife))["pid"], fixture.pid());
+}
+
 #[test]
 fn names_that_are_not_text() {
     need_root();

@@ -240,7 +240,7 @@ pub struct Targets {
     /// Every process of an executable, running now or started later (repeatable)
     #[arg(long, value_name = "PATH", value_hint = ValueHint::ExecutablePath)]
     pub exe: Vec<PathBuf>,
-    /// Every process whose program name matches (repeatable)
+    /// Every process whose program name matches, be it the file's or the one it was started as (repeatable)
     #[arg(long, value_name = "REGEX")]
     pub name: Vec<Regex>,
     /// Every Go process on this host

@@ -88,6 +88,8 @@ pub struct RunningProcess {
     pub exe: PathBuf,
     /// Its arguments, joined by spaces and cut after 4096 bytes. Empty where it has none, or where they cannot be read.
     pub command: String,
+    /// The file name in its first argument, which whoever started it has chosen; empty where it has none.
+    pub called: String,
     /// The kernel's short name for it, of at most 15 bytes.
     pub comm: String,
     /// The container that it runs in; `None` where it runs in none.
@@ -129,12 +131,16 @@ impl RunningProcess {
             }
             Err(error) => return Err(ProcessError::from_io(pid, error)),
         };
+        let arguments = read_text(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let called = arguments.split('\0').next().unwrap_or_default();
+        let called = called.rsplit('/').next().unwrap_or_default().to_owned();
         Ok(RunningProcess {
             pid,
+            called,
             start_ticks: stat.starttime,
             start_time: start_time(stat.starttime),
             exe,
-            command: command_of(pid),
+            command: command_of(&arguments),
             comm: stat.comm,
             container: container::of(pid),
         })
@@ -233,9 +239,8 @@ fn tgid_of(id: u32) -> io::Result<u32> {
     tgid.ok_or_else(|| io::Error::other("its status names no Tgid"))
 }
 
-/// A process's arguments, joined by spaces. Empty where it has none, or where they cannot be read.
-fn command_of(pid: u32) -> String {
-    let arguments = read_text(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+/// A process's arguments, joined by spaces. Empty where it has none.
+fn command_of(arguments: &str) -> String {
     let arguments: Vec<&str> = arguments.split('\0').filter(|argument| !argument.is_empty()).collect();
     let mut command = arguments.join(" ");
     if command.len() > COMMAND_LIMIT {

@@ -97,6 +97,11 @@ pub fn unmoved(waiting: &Waiting) -> Option<String> {
     })
 }
 
+/// Whether each of the goroutines keeps a thread of the system from doing anything else, as in a system call.
+pub fn holds_thread(waiting: &Waiting) -> bool {
+    waiting.reason == "syscall"
+}
+
 /// Whether the frame is the creation of the first goroutine. The runtime creates it before any code with a `go`
 /// statement runs: `runtime.rt0_go` calls `runtime.newproc` through a wrapper that has no line.
 fn starts_program(frame: &Frame) -> bool {
@@ -106,6 +111,13 @@ fn starts_program(frame: &Frame) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_system_call_holds_a_thread_and_a_channel_does_not() {
+        let reason = |reason: &str| Waiting { reason: reason.into(), ..Waiting::default() };
+        let in_call = crate::go::Status::Syscall.name();
+        assert!(holds_thread(&reason(in_call)) && !holds_thread(&reason("chan receive")));
+    }
 
     #[test]
     fn a_limit_of_what_was_looked_at_is_shown_as_one() {

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::names::{located, place, program_name, unmoved};
+use super::names::{holds_thread, located, place, program_name, unmoved};
 use super::style::{BOLD, DIM, of_level, paint};
 use crate::assemble::alike::{self, Alike, Program};
 use crate::human::{bytes, clean, count, duration, fill, wrap};
@@ -88,7 +88,14 @@ fn site(alike: &Alike, width: usize, out: &mut dyn Write) -> io::Result<()> {
     for waiting in site.waiting.iter().flatten().take(PLACES) {
         let at = waiting.at.first().map(|frame| format!(" at {}", place(frame))).unwrap_or_default();
         let unmoved = unmoved(waiting).map(|unmoved| format!(", {unmoved}")).unwrap_or_default();
-        writeln!(out, "{:INDENT$}{} {}{at}{unmoved}", "", count(waiting.count), clean(&waiting.reason))?;
+        let thread = if holds_thread(waiting) { ", each holds a thread" } else { "" };
+        writeln!(
+            out,
+            "{:INDENT$}{} {}{at}{unmoved}{thread}",
+            "",
+            count(waiting.count),
+            clean(&waiting.reason)
+        )?;
     }
     if site.verdict.level > Level::Healthy {
         for evidence in &site.verdict.evidence {

@@ -3,7 +3,7 @@
 
 use std::io::{self, Write};
 
-use super::names::{function, located, place, processes, program_name, unmoved};
+use super::names::{function, holds_thread, located, place, processes, program_name, unmoved};
 use super::style::{BOLD, DIM, of_level, paint};
 use super::waited_on;
 use crate::assemble::alike::{self, Alike, Program};
@@ -159,7 +159,8 @@ impl Page<'_> {
             let at = waiting.at.first().map(|frame| format!(" at {}", place(frame))).unwrap_or_default();
             let all = if waiting.count == *live { "all of them".into() } else { count(waiting.count) };
             let unmoved = unmoved(waiting).map(|unmoved| format!("; {unmoved}")).unwrap_or_default();
-            format!("{}{at} ({all}{unmoved})", clean(&waiting.reason))
+            let thread = if holds_thread(waiting) { "; each holds a thread" } else { "" };
+            format!("{}{at} ({all}{unmoved}{thread})", clean(&waiting.reason))
         });
         let rest: u64 = site.waiting.iter().flatten().skip(WAITS).map(|waiting| waiting.count).sum();
         let rest = (rest > 0).then(|| format!("other places ({})", count(rest)));

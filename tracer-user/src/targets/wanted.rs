@@ -119,7 +119,10 @@ impl Wanted {
                 .executables
                 .iter()
                 .any(|exe| exe.id == file || (exe.path == process.path() && process.shares_mounts()))
-            || self.names.iter().any(|name| name.is_match(process.name()) || name.is_match(&process.comm))
+            || self.names.iter().any(|name| {
+                // A program in memory has no file name worth the name, but was called by one.
+                [process.name(), &process.comm, &process.called].into_iter().any(|known| name.is_match(known))
+            })
     }
 
     /// The file that a process executes, if the process is wanted and has, or may have, Go in it.

@@ -578,6 +578,7 @@ fn unseen(instance: &Instance, exe: PathBuf) -> RunningProcess {
         start_time: SystemTime::UNIX_EPOCH,
         exe,
         command: String::new(),
+        called: String::new(),
         comm: String::new(),
         container: None,
     }
