@@ -36,6 +36,29 @@ fn leaks_names_the_line_and_fail_on_ends_with_3() {
 }
 
 #[test]
+fn until_ends_when_enough_is_known() {
+    need_root();
+    let mut fixture = ready(&fixture("leaky", Build::default()), &["-rate", "20", "-for", "50s"]);
+    fixture.write("go");
+    let pid = fixture.pid().to_string();
+    let report =
+        run(&["leaks", "--format", "json", "--for", "50s", "--until", "suspect", "--pid", &pid]).report();
+    assert_eq!(report["summary"]["suspect"], 1, "{report:#}");
+    let duration = report["window"]["duration_ns"].as_u64().unwrap();
+    assert!(duration < 40_000_000_000, "{duration} ns");
+}
+
+#[test]
+fn doctor_is_also_a_document() {
+    need_root();
+    let ended = run(&["doctor", "--format", "json"]);
+    let found: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!((&found["schema"], &found["works"]), (&"golife.doctor/1".into(), &true.into()), "{found:#}");
+    let kernel = found["checks"].as_array().unwrap().iter().find(|check| check["name"] == "kernel").unwrap();
+    assert_eq!(kernel["state"], "good", "{kernel}");
+}
+
+#[test]
 fn nothing_to_fail_on_ends_with_0() {
     need_root();
     let mut fixture = ready(&fixture("tiny", Build::default()), &[]);

@@ -42,8 +42,9 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 --fail-on found something, 4 noth
 const SELECTORS: [&str; 4] = ["pid", "exe", "name", "all"];
 
 /// The names of the arguments that say how to trace. They mean nothing for what was traced before.
-const OF_TRACING: [&str; 8] = [
+const OF_TRACING: [&str; 9] = [
     "duration",
+    "until",
     "interval",
     "min_age",
     "fail_on",
@@ -69,7 +70,7 @@ pub enum Command {
     /// Look at every Go process of this host, without probes: what most goroutines wait for
     Sweep(Sweep),
     /// Check what this machine offers, and trace a tiny built-in target
-    Doctor,
+    Doctor(Doctor),
     /// Write a shell completion script to standard output
     Completions {
         /// For which shell
@@ -184,6 +185,23 @@ pub struct Dump {
     pub include_system: bool,
 }
 
+/// `golife doctor`.
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// Form of the report
+    #[arg(long, value_enum, default_value_t = DoctorFormat::Text)]
+    pub format: DoctorFormat,
+}
+
+/// Form of what `golife doctor` finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DoctorFormat {
+    /// For people
+    Text,
+    /// One document
+    Json,
+}
+
 /// Form of a dump.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum DumpFormat {
@@ -264,7 +282,7 @@ impl Targets {
 #[derive(Clone, Debug, Args)]
 pub struct Window {
     /// Stop after this long, e.g. 30s or 5m (leaks, hist: 30s unless said; trace, run: until the end)
-    #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
+    #[arg(long = "for", value_name = "DURATION", value_parser = parse_window)]
     pub duration: Option<Duration>,
     /// How often live goroutines are sampled, and how often jsonl prints a line
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = parse_interval)]
@@ -292,6 +310,9 @@ pub struct View {
     /// Exit with code 3 if a site is judged at this level or above
     #[arg(long, value_name = "LEVEL", value_parser = level_parser())]
     pub fail_on: Option<Level>,
+    /// Stop as soon as a site is judged at this level or above; this is looked at once an interval
+    #[arg(long, value_name = "LEVEL", value_parser = level_parser())]
+    pub until: Option<Level>,
     /// Show the runtime's own goroutines, too
     #[arg(long)]
     pub include_system: bool,
@@ -373,6 +394,14 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
     let duration =
         humantime::parse_duration(text).map_err(|error| format!("{error}; write 30s, 5m or 1h30m"))?;
     if duration.is_zero() { Err("must be longer than nothing".to_owned()) } else { Ok(duration) }
+}
+
+fn parse_window(text: &str) -> Result<Duration, String> {
+    let window = parse_duration(text)?;
+    if window < Duration::from_millis(10) {
+        return Err("too short to see a goroutine begin and end: must be at least 10ms".to_owned());
+    }
+    Ok(window)
 }
 
 fn parse_interval(text: &str) -> Result<Duration, String> {
@@ -486,6 +515,7 @@ mod tests {
         assert_eq!(parse_duration("1m30s"), Ok(Duration::from_secs(90)));
         assert!(parse_duration("0s").is_err());
         assert!(parse_interval("1ms").is_err());
+        assert!(parse_window("1ns").unwrap_err().contains("too short"));
         assert_eq!(parse_factor("2.5x"), Ok(2.5));
         assert!(parse_factor("-1x").is_err());
         assert!(parse_factor("NaN").is_err());

@@ -5,6 +5,7 @@ use std::{fs, io::Write, path::Path};
 use anstyle::{AnsiColor, Style};
 use aya::{maps::MapType, sys::is_map_supported};
 use caps::Capability;
+use serde::Serialize;
 
 use crate::host::capabilities::Need;
 use crate::host::kernel::NoTracefs;
@@ -14,8 +15,21 @@ use crate::probes::selftest;
 /// The oldest kernel that golife is made for.
 const OLDEST_KERNEL: (u32, u32) = (5, 10);
 
+/// Name and version of the JSON document.
+const SCHEMA: &str = "golife.doctor/1";
+
+/// What was found about the machine: the document of `--format json`.
+#[derive(Serialize)]
+pub(super) struct Findings {
+    schema: &'static str,
+    /// Whether golife can trace here, which the self-test has tried.
+    pub(super) works: bool,
+    checks: Vec<Check>,
+}
+
 /// How a check came out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 enum State {
     Good,
     /// Works, with a limit.
@@ -24,7 +38,8 @@ enum State {
 }
 
 /// One line of the report.
-pub(super) struct Check {
+#[derive(Serialize)]
+struct Check {
     name: &'static str,
     state: State,
     /// What was found.
@@ -48,23 +63,21 @@ impl Check {
 }
 
 /// Checks the machine.
-pub(super) fn checks() -> Vec<Check> {
+pub(super) fn run() -> Findings {
     let mut checks = vec![kernel_version()];
     checks.extend(FEATURES.iter().map(feature));
     checks.extend([btf(), tracefs(), uprobes(), ring_buffer(), jit(), lockdown()]);
     checks.extend(capabilities::that_matter().map(capability));
-    checks.extend([paranoid(), pid_namespace(), self_test()]);
-    checks
-}
-
-/// Whether golife can trace here, which the self-test has tried.
-pub(super) fn works(checks: &[Check]) -> bool {
-    checks.last().is_some_and(|self_test| self_test.state != State::Bad)
+    checks.extend([paranoid(), pid_namespace()]);
+    let self_test = self_test();
+    let works = self_test.state != State::Bad;
+    checks.push(self_test);
+    Findings { schema: SCHEMA, works, checks }
 }
 
 /// Writes a line for each finding, and what follows from them.
-pub(super) fn write(checks: &[Check], out: &mut dyn Write) -> std::io::Result<()> {
-    for check in checks {
+pub(super) fn write(findings: &Findings, out: &mut dyn Write) -> std::io::Result<()> {
+    for check in &findings.checks {
         let (mark, color) = match check.state {
             State::Good => ("ok  ", AnsiColor::Green),
             State::Limited => ("note", AnsiColor::Yellow),
@@ -76,7 +89,7 @@ pub(super) fn write(checks: &[Check], out: &mut dyn Write) -> std::io::Result<()
             writeln!(out, "      {:<24} → {remedy}", "")?;
         }
     }
-    let verdict = match works(checks) {
+    let verdict = match findings.works {
         true => "golife can trace on this machine",
         false => "golife cannot trace on this machine yet",
     };

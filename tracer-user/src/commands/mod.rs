@@ -17,13 +17,13 @@ use std::time::Duration;
 use clap::CommandFactory;
 use nix::sys::signal::{SigHandler, Signal, raise, signal};
 
-use crate::human;
 use crate::inspect::WalkError;
 use crate::probes::selftest;
 use crate::report::{Level, Report};
 use crate::targets::{SelectorError, TargetError};
 use crate::trace::{StartError, TraceError};
-use arguments::{Cli, Command};
+use crate::{human, output};
+use arguments::{Cli, Command, DoctorFormat};
 use sink::{ReaderGone, read};
 
 /// Exit code if a site is judged at the level of `--fail-on` or above.
@@ -62,10 +62,13 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Run(arguments) => trace::launch(&arguments),
         Command::Dump(arguments) => dump::run(&arguments),
         Command::Sweep(arguments) => sweep::run(&arguments),
-        Command::Doctor => {
-            let checks = doctor::checks();
-            read(doctor::write(&checks, &mut anstream::stdout()))?;
-            Ok(if doctor::works(&checks) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Command::Doctor(arguments) => {
+            let findings = doctor::run();
+            read(match arguments.format {
+                DoctorFormat::Text => doctor::write(&findings, &mut anstream::stdout()),
+                DoctorFormat::Json => output::json::write(&findings, &mut io::stdout()),
+            })?;
+            Ok(if findings.works { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -24,7 +24,7 @@ use super::{DEFAULT_WINDOW, NOTHING, judge, note, restore_default, say};
 use crate::host::launch::{self, Launch};
 use crate::host::process;
 use crate::human;
-use crate::report::{Mode, Report, Selection, Top};
+use crate::report::{Level, Mode, Report, Selection, Top};
 use crate::trace::notices::build_text;
 use crate::trace::{
     Calibration, Command, Ending, Happened, Notice, Settings, Spending, StartError, Targets, TraceError,
@@ -134,6 +134,8 @@ pub(super) struct Follow {
     selection: Selection,
     /// Whether each interval's report is wanted.
     each_interval: bool,
+    /// The level at which enough is known.
+    until: Option<Level>,
     /// Whether there is a file that the report goes to, whoever reads standard output.
     has_file: bool,
 }
@@ -151,7 +153,8 @@ pub(super) struct Followed {
 impl Follow {
     pub(super) fn new(settings: Settings, selection: Selection, view: &View) -> Follow {
         let each_interval = view.format == Format::Jsonl;
-        Follow { settings, selection, each_interval, has_file: view.output.is_some() }
+        let (until, has_file) = (view.until, view.output.is_some());
+        Follow { settings, selection, each_interval, until, has_file }
     }
 
     /// Traces until the window is over, the targets are gone or the user has seen enough. `line` gets the report of
@@ -210,11 +213,18 @@ impl Follow {
                     Happened::AllGone => break,
                     Happened::Interval => {
                         progress.update(tracer.hits(), tracer.dropped());
-                        if self.each_interval && let Err(error) = line(&tracer.report(&self.selection)) {
+                        if !self.each_interval && self.until.is_none() {
+                            continue;
+                        }
+                        let report = tracer.report(&self.selection);
+                        if self.each_interval && let Err(error) = line(&report) {
                             if error.is::<ReaderGone>() {
                                 return Err(error);
                             }
                             failed.get_or_insert(error);
+                        }
+                        if self.until.is_some_and(|until| report.summary.worst() >= Some(until)) {
+                            break;
                         }
                     }
                 },
