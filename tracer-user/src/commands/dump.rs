@@ -54,7 +54,6 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         sink.profile(form, &Profile::of_dump(&dump))?;
         return Ok(ExitCode::SUCCESS);
     }
-    sink.replace()?;
     sink.write(|out| match (arguments.format, arguments.group) {
         (DumpFormat::Json, _) => output::json::write(&dump.document(), out),
         (_, Some(group)) => output::dump::groups(&dump, group, out),

@@ -27,6 +27,8 @@ pub(super) enum Stream {
 pub(super) struct Sink {
     format: Format,
     to: To,
+    /// Whether what is in the file is golife's: what was in it before goes right before the first byte is written.
+    replaced: bool,
 }
 
 enum To {
@@ -60,14 +62,15 @@ impl Sink {
                 To::File(path.into(), file.with_context(|| format!("cannot write {}", path.display()))?)
             }
         };
-        Ok(Sink { format: Format::Text, to })
+        Ok(Sink { format: Format::Text, to, replaced: false })
     }
 
-    /// Empties the output if it is a file, right before it is written.
-    pub(super) fn replace(&mut self) -> anyhow::Result<()> {
-        if let To::File(path, file) = &mut self.to {
+    /// Empties the output if it is a file and has not been emptied yet.
+    fn replace(&mut self) -> anyhow::Result<()> {
+        if let (false, To::File(path, file)) = (self.replaced, &mut self.to) {
             truncate(file).with_context(|| format!("cannot write {}", path.display()))?;
         }
+        self.replaced = true;
         Ok(())
     }
 
@@ -84,9 +87,6 @@ impl Sink {
     ) -> anyhow::Result<()> {
         if let Some(form) = self.format.profile() {
             return self.profile(form, &Profile::of_reports(std::slice::from_ref(report)));
-        }
-        if self.format != Format::Jsonl {
-            self.replace()?;
         }
         match self.format {
             Format::Json => self.write(|out| json::write(report, out)),
@@ -111,11 +111,13 @@ impl Sink {
         self.done(written)
     }
 
-    /// Writes text, with colours only if the output is a terminal.
+    /// Writes text, with colours only if the output is a terminal. What is written first replaces a file's content, what
+    /// is written after that is appended.
     pub(super) fn write(
         &mut self,
         body: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> anyhow::Result<()> {
+        self.replace()?;
         let written = match &mut self.to {
             To::Stream(Stream::Stdout) => buffered(anstream::stdout(), body),
             To::Stream(Stream::Stderr) => buffered(anstream::stderr(), body),
@@ -200,4 +202,22 @@ pub(super) fn width() -> usize {
 /// Empties a file. Pipes and terminals are left alone, since they have no length.
 fn truncate(file: &mut File) -> io::Result<()> {
     if file.metadata()?.is_file() { file.set_len(0) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_first_replaces_a_file_and_the_rest_is_appended() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for format in [Format::Text, Format::Jsonl] {
+            std::fs::write(file.path(), "a much longer report from another day\n").unwrap();
+            let mut sink = Sink::open(format, Some(file.path()), Stream::Stdout).unwrap();
+            for line in ["one", "two"] {
+                sink.write(|out| writeln!(out, "{line}")).unwrap();
+            }
+            assert_eq!(std::fs::read_to_string(file.path()).unwrap(), "one\ntwo\n");
+        }
+    }
 }
