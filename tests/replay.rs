@@ -10,8 +10,8 @@ use golife::assemble::merged;
 use golife::event::StackCode;
 use golife::human;
 use golife::output::hist::{self, Hist};
-use golife::output::json;
 use golife::output::text::{self, Text};
+use golife::output::{flame, folded, json, pprof, profile::Profile};
 use golife::report::{Report, Selection, Sort, Top};
 use golife::tracker::{Existing, Limits, Lost};
 use record::{MS, Recording, S, g_of, golden, plain};
@@ -268,6 +268,50 @@ fn a_histogram_shows_what_ended_and_what_lives() {
     assert_eq!(two[0].lifetimes.max_ns(), one[0].lifetimes.max_ns());
     let hist = Hist { width: 100, top: 10, scale: Some(2.0) };
     golden("hist.txt", &plain(|out| hist::write(&one, &hist, out)));
+}
+
+/// Every number of a saved report, one after the other, becomes one that cannot be.
+#[test]
+fn a_saved_report_with_absurd_numbers_keeps_its_sites_or_is_refused() {
+    let document: serde_json::Value = serde_json::from_str(&json(&server().report(30 * S))).expect("its own");
+    let mut numbers = Vec::new();
+    pointers(&document, String::new(), &mut numbers);
+    assert!(numbers.len() > 100);
+    for number in numbers {
+        for absurd in [u64::MAX, u64::MAX - 1, 1 << 63] {
+            let mut damaged = document.clone();
+            *damaged.pointer_mut(&number).expect("it is there") = absurd.into();
+            let Ok(report) = json::read(&damaged.to_string()) else { continue };
+            let reports = [report.clone(), report];
+            let hist = Hist { width: 100, top: 10, scale: Some(2.0) };
+            let Ok(sites) = merged::merge(&reports) else { continue };
+            let text = plain(|out| hist::write(&sites, &hist, out));
+            for site in ["main.serve.func1", "hub.(*Hub).Subscribe.func1", "main.startPool.func1"] {
+                assert!(text.contains(site), "{number} = {absurd}: {site} is not in\n{text}");
+            }
+            let profile = Profile::of_reports(&reports);
+            for write in [pprof::write, folded::write, flame::write] {
+                write(&profile, &mut std::io::sink()).expect("it is written");
+            }
+        }
+    }
+}
+
+/// The JSON pointers of all numbers in a document.
+fn pointers(value: &serde_json::Value, at: String, numbers: &mut Vec<String>) {
+    match value {
+        serde_json::Value::Number(_) => numbers.push(at),
+        serde_json::Value::Array(items) => {
+            items
+                .iter()
+                .enumerate()
+                .for_each(|(index, item)| pointers(item, format!("{at}/{index}"), numbers));
+        }
+        serde_json::Value::Object(fields) => {
+            fields.iter().for_each(|(name, field)| pointers(field, format!("{at}/{name}"), numbers));
+        }
+        _ => {}
+    }
 }
 
 #[test]

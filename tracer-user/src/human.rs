@@ -22,7 +22,7 @@ pub fn duration(ns: u64) -> String {
         format!("{large} {large_unit}{rest}")
     };
     if ns >= MINUTE {
-        let seconds = (ns + 500_000_000) / 1_000_000_000;
+        let seconds = ns.saturating_add(500_000_000) / 1_000_000_000;
         let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
         return match (days, seconds / 3_600) {
             (0, 0) => two(minutes, "m", seconds % 60, "s"),
@@ -204,6 +204,7 @@ mod tests {
             (15_120_000_000_000, "4 h 12 m"),
             (3_599_600_000_000, "1 h"),
             (200_000_000_000_000, "2 d 7 h"),
+            (u64::MAX, "213503 d 23 h"),
         ];
         for (ns, want) in cases {
             assert_eq!(duration(ns), want);

@@ -27,7 +27,7 @@ pub struct Hist {
 /// # Errors
 /// The text cannot be written to `out`.
 pub fn write(sites: &[Merged], hist: &Hist, out: &mut dyn Write) -> io::Result<()> {
-    let shown: Vec<_> = sites.iter().filter(|site| site.lifetimes.count() + site.live > 0).collect();
+    let shown: Vec<_> = sites.iter().filter(|site| site.lifetimes.count() > 0 || site.live > 0).collect();
     if shown.is_empty() {
         return writeln!(out, "no goroutine lives or has ended");
     }
@@ -100,15 +100,19 @@ fn bars(site: &Merged, columns: usize, out: &mut dyn Write) -> io::Result<()> {
 /// lifetime. `steps` are the bounds within a power of ten.
 fn buckets(lifetimes: &Durations, steps: &[u64]) -> Vec<(u64, u64, u64)> {
     let (Some(min), Some(max)) = (lifetimes.min_ns(), lifetimes.max_ns()) else { return Vec::new() };
-    let edges = || (0..19u32).flat_map(|power| steps.iter().map(move |step| step * 10u64.pow(power)));
+    // A saved report may say anything, so the last bin ends with the longest time that there is.
+    let edges = || {
+        let edges = (0..19u32).flat_map(|power| steps.iter().map(move |step| step * 10u64.pow(power)));
+        edges.chain([u64::MAX])
+    };
     let first = edges().take_while(|&edge| edge <= min).last().unwrap_or(0);
     let edges: Vec<u64> = std::iter::once(first).chain(edges().skip_while(|&edge| edge <= first)).collect();
-    let mut rows: Vec<_> =
+    let mut rows: Vec<(u64, u64, u64)> =
         edges.windows(2).take_while(|pair| pair[0] <= max).map(|pair| (pair[0], pair[1], 0)).collect();
     for (ns, n) in lifetimes.bins() {
         let at = rows.partition_point(|&(from, _, _)| from <= ns).saturating_sub(1);
         if let Some(row) = rows.get_mut(at) {
-            row.2 += n;
+            row.2 = row.2.saturating_add(n);
         }
     }
     rows
@@ -121,7 +125,7 @@ fn bar(n: u64, most: u64, room: usize) -> String {
     if n == 0 {
         return String::new();
     }
-    let share = ((n + 1) as f64).ln() / ((most + 1) as f64).ln();
+    let share = (n as f64).ln_1p() / (most as f64).ln_1p();
     let eighths = ((share * room as f64 * 8.0).round() as usize).clamp(1, room * 8);
     let mut bar = "█".repeat(eighths / 8);
     if !eighths.is_multiple_of(8) {
@@ -185,10 +189,12 @@ mod tests {
 
     #[test]
     fn every_lifetime_is_in_a_bucket() {
-        let values: Vec<u64> = (0..40).map(|power| 3u64.pow(power)).collect();
+        let values: Vec<u64> = (0..41).map(|power| 3u64.pow(power)).collect();
         for steps in [&[1, 2, 5][..], &[1]] {
             let rows = buckets(&durations(&values), steps);
-            assert_eq!(rows.iter().map(|row| row.2).sum::<u64>(), 40);
+            assert_eq!(rows.iter().map(|row| row.2).sum::<u64>(), 41);
+            let longest = durations(&[u64::MAX - 1]);
+            assert_eq!(buckets(&longest, steps).iter().map(|row| row.2).sum::<u64>(), 1);
         }
     }
 

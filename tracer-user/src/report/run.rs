@@ -17,16 +17,21 @@ pub struct BootWindow {
 }
 
 impl BootWindow {
-    /// The calendar time of a boot time in ns, as RFC 3339 in UTC with milliseconds.
+    /// The calendar time of a boot time in ns, as RFC 3339 in UTC with milliseconds. Times of records that no clock can
+    /// have shown become the nearest that the format has: the years 1970 to 9999.
     pub fn calendar(&self, boot_ns: u64) -> String {
+        let (first, last) = (SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH + LAST);
         let time = if boot_ns <= self.end_ns {
-            self.end.checked_sub(Duration::from_nanos(self.end_ns - boot_ns))
+            self.end.checked_sub(Duration::from_nanos(self.end_ns - boot_ns)).unwrap_or(first)
         } else {
-            self.end.checked_add(Duration::from_nanos(boot_ns - self.end_ns))
+            self.end.checked_add(Duration::from_nanos(boot_ns - self.end_ns)).unwrap_or(last)
         };
-        humantime::format_rfc3339_millis(time.unwrap_or(SystemTime::UNIX_EPOCH)).to_string()
+        humantime::format_rfc3339_millis(time.clamp(first, last)).to_string()
     }
 }
+
+/// From 1970 to the last second of the year 9999, which is the last that RFC 3339 can write.
+const LAST: Duration = Duration::from_secs(253_402_300_799);
 
 /// What a report says of the run as a whole.
 #[derive(Clone, Debug)]
@@ -63,5 +68,19 @@ impl Run {
             summary,
             processes,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_that_no_clock_has_shown_is_the_nearest_that_can_be_written() {
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let window = |end_ns, end| BootWindow { start_ns: 0, end_ns, end };
+        assert_eq!(window(5_000_000_000, at(10)).calendar(4_000_000_000), "1970-01-01T00:00:09.000Z");
+        assert_eq!(window(u64::MAX, at(10)).calendar(0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(window(0, at(253_402_300_000)).calendar(u64::MAX), "9999-12-31T23:59:59.000Z");
     }
 }

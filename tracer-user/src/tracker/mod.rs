@@ -153,7 +153,7 @@ impl Tracker {
         let Some(instance) = self.instances[id.slot()].as_mut() else { return };
         if let Err(Reused) = instance.created(birth, &mut self.budget) {
             self.end(pid, birth.time_ns, End::Replaced);
-            if let Some(id) = self.instance_at(pid, birth.time_ns + 1, from_start)
+            if let Some(id) = self.instance_at(pid, birth.time_ns.saturating_add(1), from_start)
                 && let Some(instance) = self.instances[id.slot()].as_mut()
             {
                 let _ = instance.created(birth, &mut self.budget);
@@ -236,7 +236,7 @@ impl Tracker {
         let last_tick_ns = self.last_tick_ns;
         if let Some((instance, budget)) = self.current(pid) {
             if instance.has_unknown_goroutines() {
-                instance.complete_from_ns = now_ns.max(last_tick_ns + 1);
+                instance.complete_from_ns = now_ns.max(last_tick_ns.saturating_add(1));
             }
             instance.apply_list(list, now_ns, missing, budget);
         }

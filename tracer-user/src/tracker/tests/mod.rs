@@ -1,6 +1,7 @@
 //! Tests of the tracker: single cases here, and in the other files random histories against naive models that know
 //! everything.
 
+mod absurd;
 mod ancestry;
 mod model;
 
