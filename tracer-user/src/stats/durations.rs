@@ -356,29 +356,42 @@ mod tests {
             low in prop_oneof![Just(64u64), any::<u64>()], high in any::<u64>(), digits in 0u32..6,
             payload in proptest::collection::vec(prop_oneof![any::<u8>(), Just(0xff)], 0..40),
         ) {
-            let mut plain = Vec::new();
-            plain.extend(0x1c84_9303u32.to_be_bytes());
-            plain.extend((payload.len() as u32).to_be_bytes());
-            plain.extend(0u32.to_be_bytes());
-            plain.extend(digits.to_be_bytes());
-            plain.extend(low.to_be_bytes());
-            plain.extend(high.to_be_bytes());
-            plain.extend(1.0f64.to_be_bytes());
-            plain.extend(payload);
-            let mut packed = Vec::new();
-            packed.extend(0x1c84_9314u32.to_be_bytes());
-            let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
-            std::io::Write::write_all(&mut zlib, &plain).unwrap();
-            let zlib = zlib.finish().unwrap();
-            packed.extend((zlib.len() as u32).to_be_bytes());
-            packed.extend(zlib);
-            let _ = Durations::from_base64(&STANDARD.encode(packed));
+            let _ = Durations::from_base64(&packed(low, high, digits, &payload));
         }
 
         #[test]
         fn any_text_is_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
             let _ = Durations::from_base64(&STANDARD.encode(bytes));
         }
+    }
+
+    /// A histogram with these figures in its header, and these bytes as its counts, in the form of a saved report.
+    fn packed(low: u64, high: u64, digits: u32, payload: &[u8]) -> String {
+        let mut plain = Vec::new();
+        plain.extend(0x1c84_9313u32.to_be_bytes());
+        plain.extend((payload.len() as u32).to_be_bytes());
+        plain.extend(0u32.to_be_bytes());
+        plain.extend(digits.to_be_bytes());
+        plain.extend(low.to_be_bytes());
+        plain.extend(high.to_be_bytes());
+        plain.extend(1.0f64.to_be_bytes());
+        plain.extend(payload);
+        let mut packed = Vec::new();
+        packed.extend(0x1c84_9314u32.to_be_bytes());
+        let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+        std::io::Write::write_all(&mut zlib, &plain).unwrap();
+        let zlib = zlib.finish().unwrap();
+        packed.extend((zlib.len() as u32).to_be_bytes());
+        packed.extend(zlib);
+        STANDARD.encode(packed)
+    }
+
+    #[test]
+    fn plain_bytes_with_a_right_header_get_to_the_counts() {
+        // Counts are zigzag: 2 means one value in the first bin, 3 means two empty bins, and then three values.
+        let read = Durations::from_base64(&packed(64, 1_000_000, 2, &[2, 3, 6])).unwrap();
+        assert_eq!(read.bins().map(|(_, n)| n).collect::<Vec<_>>(), [1, 3]);
+        assert!(Durations::from_base64(&packed(64, 1_000_000, 4, &[2])).is_err());
     }
 
     #[test]
