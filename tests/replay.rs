@@ -7,6 +7,7 @@
 mod record;
 
 use golife::assemble::merged;
+use golife::assemble::repeats::Repeats;
 use golife::event::StackCode;
 use golife::human;
 use golife::output::hist::{self, Hist};
@@ -263,11 +264,63 @@ fn a_histogram_shows_what_ended_and_what_lives() {
     let report = server().report(30 * S);
     let saved = json::read(&json(&report)).expect("a saved report");
     let one = merged::merge(std::slice::from_ref(&saved)).expect("its histograms");
-    let two = merged::merge(&[saved, report]).expect("both reports' histograms");
+    let other = later(&report, 30, 60);
+    let two = merged::merge(&[saved, other]).expect("both reports' histograms");
     assert_eq!(two[0].lifetimes.count(), 2 * one[0].lifetimes.count());
     assert_eq!(two[0].lifetimes.max_ns(), one[0].lifetimes.max_ns());
     let hist = Hist { width: 100, top: 10, scale: Some(2.0) };
     golden("hist.txt", &plain(|out| hist::write(&one, &hist, out)));
+}
+
+/// The report as if it covered other seconds of the same hour.
+fn later(report: &Report, from: u64, to: u64) -> Report {
+    let mut report = report.clone();
+    let time = |seconds: u64| format!("2026-01-02T03:{:02}:{:02}.000Z", 10 + seconds / 60, seconds % 60);
+    (report.window.start, report.window.end) = (time(from), time(to));
+    report
+}
+
+#[test]
+fn what_reports_of_one_process_have_in_common_counts_once() {
+    let mut report = server().report(30 * S);
+    report.processes[0].start_time = Some("2026-01-02T03:00:00.004Z".into());
+    let leak = |reports: &[Report]| {
+        let sites = merged::merge(reports).expect("its own histograms");
+        let found = sites.into_iter().find(|site| site.site.line == Some(88)).expect("the leak");
+        (found.created, found.live, found.ages.count(), found.rows)
+    };
+    let found = |reports: &[Report]| {
+        let found = Repeats::of(reports).found;
+        found.iter().map(|repeat| (repeat.report, repeat.of, repeat.within)).collect::<Vec<_>>()
+    };
+    let profiled = |reports: &[Report]| Profile::of_reports(reports).total(0);
+    let (first, second) = (later(&report, 0, 30), later(&report, 30, 60));
+    let (created, live, ages, _) = leak(std::slice::from_ref(&first));
+    let all = profiled(std::slice::from_ref(&first));
+    // One after the other: what happened is added, who lives is not.
+    let mut both = [first.clone(), second];
+    // The two runs of golife do not agree on the millisecond.
+    both[1].processes[0].start_time = Some("2026-01-02T03:00:00.011Z".into());
+    assert_eq!((leak(&both), found(&both)), ((2 * created, live, 2 * ages, 1), vec![]));
+    both[0].processes[0].sites.iter_mut().for_each(|site| site.live += 1_000);
+    assert_eq!((leak(&both).1, profiled(&both)), (live, all), "who lived in the older report is not asked");
+    // The same one twice, and one that is a part of another.
+    let same = [first.clone(), first.clone()];
+    assert_eq!(
+        (leak(&same), found(&same), profiled(&same)),
+        ((created, live, ages, 1), vec![(1, 0, true)], all)
+    );
+    let part = [later(&report, 5, 20), first.clone()];
+    assert_eq!((leak(&part), found(&part)), ((created, live, ages, 1), vec![(0, 1, true)]));
+    // What overlaps cannot be told apart.
+    let half = [first.clone(), later(&report, 20, 50)];
+    assert_eq!((leak(&half).1, found(&half)), (live, vec![(1, 0, false)]));
+    // Another process, and one that is not known to be the same.
+    let mut others = [first.clone(), first];
+    for start in [Some("2026-01-02T03:00:09.000Z".into()), None] {
+        others[1].processes[0].start_time = start;
+        assert_eq!((leak(&others), found(&others)), ((2 * created, 2 * live, 2 * ages, 2), vec![]));
+    }
 }
 
 /// Every number of a saved report, one after the other, becomes one that cannot be.

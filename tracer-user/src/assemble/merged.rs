@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::report::{Frame, Report, Site};
+use super::repeats::{Part, Repeats};
+use crate::report::{Frame, Level, Report, Site};
 use crate::stats::durations::HdrError;
 use crate::stats::{Durations, Survival};
 
@@ -19,12 +20,16 @@ pub struct Merged {
     pub ages: Durations,
     /// Number of goroutines created, in all reports together.
     pub created: u64,
-    /// Number of living goroutines, in all reports together.
+    /// Number of goroutines that ended or were found gone, in all reports together.
+    pub ended: u64,
+    /// Number of living goroutines, in the newest report of each process.
     pub live: u64,
     /// For how long the site was observed in all reports together, in seconds.
     pub observed_s: f64,
-    /// Number of rows of reports that it was merged from.
+    /// Number of rows of reports that say who lives.
     pub rows: u64,
+    /// The worst verdict in those rows.
+    pub level: Level,
 }
 
 /// Little's law for one site: in a steady state, live = rate × mean lifetime.
@@ -40,24 +45,32 @@ pub struct Little {
     pub at_least: bool,
     /// The number of living goroutines that the law gives: rate × mean.
     pub expected: f64,
-    /// The number of living goroutines that was observed: the mean over the merged rows.
+    /// The number of living goroutines that was observed: the mean over the processes.
     pub observed: f64,
+    /// By how many the living become more per second, for a site that is judged to leak: it has no steady state, and
+    /// `expected` means nothing.
+    pub growth: Option<f64>,
 }
 
 /// Merges the sites of reports that have program, `go` statement and entry function in common. Those with most finished
-/// lifetimes come first.
+/// lifetimes come first. What reports of one process have in common counts once: see [`Repeats`].
 ///
 /// # Errors
 /// A histogram in a report cannot be decoded: see [`HdrError`].
 pub fn merge(reports: &[Report]) -> Result<Vec<Merged>, HdrError> {
     let mut merged: BTreeMap<_, Merged> = BTreeMap::new();
-    for report in reports {
+    let repeats = Repeats::of(reports);
+    for (number, report) in reports.iter().enumerate() {
         for process in &report.processes {
+            let part = repeats.part(number, process);
+            if part == Part::Nothing {
+                continue;
+            }
             let module = process.go.as_ref().and_then(|go| go.module.clone());
             let program = module.or_else(|| process.exe.clone());
             for site in &process.sites {
                 let key = (program.clone(), site.site.clone(), site.entry.clone());
-                merged.entry(key).or_default().add(site, report.window.duration_ns)?;
+                merged.entry(key).or_default().add(site, report.window.duration_ns, part)?;
             }
         }
     }
@@ -67,7 +80,7 @@ pub fn merge(reports: &[Report]) -> Result<Vec<Merged>, HdrError> {
 }
 
 impl Merged {
-    fn add(&mut self, site: &Site, window_ns: u64) -> Result<(), HdrError> {
+    fn add(&mut self, site: &Site, window_ns: u64, part: Part) -> Result<(), HdrError> {
         (self.site, self.entry) = (site.site.clone(), site.entry.clone());
         if let Some(lifetime) = &site.lifetime {
             let read = lifetime.hdr.durations()?.into_owned();
@@ -78,12 +91,16 @@ impl Merged {
             self.ages.merge(hdr.durations()?.as_ref());
         }
         self.created = self.created.saturating_add(site.created);
-        self.live = self.live.saturating_add(site.live);
+        self.ended = self.ended.saturating_add(site.exited).saturating_add(site.reconciled);
         self.observed_s += match site.created_per_s {
             Some(rate) if rate > 0.0 => site.created as f64 / rate,
             _ => window_ns as f64 / 1e9,
         };
-        self.rows += 1;
+        if part == Part::Whole {
+            self.live = self.live.saturating_add(site.live);
+            self.rows += 1;
+            self.level = self.level.max(site.verdict.level);
+        }
         Ok(())
     }
 
@@ -97,7 +114,9 @@ impl Merged {
         let rate = self.created as f64 / self.observed_s;
         let observed = self.live as f64 / self.rows.max(1) as f64;
         let at_least = survival.at(survival.observed_ns()) > 1e-9;
-        Some(Little { rate, mean_s, at_least, expected: rate * mean_s, observed })
+        let net = self.created.saturating_sub(self.ended) as f64 / self.observed_s;
+        let growth = Some(net).filter(|net| self.level >= Level::Suspect && *net > 0.0);
+        Some(Little { rate, mean_s, at_least, expected: rate * mean_s, observed, growth })
     }
 }
 
@@ -113,5 +132,16 @@ mod tests {
         (0..80).for_each(|at| site.ages.record(at * 25_000_000));
         let little = site.little().unwrap();
         assert!((little.expected - 80.0).abs() < 1.0 && !little.at_least, "{little:?}");
+    }
+
+    #[test]
+    fn a_leak_grows_and_has_no_steady_state() {
+        let leak =
+            Merged { created: 300, ended: 60, live: 240, observed_s: 30.0, rows: 1, ..Merged::default() };
+        let mut leak = Merged { level: Level::Suspect, ..leak };
+        (0..240).for_each(|at| leak.ages.record(at * 125_000_000));
+        assert_eq!(leak.little().unwrap().growth, Some(8.0));
+        leak.level = Level::Healthy;
+        assert_eq!(leak.little().unwrap().growth, None, "a pool that fills");
     }
 }

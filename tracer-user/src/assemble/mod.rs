@@ -7,6 +7,7 @@ pub mod alike;
 mod blame;
 mod creation_stacks;
 pub mod merged;
+pub mod repeats;
 
 use std::collections::HashMap;
 use std::sync::Arc;

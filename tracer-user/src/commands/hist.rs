@@ -1,15 +1,16 @@
 //! `golife hist`: lifetime histograms, of live processes or of saved reports.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
 
-use super::DEFAULT_WINDOW;
 use super::arguments::Hist as Arguments;
 use super::sink::{Sink, Stream, refuse_binary, width};
 use super::trace::{Follow, selection, settings};
+use super::{DEFAULT_WINDOW, note};
 use crate::assemble::merged;
+use crate::assemble::repeats::{Repeat, Repeats};
 use crate::output::hist::{self, Hist};
 use crate::output::json;
 use crate::output::profile::Profile;
@@ -30,6 +31,9 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     } else {
         arguments.reports.iter().map(|path| read_report(path)).collect::<anyhow::Result<Vec<_>>>()?
     };
+    for repeat in Repeats::of(&reports).found {
+        note(&said(&repeat, &arguments.reports, reports[repeat.report] == reports[repeat.of]));
+    }
     let mut sink = Sink::of(&arguments.view, Stream::Stdout)?;
     if let Some(form) = form {
         sink.profile(form, &Profile::of_reports(&reports))?;
@@ -39,6 +43,18 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let layout = Hist { width: width(), top: arguments.view.top.unwrap_or(10), scale: arguments.scale };
     sink.write(|out| hist::write(&sites, &layout, out))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What reports have in common, for people to read.
+fn said(repeat: &Repeat, paths: &[PathBuf], equal: bool) -> String {
+    let (one, other, pid) = (paths[repeat.report].display(), paths[repeat.of].display(), repeat.pid);
+    if equal {
+        format!("{one} is the same report as {other} and counts once")
+    } else if repeat.within {
+        format!("of process {pid}, {one} covers no time that {other} does not, so only {other} counts")
+    } else {
+        format!("of process {pid}, {one} and {other} overlap: what happened in both is counted twice")
+    }
 }
 
 fn read_report(path: &Path) -> anyhow::Result<Report> {

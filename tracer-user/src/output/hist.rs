@@ -143,11 +143,20 @@ fn quantiles(lifetimes: &Durations) -> Option<Vec<String>> {
 }
 
 fn law(little: &Little, scale: Option<f64>) -> Vec<Vec<String>> {
+    let observed = format!("observed {}", amount(little.observed));
+    if let Some(growth) = little.growth {
+        let grows = |scale: f64| format!("grows by {} and never settles", rate(growth * scale));
+        let now = vec![format!("{} created: {}", rate(little.rate), grows(1.0)), observed];
+        let then = scale.map(|scale| {
+            vec![format!("at {scale}x: {} created: {}", rate(little.rate * scale), grows(scale))]
+        });
+        return std::iter::once(now).chain(then).collect();
+    }
     let mean = duration((little.mean_s * 1e9) as u64);
     let least = if little.at_least { "≥ " } else { "" };
     let expected = |scale: f64| format!("{least}{} live", amount(little.expected * scale));
     let now = format!("{} × mean {least}{mean} (with the living) = {}", rate(little.rate), expected(1.0));
-    let mut lines = vec![vec![now, format!("observed {}", amount(little.observed))]];
+    let mut lines = vec![vec![now, observed]];
     if let Some(scale) = scale {
         let more = format!("{} × mean {least}{mean} = {}", rate(little.rate * scale), expected(scale));
         lines.push(vec![format!("at {scale}x: {more}")]);

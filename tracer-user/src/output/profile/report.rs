@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::{Kind, ProcessName, Profile, Sample, UNKNOWN};
+use crate::assemble::repeats::{Part, Repeats};
 use crate::human::{clean, count, duration};
 use crate::output::names::located;
 use crate::report::{Frame, Level, Mode, Process, Report, Site, Waiting};
@@ -36,17 +37,19 @@ struct Creations {
 }
 
 impl Profile {
-    /// Makes a profile of one report, or of several saved ones, whose numbers are added.
+    /// Makes a profile of one report, or of several saved ones, whose numbers are added. What reports of one process
+    /// have in common counts once: see [`Repeats`].
     pub fn of_reports(reports: &[Report]) -> Profile {
         let mut profile = Profile { kinds: KINDS.into(), ..Profile::default() };
         let mut happened = Vec::new();
         if reports.len() > 1 {
             profile.gaps.push(format!(
-                "sum of {} reports: who lived at the end of several of them is counted in each",
+                "sum of {} reports: who lives is from the newest report of each process",
                 reports.len()
             ));
         }
-        for report in reports {
+        let repeats = Repeats::of(reports);
+        for (number, report) in reports.iter().enumerate() {
             profile.tool = format!("golife {}", report.tool.version);
             let start = humantime::parse_rfc3339(&report.window.start).ok();
             profile.start = [profile.start, start].into_iter().flatten().min();
@@ -54,11 +57,16 @@ impl Profile {
                 profile.duration.saturating_add(Duration::from_nanos(report.window.duration_ns));
             gaps(report, &mut profile.gaps);
             for process in &report.processes {
+                let part = repeats.part(number, process);
+                if part == Part::Nothing {
+                    continue;
+                }
                 let at = profile.processes.len();
                 profile.processes.push(ProcessName::of(process));
                 for site in &process.sites {
-                    blocked(at, site, &mut profile.samples);
-                    creations(at, site, &mut happened);
+                    let live = if part == Part::Whole { site.live } else { 0 };
+                    blocked(at, site, live, &mut profile.samples);
+                    creations(at, site, live, &mut happened);
                 }
             }
         }
@@ -109,7 +117,7 @@ fn cut_short(process: &Process) -> Option<String> {
 }
 
 /// Adds samples for the living goroutines of a site at the stacks that they are in.
-fn blocked(process: usize, site: &Site, samples: &mut Vec<Sample>) {
+fn blocked(process: usize, site: &Site, live: u64, samples: &mut Vec<Sample>) {
     let mut add = |stack: Vec<Frame>, reason: &str, live: u64| {
         if live > 0 {
             let suspects = if site.verdict.level >= Level::Suspect { live } else { 0 };
@@ -119,7 +127,7 @@ fn blocked(process: usize, site: &Site, samples: &mut Vec<Sample>) {
     };
     // Some goroutines may have ended since they were looked at. Which ones is not known, so the smallest groups are
     // made smaller.
-    let mut rest = site.live;
+    let mut rest = live;
     for waiting in site.waiting.iter().flatten() {
         let here = waiting.count.min(rest);
         rest -= here;
@@ -163,7 +171,7 @@ fn to_entry(at: &[Frame], entry: &Frame) -> Vec<Frame> {
 
 /// Adds samples for what happened at the `go` statement of a site, one for each of the creators' stacks if they are
 /// known.
-fn creations(process: usize, site: &Site, samples: &mut Vec<Sample>) {
+fn creations(process: usize, site: &Site, live: u64, samples: &mut Vec<Sample>) {
     let mut add = |stack: &[Frame], creations: Creations| {
         let values = values(0, 0, creations);
         if values.iter().any(|value| *value > 0) {
@@ -176,7 +184,7 @@ fn creations(process: usize, site: &Site, samples: &mut Vec<Sample>) {
         .as_ref()
         .map_or(0, |lifetime| u128::from(lifetime.count) * u128::from(lifetime.mean_ns));
     let mut rest = Creations {
-        live: site.live,
+        live,
         created: site.created,
         exited: site.exited,
         lifetime_us: u64::try_from(lived_ns / 1000).unwrap_or(u64::MAX),
