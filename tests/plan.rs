@@ -105,7 +105,7 @@ fn plan(path: &Path, version: &str) -> Vec<(Function, ProbeSite)> {
             continue;
         }
         let alone = binary.functions_named(name).into_iter().map(|into| Inlined { into, ranges: Vec::new() });
-        let copies: Vec<Inlined> = alone.chain(binary.inlined_into(name)).collect();
+        let copies: Vec<Inlined> = alone.chain(binary.inlined_into(name).unwrap()).collect();
         let bodies: Vec<Body> = copies
             .iter()
             .map(|copy| Body {

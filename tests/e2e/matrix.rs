@@ -96,7 +96,10 @@ fn faults(name: &str, build: Build) -> Vec<Fault> {
     if build.way == Way::Profiled {
         check("not built", &mut || {
             let program = Binary::open(&File::open(&binary).unwrap(), &binary).unwrap();
-            assert!(!program.inlined_into("runtime.newproc1").is_empty(), "newproc1 was not inlined");
+            assert!(
+                !program.inlined_into("runtime.newproc1").unwrap().is_empty(),
+                "newproc1 was not inlined"
+            );
         });
     }
     let mut traced = None;

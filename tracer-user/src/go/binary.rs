@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use super::globals::Globals;
 use super::modules::Module;
 use super::standard;
+use crate::go::file::budget::TooMuch;
 use crate::go::file::buildinfo::{BuildInfo, GoVersion};
 use crate::go::file::error::{GoError, GoErrorKind};
 use crate::go::file::image::{Architecture, Image};
@@ -184,7 +185,10 @@ impl Binary {
     }
 
     /// The copies of the functions with this name that were inlined into others of the same package.
-    pub fn inlined_into(&self, name: &str) -> Vec<Inlined> {
+    ///
+    /// # Errors
+    /// The inline trees are larger than any real program's.
+    pub fn inlined_into(&self, name: &str) -> Result<Vec<Inlined>, TooMuch> {
         self.table.inlined_into(name)
     }
 

@@ -26,9 +26,9 @@ pub fn of(binary: &Binary, kernel: Kernel, placement: Placement) -> Result<Vec<P
         binary.function_at(pc).filter(|function| function.entry == pc).map(|function| function.name)
     };
     let (newproc1, goexit1, coroexit) = (
-        places(binary, "runtime.newproc1"),
-        places(binary, "runtime.goexit1"),
-        places(binary, "runtime.coroexit"),
+        places(binary, "runtime.newproc1")?,
+        places(binary, "runtime.goexit1")?,
+        places(binary, "runtime.coroexit")?,
     );
     let [newproc1, goexit1, coroexit] = [&newproc1, &goexit1, &coroexit]
         .map(|places| places.iter().map(|place| place.body(binary)).collect::<Vec<_>>());
@@ -65,16 +65,16 @@ impl Place {
     }
 }
 
-fn places(binary: &Binary, name: &str) -> Vec<Place> {
+fn places(binary: &Binary, name: &str) -> Result<Vec<Place>, PlanError> {
     let own = binary.functions_named(name).into_iter().map(|function| Place {
         code: function.entry..function.end,
         function: function.name,
         inlined: Vec::new(),
     });
-    let copies = binary.inlined_into(name).into_iter().map(|copy| Place {
+    let copies = binary.inlined_into(name)?.into_iter().map(|copy| Place {
         code: copy.into.entry..copy.into.end,
         function: copy.into.name,
         inlined: copy.ranges,
     });
-    own.chain(copies).collect()
+    Ok(own.chain(copies).collect())
 }

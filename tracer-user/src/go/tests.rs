@@ -2,12 +2,15 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod hostile;
+
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use super::testing::{FOREIGN, PIE, PLAIN, Program, STRIPPED, STRIPPED_PIE, toolchains};
 use super::{Binary, GoError, GoErrorKind, Layout, LayoutSource, pclntab, symbols};
 use crate::go::file::image::{Architecture, Image};
+use crate::go::functions::header::Header;
 use crate::go::plan::{self, Kernel, Next};
 use crate::go::runtime::dwarf;
 
@@ -92,9 +95,10 @@ fn inlined_copies_are_found() {
     for (toolchain, cpu) in targets() {
         let binary = Program::build_for(toolchain, STRIPPED, cpu).binary();
         assert!(
-            binary.functions_named("main.inner").is_empty() || !binary.inlined_into("main.inner").is_empty()
+            binary.functions_named("main.inner").is_empty()
+                || !binary.inlined_into("main.inner").unwrap().is_empty()
         );
-        let copies = binary.inlined_into("main.inner");
+        let copies = binary.inlined_into("main.inner").unwrap();
         assert!(!copies.is_empty(), "{toolchain}");
         for copy in copies {
             for range in copy.ranges {

@@ -3,6 +3,7 @@
 
 use std::{fmt, ops::Range};
 
+use super::budget::TooMuch;
 use super::error::GoErrorKind;
 use super::image::{Image, u64_at};
 
@@ -17,6 +18,8 @@ const SENTINEL: usize = 16;
 const MAX_VERSION: usize = 256;
 /// Bytes of the shortest version text that is possible, `go1.18`.
 const SHORTEST_VERSION: u64 = 6;
+/// Places with the magic bytes that are looked at. Programs have one or two; a file that has many was made to take time.
+const MAX_CANDIDATES: usize = 16;
 /// Settings of a build that are kept, many more than any build has.
 const MAX_SETTINGS: usize = 4096;
 
@@ -81,8 +84,9 @@ impl BuildInfo {
     /// - [`GoErrorKind::TooOld`]: it was built by an older Go.
     /// - [`GoErrorKind::UnknownVersion`]: its version text has no version.
     /// - [`GoErrorKind::Corrupt`]: the build info is cut off.
+    /// - [`GoErrorKind::TooMuch`]: there is too much to search for it.
     pub fn read(image: &Image, oldest: GoVersion) -> Result<BuildInfo, GoErrorKind> {
-        let blob = find(image).ok_or(GoErrorKind::NoBuildInfo)?;
+        let blob = find(image)?.ok_or(GoErrorKind::NoBuildInfo)?;
         let flags = *blob.get(15).ok_or_else(cut_off)?;
         if flags & INLINE == 0 {
             let version = pointed_version(image, blob).unwrap_or_else(|| "Go 1.17 or older".into());
@@ -183,23 +187,21 @@ impl BuildInfo {
 }
 
 /// Finds the bytes of the build info, with what follows them in the same section or segment.
-fn find(image: &Image) -> Option<&[u8]> {
+fn find(image: &Image) -> Result<Option<&[u8]>, TooMuch> {
     if let Some(section) = image.section(".go.buildinfo") {
         let data = image.section_data(section);
         if data.starts_with(MAGIC) {
-            return Some(data);
+            return Ok(Some(data));
         }
     }
     // No section: Go's linker puts it at the start of the data segment, other linkers somewhere in it.
-    image.segments().iter().filter(|segment| !segment.executable).find_map(|segment| {
-        let data = image.in_order(image.bytes_from(segment.vaddr)?);
-        let misaligned = (ALIGN - (segment.vaddr as usize % ALIGN)) % ALIGN;
-        let at = (misaligned..data.len()).step_by(ALIGN).find(|at| {
-            let candidate = &data[*at..];
-            candidate.starts_with(MAGIC) && is_believable(image, candidate)
-        })?;
-        data.get(at..)
-    })
+    let found = image.searchable(|segment| !segment.executable)?.into_iter().find_map(|(vaddr, data)| {
+        let misaligned = (ALIGN - (vaddr as usize % ALIGN)) % ALIGN;
+        let places = (misaligned..data.len()).step_by(ALIGN).map(|at| &data[at..]);
+        let candidates = places.filter(|place| place.starts_with(MAGIC)).take(MAX_CANDIDATES);
+        candidates.into_iter().find(|candidate| is_believable(image, candidate))
+    });
+    Ok(found)
 }
 
 /// Whether a Go version follows the magic bytes. Programs that read build info, golife itself among them, have the magic

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::budget::TooMuch;
+
 /// Why a file cannot be traced as a Go program, and which file.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot trace {}: {kind}", path.display())]
@@ -82,6 +84,9 @@ pub enum GoErrorKind {
     /// A version that is not of the form `go1.26.8`.
     #[error("cannot make sense of its Go version {0:?}")]
     UnknownVersion(String),
+    /// A part of the file would take more work than any real program's.
+    #[error(transparent)]
+    TooMuch(#[from] TooMuch),
     /// Something that every Go program has was not found.
     #[error("cannot find {what}: {why}")]
     Missing {

@@ -10,11 +10,16 @@ use object::elf;
 use object::endian::LittleEndian;
 use object::read::elf::{FileHeader as _, ProgramHeader as _, SectionHeader as _};
 
+use super::budget::{Budget, TooMuch};
 use super::error::{GoError, GoErrorKind};
-use super::truncated;
+use super::{on_disk, truncated};
 
-/// Program or section headers that are read; no linker writes more.
-const MAX_HEADERS: usize = 4096;
+/// Section headers that are read; no linker writes more.
+const MAX_SECTIONS: usize = 4096;
+/// Program headers that are read. Linkers write some ten of them.
+const MAX_SEGMENTS: usize = 128;
+/// Bytes that are searched for what has no name. Loaded segments of the largest Go programs have some 100 MB.
+const MAX_SEARCHED: u64 = 512 << 20;
 /// The page size that load addresses are rounded to. Larger pages only make the rounding coarser on both sides.
 const PAGE: u64 = 4096;
 
@@ -92,6 +97,8 @@ pub struct Section {
 /// An opened executable.
 pub struct Image {
     map: Mmap,
+    /// Where the file has bytes on the disk, in order. Between them it has zeros that cost nothing but to be read.
+    on_disk: Vec<Range<usize>>,
     path: PathBuf,
     architecture: Architecture,
     segments: Vec<Segment>,
@@ -133,14 +140,15 @@ impl Image {
         // The kernel would read what is around each page that is touched, on some disks 8 MB, and so most of the file.
         // Parts that are needed as a whole are asked for (`prefetch`, `in_order`).
         let _ = map.advise(Advice::Random);
-        Self::from_map(map, path)
+        let on_disk = on_disk::parts(file, &metadata);
+        Self::from_map(map, on_disk, path)
     }
 
-    fn from_map(map: Mmap, path: &Path) -> Result<Image, GoErrorKind> {
+    fn from_map(map: Mmap, on_disk: Vec<Range<usize>>, path: &Path) -> Result<Image, GoErrorKind> {
         let Headers { architecture, segments, sections, notes, relocations, interpreter } =
             Headers::parse(&map)?;
         let path = path.to_owned();
-        Ok(Image { map, path, architecture, segments, sections, notes, relocations, interpreter })
+        Ok(Image { map, on_disk, path, architecture, segments, sections, notes, relocations, interpreter })
     }
 
     /// An executable that is no file, for tests that damage one.
@@ -151,7 +159,8 @@ impl Image {
         }
         let mut map = memmap2::MmapMut::map_anon(data.len()).expect("memory for a copy");
         map.copy_from_slice(data);
-        Self::from_map(map.make_read_only().expect("a private mapping"), path)
+        let on_disk = std::iter::once(0..data.len()).collect();
+        Self::from_map(map.make_read_only().expect("a private mapping"), on_disk, path)
             .map_err(|kind| GoError::new(path, kind))
     }
 
@@ -268,6 +277,33 @@ impl Image {
         })?;
         let start = segment.offset + (vaddr - segment.vaddr);
         self.map.get(usize::try_from(start).ok()?..usize::try_from(segment.offset + segment.file_size).ok()?)
+    }
+
+    /// What the file has of the segments that are wanted, with the link-time addresses, to be searched from start to end.
+    /// Bytes that several segments have in common are there once, and holes of sparse files not at all.
+    ///
+    /// # Errors
+    /// [`TooMuch`] where the segments have more bytes than any Go program.
+    pub(crate) fn searchable(&self, wanted: impl Fn(&Segment) -> bool) -> Result<Vec<(u64, &[u8])>, TooMuch> {
+        let mut segments: Vec<&Segment> = self.segments.iter().filter(|segment| wanted(segment)).collect();
+        segments.sort_by_key(|segment| segment.offset);
+        let mut budget = Budget::new("its segments", MAX_SEARCHED);
+        let mut found = Vec::new();
+        let mut done = 0;
+        for segment in segments {
+            let end = segment.offset + segment.file_size;
+            let first = self.on_disk.partition_point(|part| part.end as u64 <= segment.offset.max(done));
+            for part in self.on_disk.iter().skip(first).take_while(|part| (part.start as u64) < end) {
+                let range = segment.offset.max(done).max(part.start as u64)..end.min(part.end as u64);
+                budget.spend(range.end.saturating_sub(range.start))?;
+                let bytes = self.map.get(range.start as usize..range.end as usize).unwrap_or_default();
+                if !bytes.is_empty() {
+                    found.push((segment.vaddr + (range.start - segment.offset), self.in_order(bytes)));
+                }
+            }
+            done = done.max(end);
+        }
+        Ok(found)
     }
 
     /// Whether the loader maps a link-time address with the right to execute.
@@ -389,7 +425,7 @@ impl Headers {
             return Err(GoErrorKind::Truncated { what: "the program header table", needs: table, has });
         }
         let programs = header.program_headers(endian, data).map_err(corrupt)?;
-        if programs.len() > MAX_HEADERS {
+        if programs.len() > MAX_SEGMENTS {
             return Err(GoErrorKind::Corrupt(format!("{} program headers", programs.len())));
         }
         let mut segments = Vec::new();
@@ -464,7 +500,7 @@ fn architecture(data: &[u8]) -> Result<Architecture, GoErrorKind> {
 fn sections(header: &elf::FileHeader64<LittleEndian>, data: &[u8]) -> Vec<Section> {
     let endian = LittleEndian;
     let Ok(table) = header.sections(endian, data) else { return Vec::new() };
-    if table.len() > MAX_HEADERS {
+    if table.len() > MAX_SECTIONS {
         return Vec::new();
     }
     let section = |section: &elf::SectionHeader64<LittleEndian>| {
@@ -524,3 +560,6 @@ pub(crate) fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
 pub(crate) fn u64_at(bytes: &[u8], offset: usize) -> Option<u64> {
     Some(u64::from_le_bytes(bytes.get(offset..offset.checked_add(8)?)?.try_into().ok()?))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! The start of the function table, and where to look for it in a file: `pcHeader` in
 //! <https://cs.opensource.google/go/go/+/master:src/runtime/symtab.go>.
 
+use crate::go::file::budget::TooMuch;
 use crate::go::file::error::GoErrorKind;
 use crate::go::file::image::{Image, u32_at, u64_at};
 
@@ -36,7 +37,8 @@ impl Header {
     /// Go's merged the section into a larger one; or by its first bytes.
     ///
     /// # Errors
-    /// [`GoErrorKind::TooOld`] where there is a table of Go 1.17 or older, [`GoErrorKind::NotGo`] where there is none.
+    /// [`GoErrorKind::TooOld`] where there is a table of Go 1.17 or older, [`GoErrorKind::NotGo`] where there is none,
+    /// [`GoErrorKind::TooMuch`] where there is too much to search.
     pub(crate) fn find(image: &Image) -> Result<Header, GoErrorKind> {
         let named = || {
             let ranges = SECTIONS.iter().filter_map(|name| image.section_vaddr(name));
@@ -49,12 +51,8 @@ impl Header {
             pointed_to.filter(|&(_, to)| !image.is_code(to)).find_map(|(_, to)| Header::parse(image, to))
         };
         let mut old = false;
-        let mut scanned = || {
-            let readable = image
-                .segments()
-                .iter()
-                .filter_map(|s| Some((s.vaddr, image.in_order(image.bytes_from(s.vaddr)?))));
-            readable.into_iter().find_map(|(vaddr, bytes)| {
+        let mut scanned = || -> Result<Option<Header>, TooMuch> {
+            let found = image.searchable(|_| true)?.into_iter().find_map(|(vaddr, bytes)| {
                 let skip = (vaddr.wrapping_neg() % 8) as usize;
                 let words = bytes.get(skip..)?.as_chunks::<8>().0.iter().enumerate();
                 let magic = |word: &[u8; 8]| word[1..6] == [0xff, 0xff, 0xff, 0, 0] && word[7] == 8;
@@ -62,9 +60,11 @@ impl Header {
                     old |= MAGIC_OLD.map(|magic| magic as u8).contains(&word[0]);
                     Header::parse(image, vaddr + (skip + 8 * index) as u64)
                 })
-            })
+            });
+            Ok(found)
         };
-        match named().or_else(pointed).or_else(&mut scanned) {
+        let known = named().or_else(pointed).map(|header| Ok(Some(header)));
+        match known.unwrap_or_else(&mut scanned)? {
             Some(header) => Ok(header),
             None if old => Err(GoErrorKind::TooOld("Go 1.17 or older".into())),
             None => Err(GoErrorKind::NotGo),

@@ -4,6 +4,7 @@
 use std::ops::Range;
 
 use super::header::{Header, MODULE_DATA_SECTIONS};
+use crate::go::file::budget::TooMuch;
 use crate::go::file::buildinfo::GoVersion;
 use crate::go::file::error::GoErrorKind;
 use crate::go::file::image::Image;
@@ -36,14 +37,14 @@ impl ModuleData {
     ///
     /// # Errors
     /// [`GoErrorKind::Missing`] where nothing points at the table as module data does, [`GoErrorKind::Corrupt`] where
-    /// what does is nonsense.
+    /// what does is nonsense, [`GoErrorKind::TooMuch`] where there is too much to search.
     pub(crate) fn find(
         image: &Image,
         version: GoVersion,
         header: &Header,
     ) -> Result<ModuleData, GoErrorKind> {
         let offsets = versions::module_data_offsets(version);
-        let (vaddr, words) = locate(image, header).ok_or_else(|| GoErrorKind::Missing {
+        let (vaddr, words) = locate(image, header)?.ok_or_else(|| GoErrorKind::Missing {
             what: "runtime.firstmoduledata".into(),
             why: "nothing in the data points at the function table".into(),
         })?;
@@ -74,7 +75,7 @@ impl ModuleData {
 }
 
 /// Finds the moduledata of this function table: its link-time address, and its words.
-fn locate(image: &Image, header: &Header) -> Option<(u64, Vec<u64>)> {
+fn locate(image: &Image, header: &Header) -> Result<Option<(u64, Vec<u64>)>, TooMuch> {
     let check = |vaddr: u64| {
         let words = image.words(vaddr, WORDS)?;
         header.belongs_to(&words).then_some((vaddr, words))
@@ -95,11 +96,13 @@ fn locate(image: &Image, header: &Header) -> Option<(u64, Vec<u64>)> {
         })
     };
     let in_segments = || {
-        let data = image.segments().iter().filter(|segment| !segment.executable);
-        data.filter_map(|segment| Some((image.bytes_from(segment.vaddr)?, segment.vaddr)))
-            .find_map(|(bytes, vaddr)| in_bytes(bytes, vaddr))
+        let data = image.searchable(|segment| !segment.executable)?;
+        Ok(data.into_iter().find_map(|(vaddr, bytes)| in_bytes(bytes, vaddr)))
     };
-    in_sections().or_else(|| by_relocations(0..u64::MAX)).or_else(in_segments)
+    match in_sections().or_else(|| by_relocations(0..u64::MAX)) {
+        None => in_segments(),
+        found => Ok(found),
+    }
 }
 
 /// Words equal to the address of the function table that are looked at. Programs have few; a file that has many was

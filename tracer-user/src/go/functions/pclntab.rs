@@ -173,10 +173,29 @@ impl Pclntab {
         self.record(index).and_then(|record| record.word(4)).map_or(&[], |offset| self.name_at(offset))
     }
 
-    pub(crate) fn function(&self, index: usize) -> Option<Function> {
+    /// Whether the name at an offset of the name table is this one, or with `prefix` begins so. How long the name in the
+    /// table is does not matter.
+    pub(super) fn is_named(&self, offset: u32, name: &[u8], prefix: bool) -> bool {
+        let rest = self.part(self.header.funcnames..self.header.units).get(offset as usize..);
+        let rest = rest.and_then(|rest| rest.strip_prefix(name));
+        rest.is_some_and(|rest| prefix || rest.first().is_none_or(|byte| *byte == 0))
+    }
+
+    fn begins_with(&self, index: usize, prefix: &[u8]) -> bool {
+        let name = self.record(index).and_then(|record| record.word(4));
+        name.is_some_and(|name| self.is_named(name, prefix, true))
+    }
+
+    /// The link-time addresses of a function's code.
+    pub(super) fn range(&self, index: usize) -> Option<Range<u64>> {
         let entry = self.module.text.start + u64::from(self.entry_offset(index)?);
         let end = self.module.text.start + u64::from(self.entry_offset(index + 1)?);
-        (index < self.count()).then(|| Function { name: printed(self.symbol(index)), entry, end, index })
+        (index < self.count()).then_some(entry..end)
+    }
+
+    pub(crate) fn function(&self, index: usize) -> Option<Function> {
+        let Range { start: entry, end } = self.range(index)?;
+        Some(Function { name: printed(self.symbol(index)), entry, end, index })
     }
 
     /// The function whose code is at a link-time address.
@@ -191,8 +210,9 @@ impl Pclntab {
     pub fn functions_named(&self, name: &str) -> Vec<Function> {
         let generic = name.contains("[...]");
         let same = |index: &usize| {
-            let symbol = self.symbol(*index);
-            symbol == name.as_bytes() || (generic && printed(symbol) == name)
+            let offset = self.record(*index).and_then(|record| record.word(4));
+            offset.is_some_and(|offset| self.is_named(offset, name.as_bytes(), false))
+                || (generic && printed(self.symbol(*index)) == name)
         };
         self.functions_of_package(name).filter(same).filter_map(|index| self.function(index)).collect()
     }
@@ -205,12 +225,11 @@ impl Pclntab {
             return Box::new(self.runtime_functions().iter().copied());
         }
         let prefix = prefix.to_owned();
-        Box::new((0..self.count()).filter(move |index| self.symbol(*index).starts_with(prefix.as_bytes())))
+        Box::new((0..self.count()).filter(move |index| self.begins_with(*index, prefix.as_bytes())))
     }
 
     fn runtime_functions(&self) -> &[usize] {
-        let find =
-            || (0..self.count()).filter(|index| self.symbol(*index).starts_with(b"runtime.")).collect();
+        let find = || (0..self.count()).filter(|index| self.begins_with(*index, b"runtime.")).collect();
         self.runtime.get_or_init(find)
     }
 

@@ -1,5 +1,7 @@
 //! Why a probe has no place.
 
+use crate::go::file::budget::TooMuch;
+
 /// Why a probe has no place. Each message is complete but for the name of the binary.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
@@ -36,6 +38,9 @@ pub enum PlanError {
         /// The address of the instruction.
         address: u64,
     },
+    /// The search for inlined copies would take too long.
+    #[error("where the probed functions were inlined is not known: {0}")]
+    TooMuch(#[from] TooMuch),
     /// The analysis did not come to an end within its budget, as it does for all code that a compiler makes.
     #[error("{function} is too tangled to be analysed; the code may be obfuscated")]
     TooComplex {

@@ -4,17 +4,24 @@
 use std::collections::HashMap;
 use std::io::Read;
 
-use gimli::{AttributeValue, EndianSlice, LittleEndian};
+use gimli::{AttributeValue, EndianSlice, LittleEndian, Reader};
 use object::elf::{ELFCOMPRESS_ZLIB, ELFCOMPRESS_ZSTD};
 
 use super::layout::Layout;
+use crate::go::file::budget::{Budget, TooMuch};
 use crate::go::file::error::GoErrorKind;
 use crate::go::file::image::{Image, u32_at, u64_at};
 
 /// Bytes of debug information that are read, decompressed. More would take seconds.
 const MAX_INFO: u64 = 512 << 20;
+/// Bytes of one unit that are held in memory. That of package runtime, the only one that is wanted, has some 100 kB.
+const MAX_UNIT: u32 = 32 << 20;
 /// Bytes of abbreviations that are read. Go writes a few kB, a C compiler up to some MB.
 const MAX_ABBREVIATIONS: u64 = 64 << 20;
+/// Bytes of one table of abbreviations, of which there may be one for each unit. Go writes one for all, of a few kB.
+const MAX_TABLE: usize = 1 << 20;
+/// Steps that reading takes: bytes of tables of abbreviations, entries with their attributes, and units.
+const MAX_STEPS: u64 = 1 << 25;
 
 /// A struct of package runtime: its size, and its fields with their offsets, in bytes.
 type Struct = (u16, Vec<(String, u16)>);
@@ -121,14 +128,34 @@ fn structs(
         .read_to_end(&mut abbreviation_bytes)
         .map_err(|e| unreadable(&e))?;
     let debug_abbrev = gimli::DebugAbbrev::new(&abbreviation_bytes, LittleEndian);
+    let mut budget = Budget::new("its debug information", MAX_STEPS);
     let mut reader = info.reader(MAX_INFO);
     let mut unit = Vec::new();
     let mut found = HashMap::new();
+    // Go's units share one table of abbreviations; those of a C compiler have one each.
+    let mut table: Option<(gimli::DebugAbbrevOffset, gimli::Abbreviations)> = None;
     while next_unit(&mut reader, &mut unit).map_err(|e| unreadable(&e))? {
+        budget.spend(UNIT)?;
+        if unit.is_empty() {
+            continue;
+        }
         let debug_info = gimli::DebugInfo::new(&unit, LittleEndian);
         let Some(header) = debug_info.units().next().map_err(|e| unreadable(&e))? else { break };
-        let abbreviations = header.abbreviations(&debug_abbrev).map_err(|e| unreadable(&e))?;
-        structs_of_unit(&header, &abbreviations, &mut found).map_err(|e| unreadable(&e))?;
+        let offset = header.debug_abbrev_offset();
+        let abbreviations = match table.take().filter(|(of, _)| *of == offset) {
+            Some((_, abbreviations)) => abbreviations,
+            None => {
+                let bytes = abbreviation_bytes.get(offset.0..).unwrap_or_default();
+                let size = table_size(&bytes[..bytes.len().min(MAX_TABLE)]).map_err(|e| unreadable(&e))?;
+                budget.spend(size as u64)?;
+                header.abbreviations(&debug_abbrev).map_err(|e| unreadable(&e))?
+            }
+        };
+        let abbreviations = &table.insert((offset, abbreviations)).1;
+        structs_of_unit(&header, abbreviations, &mut found, &mut budget).map_err(|error| match error {
+            UnitError::TooMuch(error) => error.into(),
+            UnitError::Unreadable(error) => unreadable(&error),
+        })?;
         if found.len() == STRUCTS.len() {
             break;
         }
@@ -136,16 +163,60 @@ fn structs(
     Ok(found)
 }
 
-/// Reads the next unit with the length that stands in front of it. False where there is none.
+/// Steps that a unit takes beside its entries.
+const UNIT: u64 = 16;
+
+/// How many bytes a table of abbreviations has, up to the zero that ends it.
+fn table_size(bytes: &[u8]) -> gimli::Result<usize> {
+    let mut rest = Slice::new(bytes, LittleEndian);
+    while rest.read_uleb128()? != 0 {
+        let (_tag, _has_children) = (rest.read_uleb128()?, rest.read_u8()?);
+        loop {
+            let (name, form) = (rest.read_uleb128()?, rest.read_uleb128()?);
+            if form == u64::from(gimli::DW_FORM_implicit_const.0) {
+                rest.read_sleb128()?;
+            }
+            if (name, form) == (0, 0) {
+                break;
+            }
+        }
+    }
+    Ok(bytes.len() - rest.len())
+}
+
+/// Reads the next unit with the length that stands in front of it. False where there is none. One that is too large to be
+/// that of package runtime is passed over, and `unit` is empty.
 fn next_unit(reader: &mut dyn Read, unit: &mut Vec<u8>) -> std::io::Result<bool> {
     unit.clear();
     reader.take(4).read_to_end(unit)?;
     let Some(length) = u32_at(unit, 0).filter(|length| *length < 0xffff_fff0) else { return Ok(false) };
-    let read = reader.take(u64::from(length)).read_to_end(unit)?;
-    Ok(read == length as usize)
+    let mut rest = reader.take(u64::from(length));
+    if length > MAX_UNIT {
+        unit.clear();
+        return Ok(std::io::copy(&mut rest, &mut std::io::sink())? == u64::from(length));
+    }
+    Ok(rest.read_to_end(unit)? == length as usize)
 }
 
 type Slice<'data> = EndianSlice<'data, LittleEndian>;
+
+/// Why a unit cannot be read.
+enum UnitError {
+    TooMuch(TooMuch),
+    Unreadable(gimli::Error),
+}
+
+impl From<TooMuch> for UnitError {
+    fn from(error: TooMuch) -> UnitError {
+        UnitError::TooMuch(error)
+    }
+}
+
+impl From<gimli::Error> for UnitError {
+    fn from(error: gimli::Error) -> UnitError {
+        UnitError::Unreadable(error)
+    }
+}
 
 /// Collects the wanted structs of a unit, if it is one of package runtime. There are two of these: the assembly code has
 /// one of its own.
@@ -153,14 +224,17 @@ fn structs_of_unit(
     header: &gimli::UnitHeader<Slice<'_>>,
     abbreviations: &gimli::Abbreviations,
     found: &mut HashMap<&'static str, Struct>,
-) -> gimli::Result<()> {
+    budget: &mut Budget,
+) -> Result<(), UnitError> {
     let mut entries = header.entries_raw(abbreviations, None)?;
     let mut current: Option<(&'static str, isize)> = None;
     let mut depth_of_first = None;
     let mut attributes = Vec::new();
     while !entries.is_empty() && (found.len() < STRUCTS.len() || current.is_some()) {
         let depth = entries.next_depth();
-        let Some(abbreviation) = entries.read_abbreviation()? else { continue };
+        let abbreviation = entries.read_abbreviation()?;
+        budget.spend(1 + abbreviation.map_or(0, |abbreviation| abbreviation.attributes().len() as u64))?;
+        let Some(abbreviation) = abbreviation else { continue };
         if let Some((_, of)) = current
             && depth <= of
         {
@@ -197,4 +271,60 @@ fn structs_of_unit(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn section(bytes: &[u8]) -> DebugSection<'_> {
+        DebugSection { bytes, zlib: false, size: bytes.len() as u64 }
+    }
+
+    /// A table of so many abbreviations without attributes, in 6 bytes each.
+    fn table(count: u32) -> Vec<u8> {
+        let entry = |code: u32| {
+            let code = [code as u8 | 0x80, (code >> 7) as u8 | 0x80, (code >> 14) as u8];
+            [&code[..], &[0x2e, 0, 0, 0]].concat()
+        };
+        (1..=count).flat_map(entry).chain([0]).collect()
+    }
+
+    /// So many units without entries, each with its table at an offset.
+    fn units(count: u32, table_of: impl Fn(u32) -> u32) -> Vec<u8> {
+        let unit = |number| {
+            let offset = table_of(number).to_le_bytes();
+            [&9u32.to_le_bytes()[..], &4u16.to_le_bytes(), &offset, &[8, 0, 0]].concat()
+        };
+        (0..count).flat_map(unit).collect()
+    }
+
+    #[test]
+    fn a_table_of_abbreviations_is_read_once_for_all_units_that_share_it() {
+        let (long, count) = (table(20_000), 20_000);
+        assert!(long.len() > 100_000);
+        assert!(structs(&section(&units(count, |_| 0)), &section(&long)).unwrap().is_empty());
+        // Each unit has a table of its own, which is all that follows in the long one.
+        let apart = structs(&section(&units(count, |number| 7 * number)), &section(&long));
+        assert!(matches!(apart, Err(GoErrorKind::TooMuch(_))), "{apart:?}");
+    }
+
+    #[test]
+    fn a_unit_that_is_too_large_is_passed_over_and_not_held() {
+        let large = [(MAX_UNIT + 1).to_le_bytes().to_vec(), vec![0; MAX_UNIT as usize + 1]].concat();
+        let both = [large, units(1, |_| 0)].concat();
+        let (mut rest, mut unit) = (both.as_slice(), Vec::new());
+        assert!(next_unit(&mut rest, &mut unit).unwrap() && unit.is_empty());
+        assert!(unit.capacity() < 1000, "{}", unit.capacity());
+        assert!(next_unit(&mut rest, &mut unit).unwrap() && unit.len() == 13);
+        assert!(!next_unit(&mut rest, &mut unit).unwrap());
+    }
+
+    #[test]
+    fn the_end_of_a_table_of_abbreviations_is_found() {
+        let implicit = [1, 0x34, 0, 3, 0x21, 0x7f, 0, 0, 0, 9, 9];
+        assert_eq!(table_size(&implicit).unwrap(), 9);
+        assert_eq!(table_size(&table(3)).unwrap(), table(3).len());
+        assert!(table_size(&[1, 2]).is_err());
+    }
 }
