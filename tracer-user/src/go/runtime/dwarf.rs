@@ -71,7 +71,9 @@ impl<'data> DebugSection<'data> {
         Ok(Some(DebugSection { bytes: &bytes[12..], zlib: true, size }))
     }
 
+    /// The bytes, decompressed: no more than the file says there are, since little can be inflated to much.
     fn reader(&self, limit: u64) -> Box<dyn Read + 'data> {
+        let limit = limit.min(self.size);
         if self.zlib {
             Box::new(flate2::read::ZlibDecoder::new(self.bytes).take(limit))
         } else {
@@ -318,6 +320,17 @@ mod tests {
         assert!(unit.capacity() < 1000, "{}", unit.capacity());
         assert!(next_unit(&mut rest, &mut unit).unwrap() && unit.len() == 13);
         assert!(!next_unit(&mut rest, &mut unit).unwrap());
+    }
+
+    #[test]
+    fn no_more_is_inflated_than_the_file_says() {
+        let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
+        std::io::Write::write_all(&mut zlib, &vec![0; 64 << 20]).unwrap();
+        let bytes = zlib.finish().unwrap();
+        let mut read = Vec::new();
+        let section = DebugSection { bytes: &bytes, zlib: true, size: 100 };
+        section.reader(MAX_INFO).read_to_end(&mut read).unwrap();
+        assert_eq!(read.len(), 100);
     }
 
     #[test]
