@@ -49,4 +49,13 @@ pub enum WalkError {
     /// The memory could not be read.
     #[error(transparent)]
     Memory(#[from] MemoryError),
+    /// What should be the list has entries, but none is a living goroutine, of which every process has some.
+    #[error(
+        "none of the {listed} entries of its list of goroutines is a living one, so that what is in its memory cannot be \
+         that list; the process may be damaged, or just ending"
+    )]
+    NoneLives {
+        /// How many entries there are.
+        listed: u64,
+    },
 }

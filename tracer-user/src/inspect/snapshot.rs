@@ -4,7 +4,7 @@
 use std::sync::OnceLock;
 
 use super::labels::{Label, Labels, LabelsId};
-use super::limits::Cut;
+use super::limits::{Cut, WalkError};
 use super::stacks::{StackId, Stacks};
 use crate::go::{Status, WaitReason};
 
@@ -166,6 +166,19 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// The snapshot, if it can be one of a process. A list of one entry without a living goroutine is that of a process
+    /// that begins.
+    ///
+    /// # Errors
+    /// [`WalkError::NoneLives`] where the list was read and nobody on it lives.
+    pub fn checked(self) -> Result<Snapshot, WalkError> {
+        let was_read = self.listed > 1 && self.cut_short != Some(Cut::Time);
+        if was_read && self.goroutines.is_empty() {
+            return Err(WalkError::NoneLives { listed: self.listed });
+        }
+        Ok(self)
+    }
+
     /// Where a goroutine of this snapshot was created.
     pub fn site(&self, goroutine: &Goroutine) -> CreationSite {
         self.sites.get(goroutine.site.0 as usize).copied().unwrap_or_default()

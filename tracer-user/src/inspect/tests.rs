@@ -226,6 +226,8 @@ fn a_list_of_anything_is_walked_within_bounds() {
         let snapshot = liar.scan().unwrap();
         assert!(snapshot.goroutines.is_empty() && snapshot.unreadable > 99_000);
         assert_eq!((snapshot.listed, snapshot.cut_short.is_some()), (length, length > 100_000));
+        let refused = snapshot.checked().map(|_| ()).unwrap_err().to_string();
+        assert!(refused.contains("is a living one"), "{refused}");
     }
     // The list itself is at an address where nothing is mapped.
     let nowhere = [8, 1u64 << 40];
@@ -248,6 +250,7 @@ fn a_list_that_lists_itself_ends() {
     let snapshot = liar.scan().unwrap();
     assert!((1..32).contains(&snapshot.goroutines.len()), "{}", snapshot.goroutines.len());
     assert_eq!(snapshot.goroutine(1).map(|goroutine| goroutine.address), Some(g.as_ptr() as u64));
+    assert!(snapshot.checked().is_ok());
     let own = liar.list.as_ptr() as u64;
     liar.list.fill(own);
     assert!(liar.scan().unwrap().goroutines.len() < 32);

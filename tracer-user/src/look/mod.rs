@@ -70,7 +70,7 @@ impl Look {
         let start = Instant::now();
         let time = deadline.saturating_duration_since(start);
         let limits = WalkLimits { time, ..WalkLimits::default() };
-        let snapshot = subject.scan(limits, Depth::Objects)?;
+        let snapshot = subject.scan(limits, Depth::Objects)?.checked()?;
         let (binary, survey) = (&*subject.binary, Survey::of(&snapshot));
         let mut room = MOST_STACKS;
         let sites = inspect::by_site(&snapshot, binary, earlier).into_iter().map(|(key, waits)| {

@@ -80,6 +80,7 @@ impl Subject {
             // The list of goroutines cannot be found in the binary.
             Err(InspectError::Walk(WalkError::Binary(_))) => Ok(Belief::Open),
             Err(InspectError::Walk(WalkError::Memory(error))) => Err(error.into()),
+            Err(InspectError::Walk(error @ WalkError::NoneLives { .. })) => Err(error.into()),
             Err(InspectError::Mismatch(mismatch)) => {
                 match inspect::walk(&memory, &self.binary, self.bias, SAMPLE) {
                     // Right after an exec the runtime has made no goroutine yet.
