@@ -30,7 +30,12 @@ pub(super) fn parts(file: &File, metadata: &Metadata) -> Vec<Range<usize>> {
             if data < size && data < end {
                 parts.push(data..end);
             }
-            at = end.max(data);
+            // A file system that says there is nothing ahead and no end either is not asked again.
+            let next = end.max(data);
+            if next <= at {
+                break;
+            }
+            at = next;
         }
         let _ = lseek(file, before, Whence::SeekSet);
     }
