@@ -382,6 +382,34 @@ fn completions_and_man_page_are_written() {
     assert!(man.status.success() && man.stdout.contains(".TH golife"), "{man:?}");
 }
 
+/// A shell that asks is told which Go processes there are, with their commands, and nothing of hidden commands.
+#[test]
+fn completions_know_processes_states_reports_and_programs() {
+    need_root();
+    let fixture = ready(&fixture("tiny", Build::default()), &[]);
+    let offered = |words: &[&str]| {
+        let mut golife = golife();
+        golife.env("COMPLETE", "fish").args(["--", "golife"]).args(words);
+        let mut golife = Running::start(&mut golife);
+        golife.close_stdin();
+        golife.wait().stdout
+    };
+    let pids = offered(&["leaks", "--pid", ""]);
+    let own = pids.lines().find(|line| line.starts_with(&format!("{}\t", fixture.pid())));
+    assert!(own.is_some_and(|line| line.ends_with("/tiny")), "{pids}");
+    assert!(!pids.lines().any(|line| line.starts_with("1\t")), "{pids}");
+    assert!(offered(&["dump", "--waiting", "chan rec"]).lines().any(|state| state == "chan receive"));
+    assert!(offered(&["run", "--", "setpri"]).lines().any(|program| program == "setpriv"));
+    let directory = tempfile::tempdir().unwrap();
+    for name in ["saved.json", "saved.txt"] {
+        std::fs::write(directory.path().join(name), "").unwrap();
+    }
+    let reports = offered(&["hist", &format!("{}/sa", directory.path().display())]);
+    assert!(reports.contains("saved.json") && !reports.contains("saved.txt"), "{reports}");
+    let commands = offered(&[""]);
+    assert!(commands.contains("leaks") && !commands.contains("selftest"), "{commands}");
+}
+
 /// What the README tells people to type must exist.
 #[test]
 fn commands_in_the_readme_exist() {

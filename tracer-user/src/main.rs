@@ -3,8 +3,8 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use golife::commands::{self, arguments::Cli};
+use clap::{CommandFactory, Parser};
+use golife::commands::{self, arguments::Cli, completion};
 
 /// Size in bytes from which on glibc gets each block of memory from the kernel and gives it back when it is freed.
 /// Without this, glibc raises the size up to 32 MB as it goes, and keeps the old memory of tables that have grown
@@ -19,6 +19,7 @@ fn main() -> ExitCode {
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
     }
+    completion::answer(Cli::command);
     let cli = Cli::parse();
     match commands::run(cli.command) {
         Ok(code) => code,

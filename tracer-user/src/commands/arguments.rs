@@ -8,6 +8,7 @@ use clap::{
 };
 use regex::Regex;
 
+use super::completion;
 use crate::output::dump::Group;
 use crate::report::{Level, Sort};
 use crate::targets::Selectors;
@@ -108,7 +109,7 @@ pub struct Trace {
 pub struct Hist {
     /// Saved reports (golife trace --format json --output FILE); several are merged
     #[arg(value_name = "REPORT", value_hint = ValueHint::FilePath)]
-    #[arg(conflicts_with_all = SELECTORS, conflicts_with_all = OF_TRACING)]
+    #[arg(conflicts_with_all = SELECTORS, conflicts_with_all = OF_TRACING, add = completion::reports())]
     pub reports: Vec<PathBuf>,
     /// Whom to trace.
     #[command(flatten)]
@@ -161,12 +162,13 @@ pub struct Sweep {
 pub struct Dump {
     /// The process, by id
     #[arg(short, long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(add = completion::go_processes())]
     pub pid: u32,
     /// Show groups instead of each goroutine
     #[arg(long, value_name = "BY", value_parser = group_parser())]
     pub group: Option<Group>,
     /// Only goroutines in this state, e.g. 'chan receive' or running (repeatable)
-    #[arg(long, value_name = "STATE")]
+    #[arg(long, value_name = "STATE", add = completion::states())]
     pub waiting: Vec<String>,
     /// Only goroutines that are known to wait at least this long; Go notes it at a garbage collection, so all may wait longer
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
@@ -246,6 +248,7 @@ pub struct Run {
     pub limits: Limits,
     /// The program and its arguments
     #[arg(last = true, required = true, value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]
+    #[arg(add = completion::command())]
     pub command: Vec<std::ffi::OsString>,
 }
 
@@ -254,6 +257,7 @@ pub struct Run {
 pub struct Targets {
     /// A process, by id (repeatable)
     #[arg(short, long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(add = completion::go_processes())]
     pub pid: Vec<u32>,
     /// Every process of an executable, running now or started later (repeatable)
     #[arg(long, value_name = "PATH", value_hint = ValueHint::ExecutablePath)]

@@ -1,6 +1,7 @@
 //! What each subcommand does, from arguments to exit code.
 
 pub mod arguments;
+pub mod completion;
 mod doctor;
 mod dump;
 mod hist;
@@ -14,7 +15,6 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::CommandFactory;
 use nix::sys::signal::{SigHandler, Signal, raise, signal};
 
 use crate::inspect::WalkError;
@@ -23,7 +23,7 @@ use crate::report::{Level, Report};
 use crate::targets::{SelectorError, TargetError};
 use crate::trace::{StartError, TraceError};
 use crate::{human, output};
-use arguments::{Cli, Command, DoctorFormat};
+use arguments::{Command, DoctorFormat};
 use sink::{ReaderGone, read};
 
 /// Exit code if a site is judged at the level of `--fail-on` or above.
@@ -71,9 +71,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
             Ok(if findings.works { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         Command::Completions { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "golife", &mut script);
-            read(io::stdout().write_all(&script))?;
+            read(completion::write(&shell.to_string(), &mut io::stdout()))?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Man => {

@@ -15,6 +15,12 @@ pub struct WaitReason {
 }
 
 impl WaitReason {
+    /// The texts of all reasons that the newest Go has, as far as it has a text for them.
+    pub fn texts() -> impl Iterator<Item = &'static str> {
+        let newest = TABLE.last().map(|(_, texts)| *texts).unwrap_or_default();
+        newest.iter().copied().filter(|text| !text.is_empty())
+    }
+
     /// What a number means. None for 0, which says that the goroutine does not wait, and for numbers that the version
     /// does not have. A newer version is read as the newest known.
     pub fn from_number(version: GoVersion, number: u8) -> Option<WaitReason> {
