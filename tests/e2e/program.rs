@@ -59,6 +59,16 @@ fn doctor_is_also_a_document() {
 }
 
 #[test]
+fn a_locale_without_utf_8_gets_ascii() {
+    need_root();
+    let fixture = ready(&fixture("tiny", Build::default()), &[]);
+    let mut golife = golife();
+    golife.args(["trace", "--for", "300ms", "--pid", &fixture.pid().to_string()]).env("LC_ALL", "C");
+    let ended = Running::start(&mut golife).wait();
+    assert!(ended.stdout.contains(">= ") && ended.stdout.is_ascii() && ended.stderr.is_ascii(), "{ended:?}");
+}
+
+#[test]
 fn nothing_to_fail_on_ends_with_0() {
     need_root();
     let mut fixture = ready(&fixture("tiny", Build::default()), &[]);

@@ -103,6 +103,28 @@ pub fn clean(text: &str) -> String {
     clean
 }
 
+/// A text in ASCII, for terminals that show nothing else: golife's own signs by what comes closest, what is left of
+/// others escaped.
+pub fn ascii(text: &str) -> String {
+    let mut ascii = String::with_capacity(text.len());
+    for char in text.chars() {
+        match char {
+            'µ' => ascii.push('u'),
+            '≥' => ascii.push_str(">="),
+            '…' => ascii.push_str("..."),
+            '–' | '−' | '—' => ascii.push('-'),
+            '×' => ascii.push('x'),
+            '→' => ascii.push_str("->"),
+            '·' => ascii.push('*'),
+            // Full and partial blocks, of which bars are made.
+            '\u{2581}'..='\u{258f}' => ascii.push('#'),
+            char if char.is_ascii() => ascii.push(char),
+            char => ascii.extend(char.escape_unicode()),
+        }
+    }
+    ascii
+}
+
 /// The name of a function without the directories of its package: `example.com/api/hub.(*Hub).Run` becomes
 /// `hub.(*Hub).Run`.
 pub fn short_function(name: &str) -> &str {
@@ -224,6 +246,11 @@ mod tests {
     fn foreign_text_cannot_control_the_terminal() {
         assert_eq!(clean("a\x1b[31mb\n\u{202e}c"), "a\\u{1b}[31mb\\n\\u{202e}c");
         assert!(width(&clean(&"x".repeat(10_000))) < 500);
+    }
+
+    #[test]
+    fn everything_has_a_form_in_ascii() {
+        assert_eq!(ascii("≥ 8.9 µs × 2 – é █▌"), ">= 8.9 us x 2 - \\u{e9} ##");
     }
 
     #[test]

@@ -54,10 +54,10 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         sink.profile(form, &Profile::of_dump(&dump))?;
         return Ok(ExitCode::SUCCESS);
     }
-    sink.write(|out| match (arguments.format, arguments.group) {
-        (DumpFormat::Json, _) => output::json::write(&dump.document(), out),
-        (_, Some(group)) => output::dump::groups(&dump, group, out),
-        (_, None) => output::dump::traceback(&dump, out),
-    })?;
+    match (arguments.format, arguments.group) {
+        (DumpFormat::Json, _) => sink.write(|out| output::json::write(&dump.document(), out))?,
+        (_, Some(group)) => sink.text(|out| output::dump::groups(&dump, group, out))?,
+        (_, None) => sink.text(|out| output::dump::traceback(&dump, out))?,
+    }
     Ok(ExitCode::SUCCESS)
 }

@@ -41,7 +41,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     }
     let sites = merged::merge(&reports).context("cannot merge the reports' histograms")?;
     let layout = Hist { width: width(), top: arguments.view.top.unwrap_or(10), scale: arguments.scale };
-    sink.write(|out| hist::write(&sites, &layout, out))?;
+    sink.text(|out| hist::write(&sites, &layout, out))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -24,7 +24,7 @@ use crate::targets::{SelectorError, TargetError};
 use crate::trace::{StartError, TraceError};
 use crate::{human, output};
 use arguments::{Command, DoctorFormat};
-use sink::{ReaderGone, read};
+use sink::{ReaderGone, in_locale, is_ascii_wanted, read};
 
 /// Exit code if a site is judged at the level of `--fail-on` or above.
 const FOUND: u8 = 3;
@@ -65,7 +65,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Doctor(arguments) => {
             let findings = doctor::run();
             read(match arguments.format {
-                DoctorFormat::Text => doctor::write(&findings, &mut anstream::stdout()),
+                DoctorFormat::Text => in_locale(&mut anstream::stdout(), |out| doctor::write(&findings, out)),
                 DoctorFormat::Json => output::json::write(&findings, &mut io::stdout()),
             })?;
             Ok(if findings.works { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -123,5 +123,6 @@ fn note(text: &impl std::fmt::Display) {
 /// Writes a line to standard error. Nobody may be there to read it, since a terminal can be closed and a pipe, too; that
 /// is no reason to lose the report that goes into a file.
 pub fn say(line: &str) {
+    let line = if is_ascii_wanted() { human::ascii(line) } else { line.to_owned() };
     let _ = writeln!(io::stderr(), "{line}");
 }

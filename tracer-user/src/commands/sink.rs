@@ -12,6 +12,7 @@ use clap::{CommandFactory, error::ErrorKind};
 use tokio::io::{Interest, unix::AsyncFd};
 
 use super::arguments::{Cli, Format, ProfileForm, View};
+use crate::human;
 use crate::output::{flame, folded, json, pprof, profile::Profile, text};
 use crate::report::{Report, Sort};
 
@@ -91,7 +92,7 @@ impl Sink {
         match self.format {
             Format::Json => self.write(|out| json::write(report, out)),
             Format::Jsonl => self.line(report),
-            _ => self.write(text),
+            _ => self.text(text),
         }
     }
 
@@ -109,6 +110,11 @@ impl Sink {
             To::File(_, file) => buffered(file, body),
         };
         self.done(written)
+    }
+
+    /// Writes text for people, in the characters that their terminal has.
+    pub(super) fn text(&mut self, body: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> anyhow::Result<()> {
+        self.write(|out| in_locale(out, body))
     }
 
     /// Writes text, with colours only if the output is a terminal. What is written first replaces a file's content, what
@@ -136,6 +142,39 @@ impl Sink {
             }),
             To::File(path, _) => written.with_context(|| format!("cannot write {}", path.display())),
         }
+    }
+}
+
+/// Lets `body` write to `out` in the characters of the user's locale.
+pub(super) fn in_locale(
+    out: &mut dyn Write,
+    body: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<()> {
+    if is_ascii_wanted() { body(&mut Ascii(out)) } else { body(out) }
+}
+
+/// Whether the locale has other characters than those of UTF-8. Where no locale is set, which is what services and
+/// containers have, UTF-8 is taken for granted.
+pub(super) fn is_ascii_wanted() -> bool {
+    let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let locale = set("LC_ALL").or_else(|| set("LC_CTYPE")).or_else(|| set("LANG"));
+    locale.is_some_and(|locale| !locale.to_lowercase().replace('-', "").contains("utf8"))
+}
+
+/// Writes what it is given in ASCII.
+struct Ascii<'a>(&'a mut dyn Write);
+
+impl Write for Ascii<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => self.0.write_all(human::ascii(text).as_bytes())?,
+            Err(_) => self.0.write_all(bytes)?,
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }
 

@@ -49,7 +49,7 @@ pub fn write(sites: &[Merged], hist: &Hist, out: &mut dyn Write) -> io::Result<(
 }
 
 fn one(site: &Merged, hist: &Hist, out: &mut dyn Write) -> io::Result<()> {
-    let columns = hist.width.max(60);
+    let columns = hist.width.max(36);
     let name = shorten(&function(&site.entry), columns);
     writeln!(out, "{}", paint(BOLD, name))?;
     for part in wrap(&format!("created at {}", located(&site.site)), columns - 2) {

@@ -2,7 +2,7 @@
 
 use super::style::{BOLD, DIM, paint};
 use crate::assemble::alike::Program;
-use crate::human::{clean, count, file_name, short_function, shorten, width};
+use crate::human::{clean, count, file_name, short_function, shorten, width, wrap};
 use crate::report::{Container, Frame, Mode, Waiting};
 
 /// Names such as `container 0123456789ab` and `pod api-7d9f`. Of a container's id only the first digits are shown, as
@@ -43,9 +43,16 @@ pub fn program_name(program: &Program, columns: usize) -> String {
         about.push(clean(detail));
     }
     let about = about.join(", ");
+    let who = processes(&program.pids);
     let room = columns.saturating_sub(width(&about) + 18).max(20);
     let command = shorten(&clean(command), room);
-    format!("{}  {}  {}", processes(&program.pids), paint(BOLD, command), paint(DIM, about))
+    if width(&who) + width(&command) + width(&about) + 4 <= columns {
+        return format!("{who}  {}  {}", paint(BOLD, command), paint(DIM, about));
+    }
+    let mut lines = vec![format!("{who}  {}", paint(BOLD, command))];
+    lines
+        .extend(wrap(&about, columns.saturating_sub(2)).iter().map(|line| format!("  {}", paint(DIM, line))));
+    lines.join("\n")
 }
 
 /// Names a process by its id, and counts several.

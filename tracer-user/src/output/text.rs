@@ -21,6 +21,8 @@ pub struct Text {
     pub sort: Sort,
 }
 
+/// The fewest columns that are filled. In fewer, there is no room beside the labels.
+const LEAST: usize = 36;
 /// The column at which the text of a block begins.
 const INDENT: usize = 9;
 /// Most places of a site that are shown each at which its goroutines wait.
@@ -38,7 +40,7 @@ const WATCHED: usize = 5;
 /// The report cannot be written to `out`.
 pub fn write(report: &Report, text: &Text, out: &mut dyn Write) -> io::Result<()> {
     let programs = alike::programs(&report.processes, text.sort);
-    let page = Page { report, width: text.width.max(60), many: programs.len() > 1, programs };
+    let page = Page { report, width: text.width.max(LEAST), many: programs.len() > 1, programs };
     page.heading(out)?;
     page.findings(out)?;
     page.verdicts(out)?;
