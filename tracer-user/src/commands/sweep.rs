@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use super::arguments::Sweep as Arguments;
-use super::progress::Progress;
+use super::progress::{Patience, Progress, READING};
 use super::sink::{Sink, Stream, width};
 use super::{judge, note};
 use crate::host::capabilities;
@@ -26,7 +26,9 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         include_system: arguments.include_system,
     };
     let mut sweep = Sweep::new(&wanted);
+    let patience = Patience::with(READING);
     sweep.look()?;
+    drop(patience);
     if let Some(between) = arguments.twice
         && pause(between)
     {

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::arguments::{Format, Limits, Run, Trace, View, Window};
-use super::progress::Progress;
+use super::progress::{Patience, Progress, READING};
 use super::sink::{ReaderGone, Sink, Stream, as_text, reader_gone};
 use super::{DEFAULT_WINDOW, NOTHING, judge, note, restore_default, say};
 use crate::host::launch::{self, Launch};
@@ -185,7 +185,10 @@ impl Follow {
             false => Some(listen(SignalKind::hangup()).map_err(system("listen for signals"))?),
         };
         let window = self.settings.window;
-        let mut tracer = match Tracer::start(self.settings).await {
+        let patience = Patience::with(READING);
+        let started = Tracer::start(self.settings).await;
+        drop(patience);
+        let mut tracer = match started {
             Ok(tracer) => tracer,
             Err(StartError { error, notices }) => {
                 notices.iter().for_each(print);
