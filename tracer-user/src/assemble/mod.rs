@@ -218,6 +218,18 @@ impl Observed<'_> {
         }
     }
 
+    /// Whether at least half of the creators that are known are of sites whose goroutines end, as those that serve a
+    /// request do and those that wait for connections do not.
+    fn creators_end(&self) -> bool {
+        let parents = self.counts.parents.by_count();
+        let all: u64 = parents.iter().map(|&(_, n)| n).sum();
+        let ends = |site: SiteId| {
+            self.instance.sites().get(site.0 as usize).is_some_and(|site| site.window().exited > 0)
+        };
+        let of_ending: u64 = parents.iter().filter(|&&(site, _)| ends(site)).map(|&(_, n)| n).sum();
+        of_ending > 0 && of_ending * 2 >= all
+    }
+
     fn judge(&self, survival: &Survival, window_ns: u64, waits: &[Wait]) -> Verdict {
         let (site, counts, instance) = (self.site, &self.counts, self.instance);
         let series = instance.series_of(self.id, self.tracker.timeline(), self.now_ns);
@@ -239,6 +251,11 @@ impl Observed<'_> {
             last_created_ns: counts.last_created_ns,
             unattributed_exits: instance.gaps().unattributed_exits,
             trend: Trend::of(&series),
+            mean_lifetimes: &site.series.lifetimes(self.tracker.timeline()),
+            creators_end: self.creators_end(),
+            outlived: counts.outlived,
+            entered: counts.entered.iter().map(|&(_, n)| n).sum(),
+            at_begin: counts.at_begin,
             lifetimes: &counts.lifetimes,
             survival,
             living: self.living,

@@ -2,11 +2,13 @@
 //! Numbers go in and numbers come out; nothing here knows about goroutines.
 
 pub mod ages;
+pub mod balance;
 pub mod durations;
 pub mod survival;
 pub mod trend;
 
 pub use ages::{Ages, Eldest};
+pub use balance::Balance;
 pub use durations::Durations;
 pub use survival::Survival;
 pub use trend::Trend;

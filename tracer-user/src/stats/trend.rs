@@ -80,18 +80,17 @@ impl Trend {
         trend
     }
 
-    /// Whether the rise is real: there are enough samples, it is not due to chance, it is large enough to matter, and
-    /// it still goes on near the end.
+    /// Whether the rise is real: there are enough samples, it is not due to chance, and it still goes on near the end.
+    /// How much there was before does not matter.
     pub fn is_growth(&self) -> bool {
         const SURE: f64 = 2.33;
-        let large = self.grown >= 5 && self.grown as f64 >= 0.01 * self.highest as f64;
         // A third of the time should bring a third of the growth. A quarter of that is enough.
         let lasting = self.grown_lately * 12 >= self.grown;
         // With enough growth and samples to expect more than chance in every part, the last sixth of the time should
         // bring some, too. Otherwise the series has levelled off.
         let is_dense = self.grown >= 60 && self.samples >= 12;
         let lasting = lasting && (!is_dense || self.grown_at_end * 24 >= self.grown);
-        self.samples >= Self::FEWEST && self.z >= SURE && self.slope_per_s > 0.0 && large && lasting
+        self.samples >= Self::FEWEST && self.z >= SURE && self.slope_per_s > 0.0 && self.grown >= 5 && lasting
     }
 }
 

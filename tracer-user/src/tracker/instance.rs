@@ -453,7 +453,9 @@ impl Instance {
 
 pub(super) fn end_of(site: &mut SiteCounts, goroutine: Goroutine, exit: Exit) {
     site.exited += 1;
-    if goroutine.flags & BIRTH_UNKNOWN == 0 && goroutine.losses == exit.losses {
+    if goroutine.flags & BIRTH_UNKNOWN != 0 {
+        site.outlived.record(exit.time_ns.saturating_sub(goroutine.birth_ns));
+    } else if goroutine.losses == exit.losses {
         // Records of two CPUs can be a little out of order, so the exit may seem to be older than the creation.
         site.lifetimes.record(exit.time_ns.saturating_sub(goroutine.birth_ns));
     }

@@ -175,7 +175,7 @@ impl Tracker {
                     site.series.halve();
                 }
                 if !ended {
-                    site.series.sample(tick, site.live);
+                    site.sample(tick);
                 }
             }
         }

@@ -42,8 +42,13 @@ pub struct SiteCounts {
     pub parents: Parents,
     /// Lifetimes of goroutines that ended in this epoch and whose creation and exit were both seen.
     pub lifetimes: Durations,
+    /// For how long goroutines went on living that a scan had found, until they ended: from that scan on, which is least
+    /// their lifetime. Of this epoch.
+    pub outlived: Durations,
     /// Samples of the live count over time.
     pub series: Series,
+    /// Number and sum in ns of [`SiteCounts::lifetimes`] at the last sample.
+    pub(super) sampled: (u64, u128),
     /// What was before this epoch; `None` in the first one.
     pub(super) earlier: Option<Box<Earlier>>,
 }
@@ -58,6 +63,15 @@ impl SiteCounts {
         self.created += 1;
         self.first_created_ns = Some(self.first_created_ns.map_or(time_ns, |first| first.min(time_ns)));
         self.last_created_ns = Some(self.last_created_ns.map_or(time_ns, |last| last.max(time_ns)));
+    }
+
+    /// Takes the sample that is due at this tick.
+    pub(super) fn sample(&mut self, tick: Tick) {
+        let (count, sum_ns) = (self.lifetimes.count(), self.lifetimes.sum_ns());
+        let (ended, lived_ns) = (count - self.sampled.0, sum_ns.saturating_sub(self.sampled.1));
+        self.sampled = (count, sum_ns);
+        let mean_ns = if ended > 0 { (lived_ns / u128::from(ended)) as f32 } else { f32::NAN };
+        self.series.sample(tick, self.live, mean_ns);
     }
 
     /// Creations in the time that reports cover.
@@ -80,6 +94,7 @@ impl SiteCounts {
                 last_created_ns: self.last_created_ns,
                 parents: Cow::Borrowed(&self.parents),
                 lifetimes: Cow::Borrowed(&self.lifetimes),
+                outlived: Some(&self.outlived),
                 entered: &[],
             };
         };
@@ -98,6 +113,7 @@ impl SiteCounts {
             last_created_ns: self.last_created_ns.or(earlier.last_created_ns),
             parents: Cow::Owned(parents),
             lifetimes: Cow::Owned(lifetimes),
+            outlived: None,
             entered: &begin.ages,
         }
     }
@@ -106,6 +122,8 @@ impl SiteCounts {
     /// and `samples` is how many samples the timeline drops.
     pub(super) fn begin_epoch(&mut self, ages: Vec<(u64, u64)>, samples: u32) {
         self.series.drop_first(samples);
+        self.sampled = (0, 0);
+        self.outlived = Durations::default();
         let mark = Mark {
             created: self.created,
             exited: self.exited,
@@ -149,6 +167,9 @@ pub struct SiteWindow<'a> {
     pub parents: Cow<'a, Parents>,
     /// Lifetimes of goroutines whose creation and exit were both seen, and that ended in the window.
     pub lifetimes: Cow<'a, Durations>,
+    /// When goroutines from before the window ended, in ns from the scan that had found them; `None` where there are
+    /// epochs, since the window begins later than that.
+    pub outlived: Option<&'a Durations>,
     /// The ages that goroutines had when the window began, as (age in ns, count): those that lived then and whose
     /// creation had been seen. They are observed from that age on.
     pub entered: &'a [(u64, u64)],
@@ -304,27 +325,32 @@ impl Default for Timeline {
 pub struct Series {
     first: u32,
     live: Vec<u32>,
+    /// The mean lifetime in ns of those that ended since the sample before; NaN if none did.
+    lived_ns: Vec<f32>,
 }
 
 impl Series {
-    pub(crate) fn sample(&mut self, tick: Tick, live: u64) {
+    pub(crate) fn sample(&mut self, tick: Tick, live: u64, mean_ns: f32) {
         let (Tick::Sample(index) | Tick::HalveAndSample(index)) = tick else { return };
         if self.live.is_empty() {
             self.first = index;
         }
         self.live.push(u32::try_from(live).unwrap_or(u32::MAX));
+        self.lived_ns.push(mean_ns);
     }
 
     /// Drops every second sample, as the timeline does. Series that are no longer sampled have to follow it, too.
     pub(crate) fn halve(&mut self) {
         keep_even(&mut self.live, self.first);
+        keep_even(&mut self.lived_ns, self.first);
         self.first = self.first.div_ceil(2);
     }
 
     /// Drops what belongs to the first `samples` samples of the timeline, which the timeline has dropped.
     fn drop_first(&mut self, samples: u32) {
-        let own = samples.saturating_sub(self.first) as usize;
-        self.live.drain(..own.min(self.live.len()));
+        let own = (samples.saturating_sub(self.first) as usize).min(self.live.len());
+        self.live.drain(..own);
+        self.lived_ns.drain(..own);
         self.first = self.first.saturating_sub(samples);
     }
 
@@ -335,6 +361,14 @@ impl Series {
         let known = self.live.iter().map(|&live| u64::from(live));
         let points = timeline.times_ns.iter().copied().zip(before.chain(known));
         points.filter(|&(time, _)| (from_ns..=until_ns).contains(&time)).collect()
+    }
+
+    /// The mean lifetime of those that ended right before each sample of `timeline` at which any had, as (boot time in
+    /// ns, lifetime in ns).
+    pub fn lifetimes(&self, timeline: &Timeline) -> Vec<(u64, u64)> {
+        let times = timeline.times_ns.iter().copied().skip(self.first as usize);
+        let known = times.zip(&self.lived_ns).filter(|(_, mean)| !mean.is_nan());
+        known.map(|(time, &mean)| (time, mean as u64)).collect()
     }
 }
 
@@ -361,7 +395,7 @@ mod tests {
                 if matches!(tick, Tick::HalveAndSample(_)) {
                     series.halve();
                 }
-                series.sample(tick, second * 10);
+                series.sample(tick, second * 10, f32::NAN);
             }
             assert!(timeline.times_ns().len() <= Timeline::MOST);
         }

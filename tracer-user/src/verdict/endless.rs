@@ -13,11 +13,14 @@ impl Finding<Facts<'_>> for Endless {
         if facts.exited > 0 || facts.created < 5 || facts.standing.live == 0 || !facts.creation_goes_on() {
             return None;
         }
-        if facts.trend.samples < super::Trend::FEWEST {
+        if !facts.knows_usual() {
             return None;
         }
-        let is_suspect = facts.created >= 10
-            && facts.trend.is_growth()
+        // With no end at all, fewer births are enough than where some are set against ends.
+        let balance = facts.balance(0);
+        let is_suspect = balance.up >= 10
+            && balance.all_through
+            && balance.goes_on
             && facts.unattributed_exits * 2 <= facts.created
             && facts.connections_in_use().is_none();
         let level = if is_suspect { Level::Suspect } else { Level::Watch };

@@ -16,7 +16,7 @@ pub mod waits;
 
 use crate::human::{count, duration};
 use crate::report::{Cause, Evidence, EvidenceKind, Level, Verdict};
-use crate::stats::{Ages, Durations, Survival, Trend};
+use crate::stats::{Ages, Balance, Durations, Survival, Trend};
 use cause::Explanation;
 pub use waits::{Member, Wait, WaitsFor};
 
@@ -45,6 +45,16 @@ pub struct Facts<'report> {
     pub unattributed_exits: u64,
     /// How the number of living goroutines developed.
     pub trend: Trend,
+    /// The mean lifetimes of those that ended right before each of some samples, as (boot time in ns, lifetime in ns).
+    pub mean_lifetimes: &'report [(u64, u64)],
+    /// Whether the goroutines that create these end themselves, as those that serve a request do.
+    pub creators_end: bool,
+    /// When goroutines from before the window ended, in ns from its begin; `None` if that is not known.
+    pub outlived: Option<&'report Durations>,
+    /// How many goroutines lived when the window began whose creation had been seen.
+    pub entered: u64,
+    /// How many goroutines lived when the window began.
+    pub at_begin: u64,
     /// The lifetimes of the goroutines that ended.
     pub lifetimes: &'report Durations,
     /// The Kaplan–Meier estimate of survival, from the finished lifetimes and the ages of the living.
@@ -78,8 +88,42 @@ impl Standing<'_> {
 impl Facts<'_> {
     /// The 99.9th percentile of the finished lifetimes in ns; none if there are too few of them.
     fn longest_usual_ns(&self) -> Option<u64> {
-        const ENOUGH: u64 = 100;
         (self.lifetimes.count() >= ENOUGH).then(|| self.lifetimes.quantile(0.999)).flatten()
+    }
+
+    /// Who was born in the window and stayed, and who of before went, of those that got older than this in the window.
+    fn balance(&self, least_ns: u64) -> Balance {
+        let window_ns = self.standing.window_ns;
+        let older: u64 = self.living.exact.iter().filter(|&&(age, _)| age > window_ns).map(|&(_, n)| n).sum();
+        let went = self.exited.saturating_sub(self.lifetimes.count()) + self.entered.saturating_sub(older);
+        let timed = self.outlived.map_or(0, Durations::count);
+        let gone = self.outlived.into_iter().flat_map(Durations::bins);
+        let ages = self.living.exact.iter().copied();
+        Balance::of(window_ns, least_ns, ages, gone, went.saturating_sub(timed))
+    }
+
+    /// How many ended that were seen to live longer than this.
+    fn ended_older(&self, least_ns: u64) -> u64 {
+        let ended = self.lifetimes.bins().chain(self.outlived.into_iter().flat_map(Durations::bins));
+        ended.filter(|&(lived, _)| lived > least_ns).map(|(_, n)| n).sum()
+    }
+
+    /// Whether enough is known of how the goroutines usually behave: by the time that they were watched for, by those
+    /// that ended, or by those of before, which did not end.
+    fn knows_usual(&self) -> bool {
+        let of_before = self.at_begin >= 10 && self.balance(0).went * 2 <= self.at_begin;
+        self.trend.samples >= Trend::FEWEST || self.lifetimes.count() >= ENOUGH || of_before
+    }
+
+    /// Whether those that end live ever longer, as in a queue that gets longer. Early in the window only short lives can
+    /// have been seen whole, so the mean rises by itself until it is as old as the longest lives.
+    fn lives_lengthen(&self) -> bool {
+        let Some(longest) = self.lifetimes.quantile(0.99) else { return false };
+        let from = self.now_ns.saturating_sub(self.standing.window_ns).saturating_add(longest);
+        let late = self.mean_lifetimes.partition_point(|&(time, _)| time < from);
+        let trend = Trend::of(&self.mean_lifetimes[late..]);
+        let lengthened = trend.slope_per_s * trend.span_ns as f64 / 1e9;
+        trend.samples >= Trend::FEWEST && trend.z >= 3.1 && lengthened >= trend.lowest as f64 / 4.0
     }
 
     /// The numbers of connections, if the goroutines serve connections that are in use: at most a tenth of those that
@@ -101,6 +145,9 @@ impl Facts<'_> {
         early && late
     }
 }
+
+/// So many lifetimes tell what is usual.
+const ENOUGH: u64 = 100;
 
 /// Numbers of goroutines that serve connections in use.
 struct ConnectionsInUse {

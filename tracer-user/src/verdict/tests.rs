@@ -14,16 +14,31 @@ struct Case {
     last_s: u64,
     unattributed: u64,
     lifetimes: Durations,
-    ages_s: Vec<u64>,
+    mean_lifetimes: Vec<(u64, u64)>,
+    outlived: Durations,
+    creators_end: bool,
+    ages_ms: Vec<u64>,
     waits: Vec<Wait>,
 }
 
 impl Case {
     fn new(created: u64, exited: u64, counts: impl IntoIterator<Item = u64>) -> Case {
-        let counts = counts.into_iter().collect();
-        let (lifetimes, ages_s) = (Durations::default(), Vec::new());
-        let waits = Vec::new();
-        Case { created, exited, counts, first_s: 0, last_s: 30, unattributed: 0, lifetimes, ages_s, waits }
+        let (lifetimes, outlived) = (Durations::default(), Durations::default());
+        Case {
+            created,
+            exited,
+            counts: counts.into_iter().collect(),
+            first_s: 0,
+            last_s: 30,
+            unattributed: 0,
+            lifetimes,
+            mean_lifetimes: Vec::new(),
+            outlived,
+            creators_end: false,
+            // Those that did not end were created one after the other.
+            ages_ms: (0..created.saturating_sub(exited)).map(|at| at % 31 * 1_000).collect(),
+            waits: Vec::new(),
+        }
     }
 
     fn lifetimes(mut self, n: u64, ns: u64) -> Case {
@@ -32,7 +47,13 @@ impl Case {
     }
 
     fn ages(mut self, ages_s: impl IntoIterator<Item = u64>) -> Case {
-        self.ages_s = ages_s.into_iter().collect();
+        self.ages_ms = ages_s.into_iter().map(|age| age * 1_000).collect();
+        self
+    }
+
+    /// So many of those from before end in each second.
+    fn of_before_end(mut self, each: u64) -> Case {
+        (1..self.counts.len() as u64).for_each(|s| self.outlived.record_n(s * S, each));
         self
     }
 
@@ -44,7 +65,7 @@ impl Case {
     fn judge(self) -> Verdict {
         let points: Vec<_> = self.counts.iter().enumerate().map(|(s, &n)| (s as u64 * S, n)).collect();
         let now_ns = points.last().map_or(0, |last| last.0);
-        let mut ages: Vec<_> = self.ages_s.iter().map(|&age| (age * S, 1)).collect();
+        let mut ages: Vec<_> = self.ages_ms.iter().map(|&age| (age * S / 1_000, 1)).collect();
         ages.sort_unstable();
         let eldest = ages.last().map(|&(age_ns, _)| Eldest { age_ns, at_least: false });
         let survival = Survival::estimate(self.lifetimes.bins(), ages.iter().copied(), []);
@@ -66,6 +87,11 @@ impl Case {
             last_created_ns: (self.created > 0).then_some(self.last_s * S),
             unattributed_exits: self.unattributed,
             trend: Trend::of(&points),
+            mean_lifetimes: &self.mean_lifetimes,
+            creators_end: self.creators_end,
+            outlived: Some(&self.outlived),
+            entered: 0,
+            at_begin: self.counts[0],
             lifetimes: &self.lifetimes,
             survival: &survival,
             living: &Ages { exact: ages, at_least: Vec::new(), eldest },
@@ -238,8 +264,10 @@ fn who_wants_to_send_or_a_lock_has_work() {
 
 #[test]
 fn a_slow_ramp_that_has_levelled_off_is_not_suspect() {
-    let verdict =
-        Case::new(105, 0, (0..21).map(|s| (s * 7).min(105))).created_between(0, 15).ages(5..20).judge();
+    let verdict = Case::new(105, 0, (0..21).map(|s| (s * 7).min(105)))
+        .created_between(0, 15)
+        .ages((5..20).flat_map(|s| [s; 7]))
+        .judge();
     assert!(verdict.level < Level::Suspect, "{}", said(&verdict));
 }
 
@@ -259,7 +287,7 @@ fn connections_in_use_may_become_more() {
     let verdict = growing("IO wait", 3);
     assert_eq!((verdict.level, verdict.cause), (Level::Watch, Some(Cause::Io)));
     assert!(
-        said(&verdict).contains("of 200 that were there before, 197 did something"),
+        said(&verdict).contains("of 200 that were there at an earlier look, 197 have run since"),
         "{}",
         said(&verdict)
     );
@@ -267,4 +295,66 @@ fn connections_in_use_may_become_more() {
     // connection.
     assert_eq!(growing("IO wait", 150).level, Level::Suspect);
     assert_eq!(growing("sleep", 0).level, Level::Suspect);
+}
+
+#[test]
+fn thousands_of_before_hide_no_leak() {
+    // Ten a second more, on top of a hundred thousand that stand.
+    let verdict = Case::new(300, 0, (0..31).map(|s| 100_000 + 10 * s)).judge();
+    assert_eq!(verdict.level, Level::Suspect, "{}", said(&verdict));
+    // Three a second that stay, where some that stood before end.
+    let case = Case::new(90, 15, (0..31).map(|s| 100_000 + s * 5 / 2)).ages((0..30).flat_map(|s| [s; 3]));
+    let mut case = case;
+    (1..16).for_each(|s| case.outlived.record(2 * s * S));
+    let verdict = case.judge();
+    assert_eq!(verdict.level, Level::Suspect, "{}", said(&verdict));
+}
+
+#[test]
+fn a_short_window_tells_what_stands_and_grows() {
+    // One is created each tenth of a second, on top of 4,000, of which some end.
+    let grows = |ended| {
+        let mut case = Case::new(50, ended, (0..6).map(|s| 4_000 + 10 * s)).created_between(0, 5);
+        case.ages_ms = (0..50).map(|at| at * 100).collect();
+        case.outlived.record_n(S, ended);
+        case.judge()
+    };
+    let verdict = grows(0);
+    assert_eq!(verdict.level, Level::Suspect, "{}", said(&verdict));
+    assert!(said(&verdict).contains("none of those of before ended"), "{}", said(&verdict));
+    assert_eq!(grows(3_000).level, Level::Unknown, "where most of those of before end");
+}
+
+#[test]
+fn as_many_ends_as_stay_are_healthy() {
+    let steady = Case::new(90, 90, (0..31).map(|s| 100_000 + s % 2)).ages((0..30).flat_map(|s| [s; 3]));
+    let verdict = steady.of_before_end(3).judge();
+    assert_eq!(verdict.level, Level::Healthy, "{}", said(&verdict));
+}
+
+#[test]
+fn a_queue_that_gets_longer_does_not_excuse_itself() {
+    let queue = |slower: u64| {
+        let case = Case::new(300, 200, (0..31).map(|s| s * 10 / 3)).lifetimes(200, 9 * S);
+        let mut case = case.ages((0..10).flat_map(|s| [s; 10]));
+        case.mean_lifetimes = (1..31).map(|s| (s * S, 2 * S + s * slower)).collect();
+        case.judge()
+    };
+    let verdict = queue(300_000_000);
+    assert_eq!(verdict.level, Level::Suspect, "{}", said(&verdict));
+    assert!(said(&verdict).contains("those that end have lived ever longer"), "{}", said(&verdict));
+    assert!(queue(0).level < Level::Suspect);
+}
+
+#[test]
+fn a_heartbeat_excuses_no_connection_that_requests_leave_behind() {
+    let left = |creators_end| {
+        let waits =
+            vec![Wait { reason: "IO wait", count: 250, seen_before: 200, idle: 3, ..Wait::default() }];
+        Case { waits, creators_end, ..Case::new(210, 0, (0..31).map(|s| 40 + s * 7)) }.judge()
+    };
+    assert_eq!(left(false).level, Level::Watch);
+    let verdict = left(true);
+    assert_eq!((verdict.level, verdict.cause), (Level::Suspect, Some(Cause::Io)));
+    assert!(said(&verdict).contains("197 have run since"), "{}", said(&verdict));
 }
