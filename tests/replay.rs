@@ -116,6 +116,19 @@ fn a_burst_is_healthy() {
 }
 
 #[test]
+fn what_cannot_be_told_is_no_good_news() {
+    let mut run = Recording::new(4242);
+    run.create(0, 1, 0, 0x1000);
+    (0..9).for_each(|at| run.create(at * 300 * MS, 10 + at, 1, LEAK));
+    run.create(MS, 100, 1, SERVE);
+    run.exit(2 * MS, 100);
+    let text = text(&run.report(3 * S), false);
+    assert!(text.contains("cannot tell yet after 3 s: 1 of 2 sites, 10 created, 1 ended"), "{text}");
+    assert!(text.contains("unknown  hub.(*Hub).Subscribe.func1") && text.contains("try --for 30s"), "{text}");
+    assert!(!text.contains("no leak found"), "{text}");
+}
+
+#[test]
 fn a_pid_that_is_used_again_is_another_process() {
     let mut run = Recording::new(4242);
     run.create(0, 1, 0, 0x1000);

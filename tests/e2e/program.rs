@@ -94,6 +94,21 @@ fn a_stopped_process_is_no_good_news() {
 }
 
 #[test]
+fn undecided_is_said_and_fails_only_if_strict() {
+    need_root();
+    let mut fixture = ready(&fixture("leaky", Build::default()), &["-rate", "2", "-for", "20s"]);
+    fixture.write("go");
+    let pid = fixture.pid().to_string();
+    let short = ["leaks", "--for", "2s", "--fail-on", "suspect", "--pid", &pid];
+    let ended = run(&short);
+    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+    assert!(ended.stdout.contains("cannot tell yet") && !ended.stdout.contains("no leak"), "{ended:?}");
+    assert!(ended.stderr.contains("--fail-on suspect is undecided"), "{ended:?}");
+    let strict = run(&[&short[..], &["--strict"]].concat());
+    assert_eq!(strict.status.code(), Some(3), "{strict:?}");
+}
+
+#[test]
 fn for_ends_by_itself_with_a_report_of_that_length() {
     need_root();
     let fixture = ready(&fixture("tiny", Build::default()), &[]);

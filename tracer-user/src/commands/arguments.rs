@@ -37,7 +37,8 @@ golife doctor                         what this machine lacks, and what to do ab
 
 /// What golife's exit code says, which is part of its contract.
 pub const EXIT_CODES: &str = "\
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 --fail-on found something, 4 nothing could be traced.";
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 --fail-on found something (--strict: or is
+undecided), 4 nothing could be traced.";
 
 /// The names of the arguments in [`Targets`].
 const SELECTORS: [&str; 4] = ["pid", "exe", "name", "all"];
@@ -149,9 +150,9 @@ pub struct Sweep {
     /// Show only the first N sites of all processes together
     #[arg(long, value_name = "N")]
     pub top: Option<usize>,
-    /// Exit with code 3 if a site is judged at this level or above (two looks can tell watch at most)
-    #[arg(long, value_name = "LEVEL", value_parser = level_parser())]
-    pub fail_on: Option<Level>,
+    /// When to fail. Two looks can tell watch at most.
+    #[command(flatten)]
+    pub fail_on: FailOn,
     /// Show the runtime's own goroutines, too
     #[arg(long)]
     pub include_system: bool,
@@ -311,15 +312,27 @@ pub struct View {
     /// Show only sites whose oldest live goroutine is at least this old
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub min_age: Option<Duration>,
-    /// Exit with code 3 if a site is judged at this level or above
-    #[arg(long, value_name = "LEVEL", value_parser = level_parser())]
-    pub fail_on: Option<Level>,
+    /// When to fail.
+    #[command(flatten)]
+    pub fail_on: FailOn,
     /// Stop as soon as a site is judged at this level or above; this is looked at once an interval
     #[arg(long, value_name = "LEVEL", value_parser = level_parser())]
     pub until: Option<Level>,
     /// Show the runtime's own goroutines, too
     #[arg(long)]
     pub include_system: bool,
+}
+
+/// When to fail.
+#[derive(Clone, Debug, Args)]
+pub struct FailOn {
+    /// Exit with code 3 if a site is judged at this level or above (sweep: two looks can tell watch at most). Where none is
+    /// but some cannot be told yet, that is said on standard error, and the code is 0
+    #[arg(long, value_name = "LEVEL", value_parser = level_parser())]
+    pub fail_on: Option<Level>,
+    /// Exit with code 3 also where --fail-on is undecided, because some site cannot be told yet
+    #[arg(long, requires = "fail_on")]
+    pub strict: bool,
 }
 
 /// What golife may spend.

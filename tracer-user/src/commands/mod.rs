@@ -19,11 +19,11 @@ use nix::sys::signal::{SigHandler, Signal, raise, signal};
 
 use crate::inspect::WalkError;
 use crate::probes::selftest;
-use crate::report::{Level, Report};
+use crate::report::Report;
 use crate::targets::{SelectorError, TargetError};
 use crate::trace::{StartError, TraceError};
 use crate::{human, output};
-use arguments::{Command, DoctorFormat};
+use arguments::{Command, DoctorFormat, FailOn};
 use sink::{ReaderGone, in_locale, is_ascii_wanted, read};
 
 /// Exit code if a site is judged at the level of `--fail-on` or above.
@@ -107,12 +107,23 @@ pub fn message(error: &anyhow::Error) -> String {
     human::clean(&human::chain(error.as_ref()))
 }
 
-/// The exit code of a report: whether a site is judged at the level of `--fail-on` or above.
-fn judge(report: &Report, fail_on: Option<Level>) -> ExitCode {
-    match (fail_on, report.summary.worst()) {
-        (Some(limit), Some(worst)) if worst >= limit => ExitCode::from(FOUND),
-        _ => ExitCode::SUCCESS,
+/// The exit code of a report: whether a site is judged at the level of `--fail-on` or above. If no site is, but some
+/// cannot be told, that is said, and with `--strict` it counts as found.
+fn judge(report: &Report, fail_on: &FailOn) -> ExitCode {
+    let summary = &report.summary;
+    let Some(limit) = fail_on.fail_on else { return ExitCode::SUCCESS };
+    if summary.worst().is_some_and(|worst| worst >= limit) {
+        return ExitCode::from(FOUND);
     }
+    if summary.unknown == 0 {
+        return ExitCode::SUCCESS;
+    }
+    let (unknown, sites) = (human::count(summary.unknown), human::count(summary.sites));
+    say(&format!(
+        "golife: --fail-on {} is undecided: {unknown} of {sites} sites cannot be told",
+        limit.name()
+    ));
+    if fail_on.strict { ExitCode::from(FOUND) } else { ExitCode::SUCCESS }
 }
 
 /// Says something on standard error that is no part of a report.

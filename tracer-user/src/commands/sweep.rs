@@ -48,7 +48,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         return Err(TraceError::Nothing(why).into());
     }
     sink.finish(&report, |out| output::sweep::write(&report, width(), arguments.top.is_some(), out))?;
-    Ok(judge(&report, arguments.fail_on))
+    Ok(judge(&report, &arguments.fail_on))
 }
 
 /// Waits for the second look. Returns false where the user has seen enough: Ctrl-C ends with the first look.

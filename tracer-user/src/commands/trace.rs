@@ -48,7 +48,7 @@ fn watch(arguments: &Trace, duration: Option<Duration>, table: bool) -> anyhow::
     let follow = Follow::new(settings, selection(&arguments.view), &arguments.view);
     let Followed { report, .. } = follow.run(None, &mut |report| sink.line(report))?;
     sink.finish(&report, as_text(&report, table, arguments.view.sort))?;
-    Ok(judge(&report, arguments.view.fail_on))
+    Ok(judge(&report, &arguments.view.fail_on))
 }
 
 /// `golife run`.
@@ -72,7 +72,7 @@ pub(super) fn launch(arguments: &Run) -> anyhow::Result<ExitCode> {
             say(&format!("golife: nothing was traced: {}", human::clean(&why)));
             ExitCode::from(NOTHING)
         }
-        None => judge(&report, arguments.view.fail_on),
+        None => judge(&report, &arguments.view.fail_on),
     };
     Ok(match child.map(child_code) {
         Some(0) | None => judged,

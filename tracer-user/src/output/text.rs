@@ -31,7 +31,7 @@ const WAITS: usize = 3;
 const BLAMED: usize = 3;
 /// Most calls of a creation stack that are shown.
 const CALLS: usize = 8;
-/// Most watched sites that are shown each; the others are only counted.
+/// Most watched sites that are shown each, and most of those that cannot be told yet; the others are only counted.
 const WATCHED: usize = 5;
 
 /// Writes the report. Every line is at most `text.width` columns wide, as far as names can be shortened.
@@ -83,18 +83,10 @@ impl Page<'_> {
             alike.site.verdict.evidence.first().is_some_and(|found| found.kind == EvidenceKind::Stuck)
         };
         let (stuck, watched): (Vec<_>, Vec<_>) = at(Level::Watch).partition(|(_, alike)| stands(alike));
-        for (program, alike) in at(Level::Proven).chain(at(Level::Suspect)).chain(stuck) {
+        let untold = at(Level::Unknown).filter(|(_, alike)| is_worth_a_look(&alike.site));
+        let few = watched.into_iter().take(WATCHED).chain(untold.take(WATCHED));
+        for (program, alike) in at(Level::Proven).chain(at(Level::Suspect)).chain(stuck).chain(few) {
             self.block(program, alike, out)?;
-            writeln!(out)?;
-        }
-        for (program, alike) in watched.iter().take(WATCHED) {
-            let site = &alike.site;
-            self.head(program, alike, out)?;
-            let evidence =
-                site.verdict.evidence.first().map(|evidence| clean(&evidence.text)).unwrap_or_default();
-            self.parts(out, &[format!("live {}", count(site.live)), evidence])?;
-        }
-        if !watched.is_empty() {
             writeln!(out)?;
         }
         self.left_out(out)
@@ -209,7 +201,8 @@ impl Page<'_> {
         Ok(())
     }
 
-    /// Writes `no leak found in …`, or how many sites have which verdict.
+    /// Writes `cannot tell yet` or `no leak found`, and how many sites have which verdict. What is not known is never
+    /// good news, so one site that cannot be told is enough for the former.
     fn verdicts(&self, out: &mut dyn Write) -> io::Result<()> {
         let summary = &self.report.summary;
         let window = duration(self.report.window.duration_ns);
@@ -224,13 +217,17 @@ impl Page<'_> {
         if summary.sites == 0 {
             return writeln!(out, "no goroutine was created or ended in {window}");
         }
-        if summary.proven + summary.suspect + summary.watch == 0 {
-            let (sites, noun) = (count(summary.sites), if summary.sites == 1 { "site" } else { "sites" });
-            let (created, exited) = (count(summary.created), count(summary.exited));
-            writeln!(out, "no leak found in {window}: {sites} {noun}, {created} created, {exited} ended")?;
-            if summary.healthy == summary.sites {
-                return Ok(());
-            }
+        let (sites, noun) = (count(summary.sites), if summary.sites == 1 { "site" } else { "sites" });
+        let (created, exited) = (count(summary.created), count(summary.exited));
+        if summary.unknown > 0 && summary.proven + summary.suspect == 0 {
+            let unknown = count(summary.unknown);
+            let of = format!("{unknown} of {sites} {noun}, {created} created, {exited} ended");
+            writeln!(out, "cannot tell yet after {window}: {of}")?;
+        } else if summary.proven + summary.suspect + summary.watch == 0 {
+            return writeln!(
+                out,
+                "no leak found in {window}: {sites} {noun}, {created} created, {exited} ended"
+            );
         }
         let levels = Level::WORST_FIRST.into_iter().filter(|&level| summary.of(level) > 0).map(|level| {
             let hint = match (level, summary.needs_ns) {
@@ -369,6 +366,13 @@ impl Page<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether a site that cannot be told yet may be a leak: more than one of its goroutines came and stayed, or stands still.
+fn is_worth_a_look(site: &Site) -> bool {
+    let stayed = site.created.saturating_sub(site.exited.saturating_add(site.reconciled));
+    let still: u64 = site.waiting.iter().flatten().filter_map(|waiting| waiting.unmoved).sum();
+    site.live > 0 && (stayed > 1 || still > 1)
 }
 
 /// The calls of the creation stack that most of a site's living goroutines come from, with the number of these
