@@ -294,7 +294,12 @@ fn too_short(facts: &Facts) -> Option<(u64, String)> {
     if may_grow {
         return Some((needs, format!("none of the {} created in {window} ended yet", count(facts.created))));
     }
-    None
+    // A single one may be meant to stay.
+    let longest = facts.lifetimes.max_ns().filter(|_| facts.lifetimes.count() >= 20)?;
+    let balance = facts.balance(longest.saturating_mul(2));
+    let stayed = count(balance.stayed);
+    let text = format!("{stayed} stay that are twice as old as any that ended became: too few to tell");
+    (balance.stayed >= 2 && balance.went * 2 < balance.stayed).then_some((needs, text))
 }
 
 /// Rounds a window in ns up to one that a person would type; a day at most.

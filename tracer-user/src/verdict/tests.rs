@@ -358,3 +358,15 @@ fn a_heartbeat_excuses_no_connection_that_requests_leave_behind() {
     assert_eq!((verdict.level, verdict.cause), (Level::Suspect, Some(Cause::Io)));
     assert!(said(&verdict).contains("197 have run since"), "{}", said(&verdict));
 }
+
+#[test]
+fn a_few_that_stay_are_no_good_news() {
+    let stay = |ages: &[u64]| {
+        let counts = (0..31).map(|s| 1 + s % 2);
+        Case::new(302, 300, counts).lifetimes(300, S / 10).ages(ages.iter().copied()).judge()
+    };
+    let verdict = stay(&[9, 20]);
+    assert_eq!((verdict.level, verdict.needs_ns), (Level::Unknown, Some(120 * S)), "{}", said(&verdict));
+    assert!(said(&verdict).starts_with("2 stay that are twice as old"), "{}", said(&verdict));
+    assert_eq!(stay(&[0, 20]).level, Level::Healthy, "a single one may be meant to stay");
+}
