@@ -43,7 +43,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         // Whether one of those that may not be looked at would match is not known.
         let why = match sweep.forbidden() {
             0 => "no Go process matches".to_owned(),
-            processes => Notice::Denied { processes }.to_string(),
+            processes => format!("no Go process matches; {}", Notice::Denied { processes }),
         };
         return Err(TraceError::Nothing(why).into());
     }
