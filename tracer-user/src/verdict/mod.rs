@@ -279,6 +279,10 @@ fn too_short(facts: &Facts) -> Option<(u64, String)> {
             format!("window of {window} is too short for a trend"),
         ));
     }
+    if let Some(wants) = stuck::may_be_stuck(&facts.standing) {
+        let text = format!("{wants} and have not moved; in {window} that may be slow or stuck");
+        return Some((30 * SECOND, text));
+    }
     let age = facts.first_created_ns.map(|first| facts.now_ns.saturating_sub(first));
     let is_young = facts.exited == 0 && age.is_some_and(|age| age < window_ns / 4);
     let may_grow =

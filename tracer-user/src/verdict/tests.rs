@@ -263,6 +263,18 @@ fn who_wants_to_send_or_a_lock_has_work() {
 }
 
 #[test]
+fn whether_a_queue_moves_takes_a_while_to_tell() {
+    let stands = |reason| {
+        let wait = Wait { unmoved: Some(40), unmoved_ns: Some(5 * S), ..stuck(reason, 40) };
+        Case { waits: vec![wait], ..Case::new(0, 0, [40; 11]) }.judge()
+    };
+    let verdict = stands("chan send");
+    assert_eq!((verdict.level, verdict.needs_ns), (Level::Unknown, Some(30 * S)));
+    assert_eq!(said(&verdict), "40 want to send and have not moved; in 10 s that may be slow or stuck");
+    assert_eq!(stands("chan receive").level, Level::Healthy);
+}
+
+#[test]
 fn a_slow_ramp_that_has_levelled_off_is_not_suspect() {
     let verdict = Case::new(105, 0, (0..21).map(|s| (s * 7).min(105)))
         .created_between(0, 15)
