@@ -307,7 +307,9 @@ fn a_binary_truncated_while_it_is_traced() {
     let ended = stop(golife);
     assert!(ended.stderr.contains("is being written"), "{}", ended.stderr);
     // All that the report says of the file was read before it was truncated.
-    assert_eq!(reported("tiny", only_process(&ended.report())), truth);
+    let report = ended.report();
+    assert_eq!(reported("tiny", only_process(&report)), truth);
+    assert_eq!(only_process(&report)["detail"], serde_json::Value::Null, "nothing is missing");
 }
 
 /// A binary is asked for by its path after it was replaced. Processes that run have the old file, and those that start

@@ -153,6 +153,28 @@ fn a_stopped_golife_keeps_no_writer_waiting() {
     assert_eq!(running.wait().status.code(), Some(0));
 }
 
+/// The kernel lets a library be written under the processes that have loaded it. They are not traced any more.
+#[test]
+fn a_library_that_is_written_under_a_process_ends_its_tracing() {
+    need_root();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("library.so");
+    fs::copy(fixture("counts", Build { way: Way::Library, ..Build::default() }), &path).unwrap();
+    let mut running = ready_as(Command::new(loader()).arg(&path));
+    let golife = attach(&["trace", "--format", "json", "--exe", path.to_str().unwrap()]);
+    assert!(patched_bytes_in(&path, running.pid()) > 0);
+    // With the same content, the process is not harmed.
+    let content = fs::read(&path).unwrap();
+    std::io::Write::write_all(&mut File::options().write(true).open(&path).unwrap(), &content).unwrap();
+    assert_eq!(patched_bytes_in(&path, running.pid()), 0);
+    running.write("go");
+    truth("counts", &running.line());
+    let ended = stop(golife);
+    assert!(ended.stderr.contains("one process that runs it is not traced any more"), "{}", ended.stderr);
+    let detail = only_process(&ended.report())["detail"].as_str().unwrap().to_owned();
+    assert!(detail.contains("not traced any more"), "{detail}");
+}
+
 /// Where there is no lease, each process gets its probes for itself.
 #[test]
 fn without_a_lease_each_process_has_its_own_probes() {

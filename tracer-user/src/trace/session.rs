@@ -64,8 +64,10 @@ struct Known {
     unfit: Option<String>,
     /// Whether there was a notice that creations are missing.
     is_alarmed: bool,
-    /// Whether somebody has written its binary, so that it is not traced any more.
+    /// Whether somebody has written its binary since, which says nothing about it any more.
     is_overwritten: bool,
+    /// Whether it ran on then, without probes.
+    is_cut_short: bool,
 }
 
 /// What the last look at an instance has found.
@@ -161,12 +163,12 @@ impl Session {
         self.bind(tracker);
         self.update_names(tracker);
         for Written { file, is_unchanged } in self.attachments.take_written() {
-            self.lose(file, is_unchanged);
+            self.lose(file, is_unchanged, tracker);
         }
     }
 
     /// Takes note that a file gets another content. If it may have it already, what was read last is not believed.
-    fn lose(&mut self, file: FileId, is_unchanged: bool) {
+    fn lose(&mut self, file: FileId, is_unchanged: bool, tracker: &Tracker) {
         let path = self.binaries.planned(file).map(|planned| planned.binary.path().to_path_buf());
         self.binaries.forget(file);
         let has = |traced: &Traced| {
@@ -174,17 +176,21 @@ impl Session {
             traced.planned.file == file || plugins.iter().any(|plugin| plugin.file == file)
         };
         let concerned = |known: &Known| known.traced.as_ref().is_some_and(|traced| has(traced));
-        for known in self.instances.values_mut().filter(|known| concerned(known) && !known.is_overwritten) {
+        let mut processes = 0;
+        for (id, known) in self.instances.iter_mut() {
+            if !concerned(known) || known.is_overwritten {
+                continue;
+            }
             known.is_overwritten = true;
+            known.is_cut_short = tracker.instance(*id).is_some_and(|instance| instance.ended.is_none());
+            processes += usize::from(known.is_cut_short);
             if !is_unchanged {
                 known.names = Names::default();
             }
         }
         // What the file says of their code is no longer so, and they are not looked into any more.
-        let before = self.current.len();
         self.current.retain(|_, traced| !has(traced));
         self.has_ended = true;
-        let processes = before - self.current.len();
         self.notices.push(Notice::Overwritten { path: path.unwrap_or_default(), processes });
     }
 
@@ -504,7 +510,7 @@ impl Known {
             Some(why) => report::Process { exe: described.exe, ..unbelievable(why) },
             None => {
                 let scan = self.look.as_ref().map(|look| look.findings.scan);
-                let overwritten = self.is_overwritten.then(|| OVERWRITTEN.to_owned());
+                let overwritten = self.is_cut_short.then(|| OVERWRITTEN.to_owned());
                 report::Process { scan, detail: overwritten.or(described.detail), ..described }
             }
         };
