@@ -95,8 +95,6 @@ fn a_name_selects_processes() {
     assert_eq!(reported("tiny", process_of(&report, fixture.pid())), truth);
 }
 
-/// File names, arguments and short names are bytes, and their owner chooses them: what is not UTF-8 is U+FFFD, never
-/// nothing, and what controls a terminal reaches none.
 /// A program that was executed from memory is found by what it was started as.
 #[test]
 fn a_name_is_also_what_a_program_was_started_as() {
@@ -110,6 +108,8 @@ fn a_name_is_also_what_a_program_was_started_as() {
     assert_eq!(only_process(&interrupt(golife))["pid"], fixture.pid());
 }
 
+/// File names, arguments and short names are bytes, and their owner chooses them: what is not UTF-8 is U+FFFD, never
+/// nothing, and what controls a terminal reaches none.
 #[test]
 fn names_that_are_not_text() {
     need_root();

@@ -67,8 +67,8 @@ impl Guard {
         let (alarm, guards_alarm) = pair()?;
         let golife = pidfd_of_self()?;
         let golife_pid = Pid::this();
-        // SAFETY: the child runs nothing but `watch`, which takes no lock that another thread may have held here, and it
-        // never returns from it.
+        // SAFETY: the child runs nothing but `watch`, from which it never returns. The only lock that it may share with
+        // other threads is the allocator's, which the C library makes usable in the child.
         match unsafe { fork() }? {
             ForkResult::Child => watch([&guards_control, &guards_alarm, &golife], golife_pid),
             ForkResult::Parent { child } => {
