@@ -76,23 +76,15 @@ pub struct Written {
 /// milliseconds.
 const LAST_LOOK: Duration = Duration::from_millis(60);
 
-/// Why a binary cannot have probes for every process: its file could be written under them.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum NoLease {
-    /// The kernel gives no lease on the file.
-    #[error("{0}")]
-    Refused(Arc<io::Error>),
-    /// The file was written after it was read.
-    #[error("it was written while golife read it")]
-    Written,
-}
-
 /// Why probes could not be put in place.
 #[derive(Debug, thiserror::Error)]
 pub enum AttachError {
-    /// There is no lease on the file.
-    #[error(transparent)]
-    NoLease(#[from] NoLease),
+    /// There is no lease on the file, which could be written under probes for every process.
+    #[error("no lease: {0}")]
+    NoLease(Arc<io::Error>),
+    /// The file was written after it was read, so that the plan may not fit it.
+    #[error("it was written while golife read it")]
+    Written,
     /// The kernel refuses a probe.
     #[error(transparent)]
     Probe(#[from] ProbeError),
@@ -122,6 +114,7 @@ impl Attachments {
     ///
     /// # Errors
     /// - [`AttachError::NoLease`]: they are to be for every process, and somebody could write the file meanwhile.
+    /// - [`AttachError::Written`]: it was written since it was read.
     /// - [`AttachError::Probe`]: the kernel refuses one of them; then none is in place.
     pub fn attach(&mut self, planned: &PlannedBinary, scope: Scope) -> Result<(), AttachError> {
         let process = match scope {
@@ -137,9 +130,16 @@ impl Attachments {
         if let Entry::Vacant(place) = in_place.leases.entry(planned.file) {
             match lease(&self.guard, planned) {
                 Ok(lease) => _ = place.insert(lease),
-                Err(why) if process.is_none() => return Err(why.into()),
+                Err(why) if process.is_none() => return Err(AttachError::NoLease(why)),
                 Err(_) => {}
             }
+        }
+        // Under a lease nobody can write the file from here on. If nobody has until here, the plan fits it.
+        if planned.opened.is_written() {
+            let removed = in_place.remove(|_| false);
+            drop(in_place);
+            removed.take_off(self.guard.as_deref().ok());
+            return Err(AttachError::Written);
         }
         let probes: Vec<Probe> =
             planned.sites.iter().filter_map(|site| probe(&planned.binary, site)).collect();
@@ -340,16 +340,12 @@ impl Removed {
     }
 }
 
-/// Takes a lease on the file of a binary, which is known to have the content that was planned for.
-fn lease(guard: &Result<Arc<Guard>, Arc<io::Error>>, planned: &PlannedBinary) -> Result<Lease, NoLease> {
-    let guard = guard.as_ref().map_err(|why| NoLease::Refused(why.clone()))?;
-    let lease = guard.take(planned.opened.file()).map_err(|error| NoLease::Refused(Arc::new(error)))?;
-    // Nobody can write the file from here on. If nobody has until here, the plan fits it.
-    if planned.opened.is_written() {
-        guard.give_back(lease);
-        return Err(NoLease::Written);
-    }
-    Ok(lease)
+/// Takes a lease on the file of a binary.
+fn lease(
+    guard: &Result<Arc<Guard>, Arc<io::Error>>,
+    planned: &PlannedBinary,
+) -> Result<Lease, Arc<io::Error>> {
+    guard.as_ref().map_err(Arc::clone)?.take(planned.opened.file()).map_err(Arc::new)
 }
 
 /// Takes the probes of each file off that somebody is about to write, until the guard is gone. This has a thread of its

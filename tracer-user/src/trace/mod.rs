@@ -445,6 +445,5 @@ impl Tracer {
 impl Drop for Tracer {
     fn drop(&mut self) {
         self.accounts.calibrate();
-        self.session.attachments.detach_all();
     }
 }

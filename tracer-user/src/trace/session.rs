@@ -142,6 +142,12 @@ impl Session {
         let why = match self.attachments.attach(planned, scope) {
             Ok(()) => return Ok(()),
             Err(AttachError::Probe(error)) => return Err(error.into()),
+            // Probes that were planned for another content would break the process, so it gets none.
+            Err(written @ AttachError::Written) => {
+                self.binaries.forget(planned.file);
+                let path = planned.binary.path().to_path_buf();
+                return Err(TargetError::File { path, source: std::io::Error::other(written) }.into());
+            }
             Err(AttachError::NoLease(why)) => why,
         };
         if self.unleased.insert(planned.file) {
