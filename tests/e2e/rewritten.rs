@@ -175,6 +175,31 @@ fn a_library_that_is_written_under_a_process_ends_its_tracing() {
     assert!(detail.contains("not traced any more"), "{detail}");
 }
 
+/// A plan of another content would put probes into the middle of instructions.
+#[test]
+fn a_file_that_was_written_since_it_was_read_gets_no_probes() {
+    use golife::host::guard::Guard;
+    use golife::probes::Probes;
+    use golife::targets::Binaries;
+    use golife::trace::attachments::Attachments;
+    use golife::trace::session::Session;
+    need_root();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("program");
+    let content = fs::read(&versions()[0]).unwrap();
+    fs::copy(&versions()[0], &path).unwrap();
+    let (probes, _ring) = Probes::load(4096, false).unwrap();
+    let mut session = Session::new(Binaries::default(), Attachments::new(probes, Guard::start()));
+    let planned = session.binaries.plan(File::open(&path).unwrap(), &path).unwrap();
+    write_in_place(&path, &content);
+    let error = session.attach_asked_for(&planned).unwrap_err().to_string();
+    assert!(error.contains("written while golife read it"), "{error}");
+    assert!(session.attachments.files().is_empty());
+    let planned = session.binaries.plan(File::open(&path).unwrap(), &path).unwrap();
+    session.attach_asked_for(&planned).unwrap();
+    assert_eq!(session.attachments.files().len(), 1);
+}
+
 /// Where there is no lease, each process gets its probes for itself.
 #[test]
 fn without_a_lease_each_process_has_its_own_probes() {
