@@ -83,9 +83,7 @@ impl Merged {
     fn add(&mut self, site: &Site, window_ns: u64, part: Part) -> Result<(), HdrError> {
         (self.site, self.entry) = (site.site.clone(), site.entry.clone());
         if let Some(lifetime) = &site.lifetime {
-            let read = lifetime.hdr.durations()?.into_owned();
-            let exact = read.with_exact(Some(lifetime.min_ns), Some(lifetime.max_ns), Some(lifetime.mean_ns));
-            self.lifetimes.merge(&exact);
+            self.lifetimes.merge(&lifetime.durations()?);
         }
         if let Some(hdr) = &site.living_hdr {
             self.ages.merge(hdr.durations()?.as_ref());

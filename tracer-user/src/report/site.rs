@@ -7,6 +7,8 @@ use super::frame::{CountedFrame, CreationStack, Frame};
 use super::hdr::Hdr;
 use super::verdict::Verdict;
 use super::waiting::Waiting;
+use crate::stats::Durations;
+use crate::stats::durations::HdrError;
 
 /// One creation site: a `go` statement with a function that its goroutines run. Of its counts,
 /// `created + at_attach = exited + live + reconciled + untracked` is always true.
@@ -118,6 +120,17 @@ pub struct Lifetime {
     /// The whole distribution of the lifetimes in nanoseconds: base64 of HdrHistogram's V2 encoding with deflate
     /// compression.
     pub hdr: Hdr,
+}
+
+impl Lifetime {
+    /// The whole distribution, with the figures that are exact.
+    ///
+    /// # Errors
+    /// The histogram of a saved report cannot be decoded.
+    pub fn durations(&self) -> Result<Durations, HdrError> {
+        let read = self.hdr.durations()?.into_owned();
+        Ok(read.with_exact(self.min_ns, self.max_ns, self.mean_ns))
+    }
 }
 
 /// A point of a survival curve.

@@ -177,13 +177,12 @@ impl Durations {
         Ok(read)
     }
 
-    /// Replaces the figures that were estimated from bins by the exact ones of a saved report (in ns), where they are
-    /// given.
-    pub fn with_exact(mut self, min_ns: Option<u64>, max_ns: Option<u64>, mean_ns: Option<u64>) -> Durations {
+    /// Replaces the figures that were estimated from bins by the exact ones of a saved report, in ns.
+    pub fn with_exact(mut self, min_ns: u64, max_ns: u64, mean_ns: u64) -> Durations {
         if self.count > 0 {
-            self.min_ns = min_ns.unwrap_or(self.min_ns);
-            self.max_ns = max_ns.unwrap_or(self.max_ns).max(self.min_ns);
-            self.sum_ns = mean_ns.map_or(self.sum_ns, |mean| u128::from(mean) * u128::from(self.count));
+            self.min_ns = min_ns;
+            self.max_ns = max_ns.max(min_ns);
+            self.sum_ns = u128::from(mean_ns) * u128::from(self.count);
         }
         self
     }
