@@ -423,6 +423,8 @@ fn completions_know_processes_states_reports_and_programs() {
     let own = pids.lines().find(|line| line.starts_with(&format!("{}\t", fixture.pid())));
     assert!(own.is_some_and(|line| line.ends_with("/tiny")), "{pids}");
     assert!(!pids.lines().any(|line| line.starts_with("1\t")), "{pids}");
+    let this = std::process::id();
+    assert!(!pids.lines().any(|line| line.starts_with(&format!("{this}\t"))), "a program in Rust: {pids}");
     assert!(offered(&["dump", "--waiting", "chan rec"]).lines().any(|state| state == "chan receive"));
     assert!(offered(&["run", "--", "setpri"]).lines().any(|program| program == "setpriv"));
     let directory = tempfile::tempdir().unwrap();

@@ -12,7 +12,7 @@ use clap_complete::env::{CompleteEnv, Shells};
 
 use crate::go::WaitReason;
 use crate::host::{RunningProcess, process};
-use crate::targets::{Binaries, Selectors, Wanted, wanted::Search};
+use crate::targets::Binaries;
 
 /// The variable in which a shell that asks for completions names itself.
 const VARIABLE: &str = "COMPLETE";
@@ -33,11 +33,8 @@ pub(super) fn write(shell: &str, out: &mut dyn Write) -> io::Result<()> {
 /// The Go processes that this user may look at, with their commands.
 pub(super) fn go_processes() -> ArgValueCandidates {
     ArgValueCandidates::new(|| {
-        let Ok(wanted) = Wanted::resolve(&Selectors { all: true, ..Selectors::default() }) else {
-            return Vec::new();
-        };
         let mut binaries = Binaries::default();
-        let mut is_go = |pid| matches!(wanted.find(pid, &mut binaries, Search::Libraries), Ok(Some(_)));
+        let mut is_go = |pid| binaries.find(pid, |_| false).is_ok();
         let pids = process::all().unwrap_or_default().into_iter();
         let pids = pids.filter(|pid| *pid != std::process::id() && is_go(*pid));
         let candidate = |pid: u32| {
