@@ -46,12 +46,15 @@ pub enum InspectError {
     /// The list was read, but cannot be right.
     #[error(transparent)]
     Mismatch(#[from] Mismatch),
+    /// Nobody is on the list. Right after an exec the runtime has made no goroutine yet.
+    #[error("there is no goroutine yet")]
+    NoneYet,
 }
 
 /// Lists the goroutines of a process and checks them. If they do not fit, it tries again a few times.
 ///
 /// # Errors
-/// Those of [`walk`], and those of [`verify`] at the last attempt.
+/// Those of [`walk`], and those of [`verify`] at the last attempt, or [`InspectError::NoneYet`].
 pub fn walk_verified(
     memory: &ProcessMemory,
     binary: &Binary,
@@ -65,8 +68,11 @@ pub fn walk_verified(
         }
     }
     let goroutines = walk(memory, binary, bias, limits)?;
-    verify(&goroutines, binary, bias)?;
-    Ok(goroutines)
+    match verify(&goroutines, binary, bias) {
+        Ok(()) => Ok(goroutines),
+        Err(_) if goroutines.live.is_empty() => Err(InspectError::NoneYet),
+        Err(mismatch) => Err(mismatch.into()),
+    }
 }
 
 /// Checks the list of goroutines that was read from a process that runs `binary`, loaded `bias` above its link-time

@@ -77,17 +77,11 @@ impl Subject {
         let (memory, pid) = (self.memory(), self.process.pid);
         match inspect::walk_verified(&memory, &self.binary, self.bias, SAMPLE) {
             Ok(_) => Ok(Belief::Verified),
-            // The list of goroutines cannot be found in the binary.
-            Err(InspectError::Walk(WalkError::Binary(_))) => Ok(Belief::Open),
+            // The list of goroutines cannot be found in the binary, or it is still empty.
+            Err(InspectError::Walk(WalkError::Binary(_)) | InspectError::NoneYet) => Ok(Belief::Open),
             Err(InspectError::Walk(WalkError::Memory(error))) => Err(error.into()),
             Err(InspectError::Walk(error @ WalkError::NoneLives { .. })) => Err(error.into()),
-            Err(InspectError::Mismatch(mismatch)) => {
-                match inspect::walk(&memory, &self.binary, self.bias, SAMPLE) {
-                    // Right after an exec the runtime has made no goroutine yet.
-                    Ok(found) if found.live.is_empty() => Ok(Belief::Open),
-                    _ => Err(TargetError::Unverified { pid, mismatch }),
-                }
-            }
+            Err(InspectError::Mismatch(mismatch)) => Err(TargetError::Unverified { pid, mismatch }),
         }
     }
 
