@@ -76,14 +76,11 @@ fn rewrite_and_start(path: &Path) {
     let mut longest = Duration::ZERO;
     for version in 0..VERSIONS {
         longest = longest.max(write_in_place(path, &contents[(version + 1) % 2]));
-        let mut running = ready(path, &[]);
-        // The next one is to be written under probes as well.
-        eventually("it is traced anew", || patched_bytes(running.pid()) > 0);
-        running.write("go");
-        truth("tiny", &running.line());
-        running.close_stdin();
-        let ended = running.wait();
-        assert_eq!(ended.status.code(), Some(0), "version {version} of {}: {}", path.display(), ended.stderr);
+        let run = std::panic::AssertUnwindSafe(|| run_traced(path));
+        if let Err(panic) = std::panic::catch_unwind(run) {
+            println!("version {version} of {}: {:?}", path.display(), stop(golife));
+            std::panic::resume_unwind(panic);
+        }
     }
     let ended = stop(golife);
     let report = ended.report();
@@ -98,6 +95,18 @@ fn rewrite_and_start(path: &Path) {
     assert!(ended.stderr.contains("is being written"), "{}", ended.stderr);
     println!("{}: a writer waited {longest:?} at most", path.display());
     assert!(longest < Duration::from_secs(1), "a writer waited {longest:?}");
+}
+
+/// Runs a program to its end, once it is traced.
+fn run_traced(path: &Path) {
+    let mut running = ready(path, &[]);
+    // The next one is to be written under probes as well.
+    eventually("it is traced anew", || patched_bytes(running.pid()) > 0);
+    running.write("go");
+    truth("tiny", &running.line());
+    running.close_stdin();
+    let ended = running.wait();
+    assert_eq!(ended.status.code(), Some(0), "{}", ended.stderr);
 }
 
 #[test]
