@@ -423,8 +423,9 @@ impl Running {
         match self.lines.recv_timeout(limit()) {
             Ok(line) => line,
             Err(_) => panic!(
-                "no line from {}: {}",
+                "no line from {}, which {}: {}",
                 self.pid(),
+                self.child.try_wait().unwrap().map_or("runs".into(), |status| format!("has ended: {status}")),
                 self.errors.try_iter().collect::<Vec<_>>().join("\n")
             ),
         }
