@@ -328,6 +328,10 @@ fn what_reports_of_one_process_have_in_common_counts_once() {
     // What overlaps cannot be told apart.
     let half = [first.clone(), later(&report, 20, 50)];
     assert_eq!((leak(&half).1, found(&half)), (live, vec![(1, 0, false)]));
+    // One that ended before anybody saw when it started.
+    let mut unseen = same.clone();
+    unseen.iter_mut().for_each(|report| report.processes[0].start_time = None);
+    assert_eq!((leak(&unseen), found(&unseen)), ((created, live, ages, 1), vec![(1, 0, true)]));
     // Another process, and one that is not known to be the same.
     let mut others = [first.clone(), first];
     for start in [Some("2026-01-02T03:00:09.000Z".into()), None] {

@@ -46,7 +46,8 @@ const NEAR: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy)]
 struct Seen {
     report: usize,
-    started: SystemTime,
+    /// When the process started; `None` if it ended before anybody looked.
+    started: Option<SystemTime>,
     from: SystemTime,
     to: SystemTime,
 }
@@ -56,7 +57,7 @@ impl Seen {
         let time = |text: &str| humantime::parse_rfc3339(text).ok();
         Some(Seen {
             report: number,
-            started: time(process.start_time.as_deref()?)?,
+            started: process.start_time.as_deref().and_then(time),
             from: time(&report.window.start)?,
             to: time(&report.window.end)?,
         })
@@ -65,11 +66,19 @@ impl Seen {
     /// The same process in other reports.
     fn others<'a>(&self, seen: &'a [Seen]) -> impl Iterator<Item = &'a Seen> {
         let one = *self;
-        let apart = move |other: &Seen| {
-            let (first, second) = (one.started.min(other.started), one.started.max(other.started));
-            second.duration_since(first).unwrap_or_default()
-        };
-        seen.iter().filter(move |other| other.report != one.report && apart(other) <= NEAR)
+        seen.iter().filter(move |other| other.report != one.report && one.is_same_process(other))
+    }
+
+    /// Whether two processes with one id are one. If nobody knows when they started, they are where the reports are of
+    /// the very same time.
+    fn is_same_process(&self, other: &Seen) -> bool {
+        match (self.started, other.started) {
+            (Some(one), Some(other)) => {
+                one.max(other).duration_since(one.min(other)).unwrap_or_default() <= NEAR
+            }
+            (None, None) => (self.from, self.to) == (other.from, other.to),
+            _ => false,
+        }
     }
 
     /// The same process in a report that covers all of the time.
@@ -85,8 +94,7 @@ impl Seen {
 }
 
 impl Repeats {
-    /// Compares reports by the times that they cover and the processes in them: host, id and start. A process whose
-    /// start is not known is not compared.
+    /// Compares reports by the times that they cover and the processes in them: host, id and start.
     pub fn of(reports: &[Report]) -> Repeats {
         let mut by_pid: HashMap<(Option<&str>, u32), Vec<Seen>> = HashMap::new();
         for (number, report) in reports.iter().enumerate() {
