@@ -1,14 +1,14 @@
 //! Checks golife as a program: formats, verdicts, exit codes, signals, and what `run` passes through.
 
 use std::io::{BufRead, BufReader};
-use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::Stdio;
 
 use crate::support::*;
-use nix::fcntl::{FcntlArg, FdFlag, fcntl};
-use nix::pty::openpty;
+use nix::fcntl::{OFlag, open};
+use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 use serde_json::Value;
 
@@ -207,10 +207,13 @@ fn a_closed_terminal_leaves_the_report() {
     let fixture = ready(&fixture("tiny", Build::default()), &[]);
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("report.json");
-    let terminal = openpty(None, None).unwrap();
-    // A terminal is closed when nobody holds its other side any more, golife included.
-    fcntl(&terminal.master, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();
-    let side = || Stdio::from(OwnedFd::try_clone(&terminal.slave).unwrap());
+    // A terminal is closed when nobody holds its other side any more: neither golife nor what other tests start.
+    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let terminal = posix_openpt(flags).unwrap();
+    grantpt(&terminal).unwrap();
+    unlockpt(&terminal).unwrap();
+    let slave = open(ptsname_r(&terminal).unwrap().as_str(), flags, Mode::empty()).unwrap();
+    let side = || Stdio::from(slave.try_clone().unwrap());
     let mut golife = golife();
     golife.args([
         "trace",
@@ -231,9 +234,9 @@ fn a_closed_terminal_leaves_the_report() {
     };
     // SAFETY: between fork and exec the closure makes two system calls.
     let mut golife = unsafe { golife.pre_exec(lead) }.spawn().unwrap();
-    let mut lines = BufReader::new(std::fs::File::from(terminal.master.try_clone().unwrap())).lines();
+    let mut lines = BufReader::new(terminal).lines();
     assert!(lines.any(|line| line.unwrap().starts_with("tracing ")));
-    drop((lines, terminal));
+    drop((lines, slave));
     let mut status = None;
     eventually("it ends", || {
         status = golife.try_wait().unwrap();
