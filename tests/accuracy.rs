@@ -4,19 +4,17 @@
 //! with `tests/golden/accuracy.txt`. Needs root: `cargo xtask test`, or `sudo -E cargo test --test accuracy`.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+#[path = "accuracy/corpus.rs"]
+mod corpus;
+#[path = "accuracy/goroutineleak.rs"]
+mod goroutineleak;
 #[allow(dead_code, unused_imports, reason = "shared with the e2e tests")]
 #[path = "e2e/support.rs"]
 mod support;
 
-use std::{
-    collections::BTreeMap,
-    fmt::Write,
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-    thread,
-};
+use std::{collections::BTreeMap, fmt::Write, fs, path::Path, thread};
 
+use corpus::{Case, PROGRAMS, build, marked};
 use serde_json::Value;
 use support::{Running, golife, need_root, only_process, ready};
 
@@ -24,80 +22,6 @@ use support::{Running, golife, need_root, only_process, ready};
 const WINDOW: &str = "20s";
 /// The levels of a verdict. A leak must have at least the level that the corpus demands.
 const LEVELS: [&str; 5] = ["unknown", "healthy", "watch", "suspect", "proven"];
-
-/// A case of the corpus, as a line of `corpus -list` describes it.
-struct Case {
-    name: String,
-    cause: String,
-    level: String,
-    /// The function of a library that makes the goroutine; `None` if the corpus makes it itself.
-    within: Option<String>,
-    /// A function whose goroutines pile up as a consequence of the leak.
-    also: Option<String>,
-    alone: bool,
-}
-
-impl Case {
-    fn parse(line: &str) -> Case {
-        let case: Value = serde_json::from_str(line).unwrap();
-        let text = |field: &str| case[field].as_str().map(str::to_owned);
-        Case {
-            name: text("name").unwrap(),
-            cause: text("cause").unwrap(),
-            level: text("level").unwrap(),
-            within: text("within"),
-            also: text("also"),
-            alone: case["alone"] == true,
-        }
-    }
-
-    fn leaks(&self) -> bool {
-        self.level != "healthy"
-    }
-}
-
-/// The programs that make up the corpus.
-const PROGRAMS: [&str; 2] = ["corpus", "modules"];
-
-fn directory(program: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures").join(program)
-}
-
-/// Builds a program of the corpus with its C code. `GOLIFE_ACCURACY_GO` may name another toolchain; `None` if that one
-/// is too old for the program's modules.
-fn build(program: &str) -> Option<PathBuf> {
-    let binary = Path::new(env!("CARGO_TARGET_TMPDIR")).join(program);
-    let mut go = Command::new("go");
-    go.args(["build", "-buildvcs=false", "-o"]).arg(&binary).arg(".").current_dir(directory(program));
-    if let Some(toolchain) = std::env::var_os("GOLIFE_ACCURACY_GO") {
-        go.env("GOTOOLCHAIN", toolchain);
-    }
-    let output = go.env("CGO_ENABLED", "1").output().expect("cannot run go: `cargo xtask test` installs it");
-    let errors = String::from_utf8_lossy(&output.stderr);
-    if std::env::var_os("GOLIFE_ACCURACY_GO").is_some() && errors.contains("requires go >=") {
-        println!("NOT JUDGED: {program}: {errors}");
-        return None;
-    }
-    assert!(output.status.success(), "cannot compile {program}: {errors}");
-    Some(binary)
-}
-
-/// The lines that the corpus marks with `// KIND: NAME`: for each name, files and line numbers.
-fn marked(kind: &str) -> BTreeMap<String, Vec<(String, u64)>> {
-    let mut found: BTreeMap<String, Vec<(String, u64)>> = BTreeMap::new();
-    let entries = PROGRAMS.iter().flat_map(|program| {
-        fs::read_dir(directory(program)).unwrap().map(move |entry| (program, entry.unwrap().path()))
-    });
-    for (program, path) in entries.filter(|(_, path)| path.extension().is_some_and(|kind| kind == "go")) {
-        let file = format!("/{program}/{}", path.file_name().unwrap().to_string_lossy());
-        for (at, line) in fs::read_to_string(&path).unwrap().lines().enumerate() {
-            if let Some((_, name)) = line.split_once(&format!("// {kind}: ")) {
-                found.entry(name.trim().into()).or_default().push((file.clone(), at as u64 + 1));
-            }
-        }
-    }
-    found
-}
 
 /// What golife says of some cases that run side by side.
 fn watch(binary: &Path, args: &[&str]) -> Vec<Site> {
@@ -162,14 +86,25 @@ fn rank(level: &str) -> usize {
     LEVELS.iter().position(|known| *known == level).unwrap()
 }
 
+/// How golife does on one cause of leaks.
+#[derive(Default)]
+struct Kind {
+    leaks: usize,
+    /// Leaks that are not even suspect.
+    missed: usize,
+    /// Leaks that are said to have another cause.
+    misnamed: usize,
+    /// Healthy statements that are said to leak for this cause.
+    accused: usize,
+}
+
 /// What is compared with the golden file.
 #[derive(Default)]
 struct Outcome {
     leaks: usize,
     found: usize,
     named: usize,
-    /// How many cases there are for each pair of the expected cause and the one that golife said.
-    matrix: BTreeMap<(String, String), usize>,
+    kinds: BTreeMap<String, Kind>,
     cases: String,
     wrong: Vec<String>,
     quiet: BTreeMap<&'static str, (usize, usize)>,
@@ -199,6 +134,7 @@ impl Outcome {
         for (site, _) in
             sites.iter().zip(&explained).filter(|(site, explained)| site.is_alarm() && !**explained)
         {
+            self.kinds.entry(site.cause.clone()).or_default().accused += 1;
             self.wrong.push(format!("not a leak: {} is {} {}", site.place(), LEVELS[site.level], site.cause));
         }
     }
@@ -214,7 +150,10 @@ impl Outcome {
         self.leaks += 1;
         self.found += usize::from(is_found);
         self.named += usize::from(is_named);
-        *self.matrix.entry((case.cause.clone(), cause.clone())).or_default() += 1;
+        let kind = self.kinds.entry(case.cause.clone()).or_default();
+        kind.leaks += 1;
+        kind.missed += usize::from(!is_found);
+        kind.misnamed += usize::from(!is_named);
         let (name, level) = (&case.name, LEVELS[level]);
         if !is_found || !is_named {
             self.wrong.push(format!("{name} is {level} {cause}, expected {} {}", case.level, case.cause));
@@ -234,14 +173,13 @@ impl Outcome {
 
     /// Checks a run without leaks, in which every alarm is a false one.
     fn quiet(&mut self, what: &'static str, programs: usize, sites: &[Site]) {
-        let alarms: Vec<String> = sites
-            .iter()
-            .filter(|site| site.is_alarm())
-            .map(|site| format!("{what}: {} is {} {}", site.place(), LEVELS[site.level], site.cause))
-            .collect();
+        let alarms: Vec<&Site> = sites.iter().filter(|site| site.is_alarm()).collect();
         let counts = self.quiet.entry(what).or_default();
         *counts = (counts.0 + programs, counts.1 + alarms.len());
-        self.wrong.extend(alarms);
+        for site in alarms {
+            self.kinds.entry(site.cause.clone()).or_default().accused += 1;
+            self.wrong.push(format!("{what}: {} is {} {}", site.place(), LEVELS[site.level], site.cause));
+        }
     }
 
     fn text(&self) -> String {
@@ -252,10 +190,9 @@ impl Outcome {
         for (what, (programs, alarms)) in &self.quiet {
             writeln!(text, "{programs} {what}: {alarms} false alarms").unwrap();
         }
-        writeln!(text, "\n{:<13} {:<13} cases", "cause", "said").unwrap();
-        for ((expected, said), n) in &self.matrix {
-            let mark = if expected == said { "" } else { "   wrong" };
-            writeln!(text, "{expected:<13} {said:<13} {n:>5}{mark}").unwrap();
+        writeln!(text, "\n{:<13} leaks  missed  other cause  falsely accused", "cause").unwrap();
+        for (cause, Kind { leaks, missed, misnamed, accused }) in &self.kinds {
+            writeln!(text, "{cause:<13} {leaks:>5} {missed:>7} {misnamed:>12} {accused:>16}").unwrap();
         }
         write!(text, "\n{}", self.cases).unwrap();
         for wrong in &self.wrong {
@@ -289,8 +226,7 @@ fn every_leak_is_found_and_named_and_nothing_else_is() {
 
 /// Watches all cases of a program.
 fn judge(binary: &Path, outcome: &mut Outcome) {
-    let list = Command::new(binary).arg("-list").output().unwrap();
-    let cases: Vec<Case> = String::from_utf8(list.stdout).unwrap().lines().map(Case::parse).collect();
+    let cases = Case::all(binary);
     let together: Vec<&Case> = cases.iter().filter(|case| case.leaks() && !case.alone).collect();
     let alone: Vec<&Case> = cases.iter().filter(|case| case.alone).collect();
     let healthy = cases.iter().filter(|case| !case.leaks()).count();

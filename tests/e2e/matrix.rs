@@ -1,5 +1,5 @@
 //! Checks for every Go version and every way to build that counts, lines, waits and stacks are exact. `cargo xtask
-//! matrix` makes the README's table of the result.
+//! matrix` makes the table in `docs/tested.md`.
 
 use std::{
     fmt::Write,

@@ -1,5 +1,5 @@
 //! Traces Go programs that nobody here wrote, under load of their own kind, and compares what golife counts with what
-//! they say themselves. `cargo xtask programs` fetches them and makes the README's table.
+//! they say themselves. `cargo xtask programs` fetches them and makes the table in `docs/tested.md`.
 
 use std::{
     fmt::Write as _,

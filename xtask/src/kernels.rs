@@ -32,7 +32,7 @@ pub struct Args {
     /// Only this CPU architecture: x86-64 or arm64 [default: both]
     #[arg(long, value_parser = architecture::named)]
     arch: Vec<&'static Architecture>,
-    /// Only tests whose names contain this (repeatable); the README's table stays as it is
+    /// Only tests whose names contain this (repeatable); the table stays as it is
     #[arg(long)]
     test: Vec<String>,
 }
@@ -86,8 +86,11 @@ pub fn run(args: Args) -> Result<()> {
             // Each row is written at once, since all kernels together take an hour, which may be cut short.
             if filters.is_empty() {
                 let draft = tables::draft("kernels")?;
-                fs::write(&draft, with_row(&tables::table("README.md", "kernels")?, &kernel.row(&outcome)))?;
-                tables::adopt("kernels", &draft)?;
+                fs::write(
+                    &draft,
+                    with_row(&tables::table(tables::TESTED, "kernels")?, &kernel.row(&outcome)),
+                )?;
+                tables::adopt(tables::TESTED, "kernels", &draft)?;
             }
         }
     }
@@ -141,7 +144,7 @@ impl Kernel<'_> {
         outcome
     }
 
-    /// How the row of this kernel in the README's table begins.
+    /// How the row of this kernel in the table begins.
     fn key(&self) -> String {
         format!("| {} | {} |", self.release, self.architecture.name)
     }

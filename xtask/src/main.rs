@@ -3,6 +3,7 @@
 
 mod bench;
 mod build_ebpf;
+mod compare;
 mod demo;
 mod dist;
 mod go_facts;
@@ -37,11 +38,13 @@ enum Command {
     GoFacts(go_facts::Args),
     /// Compile golife as one file without shared libraries, for any CPU architecture that it knows.
     Dist(dist::Args),
-    /// Run the e2e tests on other kernels and CPU architectures, in emulation, and write the README's table of it.
+    /// Run the e2e tests on other kernels and CPU architectures, in emulation, and write the table of it
+    /// in docs/tested.md.
     Kernels(kernels::Args),
-    /// Trace what every Go version makes in every way of building, and write the README's table of it.
+    /// Trace what every Go version makes in every way of building, and write the table of it in
+    /// docs/tested.md.
     Matrix,
-    /// Trace real programs from the package registries under load, and write the README's table of it.
+    /// Trace real programs from the package registries under load, and write the table of it in docs/tested.md.
     Programs,
     /// Judge synthetic goroutines: how soon leaks are found, and how often healthy code is accused. Writes
     /// docs/verdicts.md.
@@ -50,6 +53,8 @@ enum Command {
     /// statement; the others live 100 ms in the mean; nothing had leaked before. 200 seeds for each cell where something
     /// leaks, 5,000 where nothing does.
     Verdicts,
+    /// Let Go's own profile of leaked goroutines look at the corpus of leaks, too. Writes docs/compared.md.
+    Compare,
     /// Let golife find three leaks in a small web service.
     Demo(demo::Args),
     /// Check what no compiler checks: which folder may use which, headers, file sizes, leftovers, commands in the README.
@@ -67,6 +72,7 @@ fn main() -> anyhow::Result<()> {
         Command::Matrix => matrix::run(),
         Command::Programs => programs::run(),
         Command::Verdicts => verdicts::run(),
+        Command::Compare => compare::run(),
         Command::Demo(args) => demo::run(args),
         Command::Tidy(args) => tidy::run(args),
     }

@@ -1,4 +1,4 @@
-//! `cargo xtask matrix`: the README's table of Go versions and ways to build, made from a test run.
+//! `cargo xtask matrix`: the table of `docs/tested.md` with Go versions and ways to build, made from a test run.
 
 use std::process::Command;
 
@@ -9,7 +9,7 @@ use crate::{
     tables,
 };
 
-/// Runs the test and rewrites the table. It is also rewritten if something is not exact, since the README says what is
+/// Runs the test and rewrites the table. It is also rewritten if something is not exact, since the table says what is
 /// and what is not.
 pub fn run() -> Result<()> {
     if !is_root()? {
@@ -28,6 +28,6 @@ pub fn run() -> Result<()> {
             .env("PATH", machine::path_with(&go)?)
             .env("GOLIFE_MATRIX", &table),
     );
-    tables::adopt("matrix", &table)?;
+    tables::adopt(tables::TESTED, "matrix", &table)?;
     tested
 }

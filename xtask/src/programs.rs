@@ -1,5 +1,5 @@
 //! `cargo xtask programs`: golife beside Go programs that nobody here wrote, from the package registries, under load.
-//! What golife says of them is compared with what they say of themselves, and the README's table is made of that.
+//! What golife says of them is compared with what they say of themselves, and a table of `docs/tested.md` is made of that.
 
 use std::{
     fs,
@@ -58,7 +58,7 @@ pub fn run() -> Result<()> {
             .env("GOLIFE_PROGRAMS_LARGE", large)
             .env("GOLIFE_PROGRAMS_TABLE", &table),
     );
-    tables::adopt("programs", &table)?;
+    tables::adopt(tables::TESTED, "programs", &table)?;
     tested
 }
 

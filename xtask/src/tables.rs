@@ -1,11 +1,14 @@
 //! Tables in the documents that are not written by hand, each between a pair of comments with its name: what test runs
-//! found, in the README, and what the code says of itself, in ARCHITECTURE.md.
+//! found, in `docs/`, and what the code says of itself, in ARCHITECTURE.md.
 
 use std::{fs, path::Path};
 
 use anyhow::{Context, Result};
 
 use crate::machine::{self, say};
+
+/// The document that says on what golife was tested: Go versions, programs, kernels.
+pub const TESTED: &str = "docs/tested.md";
 
 /// The file that a test is to write its table to. The table of an earlier run is removed.
 pub fn draft(name: &str) -> Result<std::path::PathBuf> {
@@ -15,11 +18,11 @@ pub fn draft(name: &str) -> Result<std::path::PathBuf> {
     Ok(table)
 }
 
-/// Puts the table that a test wrote in the place of the README's old one. If it wrote none, the old one stays.
-pub fn adopt(name: &str, draft: &Path) -> Result<()> {
+/// Puts the table that a test wrote in the place of the document's old one. If it wrote none, the old one stays.
+pub fn adopt(document: &str, name: &str, draft: &Path) -> Result<()> {
     let Ok(table) = fs::read_to_string(draft) else { return Ok(()) };
-    put("README.md", name, &table)?;
-    say("README.md has the new table");
+    put(document, name, &table)?;
+    say(format!("{document} has the new table"));
     Ok(())
 }
 
