@@ -179,13 +179,18 @@ fn all_seeds() {
         .expect("writing to memory");
     head(&mut table, "healthy");
     let mut worst = 0;
+    // In brackets how often a statement is neither accused nor called healthy.
+    let cell = |Judged { suspect, healthy }: Judged| match (HEALTHY - suspect - healthy) * 100 / HEALTHY {
+        0 => suspect.to_string(),
+        undecided => format!("{suspect} ({undecided} % undecided)"),
+    };
     for Row { name, world } in healthy() {
-        let accused = suspects(&world, HEALTHY, 1);
-        worst = accused.into_iter().max().unwrap_or(0).max(worst);
-        line(&mut table, &name, accused.map(|n| n.to_string()));
+        let judged = judged(&world, HEALTHY, 1);
+        worst = judged.iter().map(|judged| judged.suspect).max().unwrap_or(0).max(worst);
+        line(&mut table, &name, judged.map(cell));
     }
     let Row { name, world } = filling();
-    line(&mut table, &format!("{name} (not bounded)"), suspects(&world, HEALTHY, 1).map(|n| n.to_string()));
+    line(&mut table, &format!("{name} (not bounded)"), judged(&world, HEALTHY, 1).map(cell));
     println!("took {:.0} s", begin.elapsed().as_secs_f64());
     std::fs::write(path, table).expect("the table can be written");
     assert!(worst <= 1, "{worst} of {HEALTHY} accused falsely");

@@ -85,6 +85,13 @@ impl Balance {
         self.all_through && self.goes_on && is_sure(self.up, self.down)
     }
 
+    /// The most that may have leaked with 99 % confidence, where each comes and goes for itself: what stays beyond what
+    /// goes, and what chance can hide of it.
+    pub fn most_leaked(&self) -> f64 {
+        let gain = self.stayed as f64 - self.went as f64;
+        (gain + 2.33 * ((self.stayed + self.went) as f64).sqrt()).max(0.0)
+    }
+
     /// Whether the difference is more than chance would bring about with 99 % confidence, where each comes and goes for
     /// itself.
     pub fn is_gain(&self) -> bool {
@@ -132,6 +139,16 @@ mod tests {
         let even = Balance::of(30 * S, 3 * S, leak.clone(), (1..30).map(|s| (s * S, 2)), 0);
         assert!(!even.is_rise() && !even.is_gain(), "{even:?}");
         assert!(!Balance::of(30 * S, 3 * S, leak, [], 40).is_rise(), "nobody knows when the 40 went");
+    }
+
+    #[test]
+    fn who_comes_and_goes_can_hide_a_leak() {
+        let lives =
+            |n| Balance::of(30 * S, 3 * S, (4..30).map(move |s| (s * S, n)), (4..30).map(|s| (s * S, 4)), 0);
+        // As many stay as go, and chance hides 2.33 √(104 + 104) of them.
+        assert!((33.0..34.0).contains(&lives(4).most_leaked()), "{}", lives(4).most_leaked());
+        assert!(lives(0).most_leaked() < 1e-9, "all end");
+        assert!(Balance::default().most_leaked() < 1e-9);
     }
 
     #[test]

@@ -11,7 +11,8 @@ pub(super) struct Ageing;
 
 impl Finding<Facts<'_>> for Ageing {
     fn check(&self, facts: &Facts) -> Option<Found> {
-        let usual = facts.longest_usual_ns()?;
+        // Of lives that are longer than half the window, only the shorter ones were seen to end.
+        let usual = facts.longest_usual_ns().filter(|&usual| usual <= facts.standing.window_ns / 2)?;
         let old = facts.living.older_than(usual);
         let expected = facts.created as f64 / 1_000.0;
         // Goroutines that are hardly older than usual may be about to end, so they do not count here.

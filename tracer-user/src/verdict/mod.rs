@@ -298,12 +298,38 @@ fn too_short(facts: &Facts) -> Option<(u64, String)> {
     if may_grow {
         return Some((needs, format!("none of the {} created in {window} ended yet", count(facts.created))));
     }
-    // A single one may be meant to stay.
-    let longest = facts.lifetimes.max_ns().filter(|_| facts.lifetimes.count() >= 20)?;
-    let balance = facts.balance(longest.saturating_mul(2));
-    let stayed = count(balance.stayed);
-    let text = format!("{stayed} stay that are twice as old as any that ended became: too few to tell");
-    (balance.stayed >= 2 && balance.went * 2 < balance.stayed).then_some((needs, text))
+    outliers(facts).or_else(|| may_hide(facts)).map(|text| (needs, text))
+}
+
+/// Says so if goroutines stay that are much older than those that end, but too few for a finding.
+fn outliers(facts: &Facts) -> Option<String> {
+    // So few lifetimes tell something of what is usual.
+    const SOME: u64 = 4;
+    let longest = facts.lifetimes.max_ns().filter(|_| facts.lifetimes.count() >= SOME)?;
+    let Balance { stayed, went, .. } = facts.balance(longest.saturating_mul(2));
+    // A single one that has run between two looks does something.
+    let waits = facts.standing.waits;
+    let runs = waits.iter().any(|wait| wait.seen_before > 0) && waits.iter().all(|wait| wait.idle == 0);
+    let few = stayed == 0 || went * 2 >= stayed || (stayed == 1 && runs);
+    let stay =
+        if stayed == 1 { "1 stays that is".into() } else { format!("{} stay that are", count(stayed)) };
+    (!few).then(|| format!("{stay} twice as old as any that ended became: too few to tell"))
+}
+
+/// Says so if a leak of a tenth of those created would not be noticed beside those that come and go by chance, since
+/// they live about as long as the window. What could only be a few is few, and so is what leaves their number steady.
+fn may_hide(facts: &Facts) -> Option<String> {
+    const FEW: f64 = 10.0;
+    let balance = facts.balance(facts.standing.window_ns / 8);
+    let most = balance.most_leaked();
+    let (created, window) = (facts.created, duration(facts.standing.window_ns));
+    let varies = facts.trend.highest.saturating_sub(facts.trend.lowest) as f64 >= FEW;
+    (varies && most >= FEW && most * 10.0 >= created as f64).then(|| {
+        let (stayed, went, most) = (count(balance.stayed), count(balance.went), count(most as u64));
+        format!(
+            "{stayed} created in {window} stayed and {went} of before ended: lives are too long for this window to tell whether up to {most} leaked"
+        )
+    })
 }
 
 /// Rounds a window in ns up to one that a person would type; a day at most.

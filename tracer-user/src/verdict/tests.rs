@@ -373,12 +373,38 @@ fn a_heartbeat_excuses_no_connection_that_requests_leave_behind() {
 
 #[test]
 fn a_few_that_stay_are_no_good_news() {
-    let stay = |ages: &[u64]| {
+    let stay = |ages: &[u64], seen_before, idle| {
         let counts = (0..31).map(|s| 1 + s % 2);
-        Case::new(302, 300, counts).lifetimes(300, S / 10).ages(ages.iter().copied()).judge()
+        let waits = vec![Wait { reason: "IO wait", count: 1, seen_before, idle, ..Wait::default() }];
+        let case = Case::new(302, 300, counts).lifetimes(300, S / 10).ages(ages.iter().copied());
+        Case { waits, ..case }.judge()
     };
-    let verdict = stay(&[9, 20]);
+    let verdict = stay(&[9, 20], 0, 0);
     assert_eq!((verdict.level, verdict.needs_ns), (Level::Unknown, Some(120 * S)), "{}", said(&verdict));
     assert!(said(&verdict).starts_with("2 stay that are twice as old"), "{}", said(&verdict));
-    assert_eq!(stay(&[0, 20]).level, Level::Healthy, "a single one may be meant to stay");
+    let single = stay(&[0, 20], 1, 1);
+    assert!(said(&single).starts_with("1 stays that is twice as old"), "{}", said(&single));
+    assert_eq!(stay(&[0, 20], 1, 0).level, Level::Healthy, "a single one that has run meanwhile is in use");
+}
+
+#[test]
+fn lives_as_long_as_the_window_can_hide_a_leak() {
+    // Of 10 a second half live on, and as many of those of before end.
+    let turnover = |least: u64, most: u64| {
+        let case = Case::new(300, 150, (0..31).map(|s| if s % 2 == 0 { least } else { most }));
+        case.ages((0..30).flat_map(|s| [s; 5])).of_before_end(5).judge()
+    };
+    let verdict = turnover(100, 120);
+    assert_eq!(verdict.level, Level::Unknown, "{}", said(&verdict));
+    assert!(said(&verdict).contains("lives are too long for this window"), "{}", said(&verdict));
+    assert_eq!(turnover(100, 104).level, Level::Healthy, "where their number stays the same, none can");
+}
+
+#[test]
+fn lives_of_which_the_window_saw_only_the_shorter_ones_are_no_yardstick() {
+    let old = |lived_s: u64| {
+        let case = Case::new(400, 300, (0..31).map(|s| 100 + s % 2)).lifetimes(300, lived_s * S);
+        case.ages((0..20).map(|s| 29 - s % 5)).of_before_end(4).judge().level
+    };
+    assert_eq!((old(10), old(20)), (Level::Watch, Level::Healthy));
 }
