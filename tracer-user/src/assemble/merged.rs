@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::repeats::{Part, Repeats};
-use crate::report::{Frame, Level, Report, Site};
+use crate::report::{Frame, Level, Report, Site, Sort};
 use crate::stats::durations::HdrError;
 use crate::stats::{Durations, Survival};
 
@@ -79,6 +79,29 @@ pub fn merge(reports: &[Report]) -> Result<Vec<Merged>, HdrError> {
     Ok(merged)
 }
 
+/// Sorts sites as [`Sort::order`] does those of a report, as far as the numbers are still there.
+pub fn sort(sites: &mut [Merged], by: Sort) {
+    let number = |site: &Merged| match by {
+        Sort::Verdict => site.level.max(Level::Healthy) as u64,
+        Sort::Live => site.live,
+        Sort::Created => site.created,
+        Sort::Exited => site.ended,
+        Sort::Age => site.ages.max_ns().unwrap_or(0),
+        Sort::Lifetime => site.lifetimes.quantiles([0.99]).map_or(0, |[p99_ns]| p99_ns),
+        Sort::Rate | Sort::Name => 0,
+    };
+    let rate = |site: &Merged| match by {
+        Sort::Rate if site.observed_s > 0.0 => site.created as f64 / site.observed_s,
+        _ => 0.0,
+    };
+    let live = |site: &Merged| if by == Sort::Name { 0 } else { site.live };
+    sites.sort_by(|a, b| {
+        let first = number(b).cmp(&number(a)).then(rate(b).total_cmp(&rate(a)));
+        let second = live(b).cmp(&live(a));
+        first.then(second).then_with(|| (&a.site, &a.entry).cmp(&(&b.site, &b.entry)))
+    });
+}
+
 impl Merged {
     fn add(&mut self, site: &Site, window_ns: u64, part: Part) -> Result<(), HdrError> {
         (self.site, self.entry) = (site.site.clone(), site.entry.clone());
@@ -121,6 +144,21 @@ impl Merged {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sites_come_in_the_order_that_was_asked_for() {
+        let site = |name: &str, live, created, observed_s| {
+            let site = Frame { function: name.into(), ..Frame::default() };
+            Merged { site, live, created, observed_s, ..Merged::default() }
+        };
+        let mut sites = [site("b", 1, 9, 9.0), site("c", 3, 5, 1.0), site("a", 2, 7, 7.0)];
+        let mut order = |by| {
+            sort(&mut sites, by);
+            sites.iter().map(|site| site.site.function.as_str()).collect::<String>()
+        };
+        let got = [Sort::Live, Sort::Created, Sort::Rate, Sort::Name, Sort::Verdict].map(&mut order);
+        assert_eq!(got, ["cab", "bac", "cab", "abc", "cab"]);
+    }
 
     #[test]
     fn a_steady_site_obeys_littles_law() {

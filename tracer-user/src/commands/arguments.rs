@@ -106,6 +106,8 @@ pub struct Trace {
 /// `golife hist`.
 #[derive(Debug, Args)]
 #[command(mut_arg("top", |top| top.help("Draw only the first N sites of all processes together; 10 unless said")))]
+#[command(mut_arg("sort", |sort| sort.default_value("exited")))]
+#[command(mut_arg("format", |format| format.help("Form of the report; json and jsonl are for golife trace")))]
 #[command(group(ArgGroup::new("source").args(SELECTORS).arg("reports").required(true).multiple(true)))]
 pub struct Hist {
     /// Saved reports (golife trace --format json --output FILE); several are merged

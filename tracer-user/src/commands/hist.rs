@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
+use clap::{CommandFactory, error::ErrorKind};
 
-use super::arguments::Hist as Arguments;
+use super::arguments::{Cli, Format, Hist as Arguments};
 use super::sink::{Sink, Stream, refuse_binary, width};
 use super::trace::{Follow, selection, settings};
 use super::{DEFAULT_WINDOW, note};
@@ -18,6 +19,11 @@ use crate::report::{Report, Selection};
 use crate::trace::Targets;
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    if matches!(arguments.view.format, Format::Json | Format::Jsonl) {
+        let message =
+            "hist draws for people; what it draws is in the documents of golife trace --format json";
+        Cli::command().error(ErrorKind::ArgumentConflict, message).exit();
+    }
     let form = arguments.view.format.profile();
     refuse_binary(form, arguments.view.output.as_deref(), Stream::Stdout);
     let reports = if arguments.reports.is_empty() {
@@ -39,7 +45,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         sink.profile(form, &Profile::of_reports(&reports))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let sites = merged::merge(&reports).context("cannot merge the reports' histograms")?;
+    let mut sites = merged::merge(&reports).context("cannot merge the reports' histograms")?;
+    merged::sort(&mut sites, arguments.view.sort);
     let layout = Hist { width: width(), top: arguments.view.top.unwrap_or(10), scale: arguments.scale };
     sink.text(|out| hist::write(&sites, &layout, out))?;
     Ok(ExitCode::SUCCESS)

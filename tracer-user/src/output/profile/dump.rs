@@ -42,7 +42,8 @@ impl Profile {
             processes: vec![ProcessName::of(&dump.subject.describe())],
             samples: samples.collect(),
             start: Some(SystemTime::now()),
-            duration: Duration::from_nanos(dump.scan.took_ns),
+            // Go's own goroutine profile has none either: it is one moment, however long it took to look.
+            duration: Duration::ZERO,
             tool: concat!("golife ", env!("CARGO_PKG_VERSION")).into(),
             gaps: gaps(dump),
             is_snapshot: true,

@@ -53,8 +53,10 @@ impl Profile {
             profile.tool = format!("golife {}", report.tool.version);
             let start = humantime::parse_rfc3339(&report.window.start).ok();
             profile.start = [profile.start, start].into_iter().flatten().min();
-            profile.duration =
-                profile.duration.saturating_add(Duration::from_nanos(report.window.duration_ns));
+            if covers_time(report) {
+                let duration = Duration::from_nanos(report.window.duration_ns);
+                profile.duration = profile.duration.saturating_add(duration);
+            }
             gaps(report, &mut profile.gaps);
             for process in &report.processes {
                 let part = repeats.part(number, process);
@@ -75,6 +77,20 @@ impl Profile {
         profile.samples.append(&mut happened);
         profile
     }
+}
+
+/// Whether a report tells what happened in its window. A sweep that has looked once shows one moment, and its window is
+/// only how long it took to look.
+fn covers_time(report: &Report) -> bool {
+    let waiting = |process: &Process| -> bool {
+        let mut waiting = process.sites.iter().flat_map(|site| site.waiting.iter().flatten());
+        waiting.any(|waiting| waiting.unmoved.is_some())
+    };
+    report.processes.iter().any(|process| match process.mode {
+        Mode::Traced | Mode::Gone => true,
+        Mode::Scanned => waiting(process),
+        Mode::Unsupported => false,
+    })
 }
 
 /// Adds to `gaps` what is missing in a report.
@@ -348,6 +364,40 @@ mod tests {
             of(Level::Unknown, 1000),
         ]);
         assert_eq!((known.total(0), known.total(1)), (1111, 11));
+    }
+
+    #[test]
+    fn one_moment_has_no_duration() {
+        let look = |mode, unmoved| {
+            let waiting = Some(vec![Waiting { unmoved, ..waiting("select", 1, vec![]) }]);
+            let sites = vec![Site { live: 1, waiting, ..site() }];
+            Profile::of_reports(&[report(vec![Process { mode, sites, ..Process::default() }])]).duration
+        };
+        assert_eq!(look(Mode::Scanned, None), Duration::ZERO);
+        assert_eq!(look(Mode::Scanned, Some(0)), Duration::from_secs(1));
+        assert_eq!(look(Mode::Traced, None), Duration::from_secs(1));
+    }
+
+    /// Whatever judges a site, what is counted as suspect and what is drawn in red are the same goroutines.
+    #[test]
+    fn suspects_and_colours_follow_the_verdict() {
+        let named = |level: Level, live| {
+            let verdict = crate::report::Verdict { level, ..Default::default() };
+            Site { live, verdict, entry: frame(&format!("main.{}", level.name()), 1), ..site() }
+        };
+        for level in Level::WORST_FIRST {
+            let profile = profile(vec![named(level, 7), named(Level::Healthy, 5)]);
+            let is_suspect = level >= Level::Suspect;
+            assert_eq!(profile.total(1), if is_suspect { 7 } else { 0 }, "{}", level.name());
+            let mut svg = Vec::new();
+            crate::output::flame::write(&profile, &mut svg).unwrap();
+            let svg = String::from_utf8(svg).unwrap();
+            let title = format!("main.{}", level.name());
+            let drawn = svg.split("<g>").find(|drawn| drawn.contains(&format!("<title>{title} ")));
+            let red =
+                drawn.unwrap_or_else(|| panic!("no {title} in {svg}")).contains("fill=\"rgb(230,84,70)\"");
+            assert_eq!(red, is_suspect, "{}", level.name());
+        }
     }
 
     #[test]
