@@ -73,6 +73,7 @@ impl Program {
         sum.system = sum.system.saturating_add(more.system);
         sum.created = sum.created.saturating_add(more.created);
         sum.exited = sum.exited.saturating_add(more.exited);
+        sum.states = sum.states.zip(more.states).map(|(sum, more)| sum.plus(more));
         self.pids.push(other.pid);
         self.sites.extend(other.sites.iter().map(|site| Alike::new(site, other.pid)));
     }

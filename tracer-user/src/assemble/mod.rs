@@ -24,8 +24,8 @@ use blame::Blame;
 
 /// What is known about a process instance beside its goroutines.
 pub struct Described<'a> {
-    /// The process as the report shows it, except for `pid`, `ended`, `goroutines` and `sites`, which are filled in
-    /// from the table. If the process has ended, so is the mode, unless it is `unsupported`.
+    /// The process as the report shows it, except for `pid`, `ended`, `sites` and of `goroutines` all but the states, which
+    /// are filled in from the table. If the process has ended, so is the mode, unless it is `unsupported`.
     pub process: Process,
     /// Path of the program's main module.
     pub module: Option<&'a str>,
@@ -147,7 +147,8 @@ fn process(
     }
     let totals = Goroutines::of(&process.sites);
     let at_attach = totals.at_attach.filter(|_| !instance.has_unknown_goroutines());
-    process.goroutines = Goroutines { at_attach, ..totals };
+    let states = process.goroutines.states.filter(|_| instance.ended.is_none());
+    process.goroutines = Goroutines { at_attach, states, ..totals };
     process.sites.retain(|site| !site.system || selection.include_system);
     process
 }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use serde::{Serialize, Serializer};
 
+use super::states;
 use crate::go::Status;
 use crate::inspect::{Direction, Goroutine, Label, Queues, Snapshot, StackId, WaitObject};
 use crate::report::{Frame, Goroutines, Mode, Process, Scan};
@@ -135,7 +136,12 @@ impl<'a> Dump<'a> {
         let is_system = |goroutine: &&Goroutine| self.snapshot.site(goroutine).is_system;
         let system = self.snapshot.goroutines.iter().filter(is_system).count();
         let live = self.snapshot.goroutines.len() - system;
-        Goroutines { live: live as u64, system: system as u64, ..Goroutines::default() }
+        Goroutines {
+            live: live as u64,
+            system: system as u64,
+            states: Some(states::of(self.snapshot)),
+            ..Goroutines::default()
+        }
     }
 
     fn goroutine<'b>(&'b self, goroutine: &Goroutine, names: &'b Names) -> DumpedGoroutine<'b> {

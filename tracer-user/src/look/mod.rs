@@ -2,6 +2,7 @@
 //! longer it takes, so the engine makes it on a thread of its own.
 
 pub mod dump;
+mod states;
 mod survey;
 pub mod sweep;
 mod waited_on;
@@ -46,6 +47,8 @@ pub struct Findings {
     pub places: Places,
     /// The numbers of the scan, for the report.
     pub scan: report::Scan,
+    /// How many goroutines were in which state.
+    pub states: report::States,
     /// How long the look took.
     pub took: Duration,
 }
@@ -84,6 +87,7 @@ impl Look {
         });
         let sites = sites.collect();
         let places = Places::of(&snapshot, earlier);
+        let states = states::of(&snapshot);
         let took = start.elapsed();
         let Snapshot { listed, unreadable, torn, cut_short, .. } = snapshot;
         let scan = report::Scan {
@@ -94,7 +98,7 @@ impl Look {
             torn,
             cut_short: cut_short.is_some(),
         };
-        Ok(Look { snapshot, findings: Findings { sites, places, scan, took } })
+        Ok(Look { snapshot, findings: Findings { sites, places, scan, states, took } })
     }
 
     /// Does the same as [`Look::at`], but waits a moment first, so that the result can be compared with what the probes

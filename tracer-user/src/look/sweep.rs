@@ -42,6 +42,7 @@ struct ProcessKey {
 struct Seen {
     subject: Subject,
     scan: report::Scan,
+    states: report::States,
     places: Places,
     sites: HashMap<SiteKey, SiteFindings>,
     /// What the look before this one found in the same process.
@@ -140,12 +141,12 @@ impl<'a> Sweep<'a> {
         }));
         let at = Instant::now();
         let look = Look::at(&subject, before.map(|before| &before.places), at + MOST_TIME)?;
-        let Findings { sites, places, scan, .. } = look.findings;
+        let Findings { sites, places, scan, states, .. } = look.findings;
         let before = before.map(|before| Before {
             live: before.sites.iter().map(|(key, site)| (*key, site.waits.live)).collect(),
             ago_ns: at.duration_since(before.at).as_nanos() as u64,
         });
-        Ok(Seen { sites, scan, places, before, at, subject })
+        Ok(Seen { sites, scan, states, places, before, at, subject })
     }
 }
 
@@ -156,7 +157,7 @@ impl Seen {
 
     fn report(&self, selection: &Selection) -> report::Process {
         let mut sites: Vec<Site> = self.sites.iter().map(|(key, found)| self.site(*key, found)).collect();
-        let goroutines = Goroutines::of(&sites);
+        let goroutines = Goroutines { states: Some(self.states), ..Goroutines::of(&sites) };
         sites.retain(|site| !site.system || selection.include_system);
         let detail = if self.scan.cut_short {
             "too many goroutines to look at all of them in time"

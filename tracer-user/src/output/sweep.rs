@@ -6,7 +6,7 @@ use super::names::{holds_thread, located, place, program_name, unmoved};
 use super::style::{BOLD, DIM, of_level, paint};
 use crate::assemble::alike::{self, Alike, Program};
 use crate::human::{bytes, clean, count, duration, fill, wrap};
-use crate::report::{Level, Mode, Report, Sort};
+use crate::report::{Level, Mode, Report, Sort, States};
 
 /// Most sites of each process that are shown.
 const SITES: usize = 5;
@@ -66,10 +66,24 @@ fn heading(program: &Program, width: usize, out: &mut dyn Write) -> io::Result<(
         parts.push(format!("{} came, {} went", count(totals.created), count(totals.exited)));
     }
     parts.push(format!("{} of the runtime", count(totals.system)));
+    parts.extend(totals.states.map(states));
     for line in fill(&parts, width) {
         writeln!(out, "  {line}")?;
     }
     Ok(())
+}
+
+/// What all of them are doing, such as `1 running, 40 waiting`, without what none of them does.
+fn states(states: States) -> String {
+    let States { running, runnable, waiting, not_in_go } = states;
+    let each = [
+        (running, "running"),
+        (runnable, "runnable"),
+        (waiting, "waiting"),
+        (not_in_go, "in system calls or C"),
+    ];
+    let some = each.into_iter().filter(|(n, _)| *n > 0);
+    some.map(|(n, what)| format!("{} {what}", count(n))).collect::<Vec<_>>().join(", ")
 }
 
 fn site(alike: &Alike, width: usize, out: &mut dyn Write) -> io::Result<()> {

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub use frame::{CountedFrame, CreationStack, ELIDED, Frame};
 pub use hdr::Hdr;
-pub use process::{Container, Go, Goroutines, Mode, Process, Scan};
+pub use process::{Container, Go, Goroutines, Mode, Process, Scan, States};
 pub use run::{BootWindow, Run};
 pub use select::{Selection, Sort, Top};
 pub use site::{Lifetime, Oldest, Site, SurvivalPoint};

@@ -110,6 +110,37 @@ pub struct Goroutines {
     pub exited: u64,
     /// Number of goroutines that existed when the time began that the report covers; `null` where they were not read.
     pub at_attach: Option<u64>,
+    /// Additive: what the goroutines were doing at the last scan, the runtime's own included; `null` where there was no
+    /// scan, and after the end of the process.
+    #[serde(default)]
+    pub states: Option<States>,
+}
+
+/// How many goroutines were in which state, in the classes of Go's metrics `/sched/goroutines/…:goroutines`
+/// (<https://pkg.go.dev/runtime/metrics>), which programs of Go 1.26 and newer have themselves, as an approximation. Here
+/// each goroutine that one scan has found counts once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct States {
+    /// Number of goroutines that ran on a CPU.
+    pub running: u64,
+    /// Number of goroutines that could have run but had no CPU.
+    pub runnable: u64,
+    /// Number of goroutines that waited for something.
+    pub waiting: u64,
+    /// Number of goroutines in a system call or in C code.
+    pub not_in_go: u64,
+}
+
+impl States {
+    /// The states of two processes together.
+    pub fn plus(self, other: States) -> States {
+        States {
+            running: self.running.saturating_add(other.running),
+            runnable: self.runnable.saturating_add(other.runnable),
+            waiting: self.waiting.saturating_add(other.waiting),
+            not_in_go: self.not_in_go.saturating_add(other.not_in_go),
+        }
+    }
 }
 
 impl Goroutines {

@@ -516,8 +516,10 @@ impl Known {
             Some(why) => report::Process { exe: described.exe, ..unbelievable(why) },
             None => {
                 let scan = self.look.as_ref().map(|look| look.findings.scan);
+                let states = self.look.as_ref().map(|look| look.findings.states);
+                let goroutines = report::Goroutines { states, ..report::Goroutines::default() };
                 let overwritten = self.is_cut_short.then(|| OVERWRITTEN.to_owned());
-                report::Process { scan, detail: overwritten.or(described.detail), ..described }
+                report::Process { scan, goroutines, detail: overwritten.or(described.detail), ..described }
             }
         };
         let code = |address: u64| if address == 0 { 0 } else { address.wrapping_sub(traced.subject.bias) };
