@@ -10,6 +10,8 @@ mod ancestry;
 mod containers;
 #[path = "e2e/counts.rs"]
 mod counts;
+#[path = "e2e/dumps.rs"]
+mod dumps;
 #[path = "e2e/engine.rs"]
 mod engine;
 #[path = "e2e/errors.rs"]

@@ -149,7 +149,8 @@ fn layout_table(layouts: &[(u16, String)]) -> Result<String> {
          //! {}.\n\
          //! In the first patch release of each of these minor versions (on linux/amd64) they were found to be the\n\
          //! same. The structs: <https://cs.opensource.google/go/go/+/master:src/runtime/runtime2.go> and\n\
-         //! <https://cs.opensource.google/go/go/+/master:src/runtime/chan.go> (hchan).\n\n\
+         //! <https://cs.opensource.google/go/go/+/master:src/runtime/chan.go> (hchan) and\n\
+         //! <https://cs.opensource.google/go/go/+/master:src/runtime/netpoll.go> (pollDesc).\n\n\
          use super::layout::Layout;\n\n\
          /// The minor version of Go 1, and its layout; in order.\n\
          pub(crate) const TABLE: [(u16, Layout); {}] = [\n",

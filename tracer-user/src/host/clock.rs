@@ -1,4 +1,4 @@
-//! The clock that events are timed with, and what the kernel measures in ticks.
+//! The clock that events are timed with, that of Go's runtime, and what the kernel measures in ticks.
 
 use std::time::Duration;
 
@@ -16,4 +16,10 @@ pub fn boot_time() -> Duration {
 /// The [`boot_time`] now, in ns.
 pub fn now_ns() -> u64 {
     boot_time().as_nanos() as u64
+}
+
+/// The time of the clock that Go's runtime uses (`CLOCK_MONOTONIC`, `runtime.nanotime`) now, in ns.
+pub fn monotonic_ns() -> u64 {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
+    now.map(Duration::from).unwrap_or_default().as_nanos() as u64
 }

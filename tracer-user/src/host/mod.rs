@@ -12,6 +12,7 @@ pub mod launch;
 pub mod mapped;
 pub mod presence;
 pub mod process;
+pub mod sockets;
 
 pub use files::FileId;
 pub use process::{ProcessError, RunningProcess};

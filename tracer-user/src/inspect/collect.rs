@@ -2,6 +2,7 @@
 //! kept once.
 
 use super::conds;
+use super::io;
 use super::labels::LabelSets;
 use super::limits::Depth;
 use super::remembered::Remembered;
@@ -11,6 +12,7 @@ use super::sudogs;
 use super::waiter::Waiter;
 use super::walk::StackExtent;
 use crate::go::{Binary, Status, WaitReason};
+use crate::host::clock::monotonic_ns;
 
 /// Most creation sites that are told apart; goroutines of further sites are shown without a site. There is a limit
 /// because a hostile process can show another site for each goroutine.
@@ -30,6 +32,8 @@ pub(super) struct Collector<'a> {
     sites: Remembered<(u64, u64), SiteId>,
     pub(super) labels: LabelSets,
     pub(super) waits: Vec<Waiter>,
+    /// Goroutines that wait for file descriptors.
+    pub(super) polls: Vec<Waiter>,
     pub(super) snapshot: Snapshot,
 }
 
@@ -44,6 +48,7 @@ impl<'a> Collector<'a> {
             sites: Remembered::default(),
             labels: LabelSets::default(),
             waits: Vec::new(),
+            polls: Vec::new(),
             snapshot: Snapshot {
                 goroutines: with_room(usize::try_from(expected).unwrap_or(0)),
                 taken_ns: monotonic_ns(),
@@ -69,9 +74,11 @@ impl<'a> Collector<'a> {
             let index = self.snapshot.goroutines.len();
             let used_stack = StackExtent { low: stopped.sp, end: goroutine.stack.end };
             let on_cond = conds::is_cond(reason);
+            let waiter = Waiter { index, g: goroutine.address, sudog: waiting, on_cond, used_stack };
             if waiting != 0 || on_cond || sudogs::is_semaphore(reason) {
-                let g = goroutine.address;
-                self.waits.push(Waiter { index, g, sudog: waiting, on_cond, used_stack });
+                self.waits.push(waiter);
+            } else if io::is_io(reason) {
+                self.polls.push(waiter);
             }
         }
         let site = self.site(goroutine.gopc, goroutine.startpc);
@@ -127,10 +134,4 @@ fn with_room<T>(count: usize) -> Vec<T> {
         }
     }
     empty
-}
-
-/// The current time of the runtime's clock (`runtime.nanotime`), in ns.
-fn monotonic_ns() -> u64 {
-    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
-    now.map(std::time::Duration::from).unwrap_or_default().as_nanos() as u64
 }

@@ -3,6 +3,7 @@
 
 mod collect;
 mod conds;
+pub mod io;
 pub mod labels;
 pub mod limits;
 pub mod memory;
@@ -22,6 +23,7 @@ mod waiter;
 pub mod waits;
 pub mod walk;
 
+pub use io::Polled;
 pub use labels::Label;
 pub use limits::{Cut, Depth, WalkError, WalkLimits};
 pub use memory::{MemoryError, Place, ProcessMemory};

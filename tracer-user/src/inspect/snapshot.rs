@@ -1,8 +1,10 @@
 //! What the goroutines of a process do at the time of a scan, in the form in which they are judged, grouped and
 //! printed. The module `scan` fills it.
 
+use std::collections::HashMap;
 use std::sync::OnceLock;
 
+use super::io::Polled;
 use super::labels::{Label, Labels, LabelsId};
 use super::limits::{Cut, WalkError};
 use super::stacks::{StackId, Stacks};
@@ -153,6 +155,8 @@ pub struct Snapshot {
     pub(super) labels: Vec<Labels>,
     /// Sorted pairs of a goroutine's index and an object's address, for [`Snapshot::mentions`].
     pub(super) mentions: Vec<(u32, u64)>,
+    /// By a goroutine's index: see [`Snapshot::polled`].
+    pub(super) polled: HashMap<usize, Polled>,
     /// When the scan began, in ns of the runtime's clock (`CLOCK_MONOTONIC`).
     pub taken_ns: u64,
     /// Number of goroutines on the runtime's list, dead ones included.
@@ -198,6 +202,12 @@ impl Snapshot {
         let index = index as u32;
         let first = self.mentions.partition_point(|(of, _)| *of < index);
         self.mentions[first..].iter().take_while(move |(of, _)| *of == index).map(|(_, address)| *address)
+    }
+
+    /// The file descriptor that the goroutine with this index waits for; `None` if it waits for none, or it is not known
+    /// for which.
+    pub fn polled(&self, index: usize) -> Option<Polled> {
+        self.polled.get(&index).copied()
     }
 
     /// The goroutine with this id.

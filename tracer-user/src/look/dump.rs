@@ -1,14 +1,14 @@
 //! A dump shows the goroutines of a process at one moment. This chooses the ones that were asked for, and defines the
 //! JSON document.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::{Serialize, Serializer};
 
-use super::states;
+use super::{io, states};
 use crate::go::Status;
 use crate::inspect::{Direction, Goroutine, Label, Queues, Snapshot, StackId, WaitObject};
-use crate::report::{Frame, Goroutines, Mode, Process, Scan};
+use crate::report::{Frame, Goroutines, Io, Mode, Process, Scan};
 use crate::targets::Subject;
 
 /// Name and version of the JSON document. Fields that are marked as additive were added without a change of the
@@ -103,6 +103,12 @@ impl<'a> Dump<'a> {
         self.subject.binary.go_statement(self.gopc(goroutine)).map(|frame| Frame::from(&frame))
     }
 
+    /// The file descriptors that those of these goroutines wait for that are in `IO wait`, as far as they are known, in
+    /// the order of their ids.
+    pub fn io(&self, of: impl Iterator<Item = &'a Goroutine>) -> BTreeMap<u64, Io> {
+        io::of(self.subject, self.snapshot, of.map(|goroutine| goroutine.goid)).into_iter().collect()
+    }
+
     /// The dump as a JSON document.
     pub fn document(&self) -> Document<'_> {
         Document {
@@ -120,7 +126,8 @@ impl<'a> Dump<'a> {
     /// Writes one goroutine after the other, since a million of them with their frames would fill gigabytes. What many
     /// of them have in common is named once.
     fn serialize_goroutines<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut names = Names { queues: Queues::of(self.snapshot), ..Names::default() };
+        let io = self.io(self.goroutines.iter().copied());
+        let mut names = Names { queues: Queues::of(self.snapshot), io, ..Names::default() };
         for goroutine in &self.goroutines {
             names.sites.entry(self.gopc(goroutine)).or_insert_with(|| self.created_by(goroutine));
             if let Some(stack) = goroutine.stack {
@@ -160,6 +167,7 @@ impl<'a> Dump<'a> {
             stack_bytes: goroutine.stack_bytes,
             stack_is_old: goroutine.stack_is_old,
             frames: goroutine.stack.and_then(|stack| names.frames.get(&stack)).map_or(&[], |frames| frames),
+            io: names.io.get(&goroutine.goid),
             waits_on: objects.iter().map(|object| Object::new(object, &names.queues)).collect(),
         }
     }
@@ -171,6 +179,7 @@ struct Names {
     sites: HashMap<u64, Option<Frame>>,
     frames: HashMap<StackId, Vec<Frame>>,
     queues: Queues,
+    io: BTreeMap<u64, Io>,
 }
 
 fn is_in(goroutine: &Goroutine, state: &str) -> bool {
@@ -217,6 +226,8 @@ pub struct DumpedGoroutine<'a> {
     pub stack_is_old: bool,
     /// The frames that Go's traceback would show, innermost first.
     pub frames: &'a [Frame],
+    /// Additive: the file descriptor that it waits for; `null` if it is not in `IO wait`, or that is not known.
+    pub io: Option<&'a Io>,
     /// What it waits on: one object, or one for each case of a `select`.
     pub waits_on: Vec<Object>,
 }

@@ -2,6 +2,7 @@
 //! longer it takes, so the engine makes it on a thread of its own.
 
 pub mod dump;
+mod io;
 mod states;
 mod survey;
 pub mod sweep;
@@ -76,11 +77,17 @@ impl Look {
         let snapshot = subject.scan(limits, Depth::Objects)?.checked()?;
         let (binary, survey) = (&*subject.binary, Survey::of(&snapshot));
         let mut room = MOST_STACKS;
-        let sites = inspect::by_site(&snapshot, binary, earlier).into_iter().map(|(key, waits)| {
+        let sites = inspect::by_site(&snapshot, binary, earlier);
+        let groups = sites.values().flat_map(|site| &site.groups);
+        let io = io::of(subject, &snapshot, groups.flat_map(|group| group.goids.iter().copied()));
+        let sites = sites.into_iter().map(|(key, waits)| {
             let waiting = waits
                 .groups
                 .iter()
-                .map(|group| waiting(group, &mut room, &survey, &snapshot, binary))
+                .map(|group| {
+                    let found = waiting(group, &mut room, &survey, &snapshot, binary);
+                    with_io(found, &io)
+                })
                 .collect();
             let judged = survey.waits(&waits, &snapshot, binary);
             (key, SiteFindings { waits, waiting, judged })
@@ -149,7 +156,20 @@ fn waiting(
         compared: group.unmoved.map(|_| group.known.all),
         leaked: group.leaked,
         on: waited_on::of_group(survey.queues(), group, snapshot, binary),
+        io: None,
+        io_alike: None,
     }
+}
+
+/// Adds what one of the goroutines waits for that has the other end which most of them have. `io` is known by goid.
+fn with_io(waiting: report::Waiting, io: &HashMap<u64, report::Io>) -> report::Waiting {
+    let known = || waiting.goids.iter().filter_map(|goid| io.get(goid));
+    let alike = |one: &report::Io| {
+        known().filter(|other| (&other.kind, &other.remote) == (&one.kind, &one.remote)).count() as u64
+    };
+    let most = known().map(|one| (alike(one), one)).rev().max_by_key(|(alike, _)| *alike);
+    let (io_alike, io) = most.map(|(alike, io)| (alike, io.clone())).unzip();
+    report::Waiting { io, io_alike, ..waiting }
 }
 
 /// The frame that goroutines wait at and its callers, as a report has them.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
-use super::names::{located, place};
+use super::names::{descriptor, located, place};
 use crate::go::versions::{self, LabelsInHeader};
 use crate::go::{CodeFrame, Status};
 use crate::human::{clean, count, duration};
@@ -15,6 +15,9 @@ use crate::report;
 
 /// Most goroutines of each group whose ids are shown.
 const EXAMPLES: usize = 10;
+
+/// Most file descriptors that are shown for a group.
+const DESCRIPTORS: usize = 5;
 
 /// What goroutines of a group have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,6 +203,13 @@ pub fn groups(dump: &Dump, group: Group, out: &mut dyn Write) -> io::Result<()> 
                 }
                 if let Some(stack) = key.stack {
                     out.write_all(frames(&dump.snapshot.stacks.shown(stack)).as_bytes())?;
+                }
+                let io = dump.io(members.iter().take(DESCRIPTORS).copied());
+                for io in io.values() {
+                    writeln!(out, "\ton {}", descriptor(io))?;
+                }
+                if io.len() == DESCRIPTORS && members.len() > DESCRIPTORS {
+                    writeln!(out, "\t…")?;
                 }
                 let creation = creation(dump, dump.gopc(members[0])).filter(|_| members[0].goid != 1);
                 if let Some((function, place)) = creation {

@@ -3,7 +3,7 @@
 use super::style::{BOLD, DIM, paint};
 use crate::assemble::alike::Program;
 use crate::human::{clean, count, file_name, short_function, shorten, width, wrap};
-use crate::report::{Container, Frame, Mode, Waiting};
+use crate::report::{Container, Frame, Io, Mode, Waiting};
 
 /// Names such as `container 0123456789ab` and `pod api-7d9f`. Of a container's id only the first digits are shown, as
 /// the commands of container runtimes do.
@@ -104,6 +104,31 @@ pub fn unmoved(waiting: &Waiting) -> Option<String> {
     })
 }
 
+/// A file descriptor that a goroutine waits for, such as `tcp 127.0.0.1:5000 → 10.0.0.7:5432 (fd 9), no deadline`.
+pub fn descriptor(io: &Io) -> String {
+    let kind = io.kind.as_deref().unwrap_or("a file descriptor");
+    let ends: Vec<String> = [&io.local, &io.remote].into_iter().flatten().map(|end| clean(end)).collect();
+    let ends = if ends.is_empty() { String::new() } else { format!(" {}", ends.join(" → ")) };
+    let fd = io.fd.map(|fd| format!(" (fd {fd})")).unwrap_or_default();
+    let until = match &io.deadline {
+        Some(deadline) => format!("until {}", clean(deadline)),
+        None => "no deadline".into(),
+    };
+    format!("{}{ends}{fd}, {until}", clean(kind))
+}
+
+/// The same of a group, with how many of those that were looked at wait for the same other end.
+pub fn descriptor_of_group(waiting: &Waiting) -> Option<String> {
+    let io = waiting.io.as_ref()?;
+    let looked_at = waiting.goids.len() as u64;
+    let alike = waiting.io_alike.unwrap_or(1);
+    Some(match looked_at {
+        0 | 1 => descriptor(io),
+        _ if alike == 1 => format!("{}; each of the {looked_at} looked at has another end", descriptor(io)),
+        _ => format!("{}; the other end of {alike} of the {looked_at} looked at", descriptor(io)),
+    })
+}
+
 /// Whether each of the goroutines keeps a thread of the system from doing anything else, as in a system call.
 pub fn holds_thread(waiting: &Waiting) -> bool {
     waiting.reason == "syscall"
@@ -124,6 +149,30 @@ mod tests {
         let reason = |reason: &str| Waiting { reason: reason.into(), ..Waiting::default() };
         let in_call = crate::go::Status::Syscall.name();
         assert!(holds_thread(&reason(in_call)) && !holds_thread(&reason("chan receive")));
+    }
+
+    #[test]
+    fn a_descriptor_is_named_with_what_is_known_of_it() {
+        let io = Io {
+            fd: Some(9),
+            kind: Some("tcp".into()),
+            local: Some("127.0.0.1:5000".into()),
+            remote: Some("10.0.0.7:5432".into()),
+            deadline: None,
+        };
+        let whole = "tcp 127.0.0.1:5000 → 10.0.0.7:5432 (fd 9), no deadline";
+        assert_eq!(descriptor(&io), whole);
+        let until = Some("2026-01-02T03:04:05.000Z".to_owned());
+        let little = Io { fd: Some(3), deadline: until, ..Io::default() };
+        assert_eq!(descriptor(&little), "a file descriptor (fd 3), until 2026-01-02T03:04:05.000Z");
+        let group = |goids: u64, io_alike| {
+            let waiting = Waiting { io: Some(io.clone()), io_alike, ..Waiting::default() };
+            descriptor_of_group(&Waiting { goids: (0..goids).collect(), ..waiting })
+        };
+        assert_eq!(group(1, Some(1)).as_deref(), Some(whole));
+        assert_eq!(group(4, Some(3)), Some(format!("{whole}; the other end of 3 of the 4 looked at")));
+        assert_eq!(group(4, Some(1)), Some(format!("{whole}; each of the 4 looked at has another end")));
+        assert_eq!(descriptor_of_group(&Waiting::default()), None);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::names::{holds_thread, located, place, program_name, unmoved};
+use super::names::{descriptor_of_group, holds_thread, located, place, program_name, unmoved};
 use super::style::{BOLD, DIM, of_level, paint};
 use crate::assemble::alike::{self, Alike, Program};
 use crate::human::{bytes, clean, count, duration, fill, wrap};
@@ -110,6 +110,11 @@ fn site(alike: &Alike, width: usize, out: &mut dyn Write) -> io::Result<()> {
             count(waiting.count),
             clean(&waiting.reason)
         )?;
+        let on =
+            descriptor_of_group(waiting).map(|on| wrap(&format!("on {on}"), width.saturating_sub(INDENT)));
+        for line in on.into_iter().flatten() {
+            writeln!(out, "{:INDENT$}{line}", "")?;
+        }
     }
     if site.verdict.level > Level::Healthy {
         for evidence in &site.verdict.evidence {

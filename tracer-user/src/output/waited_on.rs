@@ -1,15 +1,16 @@
 //! Names the channel or lock that goroutines of a site wait on, in a line for people.
 
-use super::names::place;
+use super::names::{descriptor_of_group, place};
 use crate::human::{clean, count};
-use crate::report::{Level, Others, Site, WaitedOn};
+use crate::report::{Level, Others, Site, WaitedOn, Waiting};
 
-/// One line about the object that most goroutines of a suspicious site wait on; none for other sites, or if no object
-/// is known.
+/// One line about the object or file descriptor that most goroutines of a suspicious site wait on; none for other sites,
+/// or if it is not known.
 pub(super) fn lines(site: &Site) -> impl Iterator<Item = String> {
     let suspicious = site.verdict.level >= Level::Suspect;
-    let on = site.waiting.iter().flatten().next().and_then(|waiting| waiting.on.first());
-    on.filter(|_| suspicious).map(line).into_iter()
+    let most = site.waiting.iter().flatten().next().filter(|_| suspicious);
+    let of = |waiting: &Waiting| waiting.on.first().map(line).or_else(|| descriptor_of_group(waiting));
+    most.and_then(of).into_iter()
 }
 
 /// A line such as `channel 0xc000012345 (unbuffered): 40 on it, 3 others in select at hub.go:9; known to 1 in

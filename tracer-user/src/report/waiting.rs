@@ -35,6 +35,14 @@ pub struct Waiting {
     /// Additive: the channels and locks that the goroutines in `goids` wait on, most waiters first, at most 3.
     #[serde(default)]
     pub on: Vec<WaitedOn>,
+    /// Additive: the file descriptor that one of the goroutines in `goids` waits for, which waits for the other end that
+    /// most of them do; `null` where they are not in `IO wait`, or it is not known.
+    #[serde(default)]
+    pub io: Option<Io>,
+    /// Additive: number of the goroutines in `goids` that wait for the same other end as the one in `io`; `null` without
+    /// `io`.
+    #[serde(default)]
+    pub io_alike: Option<u64>,
 }
 
 impl Waiting {
@@ -49,6 +57,24 @@ pub struct WaitingStack {
     pub count: u64,
     /// The calls of the stack, innermost first, at most 64.
     pub at: Vec<Frame>,
+}
+
+/// A file descriptor that a goroutine in `IO wait` waits for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub struct Io {
+    /// Number of the file descriptor in the process; `null` where it is not known.
+    pub fd: Option<u32>,
+    /// What it is: `tcp`, `udp`, `unix` or another `socket`, `pipe`, `file`, or what the kernel calls it; `null` where it
+    /// is not known.
+    pub kind: Option<String>,
+    /// The socket's own address in the process's network namespace, such as `127.0.0.1:8080`, or the path of a file;
+    /// `null` where there is none or it is not known.
+    pub local: Option<String>,
+    /// The address of the other end; `null` where there is none, as for a socket that listens, or it is not known, as for
+    /// those of Unix.
+    pub remote: Option<String>,
+    /// When the wait ends by itself, as RFC 3339 in UTC; `null` where it has no deadline.
+    pub deadline: Option<String>,
 }
 
 /// What kind of object goroutines wait on.

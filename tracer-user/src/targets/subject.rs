@@ -8,8 +8,10 @@ use super::error::TargetError;
 use super::mapped_binary::MappedBinary;
 use crate::go::Binary;
 use crate::host::files::OpenFile;
-use crate::host::{FileId, RunningProcess};
-use crate::inspect::{self, Depth, InspectError, ProcessMemory, Snapshot, WalkError, WalkLimits};
+use crate::host::{FileId, RunningProcess, sockets::Descriptor};
+use crate::inspect::{
+    self, Depth, InspectError, MemoryError, Polled, ProcessMemory, Snapshot, WalkError, WalkLimits,
+};
 use crate::report;
 
 /// A process with a Go runtime.
@@ -100,6 +102,14 @@ impl Subject {
     /// The list of goroutines was not found, or the memory cannot be read.
     pub fn scan(&self, limits: WalkLimits, depth: Depth) -> Result<Snapshot, WalkError> {
         inspect::scan(&self.memory(), &self.binary, self.bias, limits, depth)
+    }
+
+    /// What the file descriptors are that goroutines wait for, in the same order; none for those that it is not known of.
+    ///
+    /// # Errors
+    /// The memory cannot be read.
+    pub fn descriptors(&self, polled: &[Polled]) -> Result<Vec<Option<Descriptor>>, MemoryError> {
+        inspect::io::resolve(&self.memory(), self.binary.layout(), polled)
     }
 
     /// What a report says of the process itself.

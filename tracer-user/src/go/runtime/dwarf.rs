@@ -27,8 +27,15 @@ const MAX_STEPS: u64 = 1 << 25;
 type Struct = (u16, Vec<(String, u16)>);
 
 /// The structs that a [`Layout`] is made of.
-const STRUCTS: [&str; 6] =
-    ["runtime.g", "runtime.stack", "runtime.gobuf", "runtime.m", "runtime.sudog", "runtime.hchan"];
+const STRUCTS: [&str; 7] = [
+    "runtime.g",
+    "runtime.stack",
+    "runtime.gobuf",
+    "runtime.m",
+    "runtime.sudog",
+    "runtime.hchan",
+    "runtime.pollDesc",
+];
 
 /// A debug section as it is in the file.
 struct DebugSection<'data> {

@@ -1,7 +1,7 @@
 //! Where the fields of the runtime's structs are: what golife needs to read goroutines in a process's memory.
 
-/// Offsets in bytes of the fields of `runtime.g`, and of the few of `runtime.m`, `runtime.sudog` and `runtime.hchan`
-/// that golife reads. Go's own definitions:
+/// Offsets in bytes of the fields of `runtime.g`, and of the few of `runtime.m`, `runtime.sudog`, `runtime.hchan` and
+/// `runtime.pollDesc` that golife reads. Go's own definitions:
 /// <https://cs.opensource.google/go/go/+/master:src/runtime/runtime2.go>.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
@@ -45,6 +45,8 @@ pub struct Layout {
     pub startpc: u16,
     /// `g.waiting`: the list of `runtime.sudog` that it waits on.
     pub waiting: u16,
+    /// `g.ancestors`: a pointer to what is known of its creators, 0 unless `GODEBUG` has `tracebackancestors`.
+    pub ancestors: u16,
     /// `g.labels`: a pointer to its profiler labels, 0 where it has none.
     pub labels: u16,
     /// Size of `runtime.g` in bytes.
@@ -70,6 +72,18 @@ pub struct Layout {
     /// `hchan.recvq`: the first and the last `runtime.sudog` of those that receive. `hchan.sendq` follows it, which is
     /// the same of those that send.
     pub hchan_recvq: u16,
+    /// `pollDesc.fd`: the file descriptor.
+    pub poll_fd: u16,
+    /// `pollDesc.rg`: the `runtime.g` that waits until it can read, if any.
+    pub poll_rg: u16,
+    /// `pollDesc.wg`: the `runtime.g` that waits until it can write, if any.
+    pub poll_wg: u16,
+    /// `pollDesc.rd`: the deadline for reading, in nanoseconds of the runtime's clock; 0 without one, -1 when it has passed.
+    pub poll_rd: u16,
+    /// `pollDesc.wd`: the same for writing.
+    pub poll_wd: u16,
+    /// `pollDesc.self`: its own address.
+    pub poll_self: u16,
 }
 
 impl Layout {
@@ -102,6 +116,7 @@ impl Layout {
             gopc: need("runtime.g", "gopc")?,
             startpc: need("runtime.g", "startpc")?,
             waiting: need("runtime.g", "waiting")?,
+            ancestors: need("runtime.g", "ancestors")?,
             labels: need("runtime.g", "labels")?,
             g_size: need("runtime.g", "")?,
             procid: need("runtime.m", "procid")?,
@@ -114,6 +129,12 @@ impl Layout {
             hchan_dataqsiz: need("runtime.hchan", "dataqsiz")?,
             hchan_closed: need("runtime.hchan", "closed")?,
             hchan_recvq: need("runtime.hchan", "recvq")?,
+            poll_fd: need("runtime.pollDesc", "fd")?,
+            poll_rg: need("runtime.pollDesc", "rg")?,
+            poll_wg: need("runtime.pollDesc", "wg")?,
+            poll_rd: need("runtime.pollDesc", "rd")?,
+            poll_wd: need("runtime.pollDesc", "wd")?,
+            poll_self: need("runtime.pollDesc", "self")?,
         })
     }
 }
