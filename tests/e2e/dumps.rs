@@ -69,3 +69,47 @@ fn io_waits_name_descriptor_addresses_and_deadline() {
         assert_eq!(sum, only_process(&report)["scan"]["found"], "{states}");
     }
 }
+
+/// The sites of a sweep.
+fn sites(fixture: &Running) -> Vec<Value> {
+    let report = run(&["sweep", "--format", "json", "--pid", &fixture.pid().to_string()]).report();
+    only_process(&report)["sites"].as_array().unwrap().clone()
+}
+
+#[test]
+fn a_report_counts_the_labels_of_a_site() {
+    need_root();
+    for toolchain in [OLDEST, NEWEST] {
+        let (fixture, _) = served(toolchain);
+        let sites = sites(&fixture);
+        let labelled =
+            sites.iter().find(|site| site["site"]["line"] == line_of("served", "labelled")).unwrap();
+        let labels = labelled["labels"].as_array().unwrap();
+        let tenants = [("acme", 33), ("other", 2)]
+            .map(|(value, count)| json!({"key": "tenant", "value": value, "count": count}));
+        assert_eq!((labels.len(), &labels[..2]), (10, &tenants[..]));
+        assert!(
+            labels[2..].iter().all(|label| label["key"] == "request" && label["count"] == 1),
+            "{labels:?}"
+        );
+        let other = sites.iter().find(|site| site["site"]["line"] == line_of("served", "client")).unwrap();
+        assert_eq!(other["labels"], json!([]));
+    }
+}
+
+#[test]
+fn goroutines_of_timers_are_known_by_their_functions() {
+    need_root();
+    for toolchain in [OLDEST, NEWEST] {
+        let (fixture, _) = served(toolchain);
+        let of_timers: Vec<String> = sites(&fixture)
+            .iter()
+            .filter(|site| site["site"]["function"] == "time.goFunc")
+            .map(|site| site["entry"]["function"].as_str().unwrap().to_owned())
+            .collect();
+        assert_eq!(of_timers.len(), 3, "{of_timers:?}");
+        for function in ["main.fired", "main.(*job).run", "main.main.func"] {
+            assert!(of_timers.iter().any(|entry| entry.contains(function)), "{function}: {of_timers:?}");
+        }
+    }
+}

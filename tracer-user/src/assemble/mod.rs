@@ -14,8 +14,8 @@ use std::sync::Arc;
 
 use crate::go::standard::is_of_program;
 use crate::report::{
-    BootWindow, CountedFrame, Frame, Goroutines, Hdr, Lifetime, Loss, Mode, Oldest, Process, Report, Run,
-    Selection, Site, SurvivalPoint, Verdict, Waiting,
+    BootWindow, CountedFrame, CountedLabel, Frame, Goroutines, Hdr, Lifetime, Loss, Mode, Oldest, Process,
+    Report, Run, Selection, Site, SurvivalPoint, Verdict, Waiting,
 };
 use crate::stats::{Ages, Durations, Survival, Trend};
 use crate::tracker::{Instance, InstanceId, SiteCounts, SiteId, SiteWindow, StackId, Tracker};
@@ -60,6 +60,8 @@ pub struct Looked<'a> {
     pub waiting: &'a [Waiting],
     /// What they wait for, as a verdict needs it.
     pub waits: &'a [Wait],
+    /// The profiler labels that most of them carry.
+    pub labels: &'a [CountedLabel],
     /// Size of all their stacks together, in bytes.
     pub stack_bytes: u64,
 }
@@ -185,6 +187,7 @@ impl Observed<'_> {
         let is_own = site.overflow || is_of_program(&statement.function, self.described.module);
         Site {
             waiting: looked.map(|looked| looked.waiting.to_vec()),
+            labels: looked.map(|looked| looked.labels.to_vec()),
             stack_bytes: looked.map(|looked| looked.stack_bytes),
             site: statement,
             blame: (!is_own).then(|| self.blame.counted(self.id)),

@@ -18,6 +18,13 @@ pub struct SiteKey {
     pub startpc: u64,
 }
 
+impl SiteKey {
+    /// The key of a site.
+    pub fn of(CreationSite { gopc, startpc, .. }: CreationSite) -> SiteKey {
+        SiteKey { gopc, startpc }
+    }
+}
+
 /// Most groups of one site that are kept.
 const MOST_GROUPS: usize = 10;
 /// Most stacks of one group that are kept.
@@ -157,8 +164,7 @@ pub fn by_site(
     let mut groups: HashMap<_, (Group, HashMap<StackId, u64>)> = HashMap::new();
     let mut sites: HashMap<SiteKey, SiteWaits> = HashMap::new();
     for goroutine in snapshot.by_goid() {
-        let CreationSite { gopc, startpc, .. } = snapshot.site(goroutine);
-        let key = SiteKey { gopc, startpc };
+        let key = SiteKey::of(snapshot.site(goroutine));
         let site = sites.entry(key).or_default();
         site.live += 1;
         site.stack_bytes = site.stack_bytes.saturating_add(goroutine.stack_bytes);

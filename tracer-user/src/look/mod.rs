@@ -3,6 +3,7 @@
 
 pub mod dump;
 mod io;
+mod labels;
 mod states;
 mod survey;
 pub mod sweep;
@@ -62,6 +63,8 @@ pub struct SiteFindings {
     pub waiting: Vec<report::Waiting>,
     /// The same groups as a verdict needs them.
     pub judged: Vec<Wait>,
+    /// The profiler labels that most of them carry, as a report shows them.
+    pub labels: Vec<report::CountedLabel>,
 }
 
 impl Look {
@@ -78,6 +81,7 @@ impl Look {
         let (binary, survey) = (&*subject.binary, Survey::of(&snapshot));
         let mut room = MOST_STACKS;
         let sites = inspect::by_site(&snapshot, binary, earlier);
+        let mut labels = labels::by_site(&snapshot);
         let groups = sites.values().flat_map(|site| &site.groups);
         let io = io::of(subject, &snapshot, groups.flat_map(|group| group.goids.iter().copied()));
         let sites = sites.into_iter().map(|(key, waits)| {
@@ -90,7 +94,8 @@ impl Look {
                 })
                 .collect();
             let judged = survey.waits(&waits, &snapshot, binary);
-            (key, SiteFindings { waits, waiting, judged })
+            let labels = labels.remove(&key).unwrap_or_default();
+            (key, SiteFindings { waits, waiting, judged, labels })
         });
         let sites = sites.collect();
         let places = Places::of(&snapshot, earlier);

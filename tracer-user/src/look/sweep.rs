@@ -176,7 +176,8 @@ impl Seen {
 
     /// A site as a report has it. After one look, all goroutines count as there from the start. After two, those that
     /// only the second look found were created in between.
-    fn site(&self, key: SiteKey, SiteFindings { waits: found, waiting, judged }: &SiteFindings) -> Site {
+    fn site(&self, key: SiteKey, findings: &SiteFindings) -> Site {
+        let SiteFindings { waits: found, waiting, judged, labels } = findings;
         let binary = &self.subject.binary;
         let created = found.new.unwrap_or(0);
         let at_first =
@@ -194,6 +195,7 @@ impl Seen {
             oldest: age_ns.map(|age_ns| Oldest { age_ns, at_least: true }),
             stack_bytes: Some(found.stack_bytes),
             waiting: Some(waiting.clone()),
+            labels: Some(labels.clone()),
             verdict: self.judge(judged, found.live, at_first, exited),
             peak_live: found.live.max(at_first),
             system: binary.is_system(key.startpc),

@@ -3,7 +3,7 @@
 use super::style::{BOLD, DIM, paint};
 use crate::assemble::alike::Program;
 use crate::human::{clean, count, file_name, short_function, shorten, width, wrap};
-use crate::report::{Container, Frame, Io, Mode, Waiting};
+use crate::report::{Container, CountedLabel, Frame, Io, Mode, Site, Waiting};
 
 /// Names such as `container 0123456789ab` and `pod api-7d9f`. Of a container's id only the first digits are shown, as
 /// the commands of container runtimes do.
@@ -73,6 +73,9 @@ pub fn located(frame: &Frame) -> String {
     if starts_program(frame) {
         return "the start of the program".into();
     }
+    if is_of_timer(frame) {
+        return "the firing of a timer (time.AfterFunc)".into();
+    }
     format!("{} in {}", place(frame), function(frame))
 }
 
@@ -80,6 +83,9 @@ pub fn located(frame: &Frame) -> String {
 pub fn place(frame: &Frame) -> String {
     if starts_program(frame) {
         return "program start".into();
+    }
+    if is_of_timer(frame) {
+        return "a timer".into();
     }
     match (&frame.file, frame.line) {
         (Some(file), Some(line)) => format!("{}:{line}", clean(file_name(file))),
@@ -129,6 +135,21 @@ pub fn descriptor_of_group(waiting: &Waiting) -> Option<String> {
     })
 }
 
+/// The labels that more than half of a site's goroutines carry, such as `33 of 35 carry tenant=acme`.
+pub fn labels(site: &Site, live: u64) -> impl Iterator<Item = String> {
+    const SHOWN: usize = 3;
+    let most = site.labels.iter().flatten().filter(move |label| label.count.saturating_mul(2) > live);
+    most.take(SHOWN).map(move |CountedLabel { key, value, count: number }| {
+        let label = format!("{}={}", clean(key), clean(value));
+        match live {
+            // Some may have ended since they were looked at.
+            _ if *number >= live && *number > 1 => format!("all carry {label}"),
+            1 => format!("carries {label}"),
+            _ => format!("{} of {} carry {label}", count(*number), count(live)),
+        }
+    })
+}
+
 /// Whether each of the goroutines keeps a thread of the system from doing anything else, as in a system call.
 pub fn holds_thread(waiting: &Waiting) -> bool {
     waiting.reason == "syscall"
@@ -140,9 +161,29 @@ fn starts_program(frame: &Frame) -> bool {
     frame.function == "runtime.newproc"
 }
 
+/// Whether the frame is the `go` statement of the standard library that calls the functions of timers. No goroutine has
+/// executed it but a thread that looked after timers: `goFunc` in
+/// <https://cs.opensource.google/go/go/+/master:src/time/sleep.go>.
+pub fn is_of_timer(frame: &Frame) -> bool {
+    frame.function == "time.goFunc"
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_timers_function_is_not_created_by_the_standard_library() {
+        let frame = |function: &str| Frame {
+            function: function.into(),
+            file: Some("/go/src/time/sleep.go".into()),
+            line: Some(215),
+        };
+        let named = |function: &str| (located(&frame(function)), place(&frame(function)));
+        let timer = ("the firing of a timer (time.AfterFunc)".to_owned(), "a timer".to_owned());
+        assert_eq!(named("time.goFunc"), timer);
+        assert_eq!(named("time.sendTime").1, "sleep.go:215");
+    }
 
     #[test]
     fn a_system_call_holds_a_thread_and_a_channel_does_not() {
@@ -173,6 +214,18 @@ mod tests {
         assert_eq!(group(4, Some(3)), Some(format!("{whole}; the other end of 3 of the 4 looked at")));
         assert_eq!(group(4, Some(1)), Some(format!("{whole}; each of the 4 looked at has another end")));
         assert_eq!(descriptor_of_group(&Waiting::default()), None);
+    }
+
+    #[test]
+    fn what_most_goroutines_carry_is_said() {
+        let label = |value: &str, count| CountedLabel { key: "tenant".into(), value: value.into(), count };
+        let site = Site { labels: Some(vec![label("acme", 33), label("other", 2)]), ..Site::default() };
+        let said = |live| labels(&site, live).collect::<Vec<_>>();
+        assert_eq!(said(35), ["33 of 35 carry tenant=acme"]);
+        assert_eq!(said(33), ["all carry tenant=acme"]);
+        assert_eq!(said(66), [""; 0]);
+        assert_eq!(said(30)[0], "all carry tenant=acme");
+        assert_eq!(labels(&Site::default(), 5).count(), 0);
     }
 
     #[test]

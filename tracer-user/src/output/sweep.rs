@@ -2,7 +2,9 @@
 
 use std::io::{self, Write};
 
-use super::names::{descriptor_of_group, holds_thread, located, place, program_name, unmoved};
+use super::names::{
+    descriptor_of_group, function, holds_thread, is_of_timer, labels, located, place, program_name, unmoved,
+};
 use super::style::{BOLD, DIM, of_level, paint};
 use crate::assemble::alike::{self, Alike, Program};
 use crate::human::{bytes, clean, count, duration, fill, wrap};
@@ -88,7 +90,9 @@ fn states(states: States) -> String {
 
 fn site(alike: &Alike, width: usize, out: &mut dyn Write) -> io::Result<()> {
     let site = &alike.site;
-    let mut about = vec![format!("created at {}", located(&site.site))];
+    // All functions of timers have one `go` statement, so only their names tell them apart.
+    let whose = if is_of_timer(&site.site) { format!("{}, ", function(&site.entry)) } else { String::new() };
+    let mut about = vec![format!("{whose}created at {}", located(&site.site))];
     about.extend(site.oldest.map(|oldest| format!("oldest at least {}", duration(oldest.age_ns))));
     about.extend(site.stack_bytes.map(|stacks| format!("stacks {}", bytes(stacks))));
     for (at, line) in fill(&about, width.saturating_sub(INDENT)).into_iter().enumerate() {
@@ -120,6 +124,9 @@ fn site(alike: &Alike, width: usize, out: &mut dyn Write) -> io::Result<()> {
         for evidence in &site.verdict.evidence {
             let level = paint(of_level(site.verdict.level), site.verdict.level.name());
             writeln!(out, "{:INDENT$}{level} {}", "", clean(&evidence.text))?;
+        }
+        for labels in labels(site, alike.live_of_most) {
+            writeln!(out, "{:INDENT$}{labels}", "")?;
         }
         let advice = site.verdict.advice.iter().map(|advice| format!("do {}", clean(advice)));
         for line in advice.flat_map(|advice| wrap(&advice, width.saturating_sub(INDENT))) {

@@ -3,7 +3,7 @@
 
 use std::io::{self, Write};
 
-use super::names::{function, holds_thread, located, place, processes, program_name, unmoved};
+use super::names::{function, holds_thread, labels, located, place, processes, program_name, unmoved};
 use super::style::{BOLD, DIM, of_level, paint};
 use super::waited_on;
 use crate::assemble::alike::{self, Alike, Program};
@@ -160,6 +160,7 @@ impl Page<'_> {
         let rest = (rest > 0).then(|| format!("other places ({})", count(rest)));
         self.list(out, "waits for", waiting.take(WAITS).chain(rest))?;
         self.list(out, "on", waited_on::lines(site))?;
+        self.list(out, "labels", labels(site, *live))?;
         // A creator that is also blamed is shown only there, where more is said about it.
         let blames = |frame: &Frame| site.blame.iter().flatten().any(|blamed| blamed.frame == *frame);
         let parents = site.parents.iter().take(1);

@@ -21,7 +21,7 @@ pub use hdr::Hdr;
 pub use process::{Container, Go, Goroutines, Mode, Process, Scan, States};
 pub use run::{BootWindow, Run};
 pub use select::{Selection, Sort, Top};
-pub use site::{Lifetime, Oldest, Site, SurvivalPoint};
+pub use site::{CountedLabel, Lifetime, Oldest, Site, SurvivalPoint};
 pub use verdict::{Cause, Evidence, EvidenceKind, Level, Verdict};
 pub use waiting::{Io, Others, WaitedOn, WaitedOnKind, Waiting, WaitingStack};
 

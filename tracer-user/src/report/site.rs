@@ -81,12 +81,32 @@ pub struct Site {
     /// Additive: number of goroutines that were counted but not followed, because golife's memory budget was used up.
     #[serde(default)]
     pub untracked: u64,
+    /// Additive: the profiler labels (`pprof.Do`) that most of the goroutines carry which the last scan found, most first,
+    /// at most 10; `null` in the same cases as `waiting`.
+    #[serde(default)]
+    pub labels: Option<Vec<CountedLabel>>,
     /// Additive: whether this row stands for all sites of the process beyond the limit `--max-sites`.
     #[serde(default)]
     pub other: bool,
     /// Additive: whether the goroutines are the runtime's own.
     #[serde(default)]
     pub system: bool,
+}
+
+/// A profiler label, and how many goroutines carry it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CountedLabel {
+    /// The name of the label.
+    pub key: String,
+    /// The value that the label has.
+    pub value: String,
+    /// Number of goroutines that carry the label with this value.
+    pub count: u64,
+}
+
+impl CountedLabel {
+    /// Most labels of one site.
+    pub const MOST: usize = 10;
 }
 
 /// The age of the oldest living goroutine of a site.

@@ -529,6 +529,7 @@ impl Known {
                 Some(found) => Looked {
                     waiting: &found.waiting,
                     waits: &found.judged,
+                    labels: &found.labels,
                     stack_bytes: found.waits.stack_bytes,
                 },
                 None => Looked::default(),
