@@ -46,6 +46,26 @@ fn a_pattern_that_is_none() {
 }
 
 #[test]
+fn a_file_of_patterns_that_cannot_be_used() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("team.toml");
+    let name = file.to_str().unwrap();
+    // The program of `golife run` must not have been started.
+    let started = directory.path().join("started");
+    let on_every_command = |wanted: &str| {
+        for command in ["trace", "leaks", "hist", "sweep"] {
+            run(&[command, "--pid", "1", "--patterns", name]).expect_error(USAGE, &[wanted]);
+        }
+        run(&["run", "--patterns", name, "--", "touch", started.to_str().unwrap()])
+            .expect_error(USAGE, &[wanted]);
+        assert!(!started.exists());
+    };
+    on_every_command("No such file");
+    fs::write(&file, "\n[[pattern]]\nfunction = 'f'\ncause = 'gone'\nadvice = 'a'\n").unwrap();
+    on_every_command("team.toml:4: no such cause: gone");
+}
+
+#[test]
 fn no_such_binary() {
     need_root();
     run(&["trace", "--exe", "/no/such/file", "--for", "1s"])

@@ -10,6 +10,7 @@ use golife::assemble::{self, CreationStacks, Described, DescribedSite};
 use golife::event::{Decoder, Event, StackCode, What, encode};
 use golife::report::{BootWindow, Frame, Go, Overhead, Process, Report, Run, Selection, Tool};
 use golife::tracker::{Existing, Instance, Limits, Lost, StackId, Tracker};
+use golife::verdict::cause::Patterns;
 
 pub const MS: u64 = 1_000_000;
 pub const S: u64 = 1_000_000_000;
@@ -168,7 +169,7 @@ impl Recording {
         let described = tracker.instances().zip(&names);
         let described: HashMap<_, _> =
             described.map(|(instance, names)| (instance.id, self.described(instance, names))).collect();
-        assemble::report(&tracker, &described, &run(until, hits), selection)
+        assemble::report(&tracker, &described, &Patterns::default(), &run(until, hits), selection)
     }
 }
 

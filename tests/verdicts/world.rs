@@ -8,7 +8,7 @@ use golife::assemble::{self, Described, DescribedSite, Looked};
 use golife::event::{Event, StackCode, What};
 use golife::report::{BootWindow, Level, Overhead, Process, Run, Selection, Tool};
 use golife::tracker::{Existing, Limits, Tracker};
-use golife::verdict::Wait;
+use golife::verdict::{Wait, cause::Patterns};
 
 const S: u64 = 1_000_000_000;
 /// Boot time in ns at which the window begins.
@@ -225,7 +225,7 @@ impl World {
         };
         let described: HashMap<_, _> =
             tracker.instances().map(|instance| (instance.id, described(instance.sites().len()))).collect();
-        let report = assemble::report(tracker, &described, &run, &Selection::default());
+        let report = assemble::report(tracker, &described, &Patterns::default(), &run, &Selection::default());
         let levels =
             report.processes.iter().flat_map(|process| &process.sites).map(|site| site.verdict.level);
         levels.max().unwrap_or_default()

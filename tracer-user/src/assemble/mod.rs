@@ -19,6 +19,7 @@ use crate::report::{
 };
 use crate::stats::{Ages, Durations, Survival, Trend};
 use crate::tracker::{Instance, InstanceId, SiteCounts, SiteId, SiteWindow, StackId, Tracker};
+use crate::verdict::cause::{Code, Patterns};
 use crate::verdict::{self, Facts, Standing, Wait};
 use blame::Blame;
 
@@ -71,10 +72,11 @@ pub const MISSED: &str = "so golife has missed a place where this program create
     are incomplete; please report this with the program's Go version and how it was built";
 
 /// Makes a report of the state that `tracker` has at the end of the window. Instances that are not in `described`
-/// appear as processes that cannot be traced.
+/// appear as processes that cannot be traced. `patterns` are the user's own.
 pub fn report(
     tracker: &Tracker,
     described: &HashMap<InstanceId, Described>,
+    patterns: &Patterns,
     run: &Run,
     selection: &Selection,
 ) -> Report {
@@ -98,7 +100,7 @@ pub fn report(
         loss.without_creators += gaps.without_creators;
         loss.without_stack += gaps.without_stack;
         processes.push(match described.get(&instance.id) {
-            Some(described) => process(tracker, instance, described, &run.window, selection),
+            Some(described) => process(tracker, instance, described, patterns, &run.window, selection),
             None => Process { pid: instance.pid, mode: Mode::Unsupported, ..Process::default() },
         });
     }
@@ -109,6 +111,7 @@ fn process(
     tracker: &Tracker,
     instance: &Instance,
     described: &Described,
+    patterns: &Patterns,
     window: &BootWindow,
     selection: &Selection,
 ) -> Process {
@@ -133,6 +136,7 @@ fn process(
     let living = instance.living(now_ns);
     let nobody = Ages::default();
     let blame = Blame::of(instance, described);
+    let code = Code { module: described.module, patterns };
     let mut stacks = described.creation_stacks.map(|stacks| creation_stacks::by_site(instance, stacks));
     for (at, site) in instance.sites().iter().enumerate() {
         let counts = site.window();
@@ -143,7 +147,7 @@ fn process(
         let living = living.get(at).unwrap_or(&nobody);
         let blame = &blame;
         let observed =
-            Observed { tracker, instance, described, id, site, counts, living, blame, now_ns, window };
+            Observed { tracker, instance, described, code, id, site, counts, living, blame, now_ns, window };
         let creation_stacks = stacks.as_mut().map(|stacks| stacks.remove(&id).unwrap_or_default());
         process.sites.push(Site { creation_stacks, ..observed.site() });
     }
@@ -160,6 +164,7 @@ struct Observed<'a> {
     tracker: &'a Tracker,
     instance: &'a Instance,
     described: &'a Described<'a>,
+    code: Code<'a>,
     id: SiteId,
     site: &'a SiteCounts,
     /// The site's counts in the time that the report covers.
@@ -243,7 +248,7 @@ impl Observed<'_> {
                 window_ns,
                 live: site.live,
                 waits,
-                module: self.described.module,
+                code: self.code,
                 blamed: self.blame.most(self.id),
             },
             created: counts.created,

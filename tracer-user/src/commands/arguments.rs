@@ -44,12 +44,13 @@ undecided), 4 nothing could be traced.";
 const SELECTORS: [&str; 4] = ["pid", "exe", "name", "all"];
 
 /// The names of the arguments that say how to trace. They mean nothing for what was traced before.
-const OF_TRACING: [&str; 9] = [
+const OF_TRACING: [&str; 10] = [
     "duration",
     "until",
     "interval",
     "min_age",
     "fail_on",
+    "patterns",
     "include_system",
     "creation_stacks",
     "max_sites",
@@ -98,6 +99,9 @@ pub struct Trace {
     /// What to show.
     #[command(flatten)]
     pub view: View,
+    /// How to judge.
+    #[command(flatten)]
+    pub judging: Judging,
     /// What to spend.
     #[command(flatten)]
     pub limits: Limits,
@@ -123,6 +127,9 @@ pub struct Hist {
     /// What to show.
     #[command(flatten)]
     pub view: View,
+    /// How to judge.
+    #[command(flatten)]
+    pub judging: Judging,
     /// What to spend.
     #[command(flatten)]
     pub limits: Limits,
@@ -155,6 +162,9 @@ pub struct Sweep {
     /// When to fail. Two looks can tell watch at most.
     #[command(flatten)]
     pub fail_on: FailOn,
+    /// How to judge.
+    #[command(flatten)]
+    pub judging: Judging,
     /// Show the runtime's own goroutines, too
     #[arg(long)]
     pub include_system: bool,
@@ -246,6 +256,9 @@ pub struct Run {
     /// What to show.
     #[command(flatten)]
     pub view: View,
+    /// How to judge.
+    #[command(flatten)]
+    pub judging: Judging,
     /// What to spend.
     #[command(flatten)]
     pub limits: Limits,
@@ -335,6 +348,16 @@ pub struct FailOn {
     /// Exit with code 3 also where --fail-on is undecided, because some site cannot be told yet
     #[arg(long, requires = "fail_on")]
     pub strict: bool,
+}
+
+/// How to judge.
+#[derive(Clone, Debug, Args)]
+pub struct Judging {
+    /// Causes and remedies of your own for stacks that you know, asked before golife's; the file (TOML) has a [[pattern]]
+    /// each, with function = REGEX, waits = STATE (may be left out), cause = one of the report's, advice = TEXT with
+    /// {place}, close = METHOD (may be left out)
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub patterns: Option<PathBuf>,
 }
 
 /// What golife may spend.

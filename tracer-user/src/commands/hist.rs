@@ -9,7 +9,7 @@ use clap::{CommandFactory, error::ErrorKind};
 use super::arguments::{Cli, Format, Hist as Arguments};
 use super::sink::{Sink, Stream, refuse_binary, width};
 use super::trace::{Follow, selection, settings};
-use super::{DEFAULT_WINDOW, note};
+use super::{DEFAULT_WINDOW, note, patterns};
 use crate::assemble::merged;
 use crate::assemble::repeats::{Repeat, Repeats};
 use crate::output::hist::{self, Hist};
@@ -29,7 +29,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let reports = if arguments.reports.is_empty() {
         let duration = arguments.window.duration.or(Some(DEFAULT_WINDOW));
         let targets = Targets::Selectors(arguments.targets.selectors());
-        let settings = settings(targets, duration, &arguments.window, &arguments.limits);
+        let settings =
+            settings(targets, duration, &arguments.window, patterns(&arguments.judging), &arguments.limits);
         // Which sites are the first ones is only known when all processes are merged.
         let selection = Selection { top: None, ..selection(&arguments.view) };
         let follow = Follow::new(settings, selection, &arguments.view);

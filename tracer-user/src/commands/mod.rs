@@ -15,6 +15,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::{CommandFactory, error::ErrorKind};
 use nix::sys::signal::{SigHandler, Signal, raise, signal};
 
 use crate::inspect::WalkError;
@@ -22,8 +23,9 @@ use crate::probes::selftest;
 use crate::report::Report;
 use crate::targets::{SelectorError, TargetError};
 use crate::trace::{StartError, TraceError};
+use crate::verdict::cause::Patterns;
 use crate::{human, output};
-use arguments::{Command, DoctorFormat, FailOn};
+use arguments::{Cli, Command, DoctorFormat, FailOn, Judging};
 use sink::{ReaderGone, in_locale, is_ascii_wanted, read};
 
 /// Exit code if a site is judged at the level of `--fail-on` or above.
@@ -124,6 +126,17 @@ fn judge(report: &Report, fail_on: &FailOn) -> ExitCode {
         limit.name()
     ));
     if fail_on.strict { ExitCode::from(FOUND) } else { ExitCode::SUCCESS }
+}
+
+/// The user's own causes and remedies. A file that cannot be used is wrong usage, so golife ends with a message.
+fn patterns(judging: &Judging) -> Patterns {
+    let Some(path) = &judging.patterns else { return Patterns::default() };
+    let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()));
+    let read =
+        |text: String| Patterns::read(&text, &path.display().to_string()).map_err(|error| error.to_string());
+    text.and_then(read).unwrap_or_else(|why| {
+        Cli::command().error(ErrorKind::ValueValidation, format!("--patterns: {}", human::clean(&why))).exit()
+    })
 }
 
 /// Says something on standard error that is no part of a report.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::arguments::Sweep as Arguments;
 use super::progress::{Patience, Progress, READING};
 use super::sink::{Sink, Stream, width};
-use super::{judge, note};
+use super::{judge, note, patterns};
 use crate::host::capabilities;
 use crate::look::sweep::Sweep;
 use crate::output;
@@ -25,7 +25,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         min_age_ns: None,
         include_system: arguments.include_system,
     };
-    let mut sweep = Sweep::new(&wanted);
+    let patterns = patterns(&arguments.judging);
+    let mut sweep = Sweep::new(&wanted, &patterns);
     let patience = Patience::with(READING);
     sweep.look()?;
     drop(patience);

@@ -20,7 +20,7 @@ use tokio::{
 use super::arguments::{Format, Limits, Run, Trace, View, Window};
 use super::progress::{Patience, Progress, READING};
 use super::sink::{ReaderGone, Sink, Stream, as_text, reader_gone};
-use super::{DEFAULT_WINDOW, NOTHING, judge, note, restore_default, say};
+use super::{DEFAULT_WINDOW, NOTHING, judge, note, patterns, restore_default, say};
 use crate::host::launch::{self, Launch};
 use crate::host::process;
 use crate::human;
@@ -30,6 +30,7 @@ use crate::trace::{
     Calibration, Command, Ending, Happened, Notice, Settings, Spending, StartError, Targets, TraceError,
     Tracer,
 };
+use crate::verdict::cause::Patterns;
 
 /// `golife trace`.
 pub(super) fn trace(arguments: &Trace) -> anyhow::Result<ExitCode> {
@@ -44,7 +45,8 @@ pub(super) fn leaks(arguments: &Trace) -> anyhow::Result<ExitCode> {
 fn watch(arguments: &Trace, duration: Option<Duration>, table: bool) -> anyhow::Result<ExitCode> {
     let mut sink = Sink::of(&arguments.view, Stream::Stdout)?;
     let targets = Targets::Selectors(arguments.targets.selectors());
-    let settings = settings(targets, duration, &arguments.window, &arguments.limits);
+    let settings =
+        settings(targets, duration, &arguments.window, patterns(&arguments.judging), &arguments.limits);
     let follow = Follow::new(settings, selection(&arguments.view), &arguments.view);
     let Followed { report, .. } = follow.run(None, &mut |report| sink.line(report))?;
     sink.finish(&report, as_text(&report, table, arguments.view.sort))?;
@@ -56,10 +58,12 @@ pub(super) fn launch(arguments: &Run) -> anyhow::Result<ExitCode> {
     let mut sink = Sink::of(&arguments.view, Stream::Stderr)?;
     let program = arguments.command.first().map(OsString::as_os_str).unwrap_or_default();
     let path = launch::resolve(program)?;
+    let patterns = patterns(&arguments.judging);
     // The program waits before its first instruction until its probes are in place.
     let launch = Launch::fork(&arguments.command)?;
     let targets = Targets::Family { root: launch.pid(), program: path };
-    let settings = settings(targets, arguments.window.duration, &arguments.window, &arguments.limits);
+    let settings =
+        settings(targets, arguments.window.duration, &arguments.window, patterns, &arguments.limits);
     let follow = Follow::new(settings, selection(&arguments.view), &arguments.view);
     let Followed { report, child, left } = follow.run(Some(launch), &mut |report| sink.line(report))?;
     sink.finish(&report, as_text(&report, true, arguments.view.sort))?;
@@ -103,11 +107,13 @@ pub(super) fn settings(
     targets: Targets,
     duration: Option<Duration>,
     window: &Window,
+    patterns: Patterns,
     limits: &Limits,
 ) -> Settings {
     Settings {
         interval: window.interval,
         window: duration,
+        patterns,
         spending: Spending {
             ring_bytes: limits.ring_bytes,
             max_sites: limits.max_sites as usize,

@@ -18,11 +18,13 @@ use crate::report::{
     Site, Verdict,
 };
 use crate::targets::{Binaries, Subject, TargetError, Wanted, describe, wanted};
+use crate::verdict::cause::{Code, Patterns};
 use crate::verdict::{Found, Standing, Wait, judge_standing};
 
 /// Looks at every process that is wanted, once or several times.
 pub struct Sweep<'a> {
     wanted: &'a Wanted,
+    patterns: &'a Patterns,
     binaries: Binaries,
     start_ns: u64,
     /// What the last look found, process by process.
@@ -59,10 +61,11 @@ struct Before {
 }
 
 impl<'a> Sweep<'a> {
-    /// A sweep over the processes that are wanted. The window of its report begins now.
-    pub fn new(wanted: &'a Wanted) -> Sweep<'a> {
+    /// A sweep over the processes that are wanted. The window of its report begins now. `patterns` are the user's own.
+    pub fn new(wanted: &'a Wanted, patterns: &'a Patterns) -> Sweep<'a> {
         Sweep {
             wanted,
+            patterns,
             binaries: Binaries::default(),
             start_ns: now_ns(),
             seen: Vec::new(),
@@ -114,7 +117,7 @@ impl<'a> Sweep<'a> {
             overhead: report::Overhead::default(),
             untraced: self.untraced.clone(),
         };
-        let processes = self.seen.iter().map(|seen| seen.report(selection)).collect();
+        let processes = self.seen.iter().map(|seen| seen.report(self.patterns, selection)).collect();
         run.report(Loss::default(), processes, selection)
     }
 
@@ -155,8 +158,10 @@ impl Seen {
         ProcessKey { pid: self.subject.process.pid, start_ticks: self.subject.process.start_ticks }
     }
 
-    fn report(&self, selection: &Selection) -> report::Process {
-        let mut sites: Vec<Site> = self.sites.iter().map(|(key, found)| self.site(*key, found)).collect();
+    fn report(&self, patterns: &Patterns, selection: &Selection) -> report::Process {
+        let code = Code { module: self.subject.binary.build_info().module.as_deref(), patterns };
+        let mut sites: Vec<Site> =
+            self.sites.iter().map(|(key, found)| self.site(*key, found, code)).collect();
         let goroutines = Goroutines { states: Some(self.states), ..Goroutines::of(&sites) };
         sites.retain(|site| !site.system || selection.include_system);
         let detail = if self.scan.cut_short {
@@ -176,7 +181,7 @@ impl Seen {
 
     /// A site as a report has it. After one look, all goroutines count as there from the start. After two, those that
     /// only the second look found were created in between.
-    fn site(&self, key: SiteKey, findings: &SiteFindings) -> Site {
+    fn site(&self, key: SiteKey, findings: &SiteFindings, code: Code) -> Site {
         let SiteFindings { waits: found, waiting, judged, labels } = findings;
         let binary = &self.subject.binary;
         let created = found.new.unwrap_or(0);
@@ -196,7 +201,7 @@ impl Seen {
             stack_bytes: Some(found.stack_bytes),
             waiting: Some(waiting.clone()),
             labels: Some(labels.clone()),
-            verdict: self.judge(judged, found.live, at_first, exited),
+            verdict: self.judge(judged, code, found.live, at_first, exited),
             peak_live: found.live.max(at_first),
             system: binary.is_system(key.startpc),
             ..Site::default()
@@ -204,10 +209,9 @@ impl Seen {
     }
 
     /// Judges a site. Growth between two looks is worth a watch only, since two points are no trend.
-    fn judge(&self, waits: &[Wait], live: u64, at_first: u64, exited: u64) -> Verdict {
+    fn judge(&self, waits: &[Wait], code: Code, live: u64, at_first: u64, exited: u64) -> Verdict {
         let ago_ns = self.before.as_ref().map(|before| before.ago_ns);
-        let module = self.subject.binary.build_info().module.as_deref();
-        let standing = Standing { window_ns: ago_ns.unwrap_or(0), live, waits, module, blamed: None };
+        let standing = Standing { window_ns: ago_ns.unwrap_or(0), live, waits, code, blamed: None };
         let grew = ago_ns.filter(|_| live > at_first && exited == 0 && !self.scan.cut_short);
         let growth = grew.map(|time| {
             let text =

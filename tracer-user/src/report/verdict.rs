@@ -163,6 +163,30 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// All causes.
+    pub const ALL: [Cause; 20] = [
+        Cause::ChanReceive,
+        Cause::ChanSend,
+        Cause::Select,
+        Cause::NilChan,
+        Cause::Context,
+        Cause::Mutex,
+        Cause::WaitGroup,
+        Cause::Cond,
+        Cause::Semaphore,
+        Cause::Cycle,
+        Cause::Timer,
+        Cause::Sleep,
+        Cause::Io,
+        Cause::HttpBody,
+        Cause::SqlRows,
+        Cause::Process,
+        Cause::Syscall,
+        Cause::Cgo,
+        Cause::Running,
+        Cause::Other,
+    ];
+
     /// The name of the cause in a report.
     pub fn name(self) -> &'static str {
         match self {

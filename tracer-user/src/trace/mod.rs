@@ -38,6 +38,7 @@ use crate::probes::{ProbeError, Probes, ring::Ring};
 use crate::report::{BootWindow, Report, Run, Selection};
 use crate::targets::{Binaries, SelectorError, TargetError, Wanted, describe};
 use crate::tracker::{Limits, Tracker};
+use crate::verdict::cause::Patterns;
 use accounts::Accounts;
 use attachments::Attachments;
 use looks::Looks;
@@ -160,6 +161,7 @@ pub struct Tracer {
     looks: Looks,
     ticks: Interval,
     epoch: Option<Duration>,
+    patterns: Patterns,
     happened: VecDeque<Happened>,
     /// What has happened to processes in the current batch of records. It is followed when the batch has been read.
     lifecycle: Vec<Event>,
@@ -213,6 +215,7 @@ impl Tracer {
             looks: Looks::new(settings.window),
             ticks,
             epoch: settings.epoch,
+            patterns: settings.patterns,
             happened: VecDeque::new(),
             lifecycle: Vec::new(),
             last_event_ns: 0,
@@ -301,7 +304,8 @@ impl Tracer {
             overhead: self.accounts.overhead(),
             untraced: self.session.untraced(),
         };
-        assemble::report(&self.tracker, &self.session.describe(&self.tracker), &run, selection)
+        let described = self.session.describe(&self.tracker);
+        assemble::report(&self.tracker, &described, &self.patterns, &run, selection)
     }
 
     /// Ends tracing with a last look into all processes. Returns the last report and the notices that were not told

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::probes::DEFAULT_RING_BYTES;
 use crate::targets::Selectors;
+use crate::verdict::cause::Patterns;
 
 /// How to trace.
 #[derive(Clone, Debug)]
@@ -18,6 +19,8 @@ pub struct Settings {
     /// Reports cover the last one to two spans of this length, which is for engines that run for months. If it is
     /// `None`, they cover everything since the start.
     pub epoch: Option<Duration>,
+    /// The user's own causes and remedies, which come before those that golife knows.
+    pub patterns: Patterns,
     /// How much memory may be spent.
     pub spending: Spending,
     /// Whether to measure what a hit costs a target.
@@ -73,6 +76,7 @@ impl Settings {
             interval: Duration::from_secs(1),
             window: None,
             epoch: None,
+            patterns: Patterns::default(),
             spending: Spending::default(),
             calibration: Calibration::None,
         }

@@ -72,8 +72,8 @@ pub struct Standing<'report> {
     pub live: u64,
     /// What they do; empty if nobody looked.
     pub waits: &'report [Wait],
-    /// Path of the program's main module.
-    pub module: Option<&'report str>,
+    /// The program's code.
+    pub code: cause::Code<'report>,
     /// The line of the main module that most of them go back to, if their own site is in another module.
     pub blamed: Option<&'report cause::Blamed>,
 }
@@ -81,7 +81,7 @@ pub struct Standing<'report> {
 impl Standing<'_> {
     /// Why the goroutines do not end, and what to do about it.
     fn cause(&self) -> Option<Explanation> {
-        cause::of(self.waits, self.module, self.blamed)
+        cause::of(self.waits, self.code, self.blamed)
     }
 }
 

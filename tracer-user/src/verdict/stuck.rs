@@ -35,7 +35,7 @@ pub(super) fn may_be_stuck(standing: &Standing) -> Option<String> {
 fn wants(standing: &Standing, least_ns: u64) -> Option<String> {
     let (mut sends, mut locks) = (0, 0);
     for wait in standing.waits.iter().filter(|wait| wait.unmoved_ns >= Some(least_ns)) {
-        match cause::of_wait(wait, standing.module) {
+        match cause::of_wait(wait, standing.code) {
             Cause::ChanSend => sends += wait.unmoved.unwrap_or(0),
             Cause::Mutex => locks += wait.unmoved.unwrap_or(0),
             _ => {}

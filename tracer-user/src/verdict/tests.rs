@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::stats::Eldest;
+use crate::verdict::cause::{Code, Patterns};
 
 const S: u64 = 1_000_000_000;
 
@@ -76,7 +77,7 @@ impl Case {
                 live: *self.counts.last().unwrap(),
                 waits: &self.waits,
                 blamed: None,
-                module: None,
+                code: Code { module: None, patterns: &Patterns::default() },
             },
             created: self.created,
             exited: self.exited,

@@ -1,6 +1,7 @@
 //! Writes the advice: the sentence that a reviewer would write under the line.
 
-use super::{Blamed, Owner, owner, patterns, place};
+use super::patterns::{self, Remedy};
+use super::{Blamed, Code, Owner, owner, place};
 use crate::go::Activity;
 use crate::human::{clean, count, file_name};
 use crate::report::Cause;
@@ -9,18 +10,19 @@ use crate::verdict::waits::{Wait, WaitsFor};
 
 /// What to do about goroutines that wait like this. `blamed` is the line of the program that they go back to, if their
 /// site is not in the program's own code.
-pub(super) fn of(cause: Cause, wait: &Wait, module: Option<&str>, blamed: Option<&Blamed>) -> String {
-    let place = place(wait, module);
+pub(super) fn of(cause: Cause, wait: &Wait, code: Code, blamed: Option<&Blamed>) -> String {
+    let place = place(wait, code.module);
     let mut at = place.map_or_else(|| "a place that is not known".into(), position);
-    let is_own = place.is_some_and(|frame| owner(&frame.function, module) == Owner::Program);
+    let is_own = place.is_some_and(|frame| owner(&frame.function, code.module) == Owner::Program);
     if let Some(blamed) = blamed.filter(|_| !is_own) {
         at = format!("{at} (started from {})", position(&blamed.frame));
     }
     if cause != Cause::Cycle
-        && let Some(pattern) = patterns::find(wait, module)
-        && !pattern.advice.is_empty()
+        && let Some(Remedy { advice, close, .. }) = patterns::find(code.patterns, wait, code.module)
+        && !advice.is_empty()
     {
-        return fill_in(pattern.advice, &at, blamed);
+        let close = close.map(|method| format!("; call {method} once it is done with"));
+        return fill_in(advice, &at, blamed) + &close.unwrap_or_default();
     }
     let channel = wait.channels.first();
     match cause {
@@ -148,7 +150,7 @@ fn cycle(members: &[(WaitsFor, String)]) -> String {
     }
 }
 
-/// Fills the gaps of a sentence. `{at}` is replaced by the place `at`. Any other gap is a verb, and is replaced by that
+/// Fills the gaps of a sentence. `{place}` is replaced by the place `at`. Any other gap is a verb, and is replaced by that
 /// verb and the place `blamed`, or by nothing if that is not known.
 pub(super) fn fill_in(sentence: &str, at: &str, blamed: Option<&Blamed>) -> String {
     let mut text = String::new();
@@ -158,7 +160,7 @@ pub(super) fn fill_in(sentence: &str, at: &str, blamed: Option<&Blamed>) -> Stri
     {
         text += before;
         match blamed {
-            _ if verb == "at" => text += at,
+            _ if verb == "place" => text += at,
             Some(Blamed { frame, is_call: true }) => text += &format!(" {verb} at {}", position(frame)),
             Some(Blamed { frame, .. }) => {
                 text += &format!(" {verb} by goroutines from {}", position(frame));

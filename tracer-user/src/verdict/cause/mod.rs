@@ -5,14 +5,16 @@
 //! finishes.
 
 mod advice;
+mod owner;
 mod patterns;
 #[cfg(test)]
 mod tests;
 
 use super::waits::Wait;
 use crate::go::Activity;
-use crate::go::standard::is_of_program;
 use crate::report::{Cause, Frame};
+use owner::{Owner, owner};
+pub use patterns::{PatternError, Patterns};
 
 /// A line of the main module that goroutines of another module go back to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -22,6 +24,15 @@ pub struct Blamed {
     /// Whether the line is a call that led to their creation. If not, it is a `go` statement, and a goroutine that this
     /// statement created led to theirs.
     pub is_call: bool,
+}
+
+/// What is known of a program's code when the causes of its waits are named.
+#[derive(Clone, Copy, Debug)]
+pub struct Code<'report> {
+    /// Path of the main module.
+    pub module: Option<&'report str>,
+    /// The user's own rows on stacks that tell more than their wait reason.
+    pub patterns: &'report Patterns,
 }
 
 /// Why goroutines do not end, and what to do about it.
@@ -34,12 +45,11 @@ pub struct Explanation {
 }
 
 /// The cause that most of a site's living goroutines share, and what to do about it. `None` if nothing is known about
-/// them. `module` is the path of the main module: the advice points to its code, and to `blamed` if the goroutines
-/// themselves are in other code.
-pub fn of(waits: &[Wait], module: Option<&str>, blamed: Option<&Blamed>) -> Option<Explanation> {
+/// them. The advice points to the main module's code, and to `blamed` if the goroutines themselves are in other code.
+pub fn of(waits: &[Wait], code: Code, blamed: Option<&Blamed>) -> Option<Explanation> {
     let mut causes: Vec<(Cause, u64, &Wait)> = Vec::new();
     for wait in waits.iter().filter(|wait| wait.count > 0) {
-        let cause = of_wait(wait, module);
+        let cause = of_wait(wait, code);
         match causes.iter_mut().find(|(known, ..)| *known == cause) {
             Some((_, count, most)) => {
                 *count += wait.count;
@@ -61,16 +71,16 @@ pub fn of(waits: &[Wait], module: Option<&str>, blamed: Option<&Blamed>) -> Opti
     }
     let &(cause, _, wait) =
         causes.iter().max_by_key(|&&(cause, count, _)| (count, std::cmp::Reverse(cause)))?;
-    Some(Explanation { cause, advice: advice::of(cause, wait, module, blamed) })
+    Some(Explanation { cause, advice: advice::of(cause, wait, code, blamed) })
 }
 
 /// The cause of one wait.
-pub(super) fn of_wait(wait: &Wait, module: Option<&str>) -> Cause {
+pub(super) fn of_wait(wait: &Wait, code: Code) -> Cause {
     if wait.cycle.is_some() {
         return Cause::Cycle;
     }
-    if let Some(pattern) = patterns::find(wait, module) {
-        return pattern.cause;
+    if let Some(cause) = patterns::find(code.patterns, wait, code.module).and_then(|remedy| remedy.cause) {
+        return cause;
     }
     let channels = &wait.channels[..];
     match wait.activity() {
@@ -96,34 +106,6 @@ pub(super) fn of_wait(wait: &Wait, module: Option<&str>) -> Cause {
         Activity::Syscall => Cause::Syscall,
         Activity::Running | Activity::Runnable | Activity::Preempted | Activity::CopyStack => Cause::Running,
         Activity::Coroutine | Activity::Other => Cause::Other,
-    }
-}
-
-/// Who wrote a function.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Owner {
-    /// It is of the runtime, or of a package that runtime functions are called through.
-    Runtime,
-    /// It is of the rest of the standard library.
-    Standard,
-    /// It is of a dependency.
-    Dependency,
-    /// It is of the program itself.
-    Program,
-}
-
-fn owner(function: &str, module: Option<&str>) -> Owner {
-    if is_of_program(function, module) {
-        return Owner::Program;
-    }
-    let within = |path: &str| function.strip_prefix(path).is_some_and(|rest| rest.starts_with(['.', '/']));
-    if within("runtime") || within("internal/runtime") || within("reflect") {
-        return Owner::Runtime;
-    }
-    // Paths of the standard library have no domain, and so no dot before the first slash.
-    match function.split_once('/') {
-        Some((first, _)) if first.contains('.') => Owner::Dependency,
-        _ => Owner::Standard,
     }
 }
 
