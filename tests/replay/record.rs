@@ -239,6 +239,7 @@ impl Recording {
         Described {
             process,
             module: Some("example.com/api"),
+            methods: &[],
             sites: names.sites.iter().map(site).collect(),
             creation_stacks: (self.stack != StackCode::NONE).then_some(&names.stacks),
         }

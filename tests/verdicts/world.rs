@@ -220,6 +220,7 @@ impl World {
         let described = |sites: usize| Described {
             process: Process::default(),
             module: None,
+            methods: &[],
             sites: vec![DescribedSite { looked, ..DescribedSite::default() }; sites],
             creation_stacks: None,
         };

@@ -126,10 +126,17 @@ pub fn ascii(text: &str) -> String {
 }
 
 /// The name of a function without the directories of its package: `example.com/api/hub.(*Hub).Run` becomes
-/// `hub.(*Hub).Run`.
+/// `hub.(*Hub).Run`. A major version names nothing alone: `example.com/api/v2.Get` becomes `api/v2.Get`.
 pub fn short_function(name: &str) -> &str {
     let path = name.find(['(', '[']).map_or(name, |end| &name[..end]);
-    path.rfind('/').map_or(name, |slash| &name[slash + 1..])
+    let Some(slash) = path.rfind('/') else { return name };
+    let is_version = path[slash + 1..].strip_prefix('v').and_then(|rest| rest.split_once('.'));
+    match is_version {
+        Some((version, _)) if !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_digit()) => {
+            path[..slash].rfind('/').map_or(name, |before| &name[before + 1..])
+        }
+        _ => &name[slash + 1..],
+    }
 }
 
 /// The last component of a path: `/src/hub.go` becomes `hub.go`.
@@ -260,6 +267,8 @@ mod tests {
             ("example.com/a.F[example.com/b.T]", "a.F[example.com/b.T]"),
             ("net/http.(*Server).Serve", "http.(*Server).Serve"),
             ("main.main", "main.main"),
+            ("example.com/redis/v9.(*Client).Close", "redis/v9.(*Client).Close"),
+            ("example.com/v2x.Close", "v2x.Close"),
         ];
         for (name, want) in cases {
             assert_eq!(short_function(name), want);

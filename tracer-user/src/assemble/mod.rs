@@ -14,12 +14,12 @@ use std::sync::Arc;
 
 use crate::go::standard::is_of_program;
 use crate::report::{
-    BootWindow, CountedFrame, CountedLabel, Frame, Goroutines, Hdr, Lifetime, Loss, Mode, Oldest, Process,
-    Report, Run, Selection, Site, SurvivalPoint, Verdict, Waiting,
+    BootWindow, CountedFrame, CountedLabel, CreationStack, Frame, Goroutines, Hdr, Lifetime, Loss, Mode,
+    Oldest, Process, Report, Run, Selection, Site, SurvivalPoint, Verdict, Waiting,
 };
 use crate::stats::{Ages, Durations, Survival, Trend};
 use crate::tracker::{Instance, InstanceId, SiteCounts, SiteId, SiteWindow, StackId, Tracker};
-use crate::verdict::cause::{Code, Patterns};
+use crate::verdict::cause::{Code, Patterns, Start};
 use crate::verdict::{self, Facts, Standing, Wait};
 use blame::Blame;
 
@@ -30,6 +30,8 @@ pub struct Described<'a> {
     pub process: Process,
     /// Path of the program's main module.
     pub module: Option<&'a str>,
+    /// The program's methods whose names say that they end something, by their full names; sorted.
+    pub methods: &'a [String],
     /// Its sites, in the order of their [`SiteId`]s. Sites that are missing have no names.
     pub sites: Vec<DescribedSite<'a>>,
     /// The creators' stacks; `None` if nobody asked for them.
@@ -136,7 +138,7 @@ fn process(
     let living = instance.living(now_ns);
     let nobody = Ages::default();
     let blame = Blame::of(instance, described);
-    let code = Code { module: described.module, patterns };
+    let code = Code { module: described.module, patterns, methods: described.methods };
     let mut stacks = described.creation_stacks.map(|stacks| creation_stacks::by_site(instance, stacks));
     for (at, site) in instance.sites().iter().enumerate() {
         let counts = site.window();
@@ -149,7 +151,7 @@ fn process(
         let observed =
             Observed { tracker, instance, described, code, id, site, counts, living, blame, now_ns, window };
         let creation_stacks = stacks.as_mut().map(|stacks| stacks.remove(&id).unwrap_or_default());
-        process.sites.push(Site { creation_stacks, ..observed.site() });
+        process.sites.push(observed.site(creation_stacks));
     }
     let totals = Goroutines::of(&process.sites);
     let at_attach = totals.at_attach.filter(|_| !instance.has_unknown_goroutines());
@@ -176,7 +178,8 @@ struct Observed<'a> {
 }
 
 impl Observed<'_> {
-    fn site(&self) -> Site {
+    /// `creation_stacks` are those of the site; `None` if nobody asked for them.
+    fn site(&self, creation_stacks: Option<Vec<CreationStack>>) -> Site {
         let (site, counts, window) = (self.site, &self.counts, self.window);
         let about = self.described.site(self.id);
         let living = self.living.exact.iter().copied();
@@ -212,7 +215,12 @@ impl Observed<'_> {
             lifetime: lifetime(&counts.lifetimes),
             survival: survival.points().into_iter().map(survival_point).collect(),
             parents: parents.collect(),
-            verdict: self.judge(&survival, window_ns, looked.map(|looked| looked.waits).unwrap_or_default()),
+            verdict: self.judge(
+                &survival,
+                window_ns,
+                looked.map(|looked| looked.waits).unwrap_or_default(),
+                creation_stacks.as_deref(),
+            ),
             peak_live: counts.peak,
             created_per_s: (window_ns > 0).then(|| rounded(counts.created as f64 * 1e9 / window_ns as f64)),
             first_created: counts.first_created_ns.map(|time| window.calendar(time)),
@@ -223,7 +231,7 @@ impl Observed<'_> {
             untracked: site.untracked,
             other: site.overflow,
             system: about.is_system && !site.overflow,
-            ..Site::default()
+            creation_stacks,
         }
     }
 
@@ -239,7 +247,13 @@ impl Observed<'_> {
         of_ending > 0 && of_ending * 2 >= all
     }
 
-    fn judge(&self, survival: &Survival, window_ns: u64, waits: &[Wait]) -> Verdict {
+    fn judge(
+        &self,
+        survival: &Survival,
+        window_ns: u64,
+        waits: &[Wait],
+        creation_stacks: Option<&[CreationStack]>,
+    ) -> Verdict {
         let (site, counts, instance) = (self.site, &self.counts, self.instance);
         let series = instance.series_of(self.id, self.tracker.timeline(), self.now_ns);
         verdict::judge(&Facts {
@@ -249,7 +263,11 @@ impl Observed<'_> {
                 live: site.live,
                 waits,
                 code: self.code,
-                blamed: self.blame.most(self.id),
+                start: Start {
+                    statement: self.described.site(self.id).site,
+                    called: creation_stacks.and_then(|stacks| called(stacks, self.code.module)),
+                    blamed: self.blame.most(self.id),
+                },
             },
             created: counts.created,
             exited: counts.exited,
@@ -285,6 +303,13 @@ impl<'a> Described<'a> {
             None => Frame::unnamed(counts.gopc),
         }
     }
+}
+
+/// The function through which the main module came to most of the living goroutines of a site.
+fn called<'stacks>(stacks: &'stacks [CreationStack], module: Option<&str>) -> Option<&'stacks str> {
+    let frames = &stacks.first()?.frames;
+    let own = frames.iter().position(|frame| is_of_program(&frame.function, module))?;
+    frames[..own].last().map(|frame| frame.function.as_str())
 }
 
 fn other_sites() -> Frame {

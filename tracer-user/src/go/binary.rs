@@ -38,6 +38,7 @@ pub struct Binary {
     wrapper_id: OnceLock<Option<u8>>,
     standard_root: OnceLock<String>,
     opens_plugins: OnceLock<bool>,
+    ending_methods: Arc<OnceLock<Vec<String>>>,
 }
 
 impl Binary {
@@ -130,6 +131,7 @@ impl Binary {
             wrapper_id: OnceLock::new(),
             standard_root: OnceLock::new(),
             opens_plugins: OnceLock::new(),
+            ending_methods: Arc::default(),
         })
     }
 
@@ -182,6 +184,12 @@ impl Binary {
     /// may be several of one name: `runtime.goexit1` and others that assembly calls also have a short wrapper.
     pub fn functions_named(&self, name: &str) -> Vec<Function> {
         self.table.functions_named(name)
+    }
+
+    /// The methods whose names say that they end something, such as `net/http.(*Server).Close`; sorted. The first call
+    /// reads the table of names.
+    pub fn ending_methods(&self) -> &[String] {
+        self.ending_methods.get_or_init(|| self.table.ending_methods())
     }
 
     /// The copies of the functions with this name that were inlined into others of the same package.

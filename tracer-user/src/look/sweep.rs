@@ -18,7 +18,7 @@ use crate::report::{
     Site, Verdict,
 };
 use crate::targets::{Binaries, Subject, TargetError, Wanted, describe, wanted};
-use crate::verdict::cause::{Code, Patterns};
+use crate::verdict::cause::{Code, Patterns, Start};
 use crate::verdict::{Found, Standing, Wait, judge_standing};
 
 /// Looks at every process that is wanted, once or several times.
@@ -159,7 +159,9 @@ impl Seen {
     }
 
     fn report(&self, patterns: &Patterns, selection: &Selection) -> report::Process {
-        let code = Code { module: self.subject.binary.build_info().module.as_deref(), patterns };
+        let binary = &self.subject.binary;
+        let module = binary.build_info().module.as_deref();
+        let code = Code { module, patterns, methods: binary.ending_methods() };
         let mut sites: Vec<Site> =
             self.sites.iter().map(|(key, found)| self.site(*key, found, code)).collect();
         let goroutines = Goroutines { states: Some(self.states), ..Goroutines::of(&sites) };
@@ -190,8 +192,10 @@ impl Seen {
         let exited = (at_first + created).saturating_sub(found.live);
         let ago_ns = self.before.as_ref().map(|before| before.ago_ns).filter(|_| found.live > created);
         let age_ns = found.longest_wait_ns.max(ago_ns);
+        let site = frame_of(key.gopc, binary.go_statement(key.gopc));
+        let verdict = self.judge(judged, code, &site, found.live, at_first, exited);
         Site {
-            site: frame_of(key.gopc, binary.go_statement(key.gopc)),
+            site,
             entry: frame_of(key.startpc, binary.entry_function(key.startpc)),
             created,
             exited,
@@ -201,7 +205,7 @@ impl Seen {
             stack_bytes: Some(found.stack_bytes),
             waiting: Some(waiting.clone()),
             labels: Some(labels.clone()),
-            verdict: self.judge(judged, code, found.live, at_first, exited),
+            verdict,
             peak_live: found.live.max(at_first),
             system: binary.is_system(key.startpc),
             ..Site::default()
@@ -209,9 +213,18 @@ impl Seen {
     }
 
     /// Judges a site. Growth between two looks is worth a watch only, since two points are no trend.
-    fn judge(&self, waits: &[Wait], code: Code, live: u64, at_first: u64, exited: u64) -> Verdict {
+    fn judge(
+        &self,
+        waits: &[Wait],
+        code: Code,
+        statement: &Frame,
+        live: u64,
+        at_first: u64,
+        exited: u64,
+    ) -> Verdict {
         let ago_ns = self.before.as_ref().map(|before| before.ago_ns);
-        let standing = Standing { window_ns: ago_ns.unwrap_or(0), live, waits, code, blamed: None };
+        let start = Start { statement: Some(statement), ..Start::default() };
+        let standing = Standing { window_ns: ago_ns.unwrap_or(0), live, waits, code, start };
         let grew = ago_ns.filter(|_| live > at_first && exited == 0 && !self.scan.cut_short);
         let growth = grew.map(|time| {
             let text =

@@ -507,6 +507,7 @@ impl Known {
             return Described {
                 process: unbelievable(why),
                 module: None,
+                methods: &[],
                 sites: Vec::new(),
                 creation_stacks: None,
             };
@@ -544,6 +545,7 @@ impl Known {
         Described {
             process,
             module: traced.binary().build_info().module.as_deref(),
+            methods: traced.binary().ending_methods(),
             sites: sites.collect(),
             creation_stacks: keeps_stacks.then_some(&self.names.stacks),
         }

@@ -74,14 +74,14 @@ pub struct Standing<'report> {
     pub waits: &'report [Wait],
     /// The program's code.
     pub code: cause::Code<'report>,
-    /// The line of the main module that most of them go back to, if their own site is in another module.
-    pub blamed: Option<&'report cause::Blamed>,
+    /// Where they come from.
+    pub start: cause::Start<'report>,
 }
 
 impl Standing<'_> {
     /// Why the goroutines do not end, and what to do about it.
     fn cause(&self) -> Option<Explanation> {
-        cause::of(self.waits, self.code, self.blamed)
+        cause::of(self.waits, self.code, &self.start)
     }
 }
 

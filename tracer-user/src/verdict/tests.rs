@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::stats::Eldest;
-use crate::verdict::cause::{Code, Patterns};
+use crate::verdict::cause::{Code, Patterns, Start};
 
 const S: u64 = 1_000_000_000;
 
@@ -76,8 +76,8 @@ impl Case {
                 window_ns: now_ns,
                 live: *self.counts.last().unwrap(),
                 waits: &self.waits,
-                blamed: None,
-                code: Code { module: None, patterns: &Patterns::default() },
+                start: Start::default(),
+                code: Code { module: None, patterns: &Patterns::default(), methods: &[] },
             },
             created: self.created,
             exited: self.exited,

@@ -1,6 +1,7 @@
 //! The function table that every Go program carries: which function, file and line an instruction belongs to, stripped
 //! or not, and what was inlined where.
 
+pub mod endings;
 pub(super) mod header;
 pub mod inline;
 pub mod moduledata;

@@ -163,9 +163,14 @@ impl Pclntab {
         Some(Record { bytes, fixed })
     }
 
+    /// The name table: names with a zero after each. Those of functions that are only inlined are there, too.
+    pub(super) fn names(&self) -> &[u8] {
+        self.part(self.header.funcnames..self.header.units)
+    }
+
     /// The string at an offset of the name table.
     pub(crate) fn name_at(&self, offset: u32) -> &[u8] {
-        string_at(self.part(self.header.funcnames..self.header.units), offset as usize)
+        string_at(self.names(), offset as usize)
     }
 
     /// The name in the table, where generic functions have their shapes spelt out from Go 1.21 on.
@@ -176,7 +181,7 @@ impl Pclntab {
     /// Whether the name at an offset of the name table is this one, or with `prefix` begins so. How long the name in the
     /// table is does not matter.
     pub(super) fn is_named(&self, offset: u32, name: &[u8], prefix: bool) -> bool {
-        let rest = self.part(self.header.funcnames..self.header.units).get(offset as usize..);
+        let rest = self.names().get(offset as usize..);
         let rest = rest.and_then(|rest| rest.strip_prefix(name));
         rest.is_some_and(|rest| prefix || rest.first().is_none_or(|byte| *byte == 0))
     }
@@ -297,6 +302,15 @@ pub(crate) fn printed(symbol: &[u8]) -> String {
     let name: Cow<'_, str> = String::from_utf8_lossy(symbol);
     match (name.find('['), name.rfind(']')) {
         (Some(open), Some(close)) if open < close => format!("{}[...]{}", &name[..open], &name[close + 1..]),
+        _ => name.into_owned(),
+    }
+}
+
+/// A name without the types that a generic function or receiver was made for.
+pub(super) fn without_types(symbol: &[u8]) -> String {
+    let name = String::from_utf8_lossy(symbol);
+    match (name.find('['), name.rfind(']')) {
+        (Some(open), Some(close)) if open < close => format!("{}{}", &name[..open], &name[close + 1..]),
         _ => name.into_owned(),
     }
 }

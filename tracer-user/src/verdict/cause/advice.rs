@@ -1,28 +1,32 @@
 //! Writes the advice: the sentence that a reviewer would write under the line.
 
 use super::patterns::{self, Remedy};
-use super::{Blamed, Code, Owner, owner, place};
+use super::{Blamed, Code, Owner, Start, library, owner, place, position};
 use crate::go::Activity;
-use crate::human::{clean, count, file_name};
+use crate::human::count;
 use crate::report::Cause;
-use crate::report::Frame;
 use crate::verdict::waits::{Wait, WaitsFor};
 
-/// What to do about goroutines that wait like this. `blamed` is the line of the program that they go back to, if their
-/// site is not in the program's own code.
-pub(super) fn of(cause: Cause, wait: &Wait, code: Code, blamed: Option<&Blamed>) -> String {
+/// What to do about goroutines that wait like this and come from `start`.
+pub(super) fn of(cause: Cause, wait: &Wait, code: Code, start: &Start) -> String {
+    let blamed = start.blamed;
     let place = place(wait, code.module);
-    let mut at = place.map_or_else(|| "a place that is not known".into(), position);
+    let here = place.map_or_else(|| "a place that is not known".into(), position);
+    let mut at = here.clone();
     let is_own = place.is_some_and(|frame| owner(&frame.function, code.module) == Owner::Program);
     if let Some(blamed) = blamed.filter(|_| !is_own) {
         at = format!("{at} (started from {})", position(&blamed.frame));
     }
-    if cause != Cause::Cycle
-        && let Some(Remedy { advice, close, .. }) = patterns::find(code.patterns, wait, code.module)
-        && !advice.is_empty()
-    {
-        let close = close.map(|method| format!("; call {method} once it is done with"));
-        return fill_in(advice, &at, blamed) + &close.unwrap_or_default();
+    if cause != Cause::Cycle {
+        let remedy = patterns::find(code.patterns, wait, code.module);
+        let close = remedy.and_then(|remedy| remedy.close);
+        if let Some(Remedy { advice, .. }) = remedy.filter(|remedy| !remedy.advice.is_empty()) {
+            let close = close.map(|method| format!("; call {method} once it is done with"));
+            return fill_in(advice, &at, blamed) + &close.unwrap_or_default();
+        }
+        if let Some(sentence) = library::sentence(wait, code, start, close) {
+            return fill_in(&sentence, &here, blamed);
+        }
     }
     let channel = wait.channels.first();
     match cause {
@@ -170,13 +174,4 @@ pub(super) fn fill_in(sentence: &str, at: &str, blamed: Option<&Blamed>) -> Stri
         rest = after;
     }
     text + rest
-}
-
-/// The place of a frame such as `hub.go:88`, or as much of it as is known.
-fn position(frame: &Frame) -> String {
-    match (&frame.file, frame.line) {
-        (Some(file), Some(line)) => format!("{}:{line}", clean(file_name(file))),
-        (Some(file), None) => clean(file_name(file)),
-        _ => clean(&frame.function),
-    }
 }

@@ -5,6 +5,8 @@
 //! finishes.
 
 mod advice;
+mod closing;
+mod library;
 mod owner;
 mod patterns;
 #[cfg(test)]
@@ -12,6 +14,7 @@ mod tests;
 
 use super::waits::Wait;
 use crate::go::Activity;
+use crate::human::{clean, file_name};
 use crate::report::{Cause, Frame};
 use owner::{Owner, owner};
 pub use patterns::{PatternError, Patterns};
@@ -33,6 +36,20 @@ pub struct Code<'report> {
     pub module: Option<&'report str>,
     /// The user's own rows on stacks that tell more than their wait reason.
     pub patterns: &'report Patterns,
+    /// The methods whose names say that they end something, by their full names; sorted.
+    pub methods: &'report [String],
+}
+
+/// Where the goroutines of a site come from.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Start<'report> {
+    /// Their `go` statement; `None` if it is not known.
+    pub statement: Option<&'report Frame>,
+    /// The function that the main module called to get to that statement, if that is in another module; `None` if it is
+    /// not known.
+    pub called: Option<&'report str>,
+    /// The line of the main module that most of them go back to, if their statement is in another module.
+    pub blamed: Option<&'report Blamed>,
 }
 
 /// Why goroutines do not end, and what to do about it.
@@ -45,8 +62,8 @@ pub struct Explanation {
 }
 
 /// The cause that most of a site's living goroutines share, and what to do about it. `None` if nothing is known about
-/// them. The advice points to the main module's code, and to `blamed` if the goroutines themselves are in other code.
-pub fn of(waits: &[Wait], code: Code, blamed: Option<&Blamed>) -> Option<Explanation> {
+/// them. The advice points to the main module's code, and to where they come from if they are in other code themselves.
+pub fn of(waits: &[Wait], code: Code, start: &Start) -> Option<Explanation> {
     let mut causes: Vec<(Cause, u64, &Wait)> = Vec::new();
     for wait in waits.iter().filter(|wait| wait.count > 0) {
         let cause = of_wait(wait, code);
@@ -71,7 +88,7 @@ pub fn of(waits: &[Wait], code: Code, blamed: Option<&Blamed>) -> Option<Explana
     }
     let &(cause, _, wait) =
         causes.iter().max_by_key(|&&(cause, count, _)| (count, std::cmp::Reverse(cause)))?;
-    Some(Explanation { cause, advice: advice::of(cause, wait, code, blamed) })
+    Some(Explanation { cause, advice: advice::of(cause, wait, code, start) })
 }
 
 /// The cause of one wait.
@@ -126,4 +143,13 @@ pub fn place<'wait>(wait: &'wait Wait, module: Option<&str>) -> Option<&'wait Fr
         .or_else(|| of(Owner::Dependency))
         .or_else(|| wait.frames.iter().rev().find(|frame| owner(&frame.function, module) != Owner::Runtime))
         .or(wait.frames.first())
+}
+
+/// The place of a frame such as `hub.go:88`, or as much of it as is known.
+fn position(frame: &Frame) -> String {
+    match (&frame.file, frame.line) {
+        (Some(file), Some(line)) => format!("{}:{line}", clean(file_name(file))),
+        (Some(file), None) => clean(file_name(file)),
+        _ => clean(&frame.function),
+    }
 }

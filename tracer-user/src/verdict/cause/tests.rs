@@ -14,7 +14,8 @@ fn wait(reason: &'static str, functions: &[&str]) -> Wait {
 }
 
 fn explained(waits: &[Wait], blamed: Option<&Blamed>) -> Option<Explanation> {
-    of(waits, Code { module: Some("example.com/api"), patterns: &Patterns::default() }, blamed)
+    let code = Code { module: Some("example.com/api"), patterns: &Patterns::default(), methods: &[] };
+    of(waits, code, &Start { blamed, ..Start::default() })
 }
 
 fn named(wait: Wait) -> (Cause, String) {
@@ -266,8 +267,8 @@ fn whom_to_blame_stands_in_the_advice() {
     let pool = &["github.com/x/pool.(*Pool).run"];
     assert_eq!(
         advice(pool, &started),
-        "no case of the select at f0.go:10 (started from fetch.go:12) can proceed: \
-         close one of its channels when the work ends, or add a case for ctx.Done()"
+        "what is made by goroutines from fetch.go:12 with github.com/x/pool is not closed, or made too often: \
+         close it or share one; it waits at f0.go:10"
     );
     let own = &["example.com/api.wait", "github.com/x/pool.(*Pool).run"];
     assert!(!advice(own, &call).contains("fetch.go"), "its own place says it");

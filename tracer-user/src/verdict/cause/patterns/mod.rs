@@ -87,6 +87,12 @@ const fn remedy(function: &'static str, advice: &'static str) -> Row {
     Row { activity: None, http_clients: None, function, cause: None, advice, close: None }
 }
 
+/// A row that only names the method which ends what the goroutines belong to, where the type of the goroutines' own
+/// method has none, or one that the program cannot call.
+const fn closed(function: &'static str, method: &'static str) -> Row {
+    Row { close: Some(method), ..remedy(function, "") }
+}
+
 impl Row {
     /// The same only for goroutines that do this.
     const fn while_in(self, activity: Activity) -> Row {
@@ -96,11 +102,6 @@ impl Row {
     /// The same only while most connections of HTTP clients are in this state.
     const fn where_clients(self, are: HttpClients) -> Row {
         Row { http_clients: Some(are), ..self }
-    }
-
-    /// The same with the method that ends what the goroutines belong to.
-    const fn closed_by(self, method: &'static str) -> Row {
-        Row { close: Some(method), ..self }
     }
 
     fn fits(&self, wait: &Wait) -> bool {
