@@ -1,7 +1,13 @@
 //! Checks what a dump says of single goroutines: file descriptors, labels, creators, and which of them it shows.
 
 use crate::support::*;
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
+use std::{
+    collections::BTreeMap,
+    io::Write,
+    process::{Command, Stdio},
+};
 
 /// The fixture with connections, labels, timers and creators, and the line in which it says its addresses.
 fn served(toolchain: &'static str) -> (Running, String) {
@@ -112,4 +118,143 @@ fn goroutines_of_timers_are_known_by_their_functions() {
             assert!(of_timers.iter().any(|entry| entry.contains(function)), "{function}: {of_timers:?}");
         }
     }
+}
+
+/// A dump as text, and what it says beside it.
+fn dump(fixture: &Running, args: &[&str]) -> Ended {
+    let ended = run(&[&["dump", "--pid", &fixture.pid().to_string()], args].concat());
+    assert!(ended.status.success(), "{ended:?}");
+    ended
+}
+
+/// The creators of each goroutine that receives from a channel, as a traceback has them, without the runtime's own calls:
+/// Go shows those when it is told to quit.
+fn creators(text: &str) -> BTreeMap<u64, String> {
+    let goroutines = text.split("\n\n").filter_map(|text| {
+        let header = text.trim_start().strip_prefix("goroutine ")?;
+        let goid = header.split(' ').next()?.parse().ok()?;
+        let mut lines = text[text.find("[originating from")?..].trim_end().lines();
+        let mut kept = String::new();
+        while let Some(line) = lines.next() {
+            if line.starts_with("runtime.") || line.starts_with("internal/runtime/") {
+                lines.next();
+            } else {
+                kept += &format!("{line}\n");
+            }
+        }
+        header.contains("[chan receive").then_some((goid, kept))
+    });
+    goroutines.collect()
+}
+
+#[test]
+fn creators_that_go_has_kept_are_those_of_its_own_traceback() {
+    need_root();
+    for toolchain in [OLDEST, NEWEST] {
+        let build = Build { toolchain: Some(toolchain), ..Build::default() };
+        let mut command = Command::new(fixture("served", build));
+        let mut fixture = ready_as(command.env("GODEBUG", "tracebackancestors=9"));
+        fixture.write("go");
+        fixture.line();
+        fixture.line();
+        let golife = creators(&dump(&fixture, &["--ancestors"]).stdout);
+        fixture.signal(Signal::SIGQUIT);
+        let go = creators(&fixture.wait().stderr);
+        assert!(
+            golife.len() > 3 && golife.values().any(|text| text.contains("main.ends(...)")),
+            "{golife:?}"
+        );
+        // Go 1.27 shows labels in another place, and golife shows those of older versions, too.
+        let go: BTreeMap<u64, String> =
+            go.into_iter().filter(|(goid, _)| golife.contains_key(goid)).collect();
+        for (goid, creators) in golife {
+            assert_eq!(creators, go[&goid], "{toolchain}");
+        }
+    }
+}
+
+#[test]
+fn creators_that_live_are_followed_and_others_are_said_to_have_ended() {
+    need_root();
+    let (old, _) = served(OLDEST);
+    let ended = dump(&old, &["--ancestors"]);
+    assert!(ended.stderr.contains("before 1.21") && !ended.stdout.contains("originating"), "{ended:?}");
+
+    let (fixture, _) = served(NEWEST);
+    let goid = |site: &str| created_at(&fixture, site)[0]["goid"].to_string();
+    let [child, creator, orphan] = ["child", "creator", "orphan"].map(goid);
+    let ended = dump(&fixture, &["--goid", &child, "--goid", &orphan, "--ancestors"]);
+    assert!(ended.stderr.contains("stacks that they have now"), "{}", ended.stderr);
+    let creators = creators(&ended.stdout);
+    assert_eq!(creators.len(), 1, "{ended:?}");
+    let of_child = &creators[&child.parse::<u64>().unwrap()];
+    let begin = format!("[originating from goroutine {creator}]:\nmain.creator(...)\n");
+    assert!(of_child.starts_with(&begin), "{of_child}");
+    assert!(
+        of_child.contains("created by main.main\n") && of_child.contains("[originating from goroutine 1]:")
+    );
+    assert!(ended.stdout.trim_end().ends_with(", which has ended]"), "{}", ended.stdout);
+    run(&["dump", "--ancestors", "--format", "json", "--pid", &fixture.pid().to_string()])
+        .expect_error(2, &["--ancestors"]);
+
+    // What other programs read of it.
+    let mut viewer = Command::new(crate::support::fixture("viewer", Build::default()))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    viewer.stdin.take().unwrap().write_all(ended.stdout.as_bytes()).unwrap();
+    let seen: Value = serde_json::from_slice(&viewer.wait_with_output().unwrap().stdout).unwrap();
+    let of = |goid: &str| {
+        let goroutines = seen.as_array().unwrap().iter();
+        goroutines
+            .clone()
+            .find(|one| one["ID"].as_u64() == goid.parse().ok())
+            .unwrap_or_else(|| panic!("{seen:#}"))
+    };
+    let nearest = &of(&child)["Ancestor"];
+    assert_eq!((nearest["ID"].to_string(), &nearest["Ancestor"]["ID"]), (creator, &json!(1)), "{seen:#}");
+    assert_eq!(nearest["Stack"][0]["Func"], "main.creator");
+    assert_eq!(of(&orphan)["CreatedBy"]["Func"], "main.ends");
+}
+
+#[test]
+fn dumps_are_grouped_thinned_and_sampled() {
+    need_root();
+    let (fixture, _) = served(NEWEST);
+    let grouped = |by: &str, args: &[&str]| {
+        let text = dump(&fixture, &[&["--group", by], args].concat()).stdout;
+        let groups = text.lines().filter_map(|line| {
+            let (number, name) = line.strip_prefix("   ")?.trim_start().split_once("  ")?;
+            Some((name.split(", longest").next()?.to_owned(), number.parse::<u64>().ok()?))
+        });
+        groups.collect::<BTreeMap<String, u64>>()
+    };
+    let tenants = grouped("label:tenant", &[]);
+    let all = goroutines(&fixture, &[]).len() as u64;
+    let of = |name: &str| tenants.get(name).copied();
+    assert_eq!(
+        (of("tenant=acme"), of("tenant=other"), of("without tenant")),
+        (Some(33), Some(2), Some(all - 35))
+    );
+    let entries = grouped("entry", &[]);
+    assert_eq!((entries["main.read"], entries["main.fired"]), (3, 1), "{entries:?}");
+    let blame = grouped("blame", &[]);
+    let place = |site: &str| format!("main.go:{} in main.main.func", line_of("served", site));
+    assert!(blame.iter().any(|(name, n)| name.starts_with(&place("labelled")) && *n == 35), "{blame:?}");
+    let timers = grouped("site", &["--site", "^time.goFunc$"]);
+    assert!(timers["created at the firing of a timer (time.AfterFunc): main.fired"] == 1, "{timers:?}");
+    assert_eq!(grouped("state", &["--without", "^internal/poll", "--without", "func"]).get("IO wait"), None);
+
+    // Who sleeps 10 ms again and again runs, and main is in a system call.
+    let busy = goroutines(&fixture, &["--idle", "hide"]);
+    let ticks = line_of("served", "ticks");
+    assert!(busy.iter().any(|one| one["created_by"]["line"] == ticks), "{busy:?}");
+    assert!(busy.len() <= 2, "{busy:?}");
+
+    let sampled = dump(&fixture, &["--sample", "4", "--group", "state"]).stdout;
+    assert!(sampled.starts_with(&format!("# a sample of 1 in 4 of {all} goroutines")), "{sampled}");
+    let counts = grouped("state", &["--sample", "4"]);
+    let kept = goroutines(&fixture, &["--sample", "4"]).len() as u64;
+    assert!(kept > 0 && kept < all / 2 && counts.values().sum::<u64>() == 4 * kept, "{counts:?}: {kept}");
 }

@@ -54,11 +54,11 @@ fn by_line(profile: &Path, kind: &str, name: &str) -> BTreeMap<u64, u64> {
     lines
 }
 
-/// The total of a profile, which pprof prints as `Total samples = 140`.
+/// The total of a profile, which pprof prints as `Showing nodes accounting for 140, 100% of 140 total`.
 fn total(profile: &Path, kind: &str) -> u64 {
     let text = view(profile, &["-top", &format!("-sample_index={kind}")]);
-    let (_, after) = text.split_once("Total samples = ").unwrap_or_else(|| panic!("no total in {text}"));
-    after.split_whitespace().next().unwrap().parse().unwrap()
+    let found = text.split_once(" total\n").and_then(|(before, _)| before.rsplit_once(" of "));
+    found.unwrap_or_else(|| panic!("no total in {text}")).1.parse().unwrap()
 }
 
 fn directory() -> tempfile::TempDir {
@@ -170,10 +170,12 @@ fn stacks(path: &Path) -> Stacks {
     GzDecoder::new(fs::File::open(path).unwrap()).read_to_end(&mut bytes).unwrap();
     let profile = Profile::decode(bytes.as_slice()).unwrap();
     let text = |at: i64| profile.string_table[at as usize].as_str();
-    assert_eq!(profile.sample_type.len(), 1);
+    // golife's has a second type, for how long they wait, which tools that know only Go's do not ask for.
+    let types: Vec<_> = profile.sample_type.iter().map(|kind| (text(kind.r#type), text(kind.unit))).collect();
+    assert_eq!(types, [("goroutine", "count"), ("waiting", "nanoseconds")][..types.len()]);
     assert_eq!(
-        (text(profile.sample_type[0].r#type), text(profile.sample_type[0].unit)),
-        ("goroutine", "count")
+        (text(profile.default_sample_type).trim_start_matches("goroutine"), profile.duration_nanos),
+        ("", 0)
     );
     let mut stacks = Stacks::new();
     for sample in &profile.sample {

@@ -4,12 +4,12 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{
     ArgGroup, Args, Parser, Subcommand, ValueEnum, ValueHint,
-    builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
+    builder::{PossibleValuesParser, TypedValueParser},
 };
 use regex::Regex;
 
 use super::completion;
-use crate::output::dump::Group;
+use crate::output::groups::Group;
 use crate::report::{Level, Sort};
 use crate::targets::Selectors;
 
@@ -177,9 +177,17 @@ pub struct Dump {
     #[arg(short, long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
     #[arg(add = completion::go_processes())]
     pub pid: u32,
-    /// Show groups instead of each goroutine
-    #[arg(long, value_name = "BY", value_parser = group_parser())]
+    /// Show groups instead of each goroutine, by what they have in common: site (the go statement), stack, state, entry (the
+    /// function that they run), blame (the line of the program's own module), or label:KEY (the value of a profiler label)
+    #[arg(long, value_name = "BY", add = completion::groups())]
     pub group: Option<Group>,
+    /// Only the goroutine with this id (repeatable)
+    #[arg(long, value_name = "N")]
+    pub goid: Vec<u64>,
+    /// Show who created each goroutine and who created those, in the form of Go's GODEBUG=tracebackancestors: with their
+    /// stacks of then if Go has kept them, else with those of now, as long as they live
+    #[arg(long)]
+    pub ancestors: bool,
     /// Only goroutines in this state, e.g. 'chan receive' or running (repeatable)
     #[arg(long, value_name = "STATE", add = completion::states())]
     pub waiting: Vec<String>,
@@ -189,6 +197,15 @@ pub struct Dump {
     /// Only goroutines whose go statement matches, by function or file:line
     #[arg(long, value_name = "REGEX")]
     pub site: Option<Regex>,
+    /// Only goroutines without a function on their stack that matches (repeatable)
+    #[arg(long, value_name = "REGEX")]
+    pub without: Vec<Regex>,
+    /// Whether to show goroutines that wait and do not run while golife watches: for a second, or as long as --for says
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t = Idle::Show)]
+    pub idle: Idle,
+    /// Only one in N goroutines, chosen by a hash of their ids, with counts multiplied by N
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(2..))]
+    pub sample: Option<u64>,
     /// Form of the dump
     #[arg(long, value_enum, default_value_t = DumpFormat::Text)]
     pub format: DumpFormat,
@@ -198,6 +215,15 @@ pub struct Dump {
     /// Show the runtime's own goroutines, too
     #[arg(long)]
     pub include_system: bool,
+}
+
+/// Whether goroutines are shown that do not run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Idle {
+    /// They are shown
+    Show,
+    /// They are left out
+    Hide,
 }
 
 /// `golife doctor`.
@@ -418,12 +444,6 @@ pub enum ProfileForm {
 
 fn sort_parser() -> impl TypedValueParser<Value = Sort> {
     PossibleValuesParser::new(Sort::NAMES.map(|(name, _)| name)).try_map(|name| name.parse::<Sort>())
-}
-
-fn group_parser() -> impl TypedValueParser<Value = Group> {
-    let values = Group::ALL.map(|group| PossibleValue::new(group.name()).help(group.about()));
-    PossibleValuesParser::new(values)
-        .try_map(|name| Group::ALL.into_iter().find(|group| group.name() == name).ok_or("no such group"))
 }
 
 fn level_parser() -> impl TypedValueParser<Value = Level> {

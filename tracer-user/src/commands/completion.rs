@@ -12,6 +12,7 @@ use clap_complete::env::{CompleteEnv, Shells};
 
 use crate::go::WaitReason;
 use crate::host::{RunningProcess, process};
+use crate::output::groups::Group;
 use crate::targets::Binaries;
 
 /// The variable in which a shell that asks for completions names itself.
@@ -43,6 +44,13 @@ pub(super) fn go_processes() -> ArgValueCandidates {
         };
         pids.filter_map(candidate).collect()
     })
+}
+
+/// What goroutines can be grouped by.
+pub(super) fn groups() -> ArgValueCandidates {
+    let candidate =
+        |(name, about): (&str, &str)| CompletionCandidate::new(name).help(Some(about.to_owned().into()));
+    ArgValueCandidates::new(move || Group::NAMES.map(candidate).into())
 }
 
 /// What goroutines can wait for, in the words of Go's traceback.

@@ -8,35 +8,35 @@ use std::{
 use anyhow::Context;
 use clap::{CommandFactory, error::ErrorKind};
 
-use super::arguments::{Cli, Dump as Arguments, DumpFormat};
+use super::arguments::{Cli, Dump as Arguments, DumpFormat, Idle};
 use super::note;
 use super::sink::{Sink, Stream, refuse_binary};
-use crate::look::Look;
-use crate::look::dump::{Dump, Filter};
+use crate::inspect::{Depth, Places, WalkError, WalkLimits};
+use crate::look::{Look, dump::Dump, filter::Filter};
 use crate::output::{self, profile::Profile};
-use crate::targets::Binaries;
+use crate::targets::{Binaries, Subject};
 
 /// The longest that reading the goroutines may take.
 const MOST_TIME: Duration = Duration::from_secs(60);
+/// How long golife waits to see which goroutines run.
+const WATCHED: Duration = Duration::from_secs(1);
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    if arguments.format != DumpFormat::Text && arguments.group.is_some() {
-        let message = "--group is for --format text; the other forms have all that groups are made of";
-        Cli::command().error(ErrorKind::ArgumentConflict, message).exit();
-    }
+    refuse_what_means_nothing(arguments);
     let form = arguments.format.profile();
     refuse_binary(form, arguments.output.as_deref(), Stream::Stdout);
     let mut sink = Sink::plain(arguments.output.as_deref(), Stream::Stdout)?;
     let subject = Binaries::default().subject(arguments.pid)?;
     subject.other_runtimes().for_each(|other| note(&other));
-    let look = Look::at(&subject, None, Instant::now() + MOST_TIME)
-        .with_context(|| format!("cannot read the goroutines of process {}", arguments.pid))?;
-    let filter = Filter {
-        states: arguments.waiting.clone(),
-        older_than_ns: arguments.older.map(|age| age.as_nanos() as u64),
-        site: arguments.site.clone(),
-        include_system: arguments.include_system,
+    let unreadable = || format!("cannot read the goroutines of process {}", arguments.pid);
+    let before = match arguments.idle {
+        Idle::Show => None,
+        Idle::Hide => Some(watched(&subject).with_context(unreadable)?),
     };
+    let places = before.as_ref().map(|(places, _)| places);
+    let look = Look::at(&subject, places, Instant::now() + MOST_TIME).with_context(unreadable)?;
+    let idle = before.as_ref().map(|(_, taken_ns)| look.findings.places.unmoved_since(*taken_ns).collect());
+    let filter = Filter { idle, ..filter(arguments) };
     let scan = look.findings.scan;
     let dump = Dump::new(&subject, &look.snapshot, scan, &filter);
     if scan.cut_short {
@@ -54,10 +54,51 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         sink.profile(form, &Profile::of_dump(&dump))?;
         return Ok(ExitCode::SUCCESS);
     }
-    match (arguments.format, arguments.group) {
+    match (arguments.format, &arguments.group) {
         (DumpFormat::Json, _) => sink.write(|out| output::json::write(&dump.document(), out))?,
-        (_, Some(group)) => sink.text(|out| output::dump::groups(&dump, group, out))?,
-        (_, None) => sink.text(|out| output::dump::traceback(&dump, out))?,
+        (_, Some(group)) => sink.text(|out| output::groups::write(&dump, group, out))?,
+        (_, None) => sink.text(|out| output::dump::traceback(&dump, arguments.ancestors, out))?,
+    }
+    if arguments.ancestors {
+        note(&if dump.knows_creators() {
+            "creators are shown with the stacks that they have now, unless Go has kept those of then \
+             (GODEBUG=tracebackancestors)"
+        } else {
+            "Go before 1.21 keeps who created a goroutine only with GODEBUG=tracebackancestors"
+        });
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Ends golife with a message where options do not go together.
+fn refuse_what_means_nothing(arguments: &Arguments) {
+    let refuse = |message: &str| Cli::command().error(ErrorKind::ArgumentConflict, message).exit();
+    if arguments.format != DumpFormat::Text && arguments.group.is_some() {
+        refuse("--group is for --format text; the other forms have all that groups are made of");
+    }
+    if arguments.ancestors && (arguments.format != DumpFormat::Text || arguments.group.is_some()) {
+        refuse("--ancestors is for the traceback of each goroutine: --format text without --group");
+    }
+}
+
+/// Which goroutines are asked for, as far as one look tells.
+fn filter(arguments: &Arguments) -> Filter {
+    Filter {
+        goids: arguments.goid.clone(),
+        states: arguments.waiting.clone(),
+        older_than_ns: arguments.older.map(|age| age.as_nanos() as u64),
+        site: arguments.site.clone(),
+        without: arguments.without.clone(),
+        idle: None,
+        include_system: arguments.include_system,
+        sample: arguments.sample,
+    }
+}
+
+/// Where all goroutines were a while ago, and when that was, in ns of `CLOCK_MONOTONIC`.
+fn watched(subject: &Subject) -> Result<(Places, u64), WalkError> {
+    let limits = WalkLimits { time: MOST_TIME, ..WalkLimits::default() };
+    let snapshot = subject.scan(limits, Depth::Stacks)?.checked()?;
+    std::thread::sleep(WATCHED);
+    Ok((Places::of(&snapshot, None), snapshot.taken_ns))
 }

@@ -1,6 +1,7 @@
 //! Looks into a live process from outside: reads its memory, finds the goroutines in it, and checks whether what was
 //! read can be right.
 
+pub mod ancestors;
 mod collect;
 mod conds;
 pub mod io;
@@ -23,6 +24,7 @@ mod waiter;
 pub mod waits;
 pub mod walk;
 
+pub use ancestors::Ancestor;
 pub use io::Polled;
 pub use labels::Label;
 pub use limits::{Cut, Depth, WalkError, WalkLimits};

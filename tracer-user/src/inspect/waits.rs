@@ -71,6 +71,13 @@ impl Places {
         self.0.shrink_to_fit();
     }
 
+    /// The ids of the goroutines that have been at one place without running since `since_ns` or before, in ns of
+    /// `CLOCK_MONOTONIC`.
+    pub fn unmoved_since(&self, since_ns: u64) -> impl Iterator<Item = u64> {
+        let unmoved = self.0.iter().filter(move |seen| seen.place != NOWHERE && seen.since_ns <= since_ns);
+        unmoved.map(|seen| seen.goid)
+    }
+
     fn of_goroutine(&self, goid: u64) -> Option<Seen> {
         let found = self.0.binary_search_by_key(&goid, |seen| seen.goid).ok()?;
         Some(self.0[found])

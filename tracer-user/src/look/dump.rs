@@ -1,12 +1,13 @@
-//! A dump shows the goroutines of a process at one moment. This chooses the ones that were asked for, and defines the
-//! JSON document.
+//! A dump shows the goroutines of a process at one moment, those that were asked for. This defines the JSON document.
 
 use std::collections::{BTreeMap, HashMap};
 
 use serde::{Serialize, Serializer};
 
+use super::filter::{Chosen, Filter};
 use super::{io, states};
 use crate::go::Status;
+use crate::human::count;
 use crate::inspect::{Direction, Goroutine, Label, Queues, Snapshot, StackId, WaitObject};
 use crate::report::{Frame, Goroutines, Io, Mode, Process, Scan};
 use crate::targets::Subject;
@@ -14,21 +15,6 @@ use crate::targets::Subject;
 /// Name and version of the JSON document. Fields that are marked as additive were added without a change of the
 /// version.
 pub const SCHEMA: &str = "golife.dump/1";
-
-/// Which goroutines are wanted in a dump.
-#[derive(Clone, Debug, Default)]
-pub struct Filter {
-    /// Those in one of these states, in the words of Go's traceback; all if empty. A state includes those that add
-    /// something in parentheses: `chan receive` includes `chan receive (nil chan)`.
-    pub states: Vec<String>,
-    /// Those that have been waiting at least this long, in ns, as far as the runtime knows.
-    pub older_than_ns: Option<u64>,
-    /// Those that were created at a `go` statement of which the function, or the file and line such as
-    /// `/src/hub.go:88`, matches.
-    pub site: Option<regex::Regex>,
-    /// Whether the runtime's own goroutines are wanted as well.
-    pub include_system: bool,
-}
 
 /// The goroutines of a process, with what is needed to name them.
 pub struct Dump<'a> {
@@ -40,57 +26,40 @@ pub struct Dump<'a> {
     pub scan: Scan,
     /// The goroutines that are wanted, in the order of their ids.
     pub goroutines: Vec<&'a Goroutine>,
+    /// If these are a sample: one in how many.
+    pub sample: Option<u64>,
+    /// How many were wanted before the sample was taken.
+    matching: u64,
 }
 
 impl<'a> Dump<'a> {
     /// Makes a dump of the goroutines that `filter` lets through.
     pub fn new(subject: &'a Subject, snapshot: &'a Snapshot, scan: Scan, filter: &Filter) -> Dump<'a> {
-        let mut sites = HashMap::new();
-        let mut at_site = |gopc: u64| match &filter.site {
-            None => true,
-            Some(pattern) => *sites.entry(gopc).or_insert_with(|| {
-                let frame = subject.binary.go_statement(gopc);
-                frame.is_some_and(|frame| {
-                    pattern.is_match(&frame.function)
-                        || pattern.is_match(&format!("{}:{}", frame.file, frame.line))
-                })
-            }),
-        };
-        let goroutines = snapshot.by_goid().filter(|goroutine| {
-            (filter.include_system || !snapshot.site(goroutine).is_system)
-                && (filter.states.is_empty() || filter.states.iter().any(|state| is_in(goroutine, state)))
-                && filter
-                    .older_than_ns
-                    .is_none_or(|least| goroutine.waits_at_least_ns().is_some_and(|ns| ns >= least))
-                && at_site(snapshot.site(goroutine).gopc)
-        });
-        let goroutines = goroutines.collect();
-        Dump { subject, snapshot, scan, goroutines }
+        let Chosen { goroutines, matching } = filter.choose(subject, snapshot);
+        Dump { subject, snapshot, scan, goroutines, sample: filter.sample, matching }
     }
 
-    /// The goroutines that could have been wanted: all but the runtime's own, unless those were asked for.
-    fn candidates(&self, filter: &Filter) -> impl Iterator<Item = &'a Goroutine> {
-        let (snapshot, system) = (self.snapshot, filter.include_system);
-        snapshot.goroutines.iter().filter(move |goroutine| system || !snapshot.site(goroutine).is_system)
-    }
-
-    /// What to say if the filter lets no goroutine through; `None` if it lets some through, or there are none.
+    /// What to say if no goroutine is shown; `None` if some are, or there are none.
     pub fn nothing(&self, filter: &Filter) -> Option<String> {
-        let total = self.candidates(filter).count();
-        if total == 0 || !self.goroutines.is_empty() {
-            return None;
+        match self.matching {
+            _ if !self.goroutines.is_empty() => None,
+            0 => filter.nothing(self.snapshot),
+            matching => Some(format!("none of the {matching} goroutines that match is in the sample")),
         }
-        let mut text = format!("none of the {total} goroutines matches");
-        if !filter.states.is_empty() {
-            let mut states: Vec<&str> = self.candidates(filter).map(Goroutine::state).collect();
-            states.sort_unstable();
-            states.dedup();
-            text += &format!("; their states: {}", states.join(", "));
-        }
-        if filter.site.is_some() {
-            text += "; --site is the go statement that created them, by the function that it is in or by file:line";
-        }
-        Some(text)
+    }
+
+    /// A number of the goroutines that are shown, multiplied by what was left out if they are a sample.
+    pub fn scaled(&self, number: usize) -> u64 {
+        (number as u64).saturating_mul(self.sample.unwrap_or(1))
+    }
+
+    /// A line that says that what follows is a sample; `None` if it is none.
+    pub fn sampled(&self) -> Option<String> {
+        let (one_in, all) = (self.sample?, count(self.matching));
+        let one_in = count(one_in);
+        Some(format!(
+            "# a sample of 1 in {one_in} of {all} goroutines, by their ids; counts are multiplied by {one_in}"
+        ))
     }
 
     /// Link-time return address of a goroutine's `go` statement; 0 if there is none.
@@ -103,16 +72,23 @@ impl<'a> Dump<'a> {
         self.subject.binary.go_statement(self.gopc(goroutine)).map(|frame| Frame::from(&frame))
     }
 
-    /// The file descriptors that those of these goroutines wait for that are in `IO wait`, as far as they are known, in
-    /// the order of their ids.
-    pub fn io(&self, of: impl Iterator<Item = &'a Goroutine>) -> BTreeMap<u64, Io> {
-        io::of(self.subject, self.snapshot, of.map(|goroutine| goroutine.goid)).into_iter().collect()
+    /// The file descriptors that those of these goroutines wait for that are in `IO wait`, as far as they are known, by
+    /// their ids.
+    pub fn io(&self, goids: impl Iterator<Item = u64>) -> BTreeMap<u64, Io> {
+        io::of(self.subject, self.snapshot, goids).into_iter().collect()
+    }
+
+    /// The function that a goroutine runs; `None` if it is not known.
+    pub fn entry(&self, goroutine: &Goroutine) -> Option<Frame> {
+        let startpc = self.snapshot.site(goroutine).startpc;
+        self.subject.binary.entry_function(startpc).map(|frame| Frame::from(&frame))
     }
 
     /// The dump as a JSON document.
     pub fn document(&self) -> Document<'_> {
         Document {
             schema: SCHEMA,
+            sample: self.sample,
             process: Process {
                 mode: Mode::Scanned,
                 scan: Some(self.scan),
@@ -126,7 +102,7 @@ impl<'a> Dump<'a> {
     /// Writes one goroutine after the other, since a million of them with their frames would fill gigabytes. What many
     /// of them have in common is named once.
     fn serialize_goroutines<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let io = self.io(self.goroutines.iter().copied());
+        let io = self.io(self.goroutines.iter().map(|goroutine| goroutine.goid));
         let mut names = Names { queues: Queues::of(self.snapshot), io, ..Names::default() };
         for goroutine in &self.goroutines {
             names.sites.entry(self.gopc(goroutine)).or_insert_with(|| self.created_by(goroutine));
@@ -182,16 +158,13 @@ struct Names {
     io: BTreeMap<u64, Io>,
 }
 
-fn is_in(goroutine: &Goroutine, state: &str) -> bool {
-    let rest = goroutine.state().strip_prefix(state);
-    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(" ("))
-}
-
 /// The document that `golife dump --format json` prints.
 #[derive(Serialize)]
 pub struct Document<'a> {
     /// The value of [`SCHEMA`].
     pub schema: &'static str,
+    /// Additive: if `goroutines` are a sample, one in how many of those that were asked for; `null` if all are there.
+    pub sample: Option<u64>,
     /// The process.
     pub process: Process,
     /// The goroutines that were asked for. They are written as a list of [`DumpedGoroutine`]s.

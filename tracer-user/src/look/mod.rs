@@ -1,7 +1,9 @@
 //! One look into a process finds all its goroutines, and what those of each site wait for. The larger the process, the
 //! longer it takes, so the engine makes it on a thread of its own.
 
+pub mod creators;
 pub mod dump;
+pub mod filter;
 mod io;
 mod labels;
 mod states;

@@ -7,6 +7,7 @@
 pub mod dump;
 pub mod flame;
 pub mod folded;
+pub mod groups;
 pub mod hist;
 pub mod json;
 pub mod names;

@@ -10,7 +10,8 @@ use crate::go::Binary;
 use crate::host::files::OpenFile;
 use crate::host::{FileId, RunningProcess, sockets::Descriptor};
 use crate::inspect::{
-    self, Depth, InspectError, MemoryError, Polled, ProcessMemory, Snapshot, WalkError, WalkLimits,
+    self, Ancestor, Depth, Goroutine, InspectError, MemoryError, Polled, ProcessMemory, Snapshot, WalkError,
+    WalkLimits,
 };
 use crate::report;
 
@@ -102,6 +103,13 @@ impl Subject {
     /// The list of goroutines was not found, or the memory cannot be read.
     pub fn scan(&self, limits: WalkLimits, depth: Depth) -> Result<Snapshot, WalkError> {
         inspect::scan(&self.memory(), &self.binary, self.bias, limits, depth)
+    }
+
+    /// What the runtime has kept of a goroutine's creators, the nearest first. Mostly nothing: see [`Ancestor`].
+    pub fn ancestors(&self, goroutine: &Goroutine) -> Vec<Ancestor> {
+        let (layout, at) = (self.binary.layout(), goroutine.address);
+        inspect::ancestors::ancestors(&self.memory(), layout, self.bias, at, goroutine.goid)
+            .unwrap_or_default()
     }
 
     /// What the file descriptors are that goroutines wait for, in the same order; none for those that it is not known of.

@@ -11,9 +11,16 @@ use crate::look::dump::Dump;
 use crate::output::names::located;
 use crate::report::Frame;
 
-/// The same sample type as in a goroutine profile of
+/// The first is the sample type of a goroutine profile of
 /// <https://cs.opensource.google/go/go/+/master:src/runtime/pprof/pprof.go>.
-const KIND: Kind = Kind { name: "goroutine", unit: "count", about: "goroutines, by stack" };
+const KINDS: [Kind; 2] = [
+    Kind { name: "goroutine", unit: "count", about: "goroutines, by stack" },
+    Kind {
+        name: "waiting",
+        unit: "nanoseconds",
+        about: "for how long they have waited at least: Go notes it at a garbage collection, so all may have waited longer",
+    },
+];
 
 /// What the goroutines of one sample have in common.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,15 +37,20 @@ struct Key<'a> {
 impl Profile {
     /// Makes the profile of the goroutines that were asked for.
     pub fn of_dump(dump: &Dump) -> Profile {
-        let mut groups: HashMap<Key<'_>, u64> = HashMap::new();
+        let mut groups: HashMap<Key<'_>, (usize, u64)> = HashMap::new();
         for goroutine in &dump.goroutines {
-            *groups.entry(key(dump, goroutine)).or_default() += 1;
+            let (number, waited_ns) = groups.entry(key(dump, goroutine)).or_default();
+            *number += 1;
+            *waited_ns = waited_ns.saturating_add(goroutine.waits_at_least_ns().unwrap_or(0));
         }
-        let mut groups: Vec<(Key<'_>, u64)> = groups.into_iter().collect();
+        let mut groups: Vec<(Key<'_>, (usize, u64))> = groups.into_iter().collect();
         groups.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-        let samples = groups.into_iter().map(|(key, count)| sample(dump, key, count));
+        let samples = groups.into_iter().map(|(key, (number, waited_ns))| {
+            let waited_ns = waited_ns.saturating_mul(dump.sample.unwrap_or(1));
+            sample(dump, key, vec![dump.scaled(number), waited_ns])
+        });
         Profile {
-            kinds: vec![KIND],
+            kinds: KINDS.into(),
             processes: vec![ProcessName::of(&dump.subject.describe())],
             samples: samples.collect(),
             start: Some(SystemTime::now()),
@@ -56,7 +68,9 @@ fn gaps(dump: &Dump) -> Vec<String> {
     let shown = dump.goroutines.iter().copied().filter(own).count() as u64;
     let all = dump.snapshot.goroutines.iter().filter(own).count() as u64;
     let mut gaps = Vec::new();
-    if shown < all {
+    if let Some(sampled) = dump.sampled() {
+        gaps.push(sampled.trim_start_matches("# ").to_owned());
+    } else if shown < all {
         gaps.push(format!("{} of {} goroutines: the others were not asked for", count(shown), count(all)));
     }
     if dump.scan.cut_short {
@@ -77,7 +91,7 @@ fn key<'a>(dump: &Dump<'a>, goroutine: &Goroutine) -> Key<'a> {
     }
 }
 
-fn sample(dump: &Dump, key: Key<'_>, count: u64) -> Sample {
+fn sample(dump: &Dump, key: Key<'_>, values: Vec<u64>) -> Sample {
     let mut labels = Vec::new();
     let site = dump.subject.binary.go_statement(key.gopc).map(|frame| located(&Frame::from(&frame)));
     labels.extend(site.map(|site| ("site".to_owned(), site)));
@@ -89,7 +103,7 @@ fn sample(dump: &Dump, key: Key<'_>, count: u64) -> Sample {
     if stack.is_empty() {
         stack.push(entry(dump, key.startpc));
     }
-    Sample { process: 0, stack, values: vec![count], reason: Some(key.state.to_owned()), level: None, labels }
+    Sample { process: 0, stack, values, reason: Some(key.state.to_owned()), level: None, labels }
 }
 
 /// A label that the program's own code has given. It keeps its key, so that a search for it finds the same goroutines
