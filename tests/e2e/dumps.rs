@@ -258,3 +258,66 @@ fn dumps_are_grouped_thinned_and_sampled() {
     let kept = goroutines(&fixture, &["--sample", "4"]).len() as u64;
     assert!(kept > 0 && kept < all / 2 && counts.values().sum::<u64>() == 4 * kept, "{counts:?}: {kept}");
 }
+
+/// The numbers of folded stacks: by the outermost function, how often it was seen.
+fn folded(text: &str) -> BTreeMap<String, u64> {
+    let mut counts = BTreeMap::new();
+    for line in text.lines() {
+        let (stack, count) = line.rsplit_once(' ').unwrap();
+        *counts.entry(stack.split(';').next().unwrap().to_owned()).or_default() +=
+            count.parse::<u64>().unwrap();
+    }
+    counts
+}
+
+#[test]
+fn samples_over_time_are_a_profile_of_the_time_that_goroutines_spend() {
+    need_root();
+    let (mut fixture, _) = served(NEWEST);
+    let pid = fixture.pid().to_string();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("wall.pb.gz");
+    let wall = ["dump", "--pid", &pid, "--for", "2s", "--hz", "20"];
+    let ended = run(&[&wall[..], &["--format", "pprof", "--output", path.to_str().unwrap()]].concat());
+    assert!(ended.status.success(), "{ended:?}");
+    let output = Command::new("go").args(["tool", "pprof", "-raw"]).arg(&path).output().unwrap();
+    let raw = String::from_utf8(output.stdout).unwrap();
+    assert!(raw.contains("samples/count wall/nanoseconds[dflt]"), "{raw}");
+    let rows = raw.lines().filter_map(|line| {
+        let (numbers, _) = line.split_once(": ").filter(|(_, stack)| stack.starts_with(char::is_numeric))?;
+        let mut numbers = numbers.split_whitespace().map(|number| number.parse::<u64>());
+        Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+    });
+    let (samples, wall_ns) = rows.fold((0, 0), |sum, row| (sum.0 + row.0, sum.1 + row.1));
+    // All of them lived all the time: one more than the fixture has declared, which is the first.
+    let live = goroutines(&fixture, &[]).len() as u64;
+    assert!(samples > 5 * live && samples % live == 0, "{samples} of {live}");
+    let seconds = wall_ns as f64 / 1e9;
+    let lived = live as f64 * 2.0;
+    assert!((lived..lived * 1.2).contains(&seconds), "{seconds} s of {lived}");
+
+    let all = folded(&run(&[&wall[..], &["--format", "folded"]].concat()).stdout);
+    let busy = folded(&run(&[&wall[..], &["--format", "folded", "--idle", "hide"]].concat()).stdout);
+    assert!(all.contains_key("main.child") && !busy.contains_key("main.child"), "{busy:?}");
+    let ticks = |counts: &BTreeMap<String, u64>| {
+        counts.iter().filter(|(name, _)| name.starts_with("main.main.func")).map(|(_, n)| n).sum::<u64>()
+    };
+    assert!(ticks(&busy) > 5 && ticks(&busy) < ticks(&all), "{busy:?}");
+    let without =
+        folded(&run(&[&wall[..], &["--format", "folded", "--without", "^main.child$"]].concat()).stdout);
+    assert_eq!(without.len() + 1, all.len(), "{without:?}");
+
+    // Ctrl-C, and the end of the process, end with what there is.
+    let long = ["dump", "--pid", &pid, "--for", "1h", "--format", "folded"];
+    let golife = Running::start(golife().args(long));
+    std::thread::sleep(std::time::Duration::from_millis(700));
+    let ended = stop(golife);
+    assert!(ended.status.success() && folded(&ended.stdout).contains_key("main.child"), "{ended:?}");
+    let golife = Running::start(crate::support::golife().args(long));
+    std::thread::sleep(std::time::Duration::from_millis(700));
+    fixture.close_stdin();
+    let ended = golife.wait();
+    assert!(ended.stderr.contains("this is what was seen before"), "{ended:?}");
+    assert!(folded(&ended.stdout).contains_key("main.child"), "{ended:?}");
+    run(&["dump", "--for", "1s", "--pid", &pid]).expect_error(2, &["--for"]);
+}

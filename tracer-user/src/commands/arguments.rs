@@ -206,6 +206,14 @@ pub struct Dump {
     /// Only one in N goroutines, chosen by a hash of their ids, with counts multiplied by N
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(2..))]
     pub sample: Option<u64>,
+    /// Look again and again for this long, and show how much of the time goroutines spent where; for --format pprof, folded
+    /// and svg. Ctrl-C ends with what there is
+    #[arg(long = "for", value_name = "DURATION", value_parser = parse_window)]
+    pub duration: Option<Duration>,
+    /// How often to look with --for, on average. That costs 10 % of one CPU at most, so it may be less often
+    #[arg(long, value_name = "N", default_value_t = 10, requires = "duration")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub hz: u32,
     /// Form of the dump
     #[arg(long, value_enum, default_value_t = DumpFormat::Text)]
     pub format: DumpFormat,

@@ -11,6 +11,7 @@ use clap::{CommandFactory, error::ErrorKind};
 use super::arguments::{Cli, Dump as Arguments, DumpFormat, Idle};
 use super::note;
 use super::sink::{Sink, Stream, refuse_binary};
+use super::wall;
 use crate::inspect::{Depth, Places, WalkError, WalkLimits};
 use crate::look::{Look, dump::Dump, filter::Filter};
 use crate::output::{self, profile::Profile};
@@ -28,6 +29,11 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let mut sink = Sink::plain(arguments.output.as_deref(), Stream::Stdout)?;
     let subject = Binaries::default().subject(arguments.pid)?;
     subject.other_runtimes().for_each(|other| note(&other));
+    if let (Some(form), Some(duration)) = (form, arguments.duration) {
+        let profile = wall::run(&subject, arguments, &filter(arguments), duration)?;
+        sink.profile(form, &profile)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let unreadable = || format!("cannot read the goroutines of process {}", arguments.pid);
     let before = match arguments.idle {
         Idle::Show => None,
@@ -75,6 +81,9 @@ fn refuse_what_means_nothing(arguments: &Arguments) {
     let refuse = |message: &str| Cli::command().error(ErrorKind::ArgumentConflict, message).exit();
     if arguments.format != DumpFormat::Text && arguments.group.is_some() {
         refuse("--group is for --format text; the other forms have all that groups are made of");
+    }
+    if arguments.duration.is_some() && arguments.format.profile().is_none() {
+        refuse("--for makes a profile: it is for --format pprof, folded and svg");
     }
     if arguments.ancestors && (arguments.format != DumpFormat::Text || arguments.group.is_some()) {
         refuse("--ancestors is for the traceback of each goroutine: --format text without --group");

@@ -10,6 +10,7 @@ mod progress;
 mod sink;
 mod sweep;
 mod trace;
+mod wall;
 
 use std::io::{self, Write};
 use std::process::ExitCode;

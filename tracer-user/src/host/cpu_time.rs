@@ -9,6 +9,12 @@ use super::{
     process::{self, CpuTime, RunningProcess},
 };
 
+/// The CPU time that this thread has used.
+pub fn of_this_thread() -> Duration {
+    let used = nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID);
+    used.map(Duration::from).unwrap_or_default()
+}
+
 /// The CPU time that one process had used at two moments, in ns.
 #[derive(Clone, Copy)]
 struct Span {

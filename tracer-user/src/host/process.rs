@@ -151,6 +151,13 @@ impl RunningProcess {
         self.stat().is_some_and(|stat| !matches!(stat.state, 'Z' | 'X'))
     }
 
+    /// Whether it still executes what it did when it was looked at, as far as the path tells. False once it has ended.
+    pub fn executes_the_same(&self) -> bool {
+        let now = fs::read_link(format!("/proc/{}/exe", self.pid)).ok();
+        let now = now.map(|exe| RunningProcess { exe, ..self.clone() });
+        self.is_alive() && now.is_some_and(|now| now.path() == self.path())
+    }
+
     /// Whether a signal or a debugger has stopped it, so that nothing in it runs until it is continued.
     pub fn is_stopped(&self) -> bool {
         self.stat().is_some_and(|stat| matches!(stat.state, 'T' | 't'))

@@ -30,7 +30,7 @@ pub use labels::Label;
 pub use limits::{Cut, Depth, WalkError, WalkLimits};
 pub use memory::{MemoryError, Place, ProcessMemory};
 pub use queues::Queues;
-pub use scan::scan;
+pub use scan::{scan, scan_unnamed};
 pub use snapshot::{Channel, CreationSite, Direction, Goroutine, Snapshot, WaitObject};
 pub use stacks::{StackId, Stacks};
 pub use traceback::is_shown;

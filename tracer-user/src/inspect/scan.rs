@@ -36,6 +36,22 @@ pub fn scan(
     limits: WalkLimits,
     depth: Depth,
 ) -> Result<Snapshot, WalkError> {
+    let mut snapshot = scan_unnamed(memory, binary, bias, limits, depth)?;
+    snapshot.stacks.name(binary);
+    Ok(snapshot)
+}
+
+/// Does what [`scan`] does, but looks up no names: for who scans often.
+///
+/// # Errors
+/// The same as those of [`scan`].
+pub fn scan_unnamed(
+    memory: &ProcessMemory,
+    binary: &Binary,
+    bias: u64,
+    limits: WalkLimits,
+    depth: Depth,
+) -> Result<Snapshot, WalkError> {
     let start = Instant::now();
     let mut list = List::open(memory, binary, bias, limits)?;
     let mut scan = Scanner {
@@ -74,7 +90,6 @@ pub fn scan(
         mentions::read(memory, &mut snapshot, &waits, start, limits)?;
         snapshot.polled = io::read(memory, binary.layout(), &polls)?;
     }
-    snapshot.stacks.name(binary);
     Ok(snapshot)
 }
 

@@ -64,6 +64,11 @@ impl Goroutine {
         (self.wait_ns > 0).then_some(self.wait_ns)
     }
 
+    /// A counter that goes up each time it stops running, modulo 256: if it differs between two scans, it ran in between.
+    pub fn runs(&self) -> u8 {
+        self.runs
+    }
+
     /// Whether it waits for something. If so, its stack and its other fields stay as they are until that happens.
     pub fn waits(&self) -> bool {
         matches!(self.status, Status::Waiting | Status::Leaked)

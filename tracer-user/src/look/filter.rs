@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use regex::Regex;
 
-use crate::inspect::{Goroutine, Snapshot, StackId};
+use crate::inspect::{CreationSite, Goroutine, Snapshot, StackId, Stacks};
 use crate::targets::Subject;
 
 /// Which goroutines are wanted in a dump: those that every field lets through.
@@ -41,35 +41,10 @@ pub(super) struct Chosen<'a> {
 impl Filter {
     /// Chooses the goroutines that are wanted.
     pub(super) fn choose<'a>(&self, subject: &Subject, snapshot: &'a Snapshot) -> Chosen<'a> {
-        let mut sites = HashMap::new();
-        let mut at_site = |gopc: u64| match &self.site {
-            None => true,
-            Some(pattern) => *sites.entry(gopc).or_insert_with(|| {
-                let frame = subject.binary.go_statement(gopc);
-                frame.is_some_and(|frame| {
-                    pattern.is_match(&frame.function)
-                        || pattern.is_match(&format!("{}:{}", frame.file, frame.line))
-                })
-            }),
-        };
-        let mut stacks: HashMap<StackId, bool> = HashMap::new();
-        let mut is_without = |stack: Option<StackId>| match stack {
-            Some(stack) if !self.without.is_empty() => *stacks.entry(stack).or_insert_with(|| {
-                let mut frames = snapshot.stacks.frames(stack);
-                !frames.any(|frame| self.without.iter().any(|pattern| pattern.is_match(&frame.function)))
-            }),
-            _ => true,
-        };
+        let mut places = Places::new(self, subject, &snapshot.stacks);
         let matching = snapshot.by_goid().filter(|goroutine| {
-            (self.include_system || !snapshot.site(goroutine).is_system)
-                && (self.goids.is_empty() || self.goids.contains(&goroutine.goid))
-                && (self.states.is_empty() || self.states.iter().any(|state| is_in(goroutine, state)))
-                && self
-                    .older_than_ns
-                    .is_none_or(|least| goroutine.waits_at_least_ns().is_some_and(|ns| ns >= least))
-                && self.idle.as_ref().is_none_or(|idle| !idle.contains(&goroutine.goid))
-                && at_site(snapshot.site(goroutine).gopc)
-                && is_without(goroutine.stack)
+            let site = snapshot.site(goroutine);
+            self.wants(goroutine, site) && places.wants(site.gopc, goroutine.stack)
         });
         let mut count = 0;
         let goroutines = matching.inspect(|_| count += 1).filter(|goroutine| self.samples(goroutine.goid));
@@ -77,9 +52,20 @@ impl Filter {
         Chosen { goroutines, matching: count }
     }
 
+    /// Whether a goroutine is wanted, as far as that depends neither on names nor on the sample.
+    pub(super) fn wants(&self, goroutine: &Goroutine, site: CreationSite) -> bool {
+        (self.include_system || !site.is_system)
+            && (self.goids.is_empty() || self.goids.contains(&goroutine.goid))
+            && (self.states.is_empty() || self.states.iter().any(|state| is_in(goroutine, state)))
+            && self
+                .older_than_ns
+                .is_none_or(|least| goroutine.waits_at_least_ns().is_some_and(|ns| ns >= least))
+            && self.idle.as_ref().is_none_or(|idle| !idle.contains(&goroutine.goid))
+    }
+
     /// Whether a goroutine is part of the sample. The hash makes it independent of the order in which goroutines were
     /// created, and the same goroutine is part of it each time.
-    fn samples(&self, goid: u64) -> bool {
+    pub(super) fn samples(&self, goid: u64) -> bool {
         self.sample.is_none_or(|one_in| hash(goid).is_multiple_of(one_in.max(1)))
     }
 
@@ -105,6 +91,44 @@ impl Filter {
             text += "; --site is the go statement that created them, by the function that it is in or by file:line";
         }
         Some(text)
+    }
+}
+
+/// Which places are wanted, as far as that depends on names. Each is looked up once.
+pub(super) struct Places<'a> {
+    filter: &'a Filter,
+    subject: &'a Subject,
+    stacks: &'a Stacks,
+    sites: HashMap<u64, bool>,
+    without: HashMap<StackId, bool>,
+}
+
+impl<'a> Places<'a> {
+    /// `stacks` must have names.
+    pub(super) fn new(filter: &'a Filter, subject: &'a Subject, stacks: &'a Stacks) -> Places<'a> {
+        Places { filter, subject, stacks, sites: HashMap::new(), without: HashMap::new() }
+    }
+
+    /// Whether goroutines are wanted that were created at this link-time address and have this stack.
+    pub(super) fn wants(&mut self, gopc: u64, stack: Option<StackId>) -> bool {
+        let Places { filter, subject, stacks, sites, without } = self;
+        let is_at_site = filter.site.as_ref().is_none_or(|pattern| {
+            *sites.entry(gopc).or_insert_with(|| {
+                let frame = subject.binary.go_statement(gopc);
+                frame.is_some_and(|frame| {
+                    pattern.is_match(&frame.function)
+                        || pattern.is_match(&format!("{}:{}", frame.file, frame.line))
+                })
+            })
+        });
+        let is_excluded = |function: &str| filter.without.iter().any(|pattern| pattern.is_match(function));
+        let is_without = match stack.filter(|_| !filter.without.is_empty()) {
+            None => true,
+            Some(stack) => *without
+                .entry(stack)
+                .or_insert_with(|| !stacks.frames(stack).any(|frame| is_excluded(&frame.function))),
+        };
+        is_at_site && is_without
     }
 }
 

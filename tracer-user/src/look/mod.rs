@@ -10,6 +10,7 @@ mod states;
 mod survey;
 pub mod sweep;
 mod waited_on;
+pub mod wall;
 
 use std::collections::HashMap;
 use std::thread;

@@ -7,7 +7,7 @@ use inferno::flamegraph::color::{BackgroundColor, Color, PaletteMap};
 use inferno::flamegraph::{self, Options};
 
 use super::folded::{self, Folded};
-use super::profile::Profile;
+use super::profile::{Profile, SAMPLES};
 use crate::human::{clean, count, duration, shorten};
 use crate::report::Level;
 
@@ -85,7 +85,7 @@ pub fn write(profile: &Profile, out: &mut dyn Write) -> io::Result<()> {
     });
     options.bgcolors = Some(BackgroundColor::Flat(WHITE));
     options.image_width = Some(WIDTH);
-    options.count_name = "goroutines".into();
+    options.count_name = counted(profile, 2).into();
     // The notes are written into an XML comment, which two dashes would end.
     options.notes = profile.gaps.join("; ").replace('-', "–");
     options.deterministic = true;
@@ -104,14 +104,23 @@ fn title(profile: &Profile) -> String {
         many => format!("{} processes", many.len()),
     };
     let total = profile.total(0);
-    let plural = if total == 1 { "goroutine" } else { "goroutines" };
-    let window = if profile.is_snapshot {
+    let counted = counted(profile, total);
+    let window = if profile.duration.is_zero() {
         String::new()
     } else {
         format!(", after {}", duration(profile.duration.as_nanos().try_into().unwrap_or(u64::MAX)))
     };
     let gap = profile.gaps.first().map(|gap| format!("; {}", clean(gap))).unwrap_or_default();
-    format!("{} {plural} of {of}{window}{gap}", count(total))
+    format!("{} {counted} of {of}{window}{gap}", count(total))
+}
+
+/// What the graph's numbers count.
+fn counted(profile: &Profile, number: u64) -> &'static str {
+    match (profile.kinds.first().map(|kind| kind.name), number) {
+        (Some(SAMPLES), _) => SAMPLES,
+        (_, 1) => "goroutine",
+        _ => "goroutines",
+    }
 }
 
 /// Adds to the name of each frame the suffix for the verdicts on all stacks that go through this frame. Also returns
@@ -194,7 +203,7 @@ mod tests {
     fn each_frame_is_named_with_its_number() {
         let (_, texts) = texts(&two_processes());
         for text in [
-            "4 goroutines of 2 processes, after 0 ns",
+            "4 goroutines of 2 processes",
             "api (pid 11) (3 goroutines, 75.00%)",
             "main.wait (3 goroutines, 75.00%)",
             "[chan receive] (2 goroutines, 50.00%)",

@@ -62,9 +62,9 @@ pub fn encode(profile: &Profile) -> message::Profile {
         comment: comments.map(|comment| tables.text(&comment)).collect(),
         time_nanos: start.map_or(0, |start| start.as_nanos().try_into().unwrap_or(0)),
         duration_nanos: profile.duration.as_nanos().try_into().unwrap_or(i64::MAX),
-        period_type: types.first().copied().filter(|_| profile.is_snapshot),
-        period: i64::from(profile.is_snapshot),
-        default_sample_type: types.first().map_or(0, |first| first.r#type),
+        period_type: types.get(profile.shown).copied().filter(|_| profile.period.is_some()),
+        period: profile.period.map_or(0, |period| period.min(MOST) as i64),
+        default_sample_type: types.get(profile.shown).map_or(0, |shown| shown.r#type),
         sample_type: types,
         location: tables.locations.in_order(|id, (mapping_id, line)| Location {
             id,

@@ -6,6 +6,7 @@
 
 mod dump;
 mod report;
+mod wall;
 
 use std::time::{Duration, SystemTime};
 
@@ -25,7 +26,7 @@ pub struct Kind {
 /// Stacks with numbers, which can be written in several formats.
 #[derive(Clone, Debug, Default)]
 pub struct Profile {
-    /// The sample types; the first is shown unless another is asked for.
+    /// The sample types. Folded stacks and flame graphs show the first.
     pub kinds: Vec<Kind>,
     /// The processes that the samples are of.
     pub processes: Vec<ProcessName>,
@@ -39,8 +40,11 @@ pub struct Profile {
     pub tool: String,
     /// What is missing in the profile, in one sentence each.
     pub gaps: Vec<String>,
-    /// Whether the numbers are goroutines at one moment, as in a profile of `runtime/pprof`, and not sums over a time.
-    pub is_snapshot: bool,
+    /// How much of the sample type that is shown each thing counted stands for, as a profile of `runtime/pprof` says it: 1 for
+    /// goroutines at one moment. `None` if the numbers are sums over a time.
+    pub period: Option<u64>,
+    /// Index of the sample type that pprof shows unless another is asked for.
+    pub shown: usize,
 }
 
 /// One stack and its numbers.
@@ -76,6 +80,9 @@ pub struct ProcessName {
 /// The keys of the labels that golife itself gives to samples, both from the fields of [`Sample`] and within
 /// [`Sample::labels`].
 const OWN_LABELS: [&str; 7] = ["reason", "verdict", "service", "pid", "site", "cause", "stack"];
+
+/// The sample type of samples that are taken over a time.
+pub const SAMPLES: &str = "samples";
 
 /// The wait reason of goroutines that could not be read, or that nobody looked at.
 const UNKNOWN: &str = "unknown";

@@ -105,6 +105,14 @@ impl Subject {
         inspect::scan(&self.memory(), &self.binary, self.bias, limits, depth)
     }
 
+    /// Does what [`Subject::scan`] does, but looks up no names: for who scans often.
+    ///
+    /// # Errors
+    /// The same as those of [`Subject::scan`].
+    pub fn scan_unnamed(&self, limits: WalkLimits, depth: Depth) -> Result<Snapshot, WalkError> {
+        inspect::scan_unnamed(&self.memory(), &self.binary, self.bias, limits, depth)
+    }
+
     /// What the runtime has kept of a goroutine's creators, the nearest first. Mostly nothing: see [`Ancestor`].
     pub fn ancestors(&self, goroutine: &Goroutine) -> Vec<Ancestor> {
         let (layout, at) = (self.binary.layout(), goroutine.address);

@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
 use super::{Kind, OWN_LABELS, ProcessName, Profile, Sample};
+use crate::go::Binary;
 use crate::human::count;
-use crate::inspect::{Goroutine, Label, StackId};
+use crate::inspect::{Goroutine, Label, StackId, Stacks};
 use crate::look::dump::Dump;
 use crate::output::names::located;
 use crate::report::Frame;
@@ -58,7 +59,8 @@ impl Profile {
             duration: Duration::ZERO,
             tool: concat!("golife ", env!("CARGO_PKG_VERSION")).into(),
             gaps: gaps(dump),
-            is_snapshot: true,
+            period: Some(1),
+            shown: 0,
         }
     }
 }
@@ -92,18 +94,58 @@ fn key<'a>(dump: &Dump<'a>, goroutine: &Goroutine) -> Key<'a> {
 }
 
 fn sample(dump: &Dump, key: Key<'_>, values: Vec<u64>) -> Sample {
-    let mut labels = Vec::new();
-    let site = dump.subject.binary.go_statement(key.gopc).map(|frame| located(&Frame::from(&frame)));
-    labels.extend(site.map(|site| ("site".to_owned(), site)));
-    if key.stack_is_old {
-        labels.push(("stack".to_owned(), "when it last stopped".to_owned()));
-    }
-    labels.extend(key.labels.iter().filter(|label| !label.key.is_empty()).map(own));
-    let mut stack = key.stack.map(|stack| frames(dump, stack)).unwrap_or_default();
-    if stack.is_empty() {
-        stack.push(entry(dump, key.startpc));
-    }
+    let names = Names { binary: &dump.subject.binary, stacks: &dump.snapshot.stacks };
+    let stack = names.stack(key.stack, key.startpc);
+    let labels = names.labels(key.gopc, key.stack_is_old, key.labels);
     Sample { process: 0, stack, values, reason: Some(key.state.to_owned()), level: None, labels }
+}
+
+/// What gives names to the goroutines of a sample.
+pub(super) struct Names<'a> {
+    pub(super) binary: &'a Binary,
+    pub(super) stacks: &'a Stacks,
+}
+
+impl Names<'_> {
+    /// The frames of a stack, or the function that its goroutines run if there is none.
+    pub(super) fn stack(&self, stack: Option<StackId>, startpc: u64) -> Vec<Frame> {
+        let mut stack = stack.map(|stack| self.frames(stack)).unwrap_or_default();
+        if stack.is_empty() {
+            stack.push(self.entry(startpc));
+        }
+        stack
+    }
+
+    /// The `go` statement, that a stack is not from now, and the labels that the program itself has given.
+    pub(super) fn labels(&self, gopc: u64, stack_is_old: bool, labels: &[Label]) -> Vec<(String, String)> {
+        let mut all = Vec::new();
+        let site = self.binary.go_statement(gopc).map(|frame| located(&Frame::from(&frame)));
+        all.extend(site.map(|site| ("site".to_owned(), site)));
+        if stack_is_old {
+            all.push(("stack".to_owned(), "when it last stopped".to_owned()));
+        }
+        all.extend(labels.iter().filter(|label| !label.key.is_empty()).map(own));
+        all
+    }
+
+    /// All frames except those that `runtime/pprof` leaves out as well: functions that only pass a call on, and
+    /// `runtime.goexit`.
+    fn frames(&self, stack: StackId) -> Vec<Frame> {
+        let mut frames = Vec::new();
+        for call in self.stacks.calls(stack) {
+            let shown = call
+                .frames
+                .iter()
+                .filter(|frame| (frame.inlined || !call.is_wrapper) && frame.function != "runtime.goexit");
+            frames.extend(shown.map(Frame::from));
+        }
+        frames
+    }
+
+    fn entry(&self, startpc: u64) -> Frame {
+        let unnamed = || Frame { function: format!("{startpc:#x}"), file: None, line: None };
+        self.binary.entry_function(startpc).map_or_else(unnamed, |frame| Frame::from(&frame))
+    }
 }
 
 /// A label that the program's own code has given. It keeps its key, so that a search for it finds the same goroutines
@@ -112,25 +154,6 @@ fn own(label: &Label) -> (String, String) {
     let is_taken = OWN_LABELS.contains(&label.key.as_str());
     let key = if is_taken { format!("label.{}", label.key) } else { label.key.clone() };
     (key, label.value.clone())
-}
-
-/// All frames except those that `runtime/pprof` leaves out as well: functions that only pass a call on, and
-/// `runtime.goexit`.
-fn frames(dump: &Dump, stack: StackId) -> Vec<Frame> {
-    let mut frames = Vec::new();
-    for call in dump.snapshot.stacks.calls(stack) {
-        let shown = call
-            .frames
-            .iter()
-            .filter(|frame| (frame.inlined || !call.is_wrapper) && frame.function != "runtime.goexit");
-        frames.extend(shown.map(Frame::from));
-    }
-    frames
-}
-
-fn entry(dump: &Dump, startpc: u64) -> Frame {
-    let unnamed = || Frame { function: format!("{startpc:#x}"), file: None, line: None };
-    dump.subject.binary.entry_function(startpc).map_or_else(unnamed, |frame| Frame::from(&frame))
 }
 
 #[cfg(test)]
