@@ -85,6 +85,21 @@ fn a_leak_in_a_dependency_is_blamed_on_the_program() {
 }
 
 #[test]
+fn a_line_that_led_to_few_is_not_blamed() {
+    let mut run = Recording::new(4242);
+    run.create(0, 1, 0, 0x1000);
+    run.create(0, 2, 1, SERVE);
+    (0..88u64).for_each(|at| run.create(300 * MS * at, 100 + at, if at < 6 { 2 } else { 1 }, DIAL));
+    let report = run.report(30 * S);
+    let text = text(&report, false);
+    assert!(text.contains("blame      unknown for 82 of 88; --creation-stacks"), "{text}");
+    assert!(!text.contains("main.go:42"), "{text}");
+    let site = report.processes[0].sites.iter().find(|site| site.created == 88).expect("the site");
+    let counts: Vec<_> = site.blame.iter().flatten().map(|line| (line.frame.line, line.count)).collect();
+    assert_eq!((&counts[..], site.blame_unknown), (&[(Some(42), 6)][..], Some(82)));
+}
+
+#[test]
 fn creation_stacks_name_the_call() {
     let mut run = Recording::new(4242);
     run.create(0, 1, 0, 0x1000);

@@ -242,6 +242,7 @@ impl Recording {
             methods: &[],
             sites: names.sites.iter().map(site).collect(),
             creation_stacks: (self.stack != StackCode::NONE).then_some(&names.stacks),
+            seen_calls: None,
         }
     }
 }

@@ -223,6 +223,7 @@ impl World {
             methods: &[],
             sites: vec![DescribedSite { looked, ..DescribedSite::default() }; sites],
             creation_stacks: None,
+            seen_calls: None,
         };
         let described: HashMap<_, _> =
             tracker.instances().map(|instance| (instance.id, described(instance.sites().len()))).collect();

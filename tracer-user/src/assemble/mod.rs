@@ -18,12 +18,12 @@ use crate::report::{
     Oldest, Process, Report, Run, Selection, Site, SurvivalPoint, Verdict, Waiting,
 };
 use crate::stats::{Ages, Durations, Survival, Trend};
-use crate::tracker::{Instance, InstanceId, SiteCounts, SiteId, SiteWindow, StackId, Tracker};
+use crate::tracker::{Instance, InstanceId, LineageId, SiteCounts, SiteId, SiteWindow, StackId, Tracker};
 use crate::verdict::cause::{Code, Patterns, Start};
-use crate::verdict::{self, Facts, Standing, Wait};
-use blame::Blame;
+use crate::verdict::{self, Blame, Facts, SeenCalls, Standing, Wait};
 
 /// What is known about a process instance beside its goroutines.
+#[derive(Default)]
 pub struct Described<'a> {
     /// The process as the report shows it, except for `pid`, `ended`, `sites` and of `goroutines` all but the states, which
     /// are filled in from the table. If the process has ended, so is the mode, unless it is `unsupported`.
@@ -36,6 +36,8 @@ pub struct Described<'a> {
     pub sites: Vec<DescribedSite<'a>>,
     /// The creators' stacks; `None` if nobody asked for them.
     pub creation_stacks: Option<&'a CreationStacks>,
+    /// The calls that the creators of each lineage were in when golife looked; `None` if it did not look.
+    pub seen_calls: Option<&'a HashMap<LineageId, SeenCalls>>,
 }
 
 /// The frames of each creation stack of a site, innermost first, beginning with its `go` statement; empty if they are
@@ -137,7 +139,7 @@ fn process(
     let now_ns = instance.ended.map_or(window.end_ns, |ended| ended.time_ns);
     let living = instance.living(now_ns);
     let nobody = Ages::default();
-    let blame = Blame::of(instance, described);
+    let blame = blame::of(instance, described);
     let code = Code { module: described.module, patterns, methods: described.methods };
     let mut stacks = described.creation_stacks.map(|stacks| creation_stacks::by_site(instance, stacks));
     for (at, site) in instance.sites().iter().enumerate() {
@@ -192,13 +194,16 @@ impl Observed<'_> {
         // What a look found does not hold for a process that has ended, nor for a row that many sites share.
         let looked = about.looked.filter(|_| self.instance.ended.is_none() && !site.overflow);
         let statement = self.described.go_statement(self.id, site);
+        let number = self.id.0 as usize;
         let is_own = site.overflow || is_of_program(&statement.function, self.described.module);
         Site {
             waiting: looked.map(|looked| looked.waiting.to_vec()),
             labels: looked.map(|looked| looked.labels.to_vec()),
             stack_bytes: looked.map(|looked| looked.stack_bytes),
             site: statement,
-            blame: (!is_own).then(|| self.blame.counted(self.id)),
+            blame: (!is_own).then(|| self.blame.lines(number)),
+            blame_unknown: (!is_own).then(|| self.blame.unknown(number, site.live)),
+            dependencies: if is_own { Vec::new() } else { self.blame.dependencies(number) },
             entry: match (site.overflow, about.entry) {
                 (true, _) => other_sites(),
                 (false, Some(entry)) => entry.clone(),
@@ -266,7 +271,7 @@ impl Observed<'_> {
                 start: Start {
                     statement: self.described.site(self.id).site,
                     called: creation_stacks.and_then(|stacks| called(stacks, self.code.module)),
-                    blamed: self.blame.most(self.id),
+                    blamed: self.blame.told(self.id.0 as usize),
                 },
             },
             created: counts.created,

@@ -1,85 +1,150 @@
-//! Who created a goroutine, and who created that one: as far as they live, or the runtime has kept it.
+//! What a look tells about who created goroutines: the calls that their creators are still in, and the creators that
+//! live.
+//!
+//! A creator that has not returned from the function of the `go` statement has on its stack the calls that led there. One
+//! that has returned is somewhere else by now, which tells nothing about where it was.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
-use super::dump::Dump;
+use crate::go::Binary;
 use crate::go::standard::is_of_program;
-use crate::inspect::{Ancestor, Goroutine};
+use crate::inspect::{Goroutine, SiteKey, Snapshot, StackId, is_shown};
 use crate::report::Frame;
+use crate::verdict::cause::is_of_dependency;
+use crate::verdict::{Blame, Origin, SeenCalls};
 
-/// Most creators that are followed. Each may have another one, and what a process says about itself cannot be trusted.
-const MOST: usize = 1024;
+/// Most different ways to a `go` statement that are told apart in one look.
+const MOST_WAYS: usize = 1 << 14;
+/// Most origins of goroutines that are told apart in one look.
+const MOST_ORIGINS: usize = 1 << 16;
 
-/// A creator of a goroutine, directly or through others.
-pub enum Creator<'a> {
-    /// What the runtime has kept of it, from when it created the next one.
-    Kept(Ancestor),
-    /// It lives, and may be elsewhere by now.
-    Living(&'a Goroutine),
-    /// Only its id is known: it has ended.
-    Ended(u64),
+/// For each goroutine whose creator is still in the call that led to it, the nearest frame of the program in that call;
+/// where there is none, the nearest one of a dependency. Goroutines of the program's own `go` statements are left out.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    frames: Vec<Frame>,
+    /// Ids of goroutines, and indices into the frames.
+    goroutines: Vec<(u64, u32)>,
 }
 
-impl<'a> Dump<'a> {
-    /// The creators of a goroutine, the nearest first. What the runtime has kept comes first: `GODEBUG` has
-    /// `tracebackancestors`. Beyond that they are followed as long as they live.
-    pub fn creators(&self, goroutine: &'a Goroutine) -> Vec<Creator<'a>> {
-        let kept = self.subject.ancestors(goroutine);
-        let next = match kept.last() {
-            None => Some(goroutine.parent),
-            // Who created the last one is only known if that lives.
-            Some(last) => self.snapshot.goroutine(last.goid).map(|last| last.parent),
-        };
-        let mut creators: Vec<Creator> = kept.into_iter().map(Creator::Kept).collect();
-        let mut next = next.filter(|goid| *goid > 0);
-        // No goroutine is its own creator.
-        let mut seen = HashSet::from([goroutine.goid]);
-        while let Some(goid) = next.filter(|goid| creators.len() < MOST && seen.insert(*goid)) {
-            let Some(living) = self.snapshot.goroutine(goid) else {
-                creators.push(Creator::Ended(goid));
-                break;
-            };
-            creators.push(Creator::Living(living));
-            next = Some(living.parent).filter(|goid| *goid > 0);
-        }
-        creators
-    }
-
-    /// Whether the program's version of Go says who created a goroutine. Before Go 1.21 it does so only where it keeps
-    /// creators.
-    pub fn knows_creators(&self) -> bool {
-        self.subject.binary.layout().parent.is_some()
-    }
-
-    /// The line of the program's own module that a goroutine is at, else the `go` statement that created it, if that is
-    /// the program's.
-    pub fn own_line(&self, goroutine: &Goroutine) -> Option<Frame> {
-        let on_stack = goroutine.stack.and_then(|stack| {
-            let mut frames = self.snapshot.stacks.frames(stack);
-            frames.find(|frame| self.is_own(&frame.function)).map(Frame::from)
-        });
-        on_stack.or_else(|| self.own_statement(goroutine))
-    }
-
-    /// The nearest `go` statement of the program's own module that created one of the goroutine's creators which live.
-    pub fn own_line_of_creators(&self, goroutine: &'a Goroutine) -> Option<Frame> {
-        let mut seen = HashSet::from([goroutine.goid]);
-        let mut next = goroutine.parent;
-        while seen.len() < MOST && seen.insert(next) {
-            let creator = self.snapshot.goroutine(next)?;
-            if let Some(own) = self.own_statement(creator) {
-                return Some(own);
+impl Seen {
+    pub(super) fn of(snapshot: &Snapshot, binary: &Binary) -> Seen {
+        let module = binary.build_info().module.as_deref();
+        let mut seen = Seen::default();
+        let mut is_own: HashMap<u64, bool> = HashMap::new();
+        let mut ways: HashMap<(u64, StackId), Option<u32>> = HashMap::new();
+        let mut numbers: HashMap<Frame, u32> = HashMap::new();
+        for goroutine in snapshot.by_goid() {
+            let gopc = snapshot.site(goroutine).gopc;
+            let is_own = *is_own.entry(gopc).or_insert_with(|| {
+                binary.go_statement(gopc).is_none_or(|frame| is_of_program(&frame.function, module))
+            });
+            if is_own {
+                continue;
             }
-            next = creator.parent;
+            let Some((_, creator)) = creator(snapshot, goroutine) else { continue };
+            let Some(stack) = creator.stack.filter(|_| !creator.stack_is_old) else { continue };
+            if ways.len() >= MOST_WAYS && !ways.contains_key(&(gopc, stack)) {
+                continue;
+            }
+            let way = *ways.entry((gopc, stack)).or_insert_with(|| {
+                let frame = nearest(&calls(snapshot, binary, gopc, stack), module)?;
+                let next = numbers.len() as u32;
+                let number = *numbers.entry(frame.clone()).or_insert(next);
+                if number == next {
+                    seen.frames.push(frame);
+                }
+                Some(number)
+            });
+            seen.goroutines.extend(way.map(|way| (goroutine.goid, way)));
         }
-        None
+        seen
     }
 
-    fn own_statement(&self, goroutine: &Goroutine) -> Option<Frame> {
-        self.created_by(goroutine).filter(|frame| self.is_own(&frame.function))
+    /// The frames with the goroutines that they led to, put together by what `key` says of a goroutine's id; without
+    /// those of which it says nothing.
+    pub fn by<K: Eq + std::hash::Hash>(&self, key: impl Fn(u64) -> Option<K>) -> HashMap<K, SeenCalls> {
+        let mut counts: HashMap<(K, u32), u64> = HashMap::new();
+        for &(goid, frame) in &self.goroutines {
+            if let Some(key) = key(goid) {
+                *counts.entry((key, frame)).or_default() += 1;
+            }
+        }
+        let mut by: HashMap<K, SeenCalls> = HashMap::new();
+        for ((key, frame), count) in counts {
+            by.entry(key).or_default().push((self.frames[frame as usize].clone(), count));
+        }
+        by.values_mut().for_each(|calls| calls.sort());
+        by
     }
+}
 
-    fn is_own(&self, function: &str) -> bool {
-        is_of_program(function, self.subject.binary.build_info().module.as_deref())
+/// The goroutine that created another one, with its index, if it lives.
+fn creator<'a>(snapshot: &'a Snapshot, of: &Goroutine) -> Option<(usize, &'a Goroutine)> {
+    let index = snapshot.index_of(of.parent).filter(|_| of.parent != 0 && of.parent != of.goid)?;
+    Some((index, &snapshot.goroutines[index]))
+}
+
+/// The frames from a `go` statement outwards on the stack of its goroutine's creator, innermost first; empty if the
+/// creator has returned from the statement's function.
+fn calls(snapshot: &Snapshot, binary: &Binary, gopc: u64, stack: StackId) -> Vec<Frame> {
+    let Some(function) = binary.function_at(gopc) else { return Vec::new() };
+    let mut calls = snapshot.stacks.calls(stack).skip_while(|call| call.pc - call.offset != function.entry);
+    if calls.next().is_none() {
+        return Vec::new();
     }
+    let statement = binary.frames_at(gopc.saturating_sub(1));
+    let outer = calls.flat_map(|call| call.written());
+    statement.iter().chain(outer).filter(|frame| is_shown(frame)).map(Frame::from).collect()
+}
+
+/// The nearest frame of the program, or else the nearest one of a dependency.
+fn nearest(frames: &[Frame], module: Option<&str>) -> Option<Frame> {
+    let program = frames.iter().find(|frame| is_of_program(&frame.function, module));
+    program.or_else(|| frames.iter().find(|frame| is_of_dependency(&frame.function, module))).cloned()
+}
+
+/// The blame for the sites of a process as one look can tell it, in which only creators that live are known, and the
+/// number of each site in it.
+pub(super) fn blame(snapshot: &Snapshot, seen: &Seen, binary: &Binary) -> (Blame, HashMap<SiteKey, usize>) {
+    let mut sites: HashMap<SiteKey, usize> = HashMap::new();
+    let mut statements: Vec<Option<Frame>> = Vec::new();
+    let mut origins: Vec<Origin> = Vec::new();
+    let mut known: HashMap<(Option<usize>, usize), usize> = HashMap::new();
+    let mut origin_of: Vec<Option<usize>> = vec![None; snapshot.goroutines.len()];
+    let mut path: Vec<usize> = Vec::new();
+    let mut is_on_path = vec![false; snapshot.goroutines.len()];
+    for first in 0..snapshot.goroutines.len() {
+        // Creators come first. A process that names a goroutine as its own ancestor lies, and there the way ends.
+        let mut next = Some(first);
+        while let Some(index) = next.filter(|&index| origin_of[index].is_none() && !is_on_path[index]) {
+            is_on_path[index] = true;
+            path.push(index);
+            next = creator(snapshot, &snapshot.goroutines[index]).map(|(index, _)| index);
+        }
+        while let Some(index) = path.pop() {
+            let goroutine = &snapshot.goroutines[index];
+            let site = snapshot.site(goroutine);
+            let number =
+                *sites.entry(SiteKey { gopc: site.gopc, startpc: site.startpc }).or_insert_with(|| {
+                    statements.push(binary.go_statement(site.gopc).as_ref().map(Frame::from));
+                    statements.len() - 1
+                });
+            let parent = creator(snapshot, goroutine).and_then(|(index, _)| origin_of[index]);
+            let parent = parent.filter(|_| origins.len() < MOST_ORIGINS);
+            let origin = *known.entry((parent, number)).or_insert_with(|| {
+                origins.push(Origin { site: number, parent, ..Origin::default() });
+                origins.len() - 1
+            });
+            origins[origin].live += 1;
+            origin_of[index] = Some(origin);
+        }
+    }
+    let calls = seen.by(|goid| origin_of[snapshot.index_of(goid)?]);
+    for (at, origin) in origins.iter_mut().enumerate() {
+        origin.seen = calls.get(&at).map(Vec::as_slice).unwrap_or_default();
+    }
+    let statements: Vec<Option<&Frame>> = statements.iter().map(Option::as_ref).collect();
+    let module = binary.build_info().module.as_deref();
+    (Blame::of(&origins, &statements, module), sites)
 }

@@ -1,7 +1,8 @@
 //! One look into a process finds all its goroutines, and what those of each site wait for. The larger the process, the
 //! longer it takes, so the engine makes it on a thread of its own.
 
-pub mod creators;
+pub mod ancestry;
+mod creators;
 pub mod dump;
 pub mod filter;
 mod io;
@@ -23,6 +24,7 @@ use crate::inspect::{
 use crate::report;
 use crate::targets::Subject;
 use crate::verdict::Wait;
+pub use creators::Seen;
 use survey::Survey;
 
 /// The longest time that a look at all processes together may take.
@@ -40,6 +42,8 @@ const SETTLE: Duration = Duration::from_millis(50);
 pub struct Look {
     /// All goroutines.
     pub snapshot: Snapshot,
+    /// The calls that creators of goroutines are still in.
+    pub seen: Seen,
     /// The part that is kept after the look.
     pub findings: Findings,
 }
@@ -113,7 +117,11 @@ impl Look {
             torn,
             cut_short: cut_short.is_some(),
         };
-        Ok(Look { snapshot, findings: Findings { sites, places, scan, states, took } })
+        Ok(Look {
+            seen: Seen::of(&snapshot, binary),
+            snapshot,
+            findings: Findings { sites, places, scan, states, took },
+        })
     }
 
     /// Does the same as [`Look::at`], but waits a moment first, so that the result can be compared with what the probes

@@ -7,8 +7,10 @@
 use std::collections::HashMap;
 use std::time::{Instant, SystemTime};
 
+use super::creators;
 use super::{Findings, Look, MOST_TIME, SiteFindings};
 use crate::go;
+use crate::go::standard::is_of_program;
 use crate::host::clock::now_ns;
 use crate::host::{ProcessError, process};
 use crate::human::{count, duration};
@@ -19,7 +21,7 @@ use crate::report::{
 };
 use crate::targets::{Binaries, Subject, TargetError, Wanted, describe, wanted};
 use crate::verdict::cause::{Code, Patterns, Start};
-use crate::verdict::{Found, Standing, Wait, judge_standing};
+use crate::verdict::{Blame, Found, Standing, Wait, judge_standing};
 
 /// Looks at every process that is wanted, once or several times.
 pub struct Sweep<'a> {
@@ -47,6 +49,8 @@ struct Seen {
     states: report::States,
     places: Places,
     sites: HashMap<SiteKey, SiteFindings>,
+    /// Whom to blame for the sites, and the number that each of them has there.
+    blame: (Blame, HashMap<SiteKey, usize>),
     /// What the look before this one found in the same process.
     before: Option<Before>,
     at: Instant,
@@ -144,12 +148,13 @@ impl<'a> Sweep<'a> {
         }));
         let at = Instant::now();
         let look = Look::at(&subject, before.map(|before| &before.places), at + MOST_TIME)?;
+        let blame = creators::blame(&look.snapshot, &look.seen, &subject.binary);
         let Findings { sites, places, scan, states, .. } = look.findings;
         let before = before.map(|before| Before {
             live: before.sites.iter().map(|(key, site)| (*key, site.waits.live)).collect(),
             ago_ns: at.duration_since(before.at).as_nanos() as u64,
         });
-        Ok(Seen { sites, scan, states, places, before, at, subject })
+        Ok(Seen { sites, blame, scan, states, places, before, at, subject })
     }
 }
 
@@ -193,9 +198,17 @@ impl Seen {
         let ago_ns = self.before.as_ref().map(|before| before.ago_ns).filter(|_| found.live > created);
         let age_ns = found.longest_wait_ns.max(ago_ns);
         let site = frame_of(key.gopc, binary.go_statement(key.gopc));
-        let verdict = self.judge(judged, code, &site, found.live, at_first, exited);
+        let (blame, numbers) = &self.blame;
+        let number = numbers.get(&key).copied();
+        let blamed = number.and_then(|number| blame.told(number));
+        let start = Start { statement: Some(&site), blamed, ..Start::default() };
+        let verdict = self.judge(judged, code, start, found.live, at_first, exited);
+        let number = number.filter(|_| !is_of_program(&site.function, code.module));
         Site {
             site,
+            blame: number.map(|number| blame.lines(number)),
+            blame_unknown: number.map(|number| blame.unknown(number, found.live)),
+            dependencies: number.map(|number| blame.dependencies(number)).unwrap_or_default(),
             entry: frame_of(key.startpc, binary.entry_function(key.startpc)),
             created,
             exited,
@@ -217,13 +230,12 @@ impl Seen {
         &self,
         waits: &[Wait],
         code: Code,
-        statement: &Frame,
+        start: Start,
         live: u64,
         at_first: u64,
         exited: u64,
     ) -> Verdict {
         let ago_ns = self.before.as_ref().map(|before| before.ago_ns);
-        let start = Start { statement: Some(statement), ..Start::default() };
         let standing = Standing { window_ns: ago_ns.unwrap_or(0), live, waits, code, start };
         let grew = ago_ns.filter(|_| live > at_first && exited == 0 && !self.scan.cut_short);
         let growth = grew.map(|time| {

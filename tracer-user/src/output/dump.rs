@@ -8,7 +8,7 @@ use crate::go::versions::{self, LabelsInHeader};
 use crate::go::{CodeFrame, Status};
 use crate::human::clean;
 use crate::inspect::{Ancestor, Goroutine, StackId, is_shown};
-use crate::look::creators::Creator;
+use crate::look::ancestry::Creator;
 use crate::look::dump::Dump;
 
 /// Writes every goroutine in the format of `runtime.Stack` and of Go's answer to SIGQUIT, with their creators if

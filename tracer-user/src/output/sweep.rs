@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use super::blamed;
 use super::names::{
     descriptor_of_group, function, holds_thread, is_of_timer, labels, located, place, program_name, unmoved,
 };
@@ -121,6 +122,16 @@ fn site(alike: &Alike, width: usize, out: &mut dyn Write) -> io::Result<()> {
         }
     }
     if site.verdict.level > Level::Healthy {
+        for (label, lines) in [
+            ("blame", blamed::lines(site, alike.live_of_most)),
+            ("through", blamed::dependencies(site, alike.live_of_most)),
+        ] {
+            for line in
+                lines.iter().flat_map(|line| wrap(&format!("{label} {line}"), width.saturating_sub(INDENT)))
+            {
+                writeln!(out, "{:INDENT$}{line}", "")?;
+            }
+        }
         for evidence in &site.verdict.evidence {
             let level = paint(of_level(site.verdict.level), site.verdict.level.name());
             writeln!(out, "{:INDENT$}{level} {}", "", clean(&evidence.text))?;

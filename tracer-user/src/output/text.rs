@@ -3,6 +3,7 @@
 
 use std::io::{self, Write};
 
+use super::blamed;
 use super::names::{function, holds_thread, labels, located, place, processes, program_name, unmoved};
 use super::style::{BOLD, DIM, of_level, paint};
 use super::waited_on;
@@ -27,8 +28,6 @@ const LEAST: usize = 36;
 const INDENT: usize = 9;
 /// Most places of a site that are shown each at which its goroutines wait.
 const WAITS: usize = 3;
-/// Most lines of the program that are shown as blamed for a site.
-const BLAMED: usize = 3;
 /// Most calls of a creation stack that are shown.
 const CALLS: usize = 8;
 /// Most watched sites that are shown each, and most of those that cannot be told yet; the others are only counted.
@@ -162,26 +161,28 @@ impl Page<'_> {
         self.list(out, "on", waited_on::lines(site))?;
         self.list(out, "labels", labels(site, *live))?;
         // A creator that is also blamed is shown only there, where more is said about it.
-        let blames = |frame: &Frame| site.blame.iter().flatten().any(|blamed| blamed.frame == *frame);
+        let blames = |frame: &Frame| blamed::shows(site, *live, frame);
         let parents = site.parents.iter().take(1);
         let parents = parents.filter(|parent| parent.frame != site.site && !blames(&parent.frame));
         let parents =
             parents.map(|parent| format!("goroutines that were created at {}", located(&parent.frame)));
         self.list(out, "by", parents)?;
-        let blame = site.blame.iter().flatten().take(BLAMED).map(|blamed| {
-            let (frame, n) = (&blamed.frame, count(blamed.count));
-            format!("{} at {} ({n} of {})", function(frame), place(frame), count(*live))
-        });
-        self.list(out, "blame", blame)?;
+        self.list(out, "blame", blamed::lines(site, *live))?;
+        self.list(out, "through", blamed::dependencies(site, *live))?;
         self.list(out, "created", creation_stack(alike))?;
         self.list(out, "because", site.verdict.evidence.iter().map(|evidence| clean(&evidence.text)))?;
         self.list(out, "do", site.verdict.advice.iter().map(|advice| clean(advice)))
     }
 
     /// Writes the items, one on each line, with the label before the first.
-    fn list(&self, out: &mut dyn Write, label: &str, items: impl Iterator<Item = String>) -> io::Result<()> {
+    fn list(
+        &self,
+        out: &mut dyn Write,
+        label: &str,
+        items: impl IntoIterator<Item = String>,
+    ) -> io::Result<()> {
         const LABEL: usize = 11;
-        for (at, item) in items.enumerate() {
+        for (at, item) in items.into_iter().enumerate() {
             let label = if at == 0 { label } else { "" };
             for (at, part) in wrap(&item, self.width - INDENT - LABEL).into_iter().enumerate() {
                 let label = paint(DIM, format_args!("{:<LABEL$}", if at == 0 { label } else { "" }));

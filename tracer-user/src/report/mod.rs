@@ -4,6 +4,7 @@
 //! and what is not known is `null`, never 0. Fields may be added; any other change of meaning raises the number in
 //! [`SCHEMA`].
 
+mod blame;
 mod frame;
 mod hdr;
 mod process;
@@ -16,6 +17,7 @@ mod waiting;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use blame::{BlamedFrame, LedBy};
 pub use frame::{CountedFrame, CreationStack, ELIDED, Frame};
 pub use hdr::Hdr;
 pub use process::{Container, Go, Goroutines, Mode, Process, Scan, States};

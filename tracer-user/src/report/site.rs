@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::blame::BlamedFrame;
 use super::frame::{CountedFrame, CreationStack, Frame};
 use super::hdr::Hdr;
 use super::verdict::Verdict;
@@ -40,10 +41,18 @@ pub struct Site {
     /// made, most first, at most 8.
     pub parents: Vec<CountedFrame>,
     /// Frames of the main module that led to this site through any number of creators, dead or alive: calls of their
-    /// creation stacks where those are known, otherwise their `go` statements. They are counted over the living
-    /// goroutines, most first, at most 20. Empty where none is known; `null` for a site of the main module itself, for
-    /// a row of many sites, and where there were no probes.
-    pub blame: Option<Vec<CountedFrame>>,
+    /// creation stacks where those are known, or else calls that the creators were still in when golife looked, or else
+    /// their `go` statements. They are counted over the living goroutines; exact ones first, then most first, at most
+    /// 20. Empty where none is known; `null` for a site of the main module itself and for a row of many sites. Who led
+    /// to goroutines need not be at fault, and where `blame_unknown` is half of `live` or more, nobody is told.
+    pub blame: Option<Vec<BlamedFrame>>,
+    /// Additive: number of living goroutines for which no frame of the main module is known; `null` where `blame` is.
+    #[serde(default)]
+    pub blame_unknown: Option<u64>,
+    /// Additive: frames of dependencies that led to a site of the standard library, in the same way and order as those
+    /// in `blame`. They are counted over the living goroutines for which no frame of the main module is known.
+    #[serde(default)]
+    pub dependencies: Vec<BlamedFrame>,
     /// Additive: the creators' stacks at the `go` statement, most living goroutines first, at most 20. Only goroutines
     /// whose creation was seen are counted. `null` without `--creation-stacks`.
     #[serde(default)]

@@ -154,7 +154,9 @@ impl Tracer {
         }
         if let Some(id) = self.tracker.current_instance(pid) {
             self.session.bind(&mut self.tracker);
-            self.session.looked(id, look.findings);
+            let instance = self.tracker.instance(id);
+            let calls = look.seen.by(|goid| instance?.lineage(goid));
+            self.session.looked(id, look.findings, calls);
         }
     }
 

@@ -20,6 +20,7 @@ pub mod session;
 pub mod settings;
 pub mod strangers;
 mod trust;
+mod unseen;
 
 use std::collections::VecDeque;
 use std::time::{Duration, SystemTime};

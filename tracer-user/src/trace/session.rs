@@ -7,9 +7,7 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     num::NonZeroU32,
-    path::PathBuf,
     sync::Arc,
-    time::SystemTime,
 };
 
 use super::TraceError;
@@ -19,6 +17,7 @@ use super::names::Names;
 use super::notices::Notice;
 use super::strangers::Strangers;
 use super::trust::{self, Finding, Trust};
+use super::unseen::{unbelievable, unseen};
 use crate::assemble::{Described, DescribedSite, Looked};
 use crate::go::Binary;
 use crate::host::clock::ticks_to_ns;
@@ -30,7 +29,8 @@ use crate::report;
 use crate::targets::binaries::Beside;
 use crate::targets::subject::Belief;
 use crate::targets::{Binaries, MappedBinary, PlannedBinary, Subject, TargetError, describe};
-use crate::tracker::{Instance, InstanceId, Tracker};
+use crate::tracker::{Instance, InstanceId, LineageId, Tracker};
+use crate::verdict::SeenCalls;
 
 /// Most goroutines of a process whose places are remembered from one look to the next, at 24 bytes each. If a process
 /// has more, only of the oldest ones it is known that they have not moved.
@@ -60,6 +60,8 @@ struct Known {
     /// What the last look has found.
     look: Option<LastLook>,
     names: Names,
+    /// The calls that looks have found the creators of each lineage in.
+    seen_calls: HashMap<LineageId, SeenCalls>,
     /// Why its records cannot be right, if they cannot.
     unfit: Option<String>,
     /// Whether there was a notice that creations are missing.
@@ -447,12 +449,14 @@ impl Session {
     }
 
     /// Takes in what a look at an instance has found. The look before is forgotten, since the new one knows for how
-    /// long each goroutine has been where it is.
-    pub fn looked(&mut self, id: InstanceId, mut findings: Findings) {
+    /// long each goroutine has been where it is. But the calls in which it was seen that creators were are kept.
+    pub fn looked(&mut self, id: InstanceId, mut findings: Findings, calls: HashMap<LineageId, SeenCalls>) {
         let mut places = std::mem::take(&mut findings.places);
         places.truncate(MOST_PLACES);
         let look = LastLook { findings, places: Arc::new(places) };
-        self.instances.entry(id).or_default().look = Some(look);
+        let known = self.instances.entry(id).or_default();
+        known.look = Some(look);
+        known.seen_calls.extend(calls);
     }
 
     /// Where the goroutines of an instance were when they were last looked at.
@@ -504,13 +508,7 @@ impl Known {
     fn described(&self, instance: &Instance, keeps_stacks: bool) -> Described<'_> {
         let Some(traced) = &self.traced else {
             let why = "ended before it could be looked at, and fits no binary that is traced";
-            return Described {
-                process: unbelievable(why),
-                module: None,
-                methods: &[],
-                sites: Vec::new(),
-                creation_stacks: None,
-            };
+            return Described { process: unbelievable(why), ..Described::default() };
         };
         let described = traced.subject.describe();
         let process = match &self.unfit {
@@ -548,6 +546,7 @@ impl Known {
             methods: traced.binary().ending_methods(),
             sites: sites.collect(),
             creation_stacks: keeps_stacks.then_some(&self.names.stacks),
+            seen_calls: Some(&self.seen_calls),
         }
     }
 }
@@ -576,27 +575,4 @@ fn has_probes(subject: &Subject, planned: &PlannedBinary) -> bool {
     let mut now = [0; 4];
     let memory = ProcessMemory::new(subject.process.pid.cast_signed());
     memory.read(site.address.wrapping_add(subject.bias), &mut now).is_err() || own != Some(&now)
-}
-
-/// What a report says of a process whose records cannot be used.
-fn unbelievable(why: &str) -> report::Process {
-    report::Process {
-        mode: report::Mode::Unsupported,
-        detail: Some(why.to_owned()),
-        ..report::Process::default()
-    }
-}
-
-/// What is known of a process that nobody looked at.
-fn unseen(instance: &Instance, exe: PathBuf) -> RunningProcess {
-    RunningProcess {
-        pid: instance.pid,
-        start_ticks: 0,
-        start_time: SystemTime::UNIX_EPOCH,
-        exe,
-        command: String::new(),
-        called: String::new(),
-        comm: String::new(),
-        container: None,
-    }
 }

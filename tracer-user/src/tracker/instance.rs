@@ -409,6 +409,11 @@ impl Instance {
     }
 
     /// The lineage of the goroutine with this id, if it lives.
+    pub fn lineage(&self, goid: u64) -> Option<LineageId> {
+        self.table.get(goid).map(|goroutine| goroutine.lineage)
+    }
+
+    /// The same as [`Instance::lineage`], and remembers it: a goroutine that creates others often creates many.
     #[inline]
     pub(super) fn lineage_of(&mut self, goid: u64) -> Option<LineageId> {
         if goid != self.last_parent.0 || self.last_parent.1.is_none() {

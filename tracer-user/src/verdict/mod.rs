@@ -6,6 +6,7 @@
 //! would be enough.
 
 mod ageing;
+mod blame;
 pub mod cause;
 pub mod cycle;
 mod endless;
@@ -17,6 +18,7 @@ pub mod waits;
 use crate::human::{count, duration};
 use crate::report::{Cause, Evidence, EvidenceKind, Level, Verdict};
 use crate::stats::{Ages, Balance, Durations, Survival, Trend};
+pub use blame::{Blame, Origin, SeenCalls};
 use cause::Explanation;
 pub use waits::{Member, Wait, WaitsFor};
 

@@ -15,7 +15,7 @@ pub(super) fn of(cause: Cause, wait: &Wait, code: Code, start: &Start) -> String
     let mut at = here.clone();
     let is_own = place.is_some_and(|frame| owner(&frame.function, code.module) == Owner::Program);
     if let Some(blamed) = blamed.filter(|_| !is_own) {
-        at = format!("{at} (started from {})", position(&blamed.frame));
+        at = format!("{at} ({})", blamed.started());
     }
     if cause != Cause::Cycle {
         let remedy = patterns::find(code.patterns, wait, code.module);
@@ -155,7 +155,7 @@ fn cycle(members: &[(WaitsFor, String)]) -> String {
 }
 
 /// Fills the gaps of a sentence. `{place}` is replaced by the place `at`. Any other gap is a verb, and is replaced by that
-/// verb and the place `blamed`, or by nothing if that is not known.
+/// verb and who is `blamed`, or by nothing if that is not known.
 pub(super) fn fill_in(sentence: &str, at: &str, blamed: Option<&Blamed>) -> String {
     let mut text = String::new();
     let mut rest = sentence;
@@ -165,10 +165,7 @@ pub(super) fn fill_in(sentence: &str, at: &str, blamed: Option<&Blamed>) -> Stri
         text += before;
         match blamed {
             _ if verb == "place" => text += at,
-            Some(Blamed { frame, is_call: true }) => text += &format!(" {verb} at {}", position(frame)),
-            Some(Blamed { frame, .. }) => {
-                text += &format!(" {verb} by goroutines from {}", position(frame));
-            }
+            Some(blamed) => text += &blamed.did(verb),
             None => {}
         }
         rest = after;

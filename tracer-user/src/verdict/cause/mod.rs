@@ -5,6 +5,7 @@
 //! finishes.
 
 mod advice;
+mod blamed;
 mod closing;
 mod library;
 mod owner;
@@ -16,18 +17,10 @@ use super::waits::Wait;
 use crate::go::Activity;
 use crate::human::{clean, file_name};
 use crate::report::{Cause, Frame};
+pub use blamed::Blamed;
+pub use owner::is_of_dependency;
 use owner::{Owner, owner};
 pub use patterns::{PatternError, Patterns};
-
-/// A line of the main module that goroutines of another module go back to.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Blamed {
-    /// The line.
-    pub frame: Frame,
-    /// Whether the line is a call that led to their creation. If not, it is a `go` statement, and a goroutine that this
-    /// statement created led to theirs.
-    pub is_call: bool,
-}
 
 /// What is known of a program's code when the causes of its waits are named.
 #[derive(Clone, Copy, Debug)]
@@ -48,7 +41,7 @@ pub struct Start<'report> {
     /// The function that the main module called to get to that statement, if that is in another module; `None` if it is
     /// not known.
     pub called: Option<&'report str>,
-    /// The line of the main module that most of them go back to, if their statement is in another module.
+    /// The lines of the main module that they go back to; `None` if that is not known of most of them.
     pub blamed: Option<&'report Blamed>,
 }
 

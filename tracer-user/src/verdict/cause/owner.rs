@@ -30,3 +30,8 @@ pub(super) fn owner(function: &str, module: Option<&str>) -> Owner {
         _ => Owner::Standard,
     }
 }
+
+/// Whether a function is of a dependency, neither of the program itself nor of Go.
+pub fn is_of_dependency(function: &str, module: Option<&str>) -> bool {
+    owner(function, module) == Owner::Dependency
+}

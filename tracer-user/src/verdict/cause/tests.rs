@@ -1,6 +1,7 @@
 //! Tests causes and advice for waits that are made by hand.
 
 use super::*;
+use crate::report::{BlamedFrame, LedBy};
 use crate::verdict::waits::{HttpClients, Member, WaitedChannel};
 
 /// A goroutine that waits with this reason in these functions, innermost first, each in a file of its own.
@@ -255,8 +256,11 @@ fn a_cycle_names_all_places() {
 #[test]
 fn whom_to_blame_stands_in_the_advice() {
     let frame = Frame { function: "main.fetch".into(), file: Some("/src/fetch.go".into()), line: Some(12) };
-    let call = Blamed { frame, is_call: true };
-    let started = Blamed { is_call: false, ..call.clone() };
+    let blamed = |by| {
+        let lines = vec![BlamedFrame { frame: frame.clone(), count: 1, by }];
+        Blamed { lines, known: 1, live: 1 }
+    };
+    let (call, started) = (blamed(LedBy::Call), blamed(LedBy::Statement));
     let advice =
         |functions: &[&str], blamed| explained(&[wait("select", functions)], Some(blamed)).unwrap().advice;
     let body = &["net/http.(*persistConn).readLoop"];

@@ -1,0 +1,57 @@
+//! Names the lines that led to goroutines, in lines for people.
+
+use super::names::{function, place};
+use crate::human::count;
+use crate::report::{BlamedFrame, Frame, LedBy, Site};
+
+/// Most lines of the program that are shown for a site, and most lines of dependencies.
+const MOST: usize = 3;
+
+/// Number of goroutines for which no line of the program is known, if no more is to be said of the site: those for
+/// which one is known are no majority, and say nothing about the others.
+fn untold(site: &Site, live: u64) -> Option<u64> {
+    let known: u64 = site.blame.as_ref()?.iter().map(|line| line.count).sum();
+    let unknown = site.blame_unknown.unwrap_or(live.saturating_sub(known));
+    (unknown >= live.saturating_sub(unknown) && live > 0).then_some(unknown)
+}
+
+/// Whether a frame is among those that [`lines`] or [`dependencies`] show.
+pub(super) fn shows(site: &Site, live: u64, frame: &Frame) -> bool {
+    let program = site.blame.iter().flatten().filter(|_| untold(site, live).is_none());
+    program.take(MOST).chain(site.dependencies.iter().take(MOST)).any(|line| line.frame == *frame)
+}
+
+/// The lines of the program that led to the goroutines of a site, of which so many live, or what would tell them.
+pub(super) fn lines(site: &Site, live: u64) -> Vec<String> {
+    let Some(blame) = &site.blame else { return Vec::new() };
+    if let Some(unknown) = untold(site, live) {
+        let unknown = format!("unknown for {} of {}", count(unknown), count(live));
+        let through: u64 = site.dependencies.iter().map(|line| line.count).sum();
+        let would_tell = site.creation_stacks.is_none() && through <= live.saturating_sub(through);
+        let hint = "; --creation-stacks tells it of those that are created from then on";
+        return vec![if would_tell { unknown + hint } else { unknown }];
+    }
+    let mut lines = shown(blame, live);
+    let unknown = site.blame_unknown.filter(|&unknown| unknown > 0);
+    lines.extend(unknown.map(|unknown| format!("unknown for {} of {}", count(unknown), count(live))));
+    lines
+}
+
+/// The lines of dependencies that led to the goroutines of a site for which no line of the program is known.
+pub(super) fn dependencies(site: &Site, live: u64) -> Vec<String> {
+    shown(&site.dependencies, live)
+}
+
+fn shown(lines: &[BlamedFrame], live: u64) -> Vec<String> {
+    let line = |BlamedFrame { frame, count: n, by }: &BlamedFrame| {
+        let (what, how) = match by {
+            LedBy::Call => ("", ""),
+            LedBy::Look => ("", ", whose creators are still in that call"),
+            LedBy::Statement => ("a go statement in ", ""),
+        };
+        format!("{what}{} at {} ({} of {}{how})", function(frame), place(frame), count(*n), count(live))
+    };
+    let rest: u64 = lines.iter().skip(MOST).map(|line| line.count).sum();
+    let rest = (rest > 0).then(|| format!("other lines ({} of {})", count(rest), count(live)));
+    lines.iter().take(MOST).map(line).chain(rest).collect()
+}
