@@ -56,7 +56,7 @@ impl Survey {
             reason: group.state,
             leaked: group.leaked,
             count: group.count,
-            frames: first.map(|of| frames(snapshot, of)).unwrap_or_default(),
+            frames: first.map(|of| frames(snapshot, binary, of)).unwrap_or_default(),
             http_clients: self.http_clients,
             channels: first.map(|of| self.channels(snapshot, binary, of)).unwrap_or_default(),
             on_nothing: first.is_some_and(|goroutine| goroutine.waits_on_nothing),
@@ -161,14 +161,15 @@ fn http_clients(snapshot: &Snapshot) -> Option<HttpClients> {
     most.into_iter().filter(|&(n, _)| n > 0).max().map(|(_, state)| state)
 }
 
-fn frames(snapshot: &Snapshot, goroutine: &Goroutine) -> Vec<Frame> {
-    let all = goroutine.stack.into_iter().flat_map(|stack| snapshot.stacks.frames(stack));
+fn frames(snapshot: &Snapshot, binary: &Binary, goroutine: &Goroutine) -> Vec<Frame> {
+    let all = goroutine.stack.into_iter().flat_map(|stack| snapshot.stacks.written(stack, binary));
     all.map(Frame::from).collect()
 }
 
 /// What a goroutine in a cycle waits for, and where: in the program's own code, or as close to it as there is a frame.
 fn member(snapshot: &Snapshot, binary: &Binary, goroutine: &Goroutine) -> Option<Member> {
-    let wait = Wait { reason: goroutine.state(), frames: frames(snapshot, goroutine), ..Wait::default() };
+    let wait =
+        Wait { reason: goroutine.state(), frames: frames(snapshot, binary, goroutine), ..Wait::default() };
     let at = cause::place(&wait, binary.build_info().module.as_deref())?.clone();
     Some(Member { waits_for: wait.waits_for(), at })
 }

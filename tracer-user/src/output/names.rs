@@ -157,7 +157,7 @@ pub fn holds_thread(waiting: &Waiting) -> bool {
 
 /// Whether the frame is the creation of the first goroutine. The runtime creates it before any code with a `go`
 /// statement runs: `runtime.rt0_go` calls `runtime.newproc` through a wrapper that has no line.
-fn starts_program(frame: &Frame) -> bool {
+pub fn starts_program(frame: &Frame) -> bool {
     frame.function == "runtime.newproc"
 }
 

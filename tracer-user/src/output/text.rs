@@ -4,7 +4,9 @@
 use std::io::{self, Write};
 
 use super::blamed;
-use super::names::{function, holds_thread, labels, located, place, processes, program_name, unmoved};
+use super::names::{
+    function, holds_thread, labels, located, place, processes, program_name, starts_program, unmoved,
+};
 use super::style::{BOLD, DIM, of_level, paint};
 use super::waited_on;
 use crate::assemble::alike::{self, Alike, Program};
@@ -439,7 +441,8 @@ impl Row<'_> {
 
 /// What a site's goroutines run and where they were created, in at most `room` columns.
 fn named(site: &Site, room: usize) -> String {
-    let place = if site.site.file.is_some() { place(&site.site) } else { function(&site.site) };
+    let is_placed = site.site.file.is_some() || starts_program(&site.site);
+    let place = if is_placed { place(&site.site) } else { function(&site.site) };
     let entry = function(&site.entry);
     let name = shorten(&entry, room.saturating_sub(width(&place) + 2).max(12));
     format!("{name}  {}", paint(DIM, place))

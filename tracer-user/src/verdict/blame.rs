@@ -39,9 +39,9 @@ pub struct Origin<'a> {
 /// The blame for the sites of a process, by their numbers.
 #[derive(Debug, Default)]
 pub struct Blame {
-    /// Lines of the main module, for sites of other modules.
+    /// Lines of the main module; for its own sites, their `go` statements.
     program: HashMap<usize, Blamed>,
-    /// Lines of dependencies, for sites of the standard library.
+    /// Lines of dependencies, for sites of the standard library to which no line of the main module is known to lead.
     dependencies: HashMap<usize, Blamed>,
 }
 
@@ -52,12 +52,10 @@ impl Blame {
         let own = |frame: &Frame| is_of_program(&frame.function, module);
         let foreign = |frame: &Frame| is_of_dependency(&frame.function, module);
         let live: Vec<u64> = origins.iter().map(|origin| origin.live).collect();
-        let (mut program, unknown) = nearest(origins, statements, &live, own);
+        let (program, unknown) = nearest(origins, statements, &live, own);
         let (mut dependencies, _) = nearest(origins, statements, &unknown, foreign);
-        // The statement of such a site says as much itself.
-        let is = |site: &usize, of: &dyn Fn(&Frame) -> bool| statements[*site].is_some_and(of);
-        program.retain(|site, _| !is(site, &own));
-        dependencies.retain(|site, _| !is(site, &own) && !is(site, &foreign));
+        // The statement of a dependency's own site says as much itself.
+        dependencies.retain(|site, _| !statements[*site].is_some_and(foreign));
         Blame { program, dependencies }
     }
 
@@ -219,7 +217,7 @@ mod tests {
         let blame = Blame::of(&origins, &[Some(&go), Some(&made)], MODULE);
         assert_eq!(lines(&blame.lines(1)), [(47, LedBy::Call, 40), (73, LedBy::Statement, 60)]);
         assert_eq!(blame.unknown(1, 100), 0);
-        assert_eq!(blame.told(0), None, "its own place says it");
+        assert_eq!(lines(&blame.told(0).unwrap().lines), [(73, LedBy::Statement, 1)]);
     }
 
     #[test]

@@ -16,7 +16,8 @@ pub struct Wait {
     pub leaked: bool,
     /// Number of goroutines.
     pub count: u64,
-    /// The calls that an example of them is in, innermost first, inlined ones included; empty if they are not known.
+    /// The calls that an example of them is in, innermost first, inlined ones included and what compilers have made left
+    /// out; empty if they are not known.
     pub frames: Vec<Frame>,
     /// The channels that the example waits on, one for each case of a `select`; empty if they are not known.
     pub channels: Vec<WaitedChannel>,

@@ -175,7 +175,12 @@ fn left_out() -> Frame {
 /// makes around this function may be further out.
 fn to_entry(at: &[Frame], entry: &Frame) -> Vec<Frame> {
     let mut stack = at.to_vec();
-    if !stack.iter().any(|frame| frame.function == entry.function) {
+    // The function that the compiler makes for a `go` statement is shown as that statement.
+    let is_entry = |frame: &Frame| {
+        let made = entry.function.strip_prefix(&frame.function);
+        made.is_some_and(|rest| rest.is_empty() || rest.starts_with(".gowrap"))
+    };
+    if !stack.iter().any(is_entry) {
         // The report cuts stacks at this length, so there may have been more frames.
         if stack.len() >= Waiting::MOST_FRAMES {
             stack.push(left_out());

@@ -11,7 +11,7 @@ use crate::report::{BlamedFrame, LedBy};
 /// Most lines that a sentence names.
 const MOST: usize = 3;
 
-/// The lines of the main module that most goroutines of a site go back to, which is of another module.
+/// The lines of the main module that most goroutines of a site go back to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Blamed {
     /// The lines, in the order of a report.
@@ -41,7 +41,7 @@ impl Blamed {
                 format!(" {verb} at {}", position(&all.frame))
             }
             [all] if self.unknown() == 0 => format!(" {verb} by {}", who(all)),
-            _ => format!(" {verb} ({})", self.shares()),
+            _ => format!(" {verb} ({})", self.shares("by")),
         }
     }
 
@@ -49,15 +49,18 @@ impl Blamed {
     pub(super) fn started(&self) -> String {
         match &self.lines[..] {
             [all] if self.unknown() == 0 => format!("started from {}", position(&all.frame)),
-            _ => self.shares(),
+            _ => self.shares("started by"),
         }
     }
 
-    /// `of 204: 178 by main.go:40, 26 by main.go:61`.
-    fn shares(&self) -> String {
+    /// `of 204: 178 by main.go:40, 26 by main.go:61`, with other words for the first `by`.
+    fn shares(&self, by: &str) -> String {
         let named = self.lines.iter().take(MOST);
         let others = self.known.saturating_sub(named.clone().map(|line| line.count).sum());
-        let named = named.map(|line| format!("{} by {}", count(line.count), who(line)));
+        let named = named.enumerate().map(|(at, line)| {
+            let by = if at == 0 { by } else { "by" };
+            format!("{} {by} {}", count(line.count), who(line))
+        });
         let others = (others > 0).then(|| format!("{} by other lines", count(others)));
         let unknown = (self.unknown() > 0).then(|| format!("unknown for {}", count(self.unknown())));
         let all: Vec<String> = named.chain(others).chain(unknown).collect();
@@ -102,11 +105,11 @@ mod tests {
     fn several_lines_are_candidates_with_shares() {
         let two = blamed(vec![line(40, LedBy::Call, 178), line(61, LedBy::Call, 26)], 204);
         assert_eq!(two.did("made"), " made (of 204: 178 by main.go:40, 26 by main.go:61)");
-        assert_eq!(two.started(), "of 204: 178 by main.go:40, 26 by main.go:61");
+        assert_eq!(two.started(), "of 204: 178 started by main.go:40, 26 by main.go:61");
         let part = blamed(vec![line(40, LedBy::Call, 40), line(73, LedBy::Statement, 10)], 60);
         assert_eq!(
             part.started(),
-            "of 60: 40 by main.go:40, 10 by goroutines from main.go:73, unknown for 10"
+            "of 60: 40 started by main.go:40, 10 by goroutines from main.go:73, unknown for 10"
         );
         let many = blamed((1..=5).map(|at| line(at, LedBy::Call, 2)).collect(), 10);
         assert!(many.started().ends_with("2 by main.go:3, 4 by other lines"), "{}", many.started());

@@ -15,6 +15,7 @@ mod tests;
 
 use super::waits::Wait;
 use crate::go::Activity;
+use crate::go::standard::waits_in;
 use crate::human::{clean, file_name};
 use crate::report::{Cause, Frame};
 pub use blamed::Blamed;
@@ -119,22 +120,13 @@ pub(super) fn of_wait(wait: &Wait, code: Code) -> Cause {
     }
 }
 
-/// Whether a frame is Go code that cgo has generated to call a C function.
-fn is_generated(frame: &Frame) -> bool {
-    frame.function.contains("._Cfunc_")
-        || frame.file.as_deref().is_some_and(|file| file.ends_with("_cgo_gotypes.go"))
-}
-
 /// The frame at which a reviewer would look: the innermost call in the program's own code. If there is none, the
-/// innermost call in a dependency's code, else the outermost call outside the runtime.
+/// innermost call in a dependency's code, else what [`waits_in`] says, which is where a report shows the wait.
 pub fn place<'wait>(wait: &'wait Wait, module: Option<&str>) -> Option<&'wait Frame> {
-    let of = |wanted| {
-        let is_it = |frame: &&Frame| owner(&frame.function, module) == wanted && !is_generated(frame);
-        wait.frames.iter().find(is_it)
-    };
+    let of = |wanted| wait.frames.iter().find(|frame| owner(&frame.function, module) == wanted);
     of(Owner::Program)
         .or_else(|| of(Owner::Dependency))
-        .or_else(|| wait.frames.iter().rev().find(|frame| owner(&frame.function, module) != Owner::Runtime))
+        .or_else(|| wait.frames.get(waits_in(wait.frames.iter().map(|frame| frame.function.as_str()))?))
         .or(wait.frames.first())
 }
 

@@ -181,10 +181,11 @@ fn the_place_is_in_the_programs_code() {
     );
     assert_eq!(place_in(&["runtime.gopark", "io.ReadAll", "github.com/x/y.F"]), "github.com/x/y.F");
     assert_eq!(
-        place_in(&["runtime.gopark", "bufio.(*Reader).Peek", "net/http.(*persistConn).readLoop"]),
-        "net/http.(*persistConn).readLoop"
+        place_in(&["runtime.gopark", "net/http.(*persistConn).addTLS", "net/http.dial.func1"]),
+        "net/http.(*persistConn).addTLS",
+        "where it waits, not the closure of the go statement"
     );
-    assert_eq!(place_in(&["runtime.gopark", "main._Cfunc_wait", "main.f"]), "main.f");
+    assert_eq!(place_in(&["runtime.gopark", "sync.runtime_Wait", "sync.(*Cond).Wait"]), "sync.runtime_Wait");
     assert_eq!(owner("example.com/apis.F", Some("example.com/api")), Owner::Dependency);
     assert_eq!(owner("mainframe.F", None), Owner::Standard);
 }
