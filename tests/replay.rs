@@ -92,7 +92,7 @@ fn a_line_that_led_to_few_is_not_blamed() {
     (0..88u64).for_each(|at| run.create(300 * MS * at, 100 + at, if at < 6 { 2 } else { 1 }, DIAL));
     let report = run.report(30 * S);
     let text = text(&report, false);
-    assert!(text.contains("blame      unknown for 82 of 88; --creation-stacks"), "{text}");
+    assert!(text.contains("blame      unknown for 82 of 88: leaks --creation-stacks"), "{text}");
     assert!(!text.contains("main.go:42"), "{text}");
     let site = report.processes[0].sites.iter().find(|site| site.created == 88).expect("the site");
     let counts: Vec<_> = site.blame.iter().flatten().map(|line| (line.frame.line, line.count)).collect();

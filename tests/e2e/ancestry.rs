@@ -234,3 +234,19 @@ fn stacks_with_room_are_all_kept() {
     assert_eq!(reported, truth);
     assert_eq!(report["loss"]["without_stack"], 0, "{report:#}");
 }
+
+/// Nobody saw these goroutines come, but their creator has not returned from the call that led to them.
+#[test]
+fn calls_that_creators_are_still_in_are_seen() {
+    need_root();
+    let fixture = ready(&fixture("serving", Build::default()), &[]);
+    let pid = fixture.pid().to_string();
+    let traced = run(&["trace", "--format", "json", "--for", "300ms", "--pid", &pid]).report();
+    let swept = run(&["sweep", "--format", "json", "--pid", &pid]).report();
+    for report in [traced, swept] {
+        let sites = only_process(&report)["sites"].as_array().unwrap();
+        let [served] = entered(sites, "net/http.(*conn).serve")[..] else { panic!("{sites:#?}") };
+        assert_eq!(blame(served), [counted("main.serve", "call: serve", 5)], "{served:#}");
+        assert_eq!((&served["blame"][0]["by"], &served["blame_unknown"]), (&"look".into(), &0.into()));
+    }
+}

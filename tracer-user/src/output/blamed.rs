@@ -28,7 +28,7 @@ pub(super) fn lines(site: &Site, live: u64) -> Vec<String> {
         let unknown = format!("unknown for {} of {}", count(unknown), count(live));
         let through: u64 = site.dependencies.iter().map(|line| line.count).sum();
         let would_tell = site.creation_stacks.is_none() && through <= live.saturating_sub(through);
-        let hint = "; --creation-stacks tells it of those that are created from then on";
+        let hint = ": leaks --creation-stacks names the call, for those created while it watches";
         return vec![if would_tell { unknown + hint } else { unknown }];
     }
     let mut lines = shown(blame, live);
