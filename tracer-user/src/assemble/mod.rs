@@ -270,7 +270,7 @@ impl Observed<'_> {
                 code: self.code,
                 start: Start {
                     statement: self.described.site(self.id).site,
-                    called: creation_stacks.and_then(|stacks| called(stacks, self.code.module)),
+                    called: creation_stacks.and_then(|stacks| called(stacks, site.live, self.code.module)),
                     blamed: self.blame.told(self.id.0 as usize),
                 },
             },
@@ -310,11 +310,21 @@ impl<'a> Described<'a> {
     }
 }
 
-/// The function through which the main module came to most of the living goroutines of a site.
-fn called<'stacks>(stacks: &'stacks [CreationStack], module: Option<&str>) -> Option<&'stacks str> {
-    let frames = &stacks.first()?.frames;
-    let own = frames.iter().position(|frame| is_of_program(&frame.function, module))?;
-    frames[..own].last().map(|frame| frame.function.as_str())
+/// The function through which the main module came to more than half of the living goroutines of a site, of which so
+/// many live.
+fn called<'stacks>(
+    stacks: &'stacks [CreationStack],
+    live: u64,
+    module: Option<&str>,
+) -> Option<&'stacks str> {
+    let mut counts: HashMap<&str, u64> = HashMap::new();
+    for CreationStack { frames, live, .. } in stacks {
+        let own = frames.iter().position(|frame| is_of_program(&frame.function, module));
+        if let Some(called) = own.and_then(|own| frames[..own].last()) {
+            *counts.entry(&called.function).or_default() += live;
+        }
+    }
+    counts.into_iter().find(|(_, count)| *count > live.saturating_sub(*count)).map(|(called, _)| called)
 }
 
 fn other_sites() -> Frame {
@@ -350,4 +360,26 @@ fn lifetime(durations: &Durations) -> Option<Lifetime> {
         max_ns: durations.max_ns()?,
         hdr: durations.clone().into(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_program_called_is_what_led_to_most() {
+        let frame = |function: &str| Frame { function: function.into(), ..Frame::default() };
+        let stack = |live, calls: &[&str]| CreationStack {
+            frames: calls.iter().map(|call| frame(call)).collect(),
+            live,
+            ..CreationStack::default()
+        };
+        let stacks = [
+            stack(4, &["x.io/kafka.start", "x.io/kafka.NewReader", "main.other"]),
+            stack(3, &["x.io/kafka.start", "x.io/kafka.New", "main.main"]),
+            stack(3, &["x.io/kafka.start", "x.io/kafka.New", "main.serve"]),
+        ];
+        assert_eq!(called(&stacks, 10, None), Some("x.io/kafka.New"));
+        assert_eq!(called(&stacks, 12, None), None, "half is no majority");
+    }
 }
