@@ -100,6 +100,43 @@ fn a_line_that_led_to_few_is_not_blamed() {
 }
 
 #[test]
+fn one_mistake_is_one_finding() {
+    let mut run = Recording::new(4242);
+    run.create(0, 1, 0, 0x1000);
+    for at in 0..100u64 {
+        let (now, goid) = (280 * MS * at, 100 + 10 * at);
+        // Each request leaves a connection with its reader behind, and each second one a subscriber of the program's own.
+        run.create(now, goid, 1, SERVE);
+        run.create(now + MS, goid + 1, goid, DIAL);
+        run.create(now + 2 * MS, goid + 2, goid + 1, READ);
+        if at % 2 == 0 {
+            run.create(now + 3 * MS, goid + 3, goid, LEAK);
+        }
+        run.exit(now + 4 * MS, goid);
+    }
+    let report = run.report(30 * S);
+    let process = &report.processes[0];
+    let named = |sites: &[usize]| -> Vec<String> {
+        sites.iter().map(|&at| process.sites[at].site.function.clone()).collect()
+    };
+    let findings: Vec<_> = process.findings.iter().map(|finding| named(&finding.sites)).collect();
+    assert_eq!(
+        findings,
+        [
+            vec!["github.com/x/rpc.newConn", "github.com/x/rpc.(*Client).dial"],
+            vec!["example.com/api/hub.(*Hub).Subscribe"]
+        ]
+    );
+    assert_eq!(process.findings[0].blamed.as_ref().map(|line| line.function.as_str()), Some("main.serve"));
+    let counts = report.summary.findings.expect("they are counted");
+    assert_eq!((report.summary.suspect, counts.suspect), (3, 2));
+    let text = text(&report, false);
+    assert!(text.contains("1 more statement follows from it, live 100:"), "{text}");
+    assert!(text.contains("suspect 2   healthy 1   (3 sites are 2 findings)"), "{text}");
+    assert_eq!(text.matches("suspect  ").count(), 2, "{text}");
+}
+
+#[test]
 fn creation_stacks_name_the_call() {
     let mut run = Recording::new(4242);
     run.create(0, 1, 0, 0x1000);

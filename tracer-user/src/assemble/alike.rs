@@ -1,10 +1,10 @@
 //! Processes of one binary, and sites with one name, as one. A person wants to know what is wrong with a program, and
 //! not to read it fifty times because fifty processes run it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::lifetime;
-use crate::report::{Oldest, Process, Site, Sort};
+use crate::report::{Finding, Frame, Level, Oldest, Process, Site, Sort};
 use crate::stats::Durations;
 
 /// The processes that execute the same binary and are seen in the same way.
@@ -16,6 +16,16 @@ pub struct Program {
     pub pids: Vec<u32>,
     /// Their sites.
     pub sites: Vec<Alike>,
+    /// The sites that one mistake has left, as indices into `sites`: first that whose wait tells what to do. Each site with
+    /// the verdict `watch` or worse is in one of them.
+    pub findings: Vec<Vec<usize>>,
+}
+
+/// What rows have in common that are put together.
+type Name = (Frame, Frame, Level);
+
+fn name(site: &Site) -> Name {
+    (site.site.clone(), site.entry.clone(), site.verdict.level)
 }
 
 /// The rows of a report that have the same statement, function and verdict: those of several processes, or of several
@@ -55,8 +65,9 @@ pub fn programs(processes: &[Process], sort: Sort) -> Vec<Program> {
 impl Program {
     fn new(process: &Process) -> Program {
         let sites = process.sites.iter().map(|site| Alike::new(site, process.pid)).collect();
-        let process = Process { sites: Vec::new(), ..process.clone() };
-        Program { pids: vec![process.pid], process, sites }
+        let findings = process.findings.iter().map(|finding| finding.sites.clone()).collect();
+        let process = Process { sites: Vec::new(), findings: Vec::new(), ..process.clone() };
+        Program { pids: vec![process.pid], process, sites, findings }
     }
 
     fn add(&mut self, process: &Process) {
@@ -75,26 +86,57 @@ impl Program {
         sum.exited = sum.exited.saturating_add(more.exited);
         sum.states = sum.states.zip(more.states).map(|(sum, more)| sum.plus(more));
         self.pids.push(other.pid);
+        let before = self.sites.len();
+        let moved = |finding: &Finding| finding.sites.iter().map(|at| before + at).collect();
+        self.findings.extend(other.findings.iter().map(moved));
         self.sites.extend(other.sites.iter().map(|site| Alike::new(site, other.pid)));
     }
 
     fn put_together(&mut self, sort: Sort) {
-        let rows = self.sites.len();
+        let names: Vec<Name> = self.sites.iter().map(|row| name(&row.site)).collect();
         let mut alike: Vec<Vec<Alike>> = Vec::new();
         let mut known = HashMap::new();
         for row in std::mem::take(&mut self.sites) {
-            let key = (row.site.site.clone(), row.site.entry.clone(), row.site.verdict.level);
-            let at = *known.entry(key).or_insert(alike.len());
+            let at = *known.entry(name(&row.site)).or_insert(alike.len());
             match alike.get_mut(at) {
                 Some(rows) => rows.push(row),
                 None => alike.push(vec![row]),
             }
         }
         self.sites = alike.into_iter().filter_map(Alike::of).collect();
-        if self.sites.len() < rows {
+        if self.sites.len() < names.len() {
             self.sites.sort_by(|a, b| sort.order(&a.site, &b.site));
         }
+        let now: HashMap<Name, usize> =
+            self.sites.iter().enumerate().map(|(at, alike)| (name(&alike.site), at)).collect();
+        let found = std::mem::take(&mut self.findings).into_iter();
+        self.findings = merged(
+            found.map(|rows| rows.iter().filter_map(|&row| now.get(names.get(row)?).copied()).collect()),
+        );
+        // Reports of older golife versions have none.
+        let known: HashSet<usize> = self.findings.iter().flatten().copied().collect();
+        let is_alone = |at: &usize| self.sites[*at].site.verdict.level >= Level::Watch && !known.contains(at);
+        let alone = (0..self.sites.len()).filter(is_alone).map(|at| vec![at]);
+        self.findings.extend(alone.collect::<Vec<_>>());
     }
+}
+
+/// Puts findings together that have a site in common.
+fn merged(findings: impl Iterator<Item = Vec<usize>>) -> Vec<Vec<usize>> {
+    let mut merged: Vec<Vec<usize>> = Vec::new();
+    let mut known: HashMap<usize, usize> = HashMap::new();
+    for finding in findings {
+        let at = finding.iter().find_map(|site| known.get(site).copied()).unwrap_or(merged.len());
+        if at == merged.len() {
+            merged.push(Vec::new());
+        }
+        for site in finding {
+            if known.insert(site, at).is_none() {
+                merged[at].push(site);
+            }
+        }
+    }
+    merged
 }
 
 impl Alike {
@@ -162,6 +204,24 @@ mod tests {
             sites: sites.iter().map(site).collect(),
             ..Process::default()
         }
+    }
+
+    #[test]
+    fn findings_of_processes_that_are_alike_are_alike() {
+        let (leak, follows) = (("main.leak", 9, Level::Suspect), ("x.io/y.run", 9, Level::Watch));
+        let finding = |sites: &[usize]| Finding { sites: sites.to_vec(), ..Finding::default() };
+        let mut first = process(1, "/server", &[leak, ("main.work", 3, Level::Healthy), follows]);
+        first.findings = vec![finding(&[2, 0])];
+        let mut second = process(2, "/server", &[follows, leak]);
+        second.findings = vec![finding(&[0, 1])];
+        let alone = process(3, "/other", &[leak, ("main.work", 3, Level::Healthy)]);
+        let programs = programs(&[first, second, alone], Sort::Verdict);
+        let named = |program: &Program| -> Vec<Vec<String>> {
+            let name = |&at: &usize| program.sites[at].site.site.function.clone();
+            program.findings.iter().map(|finding| finding.iter().map(name).collect()).collect()
+        };
+        assert_eq!(named(&programs[0]), [["x.io/y.run", "main.leak"]]);
+        assert_eq!(named(&programs[1]), [["main.leak"]]);
     }
 
     #[test]

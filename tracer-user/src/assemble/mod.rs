@@ -6,6 +6,7 @@
 pub mod alike;
 mod blame;
 mod creation_stacks;
+mod findings;
 pub mod merged;
 pub mod repeats;
 
@@ -21,6 +22,7 @@ use crate::stats::{Ages, Durations, Survival, Trend};
 use crate::tracker::{Instance, InstanceId, LineageId, SiteCounts, SiteId, SiteWindow, StackId, Tracker};
 use crate::verdict::cause::{Code, Patterns, Start};
 use crate::verdict::{self, Blame, Facts, SeenCalls, Standing, Wait};
+use findings::Reported;
 
 /// What is known about a process instance beside its goroutines.
 #[derive(Default)]
@@ -142,6 +144,7 @@ fn process(
     let blame = blame::of(instance, described);
     let code = Code { module: described.module, patterns, methods: described.methods };
     let mut stacks = described.creation_stacks.map(|stacks| creation_stacks::by_site(instance, stacks));
+    let mut reported = Vec::new();
     for (at, site) in instance.sites().iter().enumerate() {
         let counts = site.window();
         if !counts.is_used() {
@@ -153,13 +156,17 @@ fn process(
         let observed =
             Observed { tracker, instance, described, code, id, site, counts, living, blame, now_ns, window };
         let creation_stacks = stacks.as_mut().map(|stacks| stacks.remove(&id).unwrap_or_default());
-        process.sites.push(observed.site(creation_stacks));
+        let waits = observed.looked().map(|looked| looked.waits).unwrap_or_default();
+        reported.push(Reported { id, site: observed.site(creation_stacks), living, waits });
     }
-    let totals = Goroutines::of(&process.sites);
+    let totals = Goroutines::of(reported.iter().map(|reported| &reported.site));
     let at_attach = totals.at_attach.filter(|_| !instance.has_unknown_goroutines());
     let states = process.goroutines.states.filter(|_| instance.ended.is_none());
     process.goroutines = Goroutines { at_attach, states, ..totals };
-    process.sites.retain(|site| !site.system || selection.include_system);
+    reported.retain(|reported| !reported.site.system || selection.include_system);
+    let watched_ns = now_ns.saturating_sub(instance.first_seen_ns.max(window.start_ns));
+    process.findings = findings::of(&reported, instance, described.module, watched_ns);
+    process.sites = reported.into_iter().map(|reported| reported.site).collect();
     process
 }
 
@@ -179,7 +186,7 @@ struct Observed<'a> {
     window: &'a BootWindow,
 }
 
-impl Observed<'_> {
+impl<'a> Observed<'a> {
     /// `creation_stacks` are those of the site; `None` if nobody asked for them.
     fn site(&self, creation_stacks: Option<Vec<CreationStack>>) -> Site {
         let (site, counts, window) = (self.site, &self.counts, self.window);
@@ -191,8 +198,7 @@ impl Observed<'_> {
             let counts = self.instance.sites().get(parent.0 as usize)?;
             Some(CountedFrame { frame: self.described.go_statement(parent, counts), count })
         });
-        // What a look found does not hold for a process that has ended, nor for a row that many sites share.
-        let looked = about.looked.filter(|_| self.instance.ended.is_none() && !site.overflow);
+        let looked = self.looked();
         let statement = self.described.go_statement(self.id, site);
         let number = self.id.0 as usize;
         let is_own = site.overflow || is_of_program(&statement.function, self.described.module);
@@ -238,6 +244,12 @@ impl Observed<'_> {
             system: about.is_system && !site.overflow,
             creation_stacks,
         }
+    }
+
+    /// What a look has found. It does not hold for a process that has ended, nor for a row that many sites share.
+    fn looked(&self) -> Option<Looked<'a>> {
+        let looked = self.described.site(self.id).looked;
+        looked.filter(|_| self.instance.ended.is_none() && !self.site.overflow)
     }
 
     /// Whether at least half of the creators that are known are of sites whose goroutines end, as those that serve a

@@ -16,8 +16,8 @@ use crate::host::{ProcessError, process};
 use crate::human::{count, duration};
 use crate::inspect::{Places, SiteKey};
 use crate::report::{
-    self, BootWindow, EvidenceKind, Frame, Goroutines, Level, Loss, Mode, Oldest, Report, Run, Selection,
-    Site, Verdict,
+    self, BootWindow, EvidenceKind, Finding, Frame, Goroutines, Level, Loss, Mode, Oldest, Report, Run,
+    Selection, Site, Verdict,
 };
 use crate::targets::{Binaries, Subject, TargetError, Wanted, describe, wanted};
 use crate::verdict::cause::{Code, Patterns, Start};
@@ -181,6 +181,7 @@ impl Seen {
             detail: Some(detail.into()),
             scan: Some(self.scan),
             goroutines,
+            findings: sites.iter().enumerate().filter_map(|(at, site)| Finding::alone(at, site)).collect(),
             sites,
             ..self.subject.describe()
         }

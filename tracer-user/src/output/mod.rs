@@ -6,6 +6,7 @@
 
 mod blamed;
 pub mod dump;
+mod finding;
 pub mod flame;
 pub mod folded;
 pub mod groups;

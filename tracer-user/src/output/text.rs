@@ -4,6 +4,7 @@
 use std::io::{self, Write};
 
 use super::blamed;
+use super::finding::{Shown, found, together};
 use super::names::{
     function, holds_thread, labels, located, place, processes, program_name, starts_program, unmoved,
 };
@@ -78,16 +79,17 @@ impl Page<'_> {
     }
 
     fn findings(&self, out: &mut dyn Write) -> io::Result<()> {
-        let at = |level| self.sites().filter(move |(_, alike)| alike.site.verdict.level == level);
+        let all: Vec<Shown> = self.programs.iter().flat_map(Shown::of).collect();
+        let at = |level| all.iter().filter(move |shown| shown.level == level);
         // A queue that does not move needs a remedy as a leak does, so it is shown with the leaks.
-        let stands = |alike: &Alike| {
-            alike.site.verdict.evidence.first().is_some_and(|found| found.kind == EvidenceKind::Stuck)
+        let stands = |shown: &&Shown| {
+            let first = shown.alike.site.verdict.evidence.first();
+            first.is_some_and(|found| found.kind == EvidenceKind::Stuck)
         };
-        let (stuck, watched): (Vec<_>, Vec<_>) = at(Level::Watch).partition(|(_, alike)| stands(alike));
-        let untold = at(Level::Unknown).filter(|(_, alike)| is_worth_a_look(&alike.site));
-        let few = watched.into_iter().take(WATCHED).chain(untold.take(WATCHED));
-        for (program, alike) in at(Level::Proven).chain(at(Level::Suspect)).chain(stuck).chain(few) {
-            self.block(program, alike, out)?;
+        let (stuck, watched): (Vec<_>, Vec<_>) = at(Level::Watch).partition(stands);
+        let few = watched.into_iter().take(WATCHED).chain(at(Level::Unknown).take(WATCHED));
+        for shown in at(Level::Proven).chain(at(Level::Suspect)).chain(stuck).chain(few) {
+            self.block(shown, out)?;
             writeln!(out)?;
         }
         self.left_out(out)
@@ -109,9 +111,9 @@ impl Page<'_> {
     }
 
     /// Writes the level, what the goroutines run, and where they are created; on two lines if one is too short.
-    fn head(&self, program: &Program, alike: &Alike, out: &mut dyn Write) -> io::Result<()> {
+    fn head(&self, shown: &Shown, out: &mut dyn Write) -> io::Result<()> {
+        let Shown { program, alike, level, .. } = *shown;
         let site = &alike.site;
-        let level = site.verdict.level;
         let name = shorten(&function(&site.entry), self.width - INDENT);
         let place = format!("created at {}", located(&site.site));
         let several = self.many || program.pids.len() > 1;
@@ -125,9 +127,10 @@ impl Page<'_> {
         self.line(out, &created)
     }
 
-    fn block(&self, program: &Program, alike: &Alike, out: &mut dyn Write) -> io::Result<()> {
+    fn block(&self, shown: &Shown, out: &mut dyn Write) -> io::Result<()> {
+        let alike = shown.alike;
         let Alike { site, live_of_most: live, pid_of_most, .. } = alike;
-        self.head(program, alike, out)?;
+        self.head(shown, out)?;
         let net = site.created as i64 - site.exited.saturating_add(site.reconciled) as i64;
         let sign = if net < 0 { '−' } else { '+' };
         let window = duration(self.report.window.duration_ns);
@@ -173,6 +176,7 @@ impl Page<'_> {
         self.list(out, "through", blamed::dependencies(site, *live))?;
         self.list(out, "created", creation_stack(alike))?;
         self.list(out, "because", site.verdict.evidence.iter().map(|evidence| clean(&evidence.text)))?;
+        self.list(out, "with it", shown.following())?;
         self.list(out, "do", site.verdict.advice.iter().map(|advice| clean(advice)))
     }
 
@@ -233,16 +237,17 @@ impl Page<'_> {
                 "no leak found in {window}: {sites} {noun}, {created} created, {exited} ended"
             );
         }
-        let levels = Level::WORST_FIRST.into_iter().filter(|&level| summary.of(level) > 0).map(|level| {
+        let levels = Level::WORST_FIRST.into_iter().filter(|&level| found(summary, level) > 0).map(|level| {
             let hint = match (level, summary.needs_ns) {
                 (Level::Unknown, Some(needs)) => {
                     format!(" (window too short: try --for {})", argument(needs))
                 }
                 _ => String::new(),
             };
-            format!("{} {}{hint}", paint(of_level(level), level.name()), count(summary.of(level)))
+            format!("{} {}{hint}", paint(of_level(level), level.name()), count(found(summary, level)))
         });
-        writeln!(out, "{}", levels.collect::<Vec<_>>().join("   "))
+        let together = together(summary).map(|text| format!("   {text}")).unwrap_or_default();
+        writeln!(out, "{}{together}", levels.collect::<Vec<_>>().join("   "))
     }
 
     fn table(&self, out: &mut dyn Write) -> io::Result<()> {
@@ -370,13 +375,6 @@ impl Page<'_> {
         }
         Ok(())
     }
-}
-
-/// Whether a site that cannot be told yet may be a leak: more than one of its goroutines came and stayed, or stands still.
-fn is_worth_a_look(site: &Site) -> bool {
-    let stayed = site.created.saturating_sub(site.exited.saturating_add(site.reconciled));
-    let still: u64 = site.waiting.iter().flatten().filter_map(|waiting| waiting.unmoved).sum();
-    site.live > 0 && (stayed > 1 || still > 1)
 }
 
 /// The calls of the creation stack that most of a site's living goroutines come from, with the number of these

@@ -5,6 +5,7 @@
 //! [`SCHEMA`].
 
 mod blame;
+mod finding;
 mod frame;
 mod hdr;
 mod process;
@@ -18,6 +19,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use blame::{BlamedFrame, LedBy};
+pub use finding::{Finding, FindingCounts};
 pub use frame::{CountedFrame, CreationStack, ELIDED, Frame};
 pub use hdr::Hdr;
 pub use process::{Container, Go, Goroutines, Mode, Process, Scan, States};
@@ -155,6 +157,10 @@ pub struct Summary {
     /// Length in nanoseconds of the window that would tell more about all sites with the verdict `unknown`; `null`
     /// where a longer window is not what is missing.
     pub needs_ns: Option<u64>,
+    /// Additive: number of findings, in which sites that leak together count once; `null` in reports of golife versions
+    /// that did not look for what belongs together.
+    #[serde(default)]
+    pub findings: Option<FindingCounts>,
 }
 
 impl Summary {
@@ -172,6 +178,10 @@ impl Summary {
     /// The worst verdict that any site has; `None` without sites.
     pub fn worst(&self) -> Option<Level> {
         Level::WORST_FIRST.into_iter().find(|&level| self.of(level) > 0)
+    }
+
+    fn add_finding(&mut self, finding: &Finding) {
+        self.findings.get_or_insert_default().add(finding);
     }
 
     fn add(&mut self, site: &Site) {

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::finding::Finding;
 use super::site::Site;
 
 /// One process, from its start or an `exec` to the next `exec` or its end.
@@ -46,6 +47,24 @@ pub struct Process {
     pub goroutines: Goroutines,
     /// The creation sites of the process's goroutines that were asked for, in the order that was asked for.
     pub sites: Vec<Site>,
+    /// Additive: what leaks, worst first, with the sites that belong together. Each site with the verdict `watch` or worse
+    /// is in one finding; empty in reports of golife versions that did not look for what belongs together.
+    #[serde(default)]
+    pub findings: Vec<Finding>,
+}
+
+impl Process {
+    /// Puts the sites into another order, or leaves some out. `order` has the index of each that stays.
+    pub(super) fn rearrange(&mut self, order: &[usize]) {
+        let mut now = vec![None; self.sites.len()];
+        order.iter().enumerate().for_each(|(at, &before)| now[before] = Some(at));
+        let mut sites: Vec<Option<Site>> = std::mem::take(&mut self.sites).into_iter().map(Some).collect();
+        self.sites = order.iter().filter_map(|&before| sites[before].take()).collect();
+        for finding in &mut self.findings {
+            finding.sites = finding.sites.iter().filter_map(|&before| *now.get(before)?).collect();
+        }
+        self.findings.retain(|finding| !finding.sites.is_empty());
+    }
 }
 
 /// A scan of a process's goroutines, read from its memory while it ran on.
@@ -145,7 +164,7 @@ impl States {
 
 impl Goroutines {
     /// The totals over all sites of a process, the runtime's own included.
-    pub fn of(sites: &[Site]) -> Goroutines {
+    pub fn of<'sites>(sites: impl IntoIterator<Item = &'sites Site>) -> Goroutines {
         let mut totals = Goroutines { at_attach: Some(0), ..Goroutines::default() };
         for site in sites {
             if site.system {

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::{Loss, Overhead, Process, Report, SCHEMA, Selection, Summary, Tool, Window};
+use super::{FindingCounts, Loss, Overhead, Process, Report, SCHEMA, Selection, Summary, Tool, Window};
 
 /// The time that a report covers, and how the boot-time clock relates to the calendar.
 #[derive(Clone, Copy, Debug)]
@@ -50,7 +50,11 @@ impl Run {
     /// Makes the report of `processes` and of those that cannot be traced. The totals are over all sites of
     /// `processes`; `selection` only says which of them are shown.
     pub fn report(&self, loss: Loss, mut processes: Vec<Process>, selection: &Selection) -> Report {
-        let mut summary = Summary::default();
+        let mut summary = Summary { findings: Some(FindingCounts::default()), ..Summary::default() };
+        processes
+            .iter()
+            .flat_map(|process| &process.findings)
+            .for_each(|finding| summary.add_finding(finding));
         processes.iter().flat_map(|process| &process.sites).for_each(|site| summary.add(site));
         processes.extend(self.untraced.iter().cloned());
         selection.apply(&mut processes);

@@ -99,10 +99,14 @@ impl Selection {
     /// keeps as many as were asked for. The runtime's own sites are left out elsewhere, before totals are made.
     pub fn apply(&self, processes: &mut [Process]) {
         for process in processes.iter_mut() {
-            if let Some(least) = self.min_age_ns {
-                process.sites.retain(|site| site.oldest.is_some_and(|oldest| oldest.age_ns >= least));
-            }
-            process.sites.sort_by(|a, b| self.sort.order(a, b));
+            let is_old = |site: &Site| match self.min_age_ns {
+                Some(least) => site.oldest.is_some_and(|oldest| oldest.age_ns >= least),
+                None => true,
+            };
+            let sites = &process.sites;
+            let mut order: Vec<usize> = (0..sites.len()).filter(|&at| is_old(&sites[at])).collect();
+            order.sort_by(|&a, &b| self.sort.order(&sites[a], &sites[b]));
+            process.rearrange(&order);
         }
         processes.sort_by(|a, b| match (a.sites.first(), b.sites.first()) {
             (Some(a_first), Some(b_first)) => self.sort.order(a_first, b_first).then(a.pid.cmp(&b.pid)),
@@ -110,7 +114,7 @@ impl Selection {
         });
         match self.top {
             Some(Top::OfEachProcess(most)) => {
-                processes.iter_mut().for_each(|process| process.sites.truncate(most));
+                processes.iter_mut().for_each(|process| keep_first(process, most));
             }
             Some(Top::OfAll(most)) => self.keep_of_all(processes, most),
             None => {}
@@ -126,14 +130,21 @@ impl Selection {
         let mut kept = vec![0; processes.len()];
         all.iter().take(most).for_each(|&(process, _)| kept[process] += 1);
         // Within a process the sites are in the same order, so those to keep come first.
-        processes.iter_mut().zip(kept).for_each(|(process, kept)| process.sites.truncate(kept));
+        processes.iter_mut().zip(kept).for_each(|(process, kept)| keep_first(process, kept));
+    }
+}
+
+/// Keeps the first sites of a process.
+fn keep_first(process: &mut Process, most: usize) {
+    if most < process.sites.len() {
+        process.rearrange(&Vec::from_iter(0..most));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::Verdict;
+    use crate::report::{Finding, Verdict};
 
     /// The live counts of the sites that are shown, for each process.
     fn shown(top: Top) -> Vec<Vec<u64>> {
@@ -155,6 +166,23 @@ mod tests {
                 .map(|(level, live)| site(level, live));
         sites.sort_by(|a, b| Sort::Verdict.order(a, b));
         assert_eq!(sites.map(|site| site.live), [1, 16_268, 7, 0]);
+    }
+
+    #[test]
+    fn findings_name_their_sites_where_they_are_shown() {
+        let sites = [5, 9, 7].map(|live| Site { live, ..Site::default() });
+        let finding = |sites: &[usize]| Finding { sites: sites.to_vec(), ..Finding::default() };
+        let process = Process {
+            sites: sites.to_vec(),
+            findings: vec![finding(&[0, 1]), finding(&[2]), finding(&[0])],
+            ..Process::default()
+        };
+        let selection =
+            Selection { sort: Sort::Live, top: Some(Top::OfEachProcess(2)), ..Selection::default() };
+        let mut processes = [process];
+        selection.apply(&mut processes);
+        let findings: Vec<_> = processes[0].findings.iter().map(|finding| finding.sites.clone()).collect();
+        assert_eq!(findings, [vec![0], vec![1]]);
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod blame;
 pub mod cause;
 pub mod cycle;
 mod endless;
+pub mod findings;
 mod growth;
 mod hopeless;
 mod stuck;

@@ -1,0 +1,84 @@
+//! What a report for people shows as one: a finding with its parts, or a site that cannot be told yet.
+
+use super::names::{function, located, place};
+use crate::assemble::alike::{Alike, Program};
+use crate::human::{clean, count};
+use crate::report::{Level, Site, Summary};
+
+/// Most parts of a finding that are named.
+const PARTS: usize = 12;
+
+/// Sites that are shown in one block.
+pub(super) struct Shown<'report> {
+    pub(super) program: &'report Program,
+    /// The site whose wait tells what to do.
+    pub(super) alike: &'report Alike,
+    /// The sites that follow from it.
+    following: Vec<&'report Alike>,
+    /// The worst verdict of them all.
+    pub(super) level: Level,
+}
+
+impl<'report> Shown<'report> {
+    /// What is worth a block of its own, in the order of the sites.
+    pub(super) fn of(program: &'report Program) -> Vec<Shown<'report>> {
+        let untold = |at: &usize| {
+            let site = &program.sites[*at].site;
+            site.verdict.level == Level::Unknown && is_worth_a_look(site)
+        };
+        let untold = (0..program.sites.len()).filter(untold).map(|at| vec![at]);
+        let mut blocks: Vec<Vec<usize>> = program.findings.iter().cloned().chain(untold).collect();
+        blocks.sort_by_key(|block| block.iter().min().copied());
+        let shown = |block: &Vec<usize>| {
+            let sites: Vec<&Alike> = block.iter().filter_map(|&at| program.sites.get(at)).collect();
+            let (&alike, following) = sites.split_first()?;
+            let level = sites.iter().map(|alike| alike.site.verdict.level).max()?;
+            Some(Shown { program, alike, following: following.to_vec(), level })
+        };
+        blocks.iter().filter_map(shown).collect()
+    }
+
+    /// The sites that follow from the first one, a line each.
+    pub(super) fn following(&self) -> impl Iterator<Item = String> {
+        let all = self.following.len() as u64;
+        let live = self.following.iter().fold(0u64, |sum, alike| sum.saturating_add(alike.site.live));
+        let noun = if all == 1 { "statement follows" } else { "statements follow" };
+        let head = (all > 0).then(|| format!("{} more {noun} from it, live {}:", count(all), count(live)));
+        let left_out = self.following.len().saturating_sub(PARTS);
+        let rest = (left_out > 0).then(|| format!("and {} more", count(left_out as u64)));
+        head.into_iter().chain(self.following.iter().take(PARTS).map(|alike| part(&alike.site))).chain(rest)
+    }
+}
+
+/// A line such as `72 created at broker.go:256: chan receive at broker.go:1121 in sarama.(*Broker).responseReceiver`.
+fn part(site: &Site) -> String {
+    let what = match site.waiting.iter().flatten().next() {
+        Some(waiting) => {
+            let at = waiting.at.first().map(|frame| format!(" at {}", located(frame))).unwrap_or_default();
+            format!("{}{at}", clean(&waiting.reason))
+        }
+        None => function(&site.entry),
+    };
+    format!("{} created at {}: {what}", count(site.live), place(&site.site))
+}
+
+/// Whether a site that cannot be told yet may be a leak: more than one of its goroutines came and stayed, or stands still.
+fn is_worth_a_look(site: &Site) -> bool {
+    let stayed = site.created.saturating_sub(site.exited.saturating_add(site.reconciled));
+    let still: u64 = site.waiting.iter().flatten().filter_map(|waiting| waiting.unmoved).sum();
+    site.live > 0 && (stayed > 1 || still > 1)
+}
+
+/// How many findings or else sites have a verdict.
+pub(super) fn found(summary: &Summary, level: Level) -> u64 {
+    summary.findings.and_then(|findings| findings.of(level)).unwrap_or(summary.of(level))
+}
+
+/// Says it where several sites are one finding.
+pub(super) fn together(summary: &Summary) -> Option<String> {
+    let findings = summary.findings?;
+    let findings = findings.proven.saturating_add(findings.suspect).saturating_add(findings.watch);
+    let sites = summary.proven.saturating_add(summary.suspect).saturating_add(summary.watch);
+    let noun = if findings == 1 { "finding" } else { "findings" };
+    (findings < sites).then(|| format!("({} sites are {} {noun})", count(sites), count(findings)))
+}
