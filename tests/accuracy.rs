@@ -12,7 +12,13 @@ mod goroutineleak;
 #[path = "e2e/support.rs"]
 mod support;
 
-use std::{collections::BTreeMap, fmt::Write, fs, path::Path, thread};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write,
+    fs,
+    path::Path,
+    thread,
+};
 
 use corpus::{Case, PROGRAMS, build, marked};
 use serde_json::Value;
@@ -36,8 +42,14 @@ fn watch(binary: &Path, args: &[&str]) -> Vec<Site> {
     corpus.expect_alive();
     let report = ended.report();
     assert_eq!(report["loss"]["dropped"], 0);
-    let sites = only_process(&report)["sites"].as_array().unwrap();
-    sites.iter().map(Site::parse).collect()
+    let process = only_process(&report);
+    let mut sites: Vec<Site> = process["sites"].as_array().unwrap().iter().map(Site::parse).collect();
+    for (number, finding) in (0..).zip(process["findings"].as_array().unwrap()) {
+        for at in finding["sites"].as_array().unwrap() {
+            sites[at.as_u64().unwrap() as usize].finding = Some(number);
+        }
+    }
+    sites
 }
 
 /// A site of a report.
@@ -51,6 +63,8 @@ struct Site {
     advice: String,
     /// File and line of the code that most of its goroutines go back to.
     blame: Option<(String, u64)>,
+    /// The number of the finding that it is a part of.
+    finding: Option<u64>,
 }
 
 impl Site {
@@ -65,6 +79,7 @@ impl Site {
             level: LEVELS.iter().position(|level| verdict["level"] == *level).unwrap(),
             cause: text(&verdict["cause"]),
             advice: text(&verdict["advice"]),
+            finding: None,
             blame: site["blame"][0]["line"].as_u64().map(|line| (text(&site["blame"][0]["file"]), line)),
         }
     }
@@ -115,6 +130,8 @@ impl Outcome {
     fn leaks(&mut self, cases: &[&Case], sites: &[Site]) {
         let marks = marked("leak");
         let mut explained = vec![false; sites.len()];
+        // Which case each finding is of.
+        let mut findings: BTreeMap<u64, &str> = BTreeMap::new();
         for case in cases {
             let mut said: Vec<&Site> = Vec::new();
             for (site, explained) in sites.iter().zip(&mut explained) {
@@ -128,6 +145,17 @@ impl Outcome {
                 if is_of {
                     said.push(site);
                 }
+            }
+            // What a library has left is one finding, and no other leak is a part of it.
+            for finding in said.iter().filter_map(|site| site.finding) {
+                let first = *findings.entry(finding).or_insert(&case.name);
+                if first != case.name {
+                    self.wrong.push(format!("{} is in the finding of {first}", case.name));
+                }
+            }
+            let findings: BTreeSet<_> = said.iter().map(|site| site.finding).collect();
+            if case.within.is_some() && findings.len() > 1 {
+                self.wrong.push(format!("{} is {} findings", case.name, findings.len()));
             }
             self.leak(case, &said);
         }

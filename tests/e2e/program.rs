@@ -18,9 +18,26 @@ fn leaks_names_the_line_and_fail_on_ends_with_3() {
     let mut fixture = ready(&fixture("leaky", Build::default()), &["-rate", "20", "-for", "20s"]);
     fixture.write("go");
     let pid = fixture.pid().to_string();
-    let ended = run(&["leaks", "--format", "json", "--for", "8s", "--fail-on", "suspect", "--pid", &pid]);
+    let patterns = tempfile::NamedTempFile::new().unwrap();
+    let text = r"[[pattern]]
+        function = '^main\.main\.func'
+        waits = 'chan receive'
+        cause = 'other'
+        advice = 'ask the team about {place}'
+        close = 'Hub.End'";
+    std::fs::write(patterns.path(), text).unwrap();
+    let (fail_on, file) = (["--fail-on", "suspect"], patterns.path().to_str().unwrap());
+    let common = ["leaks", "--format", "json", "--for", "8s", "--pid", &pid, "--patterns", file];
+    let ended = run(&[&common[..], &fail_on].concat());
     assert_eq!(ended.status.code(), Some(3), "{ended:?}");
     let report = ended.report();
+    let finding = &only_process(&report)["findings"][0];
+    let advice = format!(
+        "ask the team about main.go:{}; call Hub.End once it is done with",
+        line_of("leaky", "leak") + 1
+    );
+    assert_eq!((&finding["cause"], &finding["advice"]), (&"other".into(), &advice.into()), "{report:#}");
+    assert_eq!(report["summary"]["findings"]["suspect"], 1);
     let level = |site: &str| {
         let line = line_of("leaky", site);
         let sites = only_process(&report)["sites"].as_array().unwrap();

@@ -68,12 +68,9 @@ fn creator(id: SiteId, instance: &Instance) -> Option<usize> {
     (most.saturating_mul(2) > all).then_some(parent.0 as usize)
 }
 
-/// The library that a function is of, or who made it, by the first two parts of its path; Go's own is one.
+/// The library that a function is of, or who made it, by the first two parts of its path.
 fn library(function: &str) -> &str {
     let path = package_path(function);
-    if !path.split('/').next().is_some_and(|host| host.contains('.')) {
-        return "std";
-    }
     path.match_indices('/').nth(1).map_or(path, |(end, _)| &path[..end])
 }
 
@@ -87,7 +84,8 @@ mod tests {
         assert_eq!(library("github.com/IBM/sarama.(*Broker).Open.func1"), "github.com/IBM");
         assert_eq!(library("google.golang.org/grpc/internal/transport.f"), "google.golang.org/grpc");
         assert_eq!(library("google.golang.org/grpc.f"), "google.golang.org/grpc");
-        assert_eq!(library("net/http.(*conn).serve"), "std");
+        assert_eq!(library("net/http/internal/http2.(*ClientConn).readLoop"), "net/http");
+        assert_eq!(library("context.WithCancel"), "context");
     }
 
     #[test]

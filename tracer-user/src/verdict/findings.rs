@@ -2,8 +2,9 @@
 //!
 //! A library that is not closed leaves goroutines of many statements behind, and who waits for a goroutine that is stuck
 //! is stuck as well. Such sites grow alike: their goroutines come at the same times, so many for each. But anything that
-//! is made at a steady pace grows alike, so there has to be more that they have in common: the line of the program that
-//! they go back to, or that the ones create the others, or that the same goroutines of a library create both.
+//! is made at a steady pace grows alike, so there has to be more that they have in common: that the ones create the
+//! others, or that they are of one library and go back to one line of the program, or where no line is known to one
+//! creator.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -16,8 +17,10 @@ const FEWEST: u64 = 5;
 const APART: f64 = 0.15;
 /// Most groups with something in common that a site is compared with.
 const MOST: usize = 16;
+/// Most creators that are gone back through to one that leaks as well.
+const STEPS: usize = 16;
 
-/// What is known of a site that may be a part of a finding.
+/// What is known of a site.
 #[derive(Clone, Debug)]
 pub struct Part<'report> {
     /// The site's number, which `creator` names it by.
@@ -36,40 +39,38 @@ pub struct Part<'report> {
     pub waits_in_program: bool,
 }
 
-/// Puts the sites with a finding into groups, by their indices. In each group, the site comes first whose wait tells what
+/// Puts the sites that leak into groups, by their indices. In each group, the site comes first whose wait tells what
 /// to do, and the others follow from it. `window_ns` is how long they were watched.
 pub fn group(parts: &[Part], window_ns: u64) -> Vec<Vec<usize>> {
     let leaking = |part: &Part| part.verdict.level >= Level::Watch;
-    let births: Vec<Births> = parts.iter().map(|part| Births::of(part.ages, window_ns)).collect();
+    let births = parts.iter().map(|part| Births::of(if leaking(part) { part.ages } else { &[] }, window_ns));
+    let births: Vec<Births> = births.collect();
     let mut groups = Groups::new(parts.len());
     let by_number: HashMap<usize, usize> =
         parts.iter().enumerate().map(|(at, part)| (part.number, at)).collect();
     let mut known: HashMap<Common, Vec<usize>> = HashMap::new();
     for (at, part) in parts.iter().enumerate().filter(|(_, part)| leaking(part)) {
-        let creator = part.creator.and_then(|number| by_number.get(&number).copied());
-        if let Some(creator) = creator.filter(|&creator| leaking(&parts[creator]))
-            && births[at].are_like(&births[creator])
-        {
+        let creator = creator_of(at, parts, &by_number, |creator| leaking(&parts[creator]));
+        if let Some(creator) = creator.filter(|&creator| births[at].are_like(&births[creator])) {
             groups.join(at, creator);
         }
-        for common in Common::of(part) {
-            let others = known.entry(common).or_default();
-            match others.iter().find(|&&other| births[at].are_like(&births[other])) {
-                Some(&other) => groups.join(at, other),
-                None if others.len() < MOST => others.push(at),
-                None => {}
-            }
+        let Some(common) = Common::of(part) else { continue };
+        let others = known.entry(common).or_default();
+        match others.iter().find(|&&other| births[at].are_like(&births[other])) {
+            Some(&other) => groups.join(at, other),
+            None if others.len() < MOST => others.push(at),
+            None => {}
         }
     }
+    let roots: Vec<usize> = (0..parts.len()).map(|at| groups.root(at)).collect();
     let mut found: HashMap<usize, Vec<usize>> = HashMap::new();
     for at in (0..parts.len()).filter(|&at| leaking(&parts[at])) {
-        found.entry(groups.root(at)).or_default().push(at);
+        found.entry(roots[at]).or_default().push(at);
     }
     let mut found: Vec<Vec<usize>> = found.into_values().collect();
     for group in &mut found {
-        let generations: HashMap<usize, usize> =
-            group.iter().map(|&at| (at, generation(at, group, parts, &by_number))).collect();
-        group.sort_by_key(|&at| rank(&parts[at], generations[&at], &births[at], at));
+        let generation = |at: usize| generation(at, parts, &by_number, &roots);
+        group.sort_by_cached_key(|&at| rank(&parts[at], generation(at), &births[at], at));
     }
     found.sort_unstable();
     found
@@ -84,12 +85,30 @@ fn rank(part: &Part, generation: usize, births: &Births, at: usize) -> impl Ord 
     (level, !part.waits_in_program, waits_for_word, Reverse(generation), age_ns, at)
 }
 
-/// How many sites of the group created one another until they created this one.
-fn generation(at: usize, group: &[usize], parts: &[Part], by_number: &HashMap<usize, usize>) -> usize {
-    let creator = |at: usize| parts[at].creator.and_then(|number| by_number.get(&number).copied());
+/// The nearest creator that is wanted, back through others.
+fn creator_of(
+    at: usize,
+    parts: &[Part],
+    by_number: &HashMap<usize, usize>,
+    is_wanted: impl Fn(usize) -> bool,
+) -> Option<usize> {
     let mut current = at;
-    for generation in 0..group.len() {
-        match creator(current).filter(|creator| *creator != current && group.contains(creator)) {
+    for _ in 0..STEPS {
+        current = *by_number.get(&parts[current].creator?)?;
+        if current != at && is_wanted(current) {
+            return Some(current);
+        }
+    }
+    None
+}
+
+/// How many sites of the same group created one another until they created this one. `roots` says which site stands for the
+/// group of each.
+fn generation(at: usize, parts: &[Part], by_number: &HashMap<usize, usize>, roots: &[usize]) -> usize {
+    let is_of_group = |creator: usize| creator != at && roots[creator] == roots[at];
+    let mut current = at;
+    for generation in 0..STEPS {
+        match creator_of(current, parts, by_number, is_of_group) {
             Some(creator) => current = creator,
             None => return generation,
         }
@@ -101,15 +120,16 @@ fn generation(at: usize, group: &[usize], parts: &[Part], by_number: &HashMap<us
 /// What sites may have in common.
 #[derive(PartialEq, Eq, Hash)]
 enum Common<'report> {
-    Line(&'report Frame),
+    Line(&'report Frame, Option<&'report str>),
     Creator(usize, &'report str),
 }
 
 impl<'report> Common<'report> {
-    fn of(part: &Part<'report>) -> impl Iterator<Item = Common<'report>> {
-        let creator =
-            part.creator.zip(part.library).map(|(creator, library)| Common::Creator(creator, library));
-        part.line.map(Common::Line).into_iter().chain(creator)
+    fn of(part: &Part<'report>) -> Option<Common<'report>> {
+        match part.line {
+            Some(line) => Some(Common::Line(line, part.library)),
+            None => Some(Common::Creator(part.creator?, part.library?)),
+        }
     }
 }
 
@@ -217,9 +237,12 @@ mod tests {
         let suspect = verdict(Level::Suspect, Cause::ChanReceive);
         let (one, two, other) = (steady(100, 1_000, 1), steady(400, 1_000, 2), steady(100, 1_430, 1));
         let (main, elsewhere) = (frame(40), frame(41));
-        let at = |number, ages, line| Part { line: Some(line), ..part(number, &suspect, ages) };
+        let library = Some("x.io/y");
+        let at = |number, ages, line| Part { line: Some(line), library, ..part(number, &suspect, ages) };
         let parts = [at(0, &one, &main), at(1, &two, &main), at(2, &one, &elsewhere), at(3, &other, &main)];
         assert_eq!(group(&parts, 30 * S), [vec![1, 0], vec![2], vec![3]], "the older first");
+        let of_another = Part { library: Some("net/http"), ..parts[1].clone() };
+        assert_eq!(group(&[parts[0].clone(), of_another], 30 * S).len(), 2);
     }
 
     #[test]
@@ -246,6 +269,11 @@ mod tests {
             Part { creator: Some(8), ..part(9, &timer, &ages) },
         ];
         assert_eq!(group(&parts, 30 * S), [vec![1, 0, 2]]);
+        // Creators in between may have ended.
+        let healthy = verdict(Level::Healthy, Cause::Io);
+        let ended = Part { creator: Some(7), ..part(11, &healthy, &[]) };
+        let through = [parts[0].clone(), ended, Part { creator: Some(11), ..part(12, &blocked, &ages) }];
+        assert_eq!(group(&through, 30 * S), [vec![2, 0]]);
         // The program's own wait tells more than that of a library.
         let own = [Part { waits_in_program: true, ..parts[0].clone() }, parts[1].clone()];
         assert_eq!(group(&own, 30 * S), [vec![0, 1]]);
@@ -254,7 +282,6 @@ mod tests {
         let excused = [parts[0].clone(), Part { verdict: &watch, ..parts[1].clone() }];
         assert_eq!(group(&excused, 30 * S), [vec![0, 1]]);
         // What is healthy is no part of it.
-        let healthy = verdict(Level::Healthy, Cause::WaitGroup);
         let child = [Part { verdict: &healthy, ..parts[0].clone() }, parts[1].clone()];
         assert_eq!(group(&child, 30 * S), [vec![1]]);
     }
