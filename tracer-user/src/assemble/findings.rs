@@ -77,7 +77,7 @@ fn library(function: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::CountedFrame;
+    use crate::report::BlamedFrame;
 
     #[test]
     fn a_library_is_known_by_its_path() {
@@ -91,7 +91,8 @@ mod tests {
     #[test]
     fn a_minority_is_no_line() {
         let frame = |function: &str| Frame { function: function.into(), ..Frame::default() };
-        let blame = |count| Some(vec![CountedFrame { frame: frame("main.f"), count }]);
+        let blame =
+            |count| Some(vec![BlamedFrame { frame: frame("main.f"), count, ..BlamedFrame::default() }]);
         let site = |count| Site { site: frame("x.io/y.f"), live: 10, blame: blame(count), ..Site::default() };
         assert_eq!(line(&site(5), Some("example.com/api")), None);
         assert_eq!(line(&site(6), Some("example.com/api")), Some(&frame("main.f")));
