@@ -74,6 +74,15 @@ pub struct SiteFindings {
     pub labels: Vec<report::CountedLabel>,
 }
 
+impl Findings {
+    /// A process as a report has it, with what the last look into it has found; if there was none, as it was.
+    pub fn described(last: Option<&Findings>, process: report::Process) -> report::Process {
+        let Some(Findings { scan, states, .. }) = last else { return process };
+        let goroutines = report::Goroutines { states: Some(*states), ..process.goroutines };
+        report::Process { scan: Some(*scan), goroutines, ..process }
+    }
+}
+
 impl Look {
     /// Looks at a process until `deadline` at most; the time to find names comes on top of that. With the places of an
     /// `earlier` look, the findings say which goroutines have not moved since.

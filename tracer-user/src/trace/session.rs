@@ -514,11 +514,9 @@ impl Known {
         let process = match &self.unfit {
             Some(why) => report::Process { exe: described.exe, ..unbelievable(why) },
             None => {
-                let scan = self.look.as_ref().map(|look| look.findings.scan);
-                let states = self.look.as_ref().map(|look| look.findings.states);
-                let goroutines = report::Goroutines { states, ..report::Goroutines::default() };
+                let described = Findings::described(self.look.as_ref().map(|look| &look.findings), described);
                 let overwritten = self.is_cut_short.then(|| OVERWRITTEN.to_owned());
-                report::Process { scan, goroutines, detail: overwritten.or(described.detail), ..described }
+                report::Process { detail: overwritten.or(described.detail), ..described }
             }
         };
         let code = |address: u64| if address == 0 { 0 } else { address.wrapping_sub(traced.subject.bias) };
