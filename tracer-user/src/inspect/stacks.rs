@@ -156,7 +156,7 @@ impl<'stacks> Call<'stacks> {
     }
 
     /// The `go` or `defer` statement for which the compiler has made the function, if it has, and if it says where.
-    fn statement(self) -> Option<&'stacks CodeFrame> {
+    pub fn statement(self) -> Option<&'stacks CodeFrame> {
         self.frames.last().filter(|frame| self.is_wrapper && !frame.inlined && !frame.is_generated())
     }
 }

@@ -30,6 +30,7 @@ pub struct Seen {
 impl Seen {
     pub(super) fn of(snapshot: &Snapshot, binary: &Binary) -> Seen {
         let module = binary.build_info().module.as_deref();
+        let mut creators = Creators { snapshot, last: (0, None) };
         let mut seen = Seen::default();
         let mut is_own: HashMap<u64, bool> = HashMap::new();
         let mut ways: HashMap<(u64, StackId), Option<u32>> = HashMap::new();
@@ -42,8 +43,9 @@ impl Seen {
             if is_own {
                 continue;
             }
-            let Some((_, creator)) = creator(snapshot, goroutine) else { continue };
-            let Some(stack) = creator.stack.filter(|_| !creator.stack_is_old) else { continue };
+            let creator = creators.of(goroutine).map(|index| &snapshot.goroutines[index]);
+            let creator = creator.filter(|creator| !creator.stack_is_old);
+            let Some(stack) = creator.and_then(|creator| creator.stack) else { continue };
             if ways.len() >= MOST_WAYS && !ways.contains_key(&(gopc, stack)) {
                 continue;
             }
@@ -79,10 +81,24 @@ impl Seen {
     }
 }
 
-/// The goroutine that created another one, with its index, if it lives.
-fn creator<'a>(snapshot: &'a Snapshot, of: &Goroutine) -> Option<(usize, &'a Goroutine)> {
-    let index = snapshot.index_of(of.parent).filter(|_| of.parent != 0 && of.parent != of.goid)?;
-    Some((index, &snapshot.goroutines[index]))
+/// Finds the creators of goroutines. The last one is remembered, since one that creates others often creates many.
+struct Creators<'a> {
+    snapshot: &'a Snapshot,
+    last: (u64, Option<usize>),
+}
+
+impl Creators<'_> {
+    /// The index of the goroutine that created this one, if it lives.
+    fn of(&mut self, goroutine: &Goroutine) -> Option<usize> {
+        let parent = goroutine.parent;
+        if parent == 0 || parent == goroutine.goid {
+            return None;
+        }
+        if self.last.0 != parent {
+            self.last = (parent, self.snapshot.index_of(parent));
+        }
+        self.last.1
+    }
 }
 
 /// The frames from a `go` statement outwards on the stack of its goroutine's creator, innermost first; empty if the
@@ -94,7 +110,8 @@ fn calls(snapshot: &Snapshot, binary: &Binary, gopc: u64, stack: StackId) -> Vec
         return Vec::new();
     }
     let statement = binary.frames_at(gopc.saturating_sub(1));
-    let outer = calls.flat_map(|call| call.written());
+    // What the compiler has made for `go f(x)` has the line of the call of f.
+    let outer = calls.flat_map(|call| call.written().chain(call.statement()));
     statement.iter().chain(outer).filter(|frame| is_shown(frame)).map(Frame::from).collect()
 }
 
@@ -112,25 +129,25 @@ pub(super) fn blame(snapshot: &Snapshot, seen: &Seen, binary: &Binary) -> (Blame
     let mut origins: Vec<Origin> = Vec::new();
     let mut known: HashMap<(Option<usize>, usize), usize> = HashMap::new();
     let mut origin_of: Vec<Option<usize>> = vec![None; snapshot.goroutines.len()];
-    let mut path: Vec<usize> = Vec::new();
+    let mut creators = Creators { snapshot, last: (0, None) };
+    let mut path: Vec<(usize, Option<usize>)> = Vec::new();
     let mut is_on_path = vec![false; snapshot.goroutines.len()];
     for first in 0..snapshot.goroutines.len() {
         // Creators come first. A process that names a goroutine as its own ancestor lies, and there the way ends.
         let mut next = Some(first);
         while let Some(index) = next.filter(|&index| origin_of[index].is_none() && !is_on_path[index]) {
             is_on_path[index] = true;
-            path.push(index);
-            next = creator(snapshot, &snapshot.goroutines[index]).map(|(index, _)| index);
+            next = creators.of(&snapshot.goroutines[index]);
+            path.push((index, next));
         }
-        while let Some(index) = path.pop() {
-            let goroutine = &snapshot.goroutines[index];
-            let site = snapshot.site(goroutine);
+        while let Some((index, creator)) = path.pop() {
+            let site = snapshot.site(&snapshot.goroutines[index]);
             let number =
                 *sites.entry(SiteKey { gopc: site.gopc, startpc: site.startpc }).or_insert_with(|| {
                     statements.push(binary.go_statement(site.gopc).as_ref().map(Frame::from));
                     statements.len() - 1
                 });
-            let parent = creator(snapshot, goroutine).and_then(|(index, _)| origin_of[index]);
+            let parent = creator.and_then(|creator| origin_of[creator]);
             let parent = parent.filter(|_| origins.len() < MOST_ORIGINS);
             let origin = *known.entry((parent, number)).or_insert_with(|| {
                 origins.push(Origin { site: number, parent, ..Origin::default() });
