@@ -122,6 +122,25 @@ impl Pclntab {
         (names, own)
     }
 
+    /// The runs of instructions that were inlined into a function from one of which `meaning` knows something, each with
+    /// that. Where several of the calls that a run belongs to are known, the innermost one counts.
+    pub(crate) fn inlined_runs<T>(
+        &self,
+        function: &Function,
+        meaning: impl Fn(&str) -> Option<T>,
+    ) -> Vec<(Range<u64>, T)> {
+        let mut budget = Budget::new("the inline tree of a function", MAX_RUNS);
+        let Ok(Some(tree)) = Tree::of(self, function, &mut budget) else { return Vec::new() };
+        let of_call = |call: &Call| meaning(&printed(self.name_at(call.name)));
+        let mut known = HashMap::new();
+        let meant = tree.runs.iter().filter_map(|(run, call)| {
+            let nearest = tree.nearest(*call, |call| of_call(call).is_some(), &mut known)?;
+            let range = function.entry + u64::from(run.start)..function.entry + u64::from(run.end);
+            Some((range, of_call(&self.call(function, nearest)?)?))
+        });
+        meant.collect()
+    }
+
     fn call_at(&self, function: &Function, pc: u64) -> Option<Call> {
         let offset = u32::try_from(pc.checked_sub(function.entry)?).ok()?;
         self.call(function, self.call_index(function, offset)?)

@@ -6,5 +6,5 @@ pub(super) mod header;
 pub mod inline;
 pub mod moduledata;
 pub mod pclntab;
-mod pcvalue;
+pub(super) mod pcvalue;
 mod wrapper;

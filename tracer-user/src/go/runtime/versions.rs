@@ -109,7 +109,7 @@ pub mod cond {
 }
 
 /// A lock of package sync. Goroutines wait for a semaphore in it, from which golife finds the lock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Lock {
     /// `sync.Mutex`, since Go 1.24 made of `internal/sync.Mutex`.
     Mutex,
@@ -128,6 +128,33 @@ impl Lock {
             .find_map(|(prefix, lock)| receiver.starts_with(prefix).then_some(lock))
     }
 
+    /// Where the semaphores in it are for which goroutines wait, in bytes from its start.
+    pub fn semaphores(self) -> &'static [u64] {
+        match self {
+            Lock::Mutex => &[4],
+            Lock::RwMutex => &[4, 8, 12],
+            Lock::WaitGroup => &[8],
+        }
+    }
+
+    /// How many hold it, or have yet to be done for a `sync.WaitGroup`, from the bytes that it consists of. None if these
+    /// are too few. The fields have not changed from Go 1.18 to 1.27: a mutex is locked if the lowest bit of its state is
+    /// set; an RWMutex has two numbers behind its semaphores, that of its readers, from which a writer takes 2³⁰, and that
+    /// of the readers that this writer waits for; a WaitGroup has its counter in the upper half of its first word.
+    pub fn taken(self, bytes: &[u8]) -> Option<u64> {
+        let number = |at: usize| bytes.get(at..)?.first_chunk().map(|word| i32::from_le_bytes(*word));
+        let taken = match self {
+            Lock::Mutex => number(0)? & 1,
+            Lock::RwMutex => match (number(16)?, number(20)?) {
+                (readers @ 0.., _) => readers,
+                (_, 0) => 1,
+                (_, awaited) => awaited,
+            },
+            Lock::WaitGroup => number(4)?,
+        };
+        u64::try_from(taken).ok()
+    }
+
     /// Its size in bytes, as far as it is used.
     pub fn size(self) -> u64 {
         match self {
@@ -136,6 +163,52 @@ impl Lock {
             Lock::WaitGroup => 12,
         }
     }
+}
+
+/// What a method of a lock does with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Whoever has called it holds the lock.
+    Acquire,
+    /// Whoever has called it no longer holds the lock. For a `sync.WaitGroup` that is `Done`.
+    Release,
+}
+
+/// What a function does with a lock, by its name as Go prints it. None for functions that do neither.
+pub fn operation(function: &str) -> Option<(Lock, Operation)> {
+    let function = function.strip_prefix("internal/").unwrap_or(function);
+    let lock = Lock::with_method(function)?;
+    let (_, method) = function.rsplit_once('.')?;
+    let operation = match method {
+        "Lock" | "RLock" | "TryLock" | "TryRLock" | "lockSlow" => Operation::Acquire,
+        "Unlock" | "RUnlock" | "unlockSlow" | "rUnlockSlow" | "Done" => Operation::Release,
+        _ => return None,
+    };
+    Some((lock, operation))
+}
+
+/// Where a function whose deferred calls are open-coded keeps them: `emitOpenDeferInfo` in
+/// <https://cs.opensource.google/go/go/+/master:src/cmd/compile/internal/ssagen/ssa.go>.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenDeferForm {
+    /// The place of each is told, that of the last one first: Go 1.18 to 1.21.
+    Listed,
+    /// The place of the first one is told, and the others follow it.
+    Consecutive,
+}
+
+/// See [`OpenDeferForm`].
+pub fn open_defer_form(version: GoVersion) -> OpenDeferForm {
+    if version.minor < 22 { OpenDeferForm::Listed } else { OpenDeferForm::Consecutive }
+}
+
+/// Offset in bytes of `runtime._defer.fn`, the function that is to be called, in all versions.
+pub const DEFER_FUNCTION: usize = 24;
+
+/// Offset in bytes of `runtime._defer.link`, the record of the call that was deferred before: `type _defer` in
+/// <https://cs.opensource.google/go/go/+/master:src/runtime/runtime2.go>.
+pub fn defer_link(version: GoVersion) -> usize {
+    if version.minor < 22 { 40 } else { 32 }
 }
 
 /// How far from the start of its lock a semaphore is, in bytes, by the method that waits for it. None for semaphores that
@@ -193,6 +266,34 @@ mod tests {
         assert_eq!(semaphore_offset("sync.(*WaitGroup).Wait"), Some(8));
         assert_eq!(semaphore_offset("sync.(*Once).doSlow"), None);
         assert_eq!(semaphore_offset(""), None);
+    }
+
+    #[test]
+    fn how_many_hold_a_lock() {
+        let bytes = |words: &[i32]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
+        assert_eq!(Lock::Mutex.taken(&bytes(&[9])), Some(1));
+        assert_eq!(Lock::Mutex.taken(&bytes(&[8])), Some(0));
+        let pending = 3 - (1 << 30);
+        assert_eq!(Lock::RwMutex.taken(&bytes(&[0, 0, 0, 0, 3, 0])), Some(3));
+        assert_eq!(Lock::RwMutex.taken(&bytes(&[1, 0, 0, 0, pending, 2])), Some(2));
+        assert_eq!(Lock::RwMutex.taken(&bytes(&[1, 0, 0, 0, pending, 0])), Some(1));
+        assert_eq!(Lock::WaitGroup.taken(&bytes(&[1, 7])), Some(7));
+        assert_eq!(Lock::WaitGroup.taken(&bytes(&[1, -7])), None, "no count can be negative");
+        assert_eq!(Lock::RwMutex.taken(&bytes(&[0])), None);
+    }
+
+    #[test]
+    fn what_methods_do() {
+        let (acquire, release) = (Operation::Acquire, Operation::Release);
+        assert_eq!(operation("sync.(*Mutex).Lock"), Some((Lock::Mutex, acquire)));
+        assert_eq!(operation("internal/sync.(*Mutex).unlockSlow"), Some((Lock::Mutex, release)));
+        assert_eq!(operation("sync.(*RWMutex).RUnlock"), Some((Lock::RwMutex, release)));
+        assert_eq!(operation("sync.(*WaitGroup).Done"), Some((Lock::WaitGroup, release)));
+        assert_eq!(operation("sync.(*WaitGroup).Wait"), None);
+        assert_eq!(operation("main.(*Mutex).Lock"), None);
+        assert_eq!([21, 22].map(|minor| defer_link(go(minor))), [40, 32]);
+        let forms = [21, 22].map(|minor| open_defer_form(go(minor)));
+        assert_eq!(forms, [OpenDeferForm::Listed, OpenDeferForm::Consecutive]);
     }
 
     #[test]
