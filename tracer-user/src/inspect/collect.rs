@@ -7,9 +7,10 @@ use super::labels::LabelSets;
 use super::limits::Depth;
 use super::remembered::Remembered;
 use super::snapshot::{CreationSite, Goroutine, SiteId, Snapshot};
+use super::stacks::StackId;
 use super::stopped::Stopped;
 use super::sudogs;
-use super::waiter::Waiter;
+use super::waiter::{Candidate, Waiter};
 use super::walk::StackExtent;
 use crate::go::{Binary, Status, WaitReason};
 use crate::host::clock::monotonic_ns;
@@ -17,6 +18,11 @@ use crate::host::clock::monotonic_ns;
 /// Most creation sites that are told apart; goroutines of further sites are shown without a site. There is a limit
 /// because a hostile process can show another site for each goroutine.
 const MOST_SITES: usize = 1 << 18;
+
+/// Most goroutines of which it is asked whether they hold a lock, and most of them that have the same stack: of many
+/// that do the same, those that hold a lock have mostly a stack of their own.
+const MOST_CANDIDATES: usize = 1 << 15;
+const MOST_ALIKE: u16 = 1024;
 
 /// Bytes of a huge page. Less memory than this cannot be in one.
 const HUGE_PAGE: usize = 2 << 20;
@@ -34,6 +40,10 @@ pub(super) struct Collector<'a> {
     pub(super) waits: Vec<Waiter>,
     /// Goroutines that wait for file descriptors.
     pub(super) polls: Vec<Waiter>,
+    /// Goroutines that may hold what others wait for.
+    pub(super) candidates: Vec<Candidate>,
+    /// How many of the candidates have each stack.
+    alike: Vec<u16>,
     pub(super) snapshot: Snapshot,
 }
 
@@ -49,6 +59,8 @@ impl<'a> Collector<'a> {
             labels: LabelSets::default(),
             waits: Vec::new(),
             polls: Vec::new(),
+            candidates: Vec::new(),
+            alike: Vec::new(),
             snapshot: Snapshot {
                 goroutines: with_room(usize::try_from(expected).unwrap_or(0)),
                 taken_ns: monotonic_ns(),
@@ -81,6 +93,9 @@ impl<'a> Collector<'a> {
                 self.polls.push(waiter);
             }
         }
+        if let Some(stack) = stack.filter(|_| self.depth >= Depth::Objects) {
+            self.candidate(stack, stopped);
+        }
         let site = self.site(goroutine.gopc, goroutine.startpc);
         self.snapshot.goroutines.push(Goroutine {
             address: goroutine.address,
@@ -100,6 +115,24 @@ impl<'a> Collector<'a> {
             first_object: 0,
             object_count: 0,
         });
+    }
+
+    /// Keeps a goroutine that may hold a lock, unless enough others do the same.
+    #[inline]
+    fn candidate(&mut self, stack: StackId, stopped: &Stopped) {
+        if self.candidates.len() >= MOST_CANDIDATES {
+            return;
+        }
+        if self.alike.len() <= stack.index() {
+            self.alike.resize(stack.index() + 1, 0);
+        }
+        let alike = &mut self.alike[stack.index()];
+        if *alike < MOST_ALIKE {
+            *alike += 1;
+            let Stopped { goroutine, sp, deferred, .. } = *stopped;
+            let index = self.snapshot.goroutines.len() as u32;
+            self.candidates.push(Candidate { index, sp, end: goroutine.stack.end, deferred });
+        }
     }
 
     #[inline]

@@ -1,35 +1,49 @@
-//! Finds which goroutine could end another one's wait: it looks for waiting goroutines that have a pointer on their
-//! stacks to what others wait on.
+//! Finds which goroutine could end another one's wait: it looks for goroutines that have a pointer on their stacks to
+//! what others wait on.
 //!
 //! Go does not say which goroutine holds a lock or will send on a channel. But that goroutine has to reach the object,
 //! and mostly it does so by a pointer on its stack, such as the one for a deferred `Unlock`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Instant;
 
 use super::limits::{WalkError, WalkLimits};
 use super::memory::{Place, ProcessMemory};
 use super::snapshot::{Snapshot, WaitObject};
-use super::waiter::Waiter;
+use super::waiter::{Candidate, Waiter};
 use super::walk::StackExtent;
 
 /// Most goroutines whose stacks are read again for this.
 const MOST_GOROUTINES: usize = 8192;
+/// The same for those that do not wait on one object alone.
+const MOST_OTHERS: usize = 8192;
 /// Most bytes of each stack that are looked at, from the innermost call on.
 const MOST_BYTES: u64 = 4096;
 /// Most bytes between a pointer to a struct and the semaphore or `sync.Cond` in that struct.
-const STRUCT: u64 = 64;
+pub(super) const STRUCT: u64 = 64;
 /// Most pointers that are kept.
 const MOST_MENTIONS: usize = 1 << 18;
 /// Number of goroutines that are read between two looks at the clock.
 const BATCH: usize = 1024;
 
-/// Looks for pointers to what is waited on, and keeps them in the snapshot. Goroutines in a `select` are left out: they
-/// wait for several things, so a cycle through one of them would not be certain.
+/// A goroutine whose stack is read.
+#[derive(Clone, Copy)]
+struct Reader {
+    /// Its index among the goroutines of the snapshot.
+    index: u32,
+    /// The part of its stack that is in use.
+    stack: StackExtent,
+    /// Address of the one object that it waits on itself; none if it waits on none or on several.
+    own: Option<u64>,
+}
+
+/// Looks for pointers to what is waited on, and keeps them in the snapshot. Of goroutines that do not wait on one object
+/// alone, such as those in a `select`, asleep, in I/O or running, only pointers to locks count.
 pub(super) fn read(
     memory: &ProcessMemory,
     snapshot: &mut Snapshot,
     waits: &[Waiter],
+    candidates: &[Candidate],
     start: Instant,
     limits: WalkLimits,
 ) -> Result<(), WalkError> {
@@ -47,32 +61,43 @@ pub(super) fn read(
             && readers.len() < MOST_GOROUTINES
         {
             waited.insert(object.address(), matches!(object, WaitObject::Semaphore { .. }));
-            readers.push((wait, object.address()));
+            let (index, stack) = (wait.index as u32, wait.used_stack);
+            readers.push(Reader { index, stack, own: Some(object.address()) });
         }
+    }
+    // The others can hold nothing but a lock.
+    if waited.values().any(|is_part| *is_part) {
+        let known: HashSet<u32> = readers.iter().map(|reader| reader.index).collect();
+        let others = candidates.iter().filter(|of| of.sp < of.end && !known.contains(&of.index));
+        let reader = |of: &Candidate| {
+            let stack = StackExtent { low: of.sp, end: of.end };
+            Reader { index: of.index, stack, own: None }
+        };
+        readers.extend(others.take(MOST_OTHERS).map(reader));
     }
     let mut found = Vec::new();
     for batch in readers.chunks(BATCH) {
         if start.elapsed() > limits.time {
             break;
         }
-        let place = |(wait, _): &(&Waiter, u64)| {
-            let StackExtent { low: sp, end } = wait.used_stack;
+        let place = |reader: &Reader| {
+            let StackExtent { low: sp, end } = reader.stack;
             Place { address: sp, size: (end - sp).min(MOST_BYTES) as usize }
         };
         let places: Vec<Place> = batch.iter().map(place).collect();
         memory.read_many(&places, |at, bytes| {
-            let (wait, own) = batch[at];
+            let Reader { index, own, .. } = batch[at];
             for word in bytes.unwrap_or_default().as_chunks::<8>().0 {
                 let word = u64::from_le_bytes(*word);
                 // Pointers to a channel point to its start. A lock is known by its semaphore only; that and a Cond may
                 // be further back in the struct that the pointer points to.
                 let near = waited.range(word..=word.saturating_add(STRUCT)).next();
                 if let Some((&address, &is_part)) = near
-                    && address != own
-                    && (address == word || is_part)
+                    && own != Some(address)
+                    && (is_part || (address == word && own.is_some()))
                     && found.len() < MOST_MENTIONS
                 {
-                    found.push((wait.index as u32, address));
+                    found.push((index, address));
                 }
             }
         })?;

@@ -4,6 +4,7 @@
 pub mod ancestors;
 mod collect;
 mod conds;
+mod holders;
 pub mod io;
 pub mod labels;
 pub mod limits;
@@ -31,11 +32,11 @@ pub use limits::{Cut, Depth, WalkError, WalkLimits};
 pub use memory::{MemoryError, Place, ProcessMemory};
 pub use queues::Queues;
 pub use scan::{scan, scan_unnamed};
-pub use snapshot::{Channel, CreationSite, Direction, Goroutine, Snapshot, WaitObject};
+pub use snapshot::{Channel, CreationSite, Direction, Goroutine, Holding, Snapshot, WaitObject};
 pub use stacks::{StackId, Stacks};
 pub use traceback::is_shown;
 pub use verify::{InspectError, Mismatch, verify, verify_creation, walk_verified};
-pub use waits::{Group, Known, Places, SiteKey, SiteWaits, by_site};
+pub use waits::{Group, Grown, Known, Places, SiteKey, SiteWaits, Turnover, by_site};
 pub use walk::{G, Walk, walk};
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! Finds the goroutines that wait on the same channel or lock, and others that may be able to end their wait.
 
-use super::snapshot::{Channel, Goroutine, Snapshot, WaitObject};
-use super::waits::Group;
+use std::collections::HashMap;
+
+use super::snapshot::{Channel, Goroutine, Holding, Snapshot, WaitObject};
+use super::waits::{self, Group, Places, Turnover};
 use crate::go::versions::{self, Lock};
 use crate::go::{Binary, CodeFrame};
 
@@ -21,6 +23,8 @@ pub struct Queues {
     /// An entry for each goroutine and each object that it has a pointer to on its stack while it waits on something
     /// else, sorted.
     knowing: Vec<Entry>,
+    /// What has become of those that waited for a lock at an earlier look.
+    turnover: HashMap<u64, Turnover>,
 }
 
 /// An object, and a goroutine that waits on it or has a pointer to it.
@@ -61,6 +65,22 @@ pub struct Queue<'a> {
     /// What those goroutines do that have a pointer to it and wait on something else; the most frequent first, at most
     /// 3.
     pub known_to: Vec<OtherWaiters<'a>>,
+    /// If it is a lock, what is known of who holds it.
+    pub holders: Holders<'a>,
+    /// If it is a lock for which goroutines have waited at an earlier look, what has become of these.
+    pub turnover: Option<Turnover>,
+}
+
+/// Who holds a lock, or has yet to be done for a `sync.WaitGroup`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Holders<'a> {
+    /// What those do that are certain to hold it; the most frequent first, at most 3.
+    pub certain: Vec<OtherWaiters<'a>>,
+    /// What those do that hold a lock of this kind and have a pointer to this one, if not all are known for certain; the
+    /// most frequent first, at most 3.
+    pub possible: Vec<OtherWaiters<'a>>,
+    /// How many hold it as its memory says.
+    pub taken: Option<u64>,
 }
 
 /// Goroutines that do the same at the same place.
@@ -72,6 +92,8 @@ pub struct OtherWaiters<'a> {
     pub at: Option<&'a CodeFrame>,
     /// Number of goroutines.
     pub count: u64,
+    /// Index in the snapshot of one of them, as an example.
+    pub example: usize,
 }
 
 /// The kind of an object, the address at which it begins, and its size in bytes.
@@ -83,8 +105,9 @@ struct Extent {
 }
 
 impl Queues {
-    /// Orders all goroutines of a snapshot by what they wait on and by what they have pointers to.
-    pub fn of(snapshot: &Snapshot) -> Queues {
+    /// Orders all goroutines of a snapshot by what they wait on and by what they have pointers to, and compares the
+    /// queues at locks with those of an `earlier` look.
+    pub fn of(snapshot: &Snapshot, earlier: Option<&Places>) -> Queues {
         let mut waiting = Vec::new();
         for (goroutine, index) in snapshot.goroutines.iter().zip(0..) {
             let objects = snapshot.objects(goroutine).iter();
@@ -96,7 +119,8 @@ impl Queues {
         let knowing = snapshot.mentions.iter().map(|&(goroutine, object)| Entry { object, goroutine });
         let mut knowing: Vec<Entry> = knowing.collect();
         knowing.sort_unstable();
-        Queues { waiting, knowing }
+        let turnover = earlier.map(|earlier| waits::turnover(snapshot, earlier)).unwrap_or_default();
+        Queues { waiting, knowing, turnover }
     }
 
     /// Number of goroutines that wait on the object at this address.
@@ -114,7 +138,7 @@ impl Queues {
                 let extent = Extent::of(object, example, snapshot);
                 if !seen.contains(&extent.address) {
                     seen.push(extent.address);
-                    queues.push(self.of_object(extent, example, snapshot, binary));
+                    queues.push(self.of_object(extent, object.address(), example, snapshot, binary));
                 }
             }
         }
@@ -126,37 +150,73 @@ impl Queues {
     fn of_object<'a>(
         &self,
         Extent { kind, address, size }: Extent,
+        object: u64,
         example: &Goroutine,
         snapshot: &'a Snapshot,
         binary: &Binary,
     ) -> Queue<'a> {
         let at = |of: &Goroutine| of.stack.and_then(|stack| snapshot.stacks.waits_at(stack, binary));
-        let own = (example.site, example.state(), at(example));
-        // Counts the goroutines with the example's site, state and place, and groups the others.
-        let apart = |entries: &[Entry]| {
-            let mut count = 0;
-            let mut others: Vec<OtherWaiters<'a>> = Vec::new();
-            let goroutines = entries.iter().take(MOST_WAITERS);
-            for other in goroutines.filter_map(|entry| snapshot.goroutines.get(entry.goroutine as usize)) {
+        let alike =
+            |of: &Goroutine| (of.site, of.state(), at(of)) == (example.site, example.state(), at(example));
+        let goroutines = |entries: &'_ [Entry]| -> Vec<usize> {
+            entries.iter().take(MOST_WAITERS).map(|entry| entry.goroutine as usize).collect()
+        };
+        let is_alike = |index: &usize| snapshot.goroutines.get(*index).is_some_and(alike);
+        let apart = |entries: &[Entry]| goroutines(entries).into_iter().partition::<Vec<usize>, _>(is_alike);
+        let by_place = |indices: Vec<usize>| {
+            let mut places: Vec<OtherWaiters<'a>> = Vec::new();
+            for example in indices {
+                let Some(other) = snapshot.goroutines.get(example) else { continue };
                 let (state, at) = (other.state(), at(other));
-                if (other.site, state, at) == own {
-                    count += 1;
-                    continue;
-                }
-                match others.iter().position(|known| (known.state, known.at) == (state, at)) {
-                    Some(known) => others[known].count += 1,
-                    None if others.len() < MOST_PLACES => others.push(OtherWaiters { state, at, count: 1 }),
+                match places.iter().position(|known| (known.state, known.at) == (state, at)) {
+                    Some(known) => places[known].count += 1,
+                    None if places.len() < MOST_PLACES => {
+                        places.push(OtherWaiters { state, at, count: 1, example });
+                    }
                     None => {}
                 }
             }
-            others.sort_by_key(|others| std::cmp::Reverse(others.count));
-            others.truncate(MOST_NAMED);
-            (count, others)
+            places.sort_by_key(|others| std::cmp::Reverse(others.count));
+            places.truncate(MOST_NAMED);
+            places
         };
         let waiting = within(&self.waiting, address, size);
-        let (count, others) = apart(waiting);
-        let (_, known_to) = apart(within(&self.knowing, address, size));
-        Queue { kind, address, count, waiters: waiting.len() as u64, others, known_to }
+        let (same, others) = apart(waiting);
+        let (_, knowing) = apart(within(&self.knowing, address, size));
+        let holders = match kind {
+            Kind::Lock(lock) => {
+                let offset = object.saturating_sub(address);
+                let taken = snapshot.taken(lock, object, offset);
+                let semaphores = lock.semaphores().iter().map(|offset| address.saturating_add(*offset));
+                let mut all: Vec<Holding> = semaphores
+                    .flat_map(|semaphore| snapshot.holdings(semaphore))
+                    .filter(|holding| holding.lock == lock)
+                    .copied()
+                    .collect();
+                all.sort_unstable_by_key(|holding| (holding.goroutine, !holding.certain));
+                all.dedup_by_key(|holding| holding.goroutine);
+                let (certain, possible): (Vec<_>, Vec<_>) = all.into_iter().partition(|of| of.certain);
+                let are_known =
+                    taken.is_some_and(|taken| certain.len() as u64 >= taken) && !certain.is_empty();
+                let indices = |of: Vec<Holding>| of.into_iter().map(|of| of.goroutine as usize).collect();
+                Holders {
+                    certain: by_place(indices(certain)),
+                    possible: if are_known { Vec::new() } else { by_place(indices(possible)) },
+                    taken,
+                }
+            }
+            Kind::Channel(_) | Kind::Cond | Kind::Semaphore => Holders::default(),
+        };
+        Queue {
+            kind,
+            address,
+            count: same.len() as u64,
+            waiters: waiting.len() as u64,
+            others: by_place(others),
+            known_to: by_place(knowing),
+            holders,
+            turnover: self.turnover.get(&object).copied(),
+        }
     }
 }
 

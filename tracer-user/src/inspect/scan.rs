@@ -13,7 +13,7 @@ use super::snapshot::Snapshot;
 use super::stopped::{Identity, Stopped};
 use super::unwind::{Unwinder, Unwound};
 use super::walk::{BATCH, List};
-use super::{conds, io, mentions, objects, sudogs};
+use super::{conds, holders, io, mentions, objects, sudogs};
 use crate::go::{Binary, Layout};
 
 /// How often a stack is read again that changes while it is read.
@@ -80,14 +80,15 @@ pub fn scan_unnamed(
             again.append(&mut scan.batch(batch, last)?);
         }
     }
-    let Collector { mut snapshot, mut waits, polls, labels, .. } = scan.found;
+    let Collector { mut snapshot, mut waits, candidates, polls, labels, .. } = scan.found;
     (snapshot.listed, snapshot.cut_short) = (list.listed, cut);
     snapshot.labels = labels.read(memory, binary)?;
     if depth >= Depth::Objects {
         sudogs::find(memory, binary.layout(), &mut waits)?;
         objects::read(memory, binary, bias, &mut snapshot, &waits, start, limits)?;
         conds::read(memory, &mut snapshot, &waits, start, limits)?;
-        mentions::read(memory, &mut snapshot, &waits, start, limits)?;
+        mentions::read(memory, &mut snapshot, &waits, &candidates, start, limits)?;
+        holders::read(memory, binary, bias, &mut snapshot, &candidates, start, limits)?;
         snapshot.polled = io::read(memory, binary.layout(), &polls)?;
     }
     Ok(snapshot)

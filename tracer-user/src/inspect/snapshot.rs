@@ -8,6 +8,7 @@ use super::io::Polled;
 use super::labels::{Label, Labels, LabelsId};
 use super::limits::{Cut, WalkError};
 use super::stacks::{StackId, Stacks};
+use crate::go::versions::Lock;
 use crate::go::{Status, WaitReason};
 
 /// A living goroutine, blocked or not. Its [`Snapshot`] tells where it was created, its labels, and what it waits on.
@@ -145,6 +146,32 @@ pub enum Direction {
     Send,
 }
 
+/// A goroutine that has the release of a lock ahead, so that it holds that lock; the same of a `sync.WaitGroup` for which
+/// it has yet to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holding {
+    /// Address of the semaphore in the lock that goroutines wait for.
+    pub object: u64,
+    /// The kind of the lock.
+    pub lock: Lock,
+    /// Index of the goroutine in the snapshot.
+    pub goroutine: u32,
+    /// It is certain that it is this very lock. If not, only the kind of the lock is, and the goroutine has a pointer to
+    /// this one.
+    pub certain: bool,
+}
+
+/// The memory around a semaphore.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LockWords(pub(super) [u8; LockWords::SIZE]);
+
+impl LockWords {
+    /// Bytes in front of the semaphore. No lock has its semaphore farther from its start.
+    pub(super) const BEFORE: usize = 12;
+    /// Bytes that are read in all.
+    pub(super) const SIZE: usize = 32;
+}
+
 /// All goroutines of a process as one scan found them. The process ran on meanwhile, so this describes a span of time,
 /// not an instant.
 #[derive(Clone, Debug, Default)]
@@ -162,6 +189,10 @@ pub struct Snapshot {
     pub(super) mentions: Vec<(u32, u64)>,
     /// By a goroutine's index: see [`Snapshot::polled`].
     pub(super) polled: HashMap<usize, Polled>,
+    /// Who holds the locks that others wait for, by lock.
+    pub(super) holdings: Vec<Holding>,
+    /// The memory of the locks that goroutines wait for, by the address of the semaphore.
+    pub(super) locks: HashMap<u64, LockWords>,
     /// When the scan began, in ns of the runtime's clock (`CLOCK_MONOTONIC`).
     pub taken_ns: u64,
     /// Number of goroutines on the runtime's list, dead ones included.
@@ -201,8 +232,8 @@ impl Snapshot {
     }
 
     /// Addresses of the objects that other goroutines wait on and that the goroutine with this index has pointers to on
-    /// its stack: it may be the one that would end their wait. Known only for goroutines that wait themselves, and for
-    /// as many as there was time for.
+    /// its stack: it may be the one that would end their wait. Of goroutines that do not wait on one object alone, only
+    /// locks are known; and of all, as many as there was time for.
     pub fn mentions(&self, index: usize) -> impl Iterator<Item = u64> + '_ {
         let index = index as u32;
         let first = self.mentions.partition_point(|(of, _)| *of < index);
@@ -213,6 +244,21 @@ impl Snapshot {
     /// for which.
     pub fn polled(&self, index: usize) -> Option<Polled> {
         self.polled.get(&index).copied()
+    }
+
+    /// Who has the release of a lock ahead, as far as there was time to find out. `address` is that of the semaphore.
+    pub fn holdings(&self, address: u64) -> &[Holding] {
+        let first = self.holdings.partition_point(|of| of.object < address);
+        let rest = &self.holdings[first..];
+        &rest[..rest.partition_point(|of| of.object == address)]
+    }
+
+    /// How many hold a lock as its memory says, or how many have yet to be done for a `sync.WaitGroup`. `address` is that
+    /// of the semaphore, which is `offset` bytes behind the start of the lock.
+    pub fn taken(&self, lock: Lock, address: u64, offset: u64) -> Option<u64> {
+        let LockWords(bytes) = self.locks.get(&address)?;
+        let start = LockWords::BEFORE.checked_sub(usize::try_from(offset).ok()?)?;
+        lock.taken(bytes.get(start..)?)
     }
 
     /// The goroutine with this id.
@@ -230,6 +276,11 @@ impl Snapshot {
     /// The goroutines in the order of their ids.
     pub fn by_goid(&self) -> impl Iterator<Item = &Goroutine> {
         self.order().iter().map(|&index| &self.goroutines[index as usize])
+    }
+
+    /// Indices into [`Snapshot::goroutines`] in the order of the goroutines' ids.
+    pub fn indices_by_goid(&self) -> impl Iterator<Item = usize> {
+        self.order().iter().map(|&index| index as usize)
     }
 
     fn order(&self) -> &[u32] {

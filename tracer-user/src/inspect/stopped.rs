@@ -17,6 +17,9 @@ pub(super) struct Stopped {
     pub(super) lr: u64,
     /// `g.waiting`: address of the first `runtime.sudog` of what it waits on; 0 if there is none.
     pub(super) waiting: u64,
+    /// `g._defer`: address of the record of the call that it deferred last; 0 if there is none. Calls that are
+    /// open-coded have no record.
+    pub(super) deferred: u64,
     /// `g.labels`: address of its profiler labels; 0 if it has none.
     pub(super) labels: u64,
     /// Whether it is locked to its thread.
@@ -32,7 +35,10 @@ impl Stopped {
         let goroutine = G::parse(address, bytes, layout)?;
         let (sp, pc, lr) = registers(bytes, layout)?;
         let (waiting, labels) = (word(layout.waiting)?, word(layout.labels)?);
-        Some(Stopped { goroutine, pc, sp, lr, waiting, labels, locked: word(layout.lockedm)? != 0 })
+        // In all versions `_defer` is the field before `m`.
+        let deferred = word(layout.m.checked_sub(8)?)?;
+        let locked = word(layout.lockedm)? != 0;
+        Some(Stopped { goroutine, pc, sp, lr, waiting, deferred, labels, locked })
     }
 
     /// Number of bytes from the start of a `runtime.g` to the end of the last field that [`Stopped::parse`] reads.

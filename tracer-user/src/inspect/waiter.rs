@@ -1,4 +1,4 @@
-//! The facts about a waiting goroutine that are needed to find out what it waits on.
+//! The facts about a goroutine that are needed to find out what it waits on, and which locks it holds.
 
 use super::walk::StackExtent;
 
@@ -14,4 +14,17 @@ pub(super) struct Waiter {
     pub(super) on_cond: bool,
     /// The part of its stack that is in use: the stack pointer, and the address where the stack ends.
     pub(super) used_stack: StackExtent,
+}
+
+/// A goroutine that may hold a lock.
+#[derive(Clone, Copy)]
+pub(super) struct Candidate {
+    /// Its index among the goroutines of the snapshot.
+    pub(super) index: u32,
+    /// Its stack pointer.
+    pub(super) sp: u64,
+    /// Where its stack ends.
+    pub(super) end: u64,
+    /// `g._defer`: the record of the call that it has deferred last; 0 if there is none.
+    pub(super) deferred: u64,
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 
-use super::snapshot::{CreationSite, Goroutine, Snapshot};
+use super::snapshot::{CreationSite, Goroutine, Snapshot, WaitObject};
 use super::stacks::{StackId, Stacks};
 use crate::go::{Binary, Status};
 
@@ -29,6 +29,8 @@ impl SiteKey {
 const MOST_GROUPS: usize = 10;
 /// Most stacks of one group that are kept.
 const MOST_STACKS: usize = 16;
+/// Most locks and most groups whose numbers are kept for a later look.
+const MOST_KEPT: usize = 1 << 16;
 /// Most goroutines of one group whose ids are kept as examples.
 const EXAMPLES: usize = 10;
 
@@ -38,7 +40,20 @@ const IDLE_NS: u64 = 5_000_000_000;
 /// Which goroutines a scan found, where each of them was blocked, and since when it has been seen there without
 /// running. This is kept to be compared with a later scan, and takes 24 bytes for each goroutine.
 #[derive(Clone, Debug, Default)]
-pub struct Places(Vec<Seen>);
+pub struct Places {
+    /// By id.
+    seen: Vec<Seen>,
+    /// When the scan began, in ns of `CLOCK_MONOTONIC`.
+    taken_ns: u64,
+    /// How many goroutines waited for each lock, by the address of its semaphore.
+    queues: HashMap<u64, u32>,
+    /// How many goroutines were in each group, by [`Group::key`].
+    groups: HashMap<u64, u64>,
+    /// The highest id of all goroutines.
+    newest: u64,
+    /// Some goroutines were left out.
+    truncated: bool,
+}
 
 /// A goroutine, and the place where it was seen.
 #[derive(Clone, Copy, Debug)]
@@ -62,26 +77,89 @@ impl Places {
             let since_ns = before.filter(|before| before.place == place).map(|before| before.since_ns);
             Seen { goid, place, since_ns: since_ns.unwrap_or(snapshot.taken_ns) }
         });
-        Places(seen.collect())
+        Places {
+            seen: seen.collect(),
+            taken_ns: snapshot.taken_ns,
+            queues: queues(snapshot),
+            groups: HashMap::new(),
+            newest: snapshot.by_goid().last().map_or(0, |goroutine| goroutine.goid),
+            truncated: false,
+        }
+    }
+
+    /// The same with the numbers of these groups, so that a later scan can tell by how many they have grown.
+    pub fn with_groups(mut self, sites: &HashMap<SiteKey, SiteWaits>) -> Places {
+        let groups = sites.values().flat_map(|site| &site.groups).map(|group| (group.key, group.count));
+        self.groups = groups.take(MOST_KEPT).collect();
+        self
     }
 
     /// Keeps at most this many of the goroutines, the oldest ones: what waits for ever is among them sooner or later.
     pub fn truncate(&mut self, most: usize) {
-        self.0.truncate(most);
-        self.0.shrink_to_fit();
+        self.truncated |= self.seen.len() > most;
+        self.seen.truncate(most);
+        self.seen.shrink_to_fit();
     }
 
     /// The ids of the goroutines that have been at one place without running since `since_ns` or before, in ns of
     /// `CLOCK_MONOTONIC`.
     pub fn unmoved_since(&self, since_ns: u64) -> impl Iterator<Item = u64> {
-        let unmoved = self.0.iter().filter(move |seen| seen.place != NOWHERE && seen.since_ns <= since_ns);
+        let unmoved = self.seen.iter().filter(move |seen| seen.place != NOWHERE && seen.since_ns <= since_ns);
         unmoved.map(|seen| seen.goid)
     }
 
     fn of_goroutine(&self, goid: u64) -> Option<Seen> {
-        let found = self.0.binary_search_by_key(&goid, |seen| seen.goid).ok()?;
-        Some(self.0[found])
+        let found = self.seen.binary_search_by_key(&goid, |seen| seen.goid).ok()?;
+        Some(self.seen[found])
     }
+}
+
+/// How many goroutines wait for each lock, by the address of its semaphore.
+fn queues(snapshot: &Snapshot) -> HashMap<u64, u32> {
+    let mut queues = HashMap::new();
+    for goroutine in &snapshot.goroutines {
+        if let [WaitObject::Semaphore { address }] = *snapshot.objects(goroutine)
+            && (queues.len() < MOST_KEPT || queues.contains_key(&address))
+        {
+            *queues.entry(address).or_insert(0) += 1;
+        }
+    }
+    queues
+}
+
+/// What has become, since an earlier look, of the goroutines that waited for a lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turnover {
+    /// How long ago the earlier look was, in ns.
+    pub span_ns: u64,
+    /// How many waited then.
+    pub before: u64,
+    /// How many of them have waited all the time since.
+    pub still: u64,
+    /// How many wait now.
+    pub now: u64,
+}
+
+/// The turnover of each lock for which goroutines have waited at the earlier look and wait now, by the address of its
+/// semaphore. Nothing is known if the earlier look was not kept as a whole.
+pub(super) fn turnover(snapshot: &Snapshot, earlier: &Places) -> HashMap<u64, Turnover> {
+    let span_ns = snapshot.taken_ns.saturating_sub(earlier.taken_ns);
+    let mut all: HashMap<u64, Turnover> = HashMap::new();
+    if earlier.truncated || earlier.queues.is_empty() || snapshot.cut_short.is_some() {
+        return all;
+    }
+    let hashes = hashes(&snapshot.stacks);
+    for goroutine in &snapshot.goroutines {
+        let [WaitObject::Semaphore { address }] = *snapshot.objects(goroutine) else { continue };
+        let Some(&before) = earlier.queues.get(&address) else { continue };
+        let turnover = Turnover { span_ns, before: before.into(), still: 0, now: 0 };
+        let turnover = all.entry(address).or_insert(turnover);
+        turnover.now += 1;
+        let now = place(goroutine, &hashes);
+        let was = earlier.of_goroutine(goroutine.goid).map(|seen| seen.place);
+        turnover.still += u64::from(now != NOWHERE && was == Some(now));
+    }
+    all
 }
 
 /// The place of a goroutine that does not wait, or of which it is not known where it waits.
@@ -110,6 +188,10 @@ fn hashes(stacks: &Stacks) -> Vec<u64> {
 /// Goroutines of one site that are in the same state at the same place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
+    /// A number that is the same for this group in all looks, except for the rare collision.
+    pub key: u64,
+    /// What tells them from others in the same state at the same place: the number that [`by_site`] was given for them.
+    pub apart: u8,
     /// What they do, as [`Goroutine::state`] says it.
     pub state: &'static str,
     /// Whether the garbage collector has found that nothing can end their waits, which it can from Go 1.26 on.
@@ -122,6 +204,9 @@ pub struct Group {
     /// How many of them were blocked at the same place in an earlier scan and have not run since; none if there is no
     /// earlier scan.
     pub unmoved: Option<u64>,
+    /// By how many goroutines that no earlier scan has seen the group has grown since the last one; none if there is no
+    /// earlier scan.
+    pub grown: Option<Grown>,
     /// How many of them an earlier scan has seen as well.
     pub known: Known,
     /// For how long at least each of the unmoved goroutines has been there, in ns; none if there is no such goroutine.
@@ -137,6 +222,15 @@ pub struct Known {
     pub all: u64,
     /// Number of those that have been at their place without running for five seconds.
     pub idle: u64,
+}
+
+/// How a group has grown since an earlier look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Grown {
+    /// By how many goroutines. Those that have only come from another group of their site do not count.
+    pub by: u64,
+    /// How many of its goroutines have been created since. If these are many more, others have gone meanwhile.
+    pub new: u64,
 }
 
 /// What the goroutines of one site do.
@@ -158,19 +252,22 @@ pub struct SiteWaits {
     pub groups: Vec<Group>,
 }
 
-/// Groups the goroutines of a scan by creation site, and compares them with an earlier scan if there is one.
+/// Groups the goroutines of a scan by creation site, and compares them with an earlier scan if there is one. `apart` has
+/// numbers for goroutines, by their index, that keep them apart though they wait at the same line.
 pub fn by_site(
     snapshot: &Snapshot,
     binary: &Binary,
     earlier: Option<&Places>,
+    apart: &HashMap<usize, u8>,
 ) -> HashMap<SiteKey, SiteWaits> {
-    let places = places(snapshot, binary);
+    let (places, lines) = places(snapshot, binary);
     let hashes = if earlier.is_some() { hashes(&snapshot.stacks) } else { Vec::new() };
     // The key is site, state, whether it is leaked, and the number of the line. The value has the number of goroutines
     // for each stack.
     let mut groups: HashMap<_, (Group, HashMap<StackId, u64>)> = HashMap::new();
     let mut sites: HashMap<SiteKey, SiteWaits> = HashMap::new();
-    for goroutine in snapshot.by_goid() {
+    for index in snapshot.indices_by_goid() {
+        let goroutine = &snapshot.goroutines[index];
         let key = SiteKey::of(snapshot.site(goroutine));
         let site = sites.entry(key).or_default();
         site.live += 1;
@@ -187,7 +284,11 @@ pub fn by_site(
             *site.unmoved.get_or_insert(0) += u64::from(unmoved.is_some());
         }
         let leaked = goroutine.status == Status::Leaked;
+        let apart = apart.get(&index).copied().unwrap_or(0);
         let new = || Group {
+            key: hash_of((key, goroutine.state(), leaked, apart, at.map(|at| lines[at as usize]))),
+            apart,
+            grown: earlier.map(|_| Grown::default()),
             leaked,
             state: goroutine.state(),
             stacks: Vec::new(),
@@ -197,12 +298,17 @@ pub fn by_site(
             unmoved_ns: None,
             goids: Vec::new(),
         };
-        let (group, stacks) =
-            groups.entry((key, goroutine.state(), leaked, at)).or_insert_with(|| (new(), HashMap::new()));
+        let (group, stacks) = groups
+            .entry((key, goroutine.state(), leaked, at, apart))
+            .or_insert_with(|| (new(), HashMap::new()));
         if let Some(stack) = goroutine.stack {
             *stacks.entry(stack).or_default() += 1;
         }
         group.count += 1;
+        if let (Some(grown), Some(earlier), Some(None)) = (&mut group.grown, earlier, before) {
+            // Of one that was left out it is not known, but ids rise: those of a processor are taken sixteen at a time.
+            grown.new += u64::from(!earlier.truncated || goroutine.goid > earlier.newest);
+        }
         if let (Some(sum), Some(unmoved)) = (&mut group.unmoved, unmoved) {
             *sum += u64::from(unmoved.is_some());
         }
@@ -221,6 +327,10 @@ pub fn by_site(
         group.stacks.sort_unstable_by_key(|&(stack, count)| (std::cmp::Reverse(count), stack));
         group.stacks.truncate(MOST_STACKS);
         group.stacks.shrink_to_fit();
+        if let (Some(grown), Some(earlier)) = (&mut group.grown, earlier) {
+            let before = earlier.groups.get(&group.key).copied().unwrap_or(0);
+            grown.by = group.count.saturating_sub(before).min(grown.new);
+        }
         sites.entry(key).or_default().groups.push(group);
     }
     for site in sites.values_mut() {
@@ -230,16 +340,26 @@ pub fn by_site(
     sites
 }
 
-/// A number for each stack, which is equal for stacks whose goroutines wait at the same line.
-fn places(snapshot: &Snapshot, binary: &Binary) -> Vec<u32> {
-    let mut numbers = HashMap::new();
+fn hash_of(of: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    of.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// A number for each stack, which is equal for stacks whose goroutines wait at the same line, and for each of these
+/// numbers a hash of the line.
+fn places(snapshot: &Snapshot, binary: &Binary) -> (Vec<u32>, Vec<u64>) {
+    let (mut numbers, mut lines) = (HashMap::new(), Vec::new());
     let number = |id: StackId| {
         let at = snapshot.stacks.waits_at(id, binary);
         let line = at.map(|frame| (frame.function.as_str(), frame.file.as_str(), frame.line));
-        let next = numbers.len() as u32;
-        *numbers.entry(line).or_insert(next)
+        *numbers.entry(line).or_insert_with(|| {
+            lines.push(hash_of(line));
+            lines.len() as u32 - 1
+        })
     };
-    snapshot.stacks.ids().map(number).collect()
+    let of_stacks = snapshot.stacks.ids().map(number).collect();
+    (of_stacks, lines)
 }
 
 impl Goroutine {

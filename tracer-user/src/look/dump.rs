@@ -103,7 +103,7 @@ impl<'a> Dump<'a> {
     /// of them have in common is named once.
     fn serialize_goroutines<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let io = self.io(self.goroutines.iter().map(|goroutine| goroutine.goid));
-        let mut names = Names { queues: Queues::of(self.snapshot), io, ..Names::default() };
+        let mut names = Names { queues: Queues::of(self.snapshot, None), io, ..Names::default() };
         for goroutine in &self.goroutines {
             names.sites.entry(self.gopc(goroutine)).or_insert_with(|| self.created_by(goroutine));
             if let Some(stack) = goroutine.stack {

@@ -2,11 +2,13 @@
 //! longer it takes, so the engine makes it on a thread of its own.
 
 pub mod ancestry;
+mod connections;
 mod creators;
 pub mod dump;
 pub mod filter;
 mod io;
 mod labels;
+mod serves;
 mod states;
 mod survey;
 pub mod sweep;
@@ -18,12 +20,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::go::Binary;
+use crate::inspect::queues::Queue;
 use crate::inspect::{
     self, Depth, Group, Places, SiteKey, SiteWaits, Snapshot, StackId, WalkError, WalkLimits,
 };
 use crate::report;
 use crate::targets::Subject;
 use crate::verdict::Wait;
+use crate::verdict::waits::stands_out;
 pub use creators::Seen;
 use survey::Survey;
 
@@ -94,28 +98,30 @@ impl Look {
         let time = deadline.saturating_duration_since(start);
         let limits = WalkLimits { time, ..WalkLimits::default() };
         let snapshot = subject.scan(limits, Depth::Objects)?.checked()?;
-        let (binary, survey) = (&*subject.binary, Survey::of(&snapshot));
+        let binary = &*subject.binary;
+        let survey = Survey::of(&snapshot, binary, earlier);
         let mut room = MOST_STACKS;
-        let sites = inspect::by_site(&snapshot, binary, earlier);
+        let by_site = inspect::by_site(&snapshot, binary, earlier, &survey.apart());
         let mut labels = labels::by_site(&snapshot);
-        let groups = sites.values().flat_map(|site| &site.groups);
+        let groups = by_site.values().flat_map(|site| &site.groups);
         let io = io::of(subject, &snapshot, groups.flat_map(|group| group.goids.iter().copied()));
-        let sites = sites.into_iter().map(|(key, waits)| {
-            let waiting = waits
-                .groups
-                .iter()
-                .map(|group| {
-                    let found = waiting(group, &mut room, &survey, &snapshot, binary);
-                    with_io(found, &io)
-                })
-                .collect();
-            let judged = survey.waits(&waits, &snapshot, binary);
+        let places = Places::of(&snapshot, earlier).with_groups(&by_site);
+        let states = states::of(&snapshot);
+        let sites = by_site.into_iter().map(|(key, waits)| {
+            let mut groups: Vec<(Wait, report::Waiting)> = Vec::new();
+            for group in &waits.groups {
+                let queues = survey.queues(group, &snapshot, binary);
+                let judged = survey.wait(group, &queues, &snapshot, binary);
+                let found = waiting(group, &queues, &mut room, &snapshot, binary);
+                groups.push((judged, with_io(found, &io)));
+            }
+            // What grows comes first, since it is what a person wants to see of a site whose goroutines do several things.
+            groups.sort_by_key(|(judged, _)| judged.grown.and_then(stands_out).is_none());
+            let (judged, waiting) = groups.into_iter().unzip();
             let labels = labels.remove(&key).unwrap_or_default();
             (key, SiteFindings { waits, waiting, judged, labels })
         });
         let sites = sites.collect();
-        let places = Places::of(&snapshot, earlier);
-        let states = states::of(&snapshot);
         let took = start.elapsed();
         let Snapshot { listed, unreadable, torn, cut_short, .. } = snapshot;
         let scan = report::Scan {
@@ -152,8 +158,8 @@ impl Look {
 /// in this look.
 fn waiting(
     group: &Group,
+    queues: &[Queue],
     room: &mut usize,
-    survey: &Survey,
     snapshot: &Snapshot,
     binary: &Binary,
 ) -> report::Waiting {
@@ -180,7 +186,9 @@ fn waiting(
         unmoved: group.unmoved,
         compared: group.unmoved.map(|_| group.known.all),
         leaked: group.leaked,
-        on: waited_on::of_group(survey.queues(), group, snapshot, binary),
+        grown: group.grown.map(|grown| grown.by),
+        connection: connections::of_number(group.apart).map(connections::reported),
+        on: queues.iter().map(|queue| waited_on::named(queue, binary)).collect(),
         io: None,
         io_alike: None,
     }

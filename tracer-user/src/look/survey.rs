@@ -1,12 +1,14 @@
 //! Makes the [`Wait`]s of each site, which verdicts are based on, from a scan of a process.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
+use super::{connections, serves, waited_on};
 use crate::go::{Activity, Binary};
-use crate::inspect::{Direction, Goroutine, Group, Queues, SiteWaits, Snapshot, StackId, WaitObject};
+use crate::inspect::queues::{Kind, OtherWaiters, Queue};
+use crate::inspect::{Direction, Goroutine, Group, Places, Queues, Snapshot, WaitObject};
 use crate::report::Frame;
 use crate::verdict::cycle::{self, Waiter};
-use crate::verdict::waits::{HttpClients, Member, WaitedChannel};
+use crate::verdict::waits::{Contended, Holder, HttpClients, Member, WaitedChannel};
 use crate::verdict::{Wait, cause};
 
 /// What a whole scan tells about all of its goroutines. It is made once for each scan.
@@ -16,31 +18,47 @@ pub struct Survey {
     cycles: HashMap<usize, Vec<usize>>,
     /// Which goroutines wait on which object.
     queues: Queues,
-    /// What most connections of HTTP clients are busy with.
-    http_clients: Option<HttpClients>,
+    /// What the connection of an HTTP client is busy with to which a goroutine belongs, by its index in the snapshot.
+    connections: HashMap<usize, HttpClients>,
+    /// What most of these connections are busy with.
+    most_connections: Option<HttpClients>,
+    /// The ids of the goroutines that serve an HTTP request whose body was read to its end: each has started a goroutine
+    /// that waits for the client to go away.
+    body_read: HashSet<u64>,
 }
 
 impl Survey {
-    /// Finds cycles of goroutines that wait for each other, the goroutines at each object, and what HTTP clients do.
-    pub fn of(snapshot: &Snapshot) -> Survey {
+    /// Finds cycles of goroutines that wait for each other, the goroutines at each object, and what the connections of
+    /// HTTP clients are busy with. The `earlier` look tells how the queues at locks have moved.
+    pub fn of(snapshot: &Snapshot, binary: &Binary, earlier: Option<&Places>) -> Survey {
+        let queues = Queues::of(snapshot, earlier);
+        let connections = connections::find(snapshot, &queues);
+        let mut counts: HashMap<HttpClients, u64> = HashMap::new();
+        for state in connections.values() {
+            *counts.entry(*state).or_insert(0) += 1;
+        }
+        let most = counts.into_iter().map(|(state, count)| (count, state)).max();
         Survey {
             cycles: cycles(snapshot),
-            queues: Queues::of(snapshot),
-            http_clients: http_clients(snapshot),
+            queues,
+            connections,
+            most_connections: most.map(|(_, state)| state),
+            body_read: serves::with_body_read(snapshot, binary),
         }
     }
 
-    /// Which goroutines wait on which object.
-    pub fn queues(&self) -> &Queues {
-        &self.queues
+    /// Numbers that keep goroutines apart that wait at the same line, by their index in the snapshot.
+    pub fn apart(&self) -> HashMap<usize, u8> {
+        self.connections.iter().map(|(index, state)| (*index, connections::number(*state))).collect()
     }
 
-    /// What the goroutines of a site do, with one wait for each of its groups, in their order.
-    pub fn waits(&self, site: &SiteWaits, snapshot: &Snapshot, binary: &Binary) -> Vec<Wait> {
-        site.groups.iter().map(|group| self.wait(group, snapshot, binary)).collect()
+    /// The objects that the goroutines of a group wait on, as far as its examples tell; those with most waiters first.
+    pub fn queues<'a>(&self, group: &Group, snapshot: &'a Snapshot, binary: &Binary) -> Vec<Queue<'a>> {
+        self.queues.of_group(group, snapshot, binary)
     }
 
-    fn wait(&self, group: &Group, snapshot: &Snapshot, binary: &Binary) -> Wait {
+    /// What the goroutines of a group do, which wait on these objects.
+    pub fn wait(&self, group: &Group, queues: &[Queue], snapshot: &Snapshot, binary: &Binary) -> Wait {
         let examples = || group.goids.iter().filter_map(|&goid| snapshot.index_of(goid));
         // The best example is one with a timer's channel, and of those the one with most objects. If a goroutine was
         // woken meanwhile, only a part of what it waited on is known, and this often happens to those with timers.
@@ -57,7 +75,7 @@ impl Survey {
             leaked: group.leaked,
             count: group.count,
             frames: first.map(|of| frames(snapshot, binary, of)).unwrap_or_default(),
-            http_clients: self.http_clients,
+            http_clients: connections::of_number(group.apart).or(self.most_connections),
             channels: first.map(|of| self.channels(snapshot, binary, of)).unwrap_or_default(),
             on_nothing: first.is_some_and(|goroutine| goroutine.waits_on_nothing),
             asked_done: first.is_some_and(|goroutine| asked_done(snapshot, binary, goroutine)),
@@ -65,6 +83,9 @@ impl Survey {
             seen_before: group.known.all,
             idle: group.known.idle,
             unmoved_ns: group.unmoved_ns,
+            grown: group.grown.map(|grown| (grown.by, grown.new)),
+            lock: queues.iter().find_map(|queue| contended(queue, snapshot, binary)),
+            serves: first.and_then(|goroutine| serves::of(snapshot, goroutine, &self.body_read)),
             cycle: self.cycle_of(examples()).map(|others| others.iter().filter_map(member).collect()),
         }
     }
@@ -98,6 +119,10 @@ fn cycles(snapshot: &Snapshot) -> HashMap<usize, Vec<usize>> {
     let (indices, waiters): (Vec<usize>, Vec<Waiter>) = waiting
         .filter_map(|(index, goroutine)| {
             let [object] = snapshot.objects(goroutine) else { return None };
+            // A `select` may wait for more than was found, so a cycle through it would not be certain.
+            if Activity::of(goroutine.state()) == Activity::Select {
+                return None;
+            }
             // A goroutine that waits on a Cond has released the Cond's lock, so it blocks nobody.
             if matches!(object, WaitObject::Cond { .. }) {
                 return None;
@@ -118,49 +143,6 @@ fn cycles(snapshot: &Snapshot) -> HashMap<usize, Vec<usize>> {
         .collect()
 }
 
-/// The functions of the goroutines that read what comes back to an HTTP client. HTTP/1 has one such goroutine for each
-/// connection, HTTP/2 one for each request.
-const READS: [&str; 3] = [
-    "net/http.(*persistConn).readLoop",
-    "net/http.(*http2clientStream).writeRequest",
-    "net/http/internal/http2.(*clientStream).writeRequest",
-];
-/// The functions of the goroutines that wait for a response from such a reader.
-const ASKS: [&str; 3] = [
-    "net/http.(*persistConn).roundTrip",
-    "net/http.(*http2ClientConn).roundTrip",
-    "net/http/internal/http2.(*ClientConn).roundTrip",
-];
-
-/// What most connections of HTTP clients are busy with. In HTTP/1 the wait of the reader tells whether a response is
-/// being read. Whether a response has yet to come is told by the goroutine that waits for it.
-fn http_clients(snapshot: &Snapshot) -> Option<HttpClients> {
-    let stacks = &snapshot.stacks;
-    let role = |id: StackId| {
-        stacks.frames(id).find_map(|frame| {
-            let function = frame.function.as_str();
-            let reads = READS.contains(&function);
-            (reads || ASKS.contains(&function)).then_some(reads)
-        })
-    };
-    let reads: Vec<Option<bool>> = stacks.ids().map(role).collect();
-    let (mut idle, mut unread, mut asking) = (0, 0, 0);
-    for goroutine in &snapshot.goroutines {
-        match goroutine.stack.and_then(|stack| reads[stack.index()]) {
-            Some(true) if Activity::of(goroutine.state()) == Activity::IoWait => idle += 1,
-            Some(true) => unread += 1,
-            Some(false) => asking += 1,
-            None => {}
-        }
-    }
-    // Each goroutine that asks has a reader, which was counted as idle or unread above.
-    let of_idle = asking.min(idle);
-    idle -= of_idle;
-    unread -= unread.min(asking - of_idle);
-    let most = [(idle, HttpClients::Idle), (asking, HttpClients::Asking), (unread, HttpClients::Unread)];
-    most.into_iter().filter(|&(n, _)| n > 0).max().map(|(_, state)| state)
-}
-
 fn frames(snapshot: &Snapshot, binary: &Binary, goroutine: &Goroutine) -> Vec<Frame> {
     let all = goroutine.stack.into_iter().flat_map(|stack| snapshot.stacks.written(stack, binary));
     all.map(Frame::from).collect()
@@ -172,6 +154,33 @@ fn member(snapshot: &Snapshot, binary: &Binary, goroutine: &Goroutine) -> Option
         Wait { reason: goroutine.state(), frames: frames(snapshot, binary, goroutine), ..Wait::default() };
     let at = cause::place(&wait, binary.build_info().module.as_deref())?.clone();
     Some(Member { waits_for: wait.waits_for(), at })
+}
+
+/// Bytes from the start of a lock to the end of its last semaphore.
+const SEMAPHORES: u64 = 16;
+
+/// What is known of a lock that goroutines wait for; `None` if the object is none.
+fn contended(queue: &Queue, snapshot: &Snapshot, binary: &Binary) -> Option<Contended> {
+    let Kind::Lock(_) = queue.kind else { return None };
+    let module = binary.build_info().module.as_deref();
+    let holder = |of: &OtherWaiters| {
+        let goroutine = snapshot.goroutines.get(of.example)?;
+        let wait = Wait { reason: of.state, frames: frames(snapshot, binary, goroutine), ..Wait::default() };
+        // It may be elsewhere by now than where it last stopped.
+        let at = cause::place(&wait, module).filter(|_| !goroutine.stack_is_old).cloned();
+        let wants_it_too = snapshot.objects(goroutine).iter().any(|object| {
+            let within = object.address().wrapping_sub(queue.address);
+            within < SEMAPHORES && matches!(object, WaitObject::Semaphore { .. })
+        });
+        Some(Holder { doing: of.state, at, count: of.count, wants_it_too })
+    };
+    let all = |of: &[OtherWaiters]| of.iter().filter_map(holder).collect();
+    Some(Contended {
+        held_by: all(&queue.holders.certain),
+        may_be_held_by: all(&queue.holders.possible),
+        taken: queue.holders.taken,
+        served: queue.turnover.map(waited_on::served),
+    })
 }
 
 /// Whether the innermost call outside the runtime waits for a channel that `Done` of a context has returned.

@@ -2,22 +2,12 @@
 
 use crate::go::Binary;
 use crate::go::versions::Lock;
+use crate::inspect::Turnover;
 use crate::inspect::queues::{self, Kind, Queue};
-use crate::inspect::{Group, Queues, Snapshot};
-use crate::report::{Frame, Others, WaitedOn, WaitedOnKind};
+use crate::report::{Frame, Others, Served, WaitedOn, WaitedOnKind};
 
-/// The objects that the goroutines of a group wait on, as far as its examples tell; those with most waiters first.
-pub(super) fn of_group(
-    queues: &Queues,
-    group: &Group,
-    snapshot: &Snapshot,
-    binary: &Binary,
-) -> Vec<WaitedOn> {
-    let queues = queues.of_group(group, snapshot, binary);
-    queues.into_iter().map(|queue| named(queue, binary)).collect()
-}
-
-fn named(queue: Queue, binary: &Binary) -> WaitedOn {
+/// An object that goroutines wait on.
+pub(super) fn named(queue: &Queue, binary: &Binary) -> WaitedOn {
     let channel = match queue.kind {
         Kind::Channel(channel) => Some(channel),
         Kind::Cond | Kind::Lock(_) | Kind::Semaphore => None,
@@ -38,11 +28,20 @@ fn named(queue: Queue, binary: &Binary) -> WaitedOn {
         element: channel.and_then(|channel| binary.type_name(channel.element)),
         count: queue.count,
         waiters: queue.waiters,
-        others: queue.others.into_iter().map(others).collect(),
-        known_to: queue.known_to.into_iter().map(others).collect(),
+        others: queue.others.iter().map(others).collect(),
+        known_to: queue.known_to.iter().map(others).collect(),
+        held_by: queue.holders.certain.iter().map(others).collect(),
+        may_be_held_by: queue.holders.possible.iter().map(others).collect(),
+        taken: queue.holders.taken,
+        served: queue.turnover.map(served),
     }
 }
 
-fn others(others: queues::OtherWaiters) -> Others {
+/// How the queue at a lock has moved.
+pub(super) fn served(Turnover { span_ns, before, still, now }: Turnover) -> Served {
+    Served { span_ns, served: before.saturating_sub(still), came: now.saturating_sub(still), still }
+}
+
+fn others(others: &queues::OtherWaiters) -> Others {
     Others { doing: others.state.to_owned(), count: others.count, at: others.at.map(Frame::from) }
 }

@@ -12,7 +12,9 @@ use super::style::{BOLD, DIM, of_level, paint};
 use super::waited_on;
 use crate::assemble::alike::{self, Alike, Program};
 use crate::human::{bytes, clean, count, duration, fill, rate, shorten, width, wrap};
-use crate::report::{ELIDED, EvidenceKind, Frame, Level, Lifetime, Mode, Process, Report, Site, Sort};
+use crate::report::{
+    Connection, ELIDED, EvidenceKind, Frame, Level, Lifetime, Mode, Process, Report, Site, Sort,
+};
 
 /// How a report is written as text.
 #[derive(Clone, Copy, Debug)]
@@ -158,7 +160,9 @@ impl Page<'_> {
             let all = if waiting.count == *live { "all of them".into() } else { count(waiting.count) };
             let unmoved = unmoved(waiting).map(|unmoved| format!("; {unmoved}")).unwrap_or_default();
             let thread = if holds_thread(waiting) { "; each holds a thread" } else { "" };
-            format!("{}{at} ({all}{unmoved}{thread})", clean(&waiting.reason))
+            let connection = waiting.connection.and_then(Connection::name);
+            let connection = connection.map(|name| format!(", {name}")).unwrap_or_default();
+            format!("{}{at}{connection} ({all}{unmoved}{thread})", clean(&waiting.reason))
         });
         let rest: u64 = site.waiting.iter().flatten().skip(WAITS).map(|waiting| waiting.count).sum();
         let rest = (rest > 0).then(|| format!("other places ({})", count(rest)));

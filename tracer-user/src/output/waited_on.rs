@@ -30,8 +30,9 @@ fn line(on: &WaitedOn) -> String {
         0 => format!(": {} on it, no other goroutine", count(on.count)),
         _ => format!(": {} on it, {}", count(on.count), list("others", &on.others)),
     };
-    if !on.known_to.is_empty() {
-        line += &format!("; known to {}", list("", &on.known_to));
+    let who = [("held by", &on.held_by), ("may be held by", &on.may_be_held_by), ("known to", &on.known_to)];
+    if let Some((what, who)) = who.into_iter().find(|(_, who)| !who.is_empty()) {
+        line += &format!("; {what} {}", list("", who));
     }
     line
 }

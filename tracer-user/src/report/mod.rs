@@ -27,7 +27,7 @@ pub use run::{BootWindow, Run};
 pub use select::{Selection, Sort, Top};
 pub use site::{CountedLabel, Lifetime, Oldest, Site, SurvivalPoint};
 pub use verdict::{Cause, Evidence, EvidenceKind, Level, Verdict};
-pub use waiting::{Io, Others, WaitedOn, WaitedOnKind, Waiting, WaitingStack};
+pub use waiting::{Connection, Io, Others, Served, WaitedOn, WaitedOnKind, Waiting, WaitingStack};
 
 /// Name and version of the JSON contract.
 pub const SCHEMA: &str = "golife.report/1";

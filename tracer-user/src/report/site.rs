@@ -57,8 +57,9 @@ pub struct Site {
     /// whose creation was seen are counted. `null` without `--creation-stacks`.
     #[serde(default)]
     pub creation_stacks: Option<Vec<CreationStack>>,
-    /// What the living goroutines wait for, most goroutines first, at most 10 groups; `null` where no scan has looked
-    /// at them, after the end of the process, and for a row of many sites.
+    /// What the living goroutines wait for, at most 10 groups: first those that grow from look to look, and of these and
+    /// of the others those of most goroutines first; `null` where no scan has looked at them, after the end of the
+    /// process, and for a row of many sites.
     pub waiting: Option<Vec<Waiting>>,
     /// The judgement of the site.
     pub verdict: Verdict,

@@ -76,6 +76,8 @@ pub enum EvidenceKind {
     Stuck,
     /// Goroutines are still blocked at the place where an earlier scan has seen them.
     Unmoved,
+    /// Additive: the goroutines do different things, and the cause is not that of most of them but of those that grew.
+    Mixed,
     /// The reason is one that only a newer golife knows.
     #[serde(other)]
     Other,

@@ -32,6 +32,14 @@ pub struct Waiting {
     /// Additive: whether the garbage collector, in Go 1.26 and newer, has found that nothing can end their waits.
     #[serde(default)]
     pub leaked: bool,
+    /// Additive: by how many goroutines that were created since the look before there are more of them now; `null` where
+    /// there was no earlier look.
+    #[serde(default)]
+    pub grown: Option<u64>,
+    /// Additive: what the connections are busy with whose goroutines these are; `null` where they belong to no connection
+    /// of an HTTP client.
+    #[serde(default)]
+    pub connection: Option<Connection>,
     /// Additive: the channels and locks that the goroutines in `goids` wait on, most waiters first, at most 3.
     #[serde(default)]
     pub on: Vec<WaitedOn>,
@@ -48,6 +56,33 @@ pub struct Waiting {
 impl Waiting {
     /// The most frames that a report keeps of a stack. Outer frames beyond these are left out.
     pub const MOST_FRAMES: usize = 64;
+}
+
+/// What a connection of an HTTP client is busy with, or a stream of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Connection {
+    /// There is no request on it.
+    Idle,
+    /// A request was sent on it that has no response yet.
+    Asking,
+    /// A response has come that has not been read to its end.
+    Unread,
+    /// Something that only a newer golife knows.
+    #[serde(other)]
+    Other,
+}
+
+impl Connection {
+    /// What people call such connections; `None` for those that only a newer golife knows.
+    pub fn name(self) -> Option<&'static str> {
+        match self {
+            Connection::Idle => Some("idle connections"),
+            Connection::Asking => Some("connections without an answer yet"),
+            Connection::Unread => Some("connections with an unread body"),
+            Connection::Other => None,
+        }
+    }
 }
 
 /// A stack that some of the goroutines have that wait at a line.
@@ -139,6 +174,34 @@ pub struct WaitedOn {
     /// What goroutines do that wait on something else but have a pointer to the object on their stacks, most first, at
     /// most 3. One of them may be the one that has to end this wait.
     pub known_to: Vec<Others>,
+    /// Additive: what the goroutines do that hold the lock, since the call that releases it is deferred on their stacks,
+    /// most first, at most 3. For a `sync.WaitGroup`: what those do that have yet to call `Done`.
+    #[serde(default)]
+    pub held_by: Vec<Others>,
+    /// Additive: what the goroutines do that may hold the lock, since they go on to release one of its kind and have a
+    /// pointer to this one, most first, at most 3. Empty where `held_by` is known to be complete.
+    #[serde(default)]
+    pub may_be_held_by: Vec<Others>,
+    /// Additive: how many hold the lock, or the count of the `sync.WaitGroup`, as its memory said when it was read, which
+    /// was not quite when the goroutines were; `null` where it is not known.
+    #[serde(default)]
+    pub taken: Option<u64>,
+    /// Additive: how the queue at the lock has moved since the look before; `null` where nobody was in it then.
+    #[serde(default)]
+    pub served: Option<Served>,
+}
+
+/// How a queue of goroutines has moved between two looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Served {
+    /// Time between the looks in nanoseconds.
+    pub span_ns: u64,
+    /// How many of those that waited at the first look no longer waited at the second: they got the lock.
+    pub served: u64,
+    /// How many waited at the second look that had not at the first.
+    pub came: u64,
+    /// How many have waited all the time. If there are none, more may have come and gone between the looks.
+    pub still: u64,
 }
 
 /// Goroutines that do the same at the same place.

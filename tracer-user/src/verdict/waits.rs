@@ -4,7 +4,7 @@
 //! that a test makes up.
 
 use crate::go::Activity;
-use crate::report::Frame;
+use crate::report::{Frame, Served};
 
 /// Goroutines of one site that do the same thing at the same place.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -35,10 +35,57 @@ pub struct Wait {
     /// For how long at least each of the unmoved goroutines has been there, in ns; `None` if there is no such
     /// goroutine.
     pub unmoved_ns: Option<u64>,
-    /// What most connections of this process's HTTP clients are busy with; `None` if there is no connection.
+    /// What the connections of an HTTP client are busy with to which these goroutines belong; `None` if they belong to
+    /// none, or that is not known.
     pub http_clients: Option<HttpClients>,
     /// What the others do, if these goroutines and others wait for each other.
     pub cycle: Option<Vec<Member>>,
+    /// By how many goroutines that were created since the look before there are more of them now, and how many were
+    /// created; `None` without an earlier look.
+    pub grown: Option<(u64, u64)>,
+    /// What is known of the lock or `sync.WaitGroup` that the example waits for.
+    pub lock: Option<Contended>,
+    /// Whose requests the example serves, if it does.
+    pub serves: Option<Serves>,
+}
+
+/// A lock, or a `sync.WaitGroup`, that goroutines wait for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Contended {
+    /// Those that hold it for certain, or have yet to be done.
+    pub held_by: Vec<Holder>,
+    /// Those that may hold it: they hold one of its kind, and know this one.
+    pub may_be_held_by: Vec<Holder>,
+    /// How many hold it, or the count of a `sync.WaitGroup`, as its memory says.
+    pub taken: Option<u64>,
+    /// How its queue has moved since the look before.
+    pub served: Option<Served>,
+}
+
+/// Goroutines that hold a lock and do the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Holder {
+    /// What they do, in the words of Go's traceback.
+    pub doing: &'static str,
+    /// The frame at which they do it, in the program's own code if there is one.
+    pub at: Option<Frame>,
+    /// Number of goroutines.
+    pub count: u64,
+    /// Whether they wait for the very lock that they hold.
+    pub wants_it_too: bool,
+}
+
+/// Whose requests a goroutine serves: that one made the context of the request, and cancels it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Serves {
+    /// A server of `net/http`.
+    Http {
+        /// Whether the body of the request has been read to its end, so that `net/http` notices when the client goes
+        /// away; `None` if that is not known.
+        body_read: Option<bool>,
+    },
+    /// A server of gRPC.
+    Grpc,
 }
 
 /// What the connection of an HTTP client is busy with.
@@ -104,6 +151,19 @@ impl WaitedChannel {
     pub fn is_signal(&self) -> bool {
         self.element.as_deref() == Some("struct {}")
     }
+}
+
+/// The fewest by which goroutines must have grown to stand out.
+const FEWEST_GROWN: u64 = 3;
+/// How many times they must have grown more than the coming and going of as many explains.
+const GROWN_OVER_CHANCE: f64 = 1.5;
+
+/// How much goroutines have grown between two looks, measured by how much they would by chance, if that is enough to
+/// stand out. There are `by` more, while `new` were created.
+pub fn stands_out((by, new): (u64, u64)) -> Option<f64> {
+    let came_and_went = new.saturating_add(new.saturating_sub(by));
+    let over_chance = by as f64 / (came_and_went as f64 + 1.0).sqrt();
+    (by >= FEWEST_GROWN && over_chance >= GROWN_OVER_CHANCE).then_some(over_chance)
 }
 
 impl Wait {

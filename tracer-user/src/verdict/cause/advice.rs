@@ -1,11 +1,11 @@
 //! Writes the advice: the sentence that a reviewer would write under the line.
 
 use super::patterns::{self, Remedy};
-use super::{Blamed, Code, Owner, Start, library, owner, place, position};
+use super::{Blamed, Code, Owner, Start, holder, library, owner, place, position};
 use crate::go::Activity;
 use crate::human::count;
 use crate::report::Cause;
-use crate::verdict::waits::{Wait, WaitsFor};
+use crate::verdict::waits::{Serves, Wait, WaitsFor};
 
 /// What to do about goroutines that wait like this and come from `start`.
 pub(super) fn of(cause: Cause, wait: &Wait, code: Code, start: &Start) -> String {
@@ -22,10 +22,11 @@ pub(super) fn of(cause: Cause, wait: &Wait, code: Code, start: &Start) -> String
         let close = remedy.and_then(|remedy| remedy.close);
         if let Some(Remedy { advice, .. }) = remedy.filter(|remedy| !remedy.advice.is_empty()) {
             let close = close.map(|method| format!("; call {method} once it is done with"));
-            return fill_in(advice, &at, blamed) + &close.unwrap_or_default();
+            let held_up = holder::behind(wait.lock.as_ref());
+            return fill_in(advice, &at, blamed) + &held_up + &close.unwrap_or_default();
         }
         if let Some(sentence) = library::sentence(wait, code, start, close) {
-            return fill_in(&sentence, &here, blamed);
+            return fill_in(&sentence, &here, blamed) + &holder::behind(wait.lock.as_ref());
         }
     }
     let channel = wait.channels.first();
@@ -51,15 +52,9 @@ pub(super) fn of(cause: Cause, wait: &Wait, code: Code, start: &Start) -> String
         Cause::NilChan => {
             format!("the channel used at {at} is nil: make it before the goroutine starts")
         }
-        Cause::Context => format!(
-            "the context waited for at {at} is not cancelled: defer its cancel function, or derive it from one that ends"
-        ),
-        Cause::Mutex => format!(
-            "the lock wanted at {at} is not released: defer Unlock right after every Lock, and do not lock twice"
-        ),
-        Cause::WaitGroup => format!(
-            "the count of the WaitGroup waited for at {at} stays above zero: defer Done first thing in every goroutine, and Add one for each"
-        ),
+        Cause::Context => context(&at, wait.serves),
+        Cause::Mutex => holder::of_lock(&at, wait.lock.as_ref()),
+        Cause::WaitGroup => holder::of_group(&at, wait.lock.as_ref()),
         Cause::Cond => format!(
             "nobody wakes the Cond waited on at {at}: call Signal or Broadcast after every change of what it waits for"
         ),
@@ -90,6 +85,29 @@ pub(super) fn of(cause: Cause, wait: &Wait, code: Code, start: &Start) -> String
         Cause::Cgo => format!("the C function called at {at} does not return: give it a way to be told to"),
         Cause::Running => format!("the loop at {at} has no end: bound it, or check ctx.Err() in it"),
         Cause::Other => format!("nothing ends the wait at {at}"),
+    }
+}
+
+/// The advice for goroutines that wait for a context. Whoever made a context cancels it: for that of a request, that is
+/// the server.
+fn context(at: &str, serves: Option<Serves>) -> String {
+    let is_not = format!("the context waited for at {at} is not cancelled");
+    match serves {
+        Some(Serves::Http { body_read: Some(false) }) => format!(
+            "{is_not}. If it comes from the request, net/http does that when the client goes away, but notices only once the body was read: read or discard r.Body before waiting, or derive a context with a timeout"
+        ),
+        Some(Serves::Http { body_read }) => {
+            let read = if body_read.is_none() { "read or discard r.Body before waiting, and " } else { "" };
+            format!(
+                "{is_not}. If it comes from the request, net/http does that when the client goes away, which may be never: {read}derive one with a timeout (context.WithTimeout)"
+            )
+        }
+        Some(Serves::Grpc) => format!(
+            "{is_not}. If it is the call's, gRPC does that when the client ends the call or its deadline passes: derive one with a timeout (context.WithTimeout), and let clients set deadlines"
+        ),
+        None => format!(
+            "{is_not}: where the program makes it, defer its cancel function; where it is handed in, derive one that ends (context.WithTimeout)"
+        ),
     }
 }
 

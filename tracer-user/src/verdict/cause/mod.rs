@@ -7,16 +7,17 @@
 mod advice;
 mod blamed;
 mod closing;
+mod holder;
 mod library;
 mod owner;
 mod patterns;
 #[cfg(test)]
 mod tests;
 
-use super::waits::Wait;
+use super::waits::{HttpClients, Wait, stands_out};
 use crate::go::Activity;
 use crate::go::standard::waits_in;
-use crate::human::{clean, file_name};
+use crate::human::{clean, count, file_name};
 use crate::report::{Cause, Frame};
 pub use blamed::Blamed;
 pub use owner::is_of_dependency;
@@ -53,36 +54,70 @@ pub struct Explanation {
     pub cause: Cause,
     /// What a reviewer would write.
     pub advice: String,
+    /// If these goroutines are not most of the site's: by what they stand out, and what the others do.
+    pub beside: Option<String>,
 }
 
-/// The cause that most of a site's living goroutines share, and what to do about it. `None` if nothing is known about
-/// them. The advice points to the main module's code, and to where they come from if they are in other code themselves.
+/// Goroutines of a site that do not end for the same reason.
+struct Sharing<'wait> {
+    cause: Cause,
+    count: u64,
+    /// By how many they have grown since the look before, and how many have been created since.
+    grown: (u64, u64),
+    /// The wait that stands for them: the one that grew most, and of those the one of most goroutines.
+    example: &'wait Wait,
+}
+
+/// Why the goroutines of a site do not end, and what to do about it: those that stand out since they grow from look to
+/// look, else most of the living. `None` if nothing is known about them. The advice points to the main module's code, and to
+/// where they come from if they are in other code themselves.
 pub fn of(waits: &[Wait], code: Code, start: &Start) -> Option<Explanation> {
-    let mut causes: Vec<(Cause, u64, &Wait)> = Vec::new();
+    let mut causes: Vec<Sharing> = Vec::new();
     for wait in waits.iter().filter(|wait| wait.count > 0) {
         let cause = of_wait(wait, code);
-        match causes.iter_mut().find(|(known, ..)| *known == cause) {
-            Some((_, count, most)) => {
-                *count += wait.count;
-                if wait.count > most.count {
-                    *most = wait;
+        let (by, new) = wait.grown.unwrap_or_default();
+        match causes.iter_mut().find(|known| known.cause == cause) {
+            Some(known) => {
+                known.count += wait.count;
+                known.grown = (known.grown.0 + by, known.grown.1 + new);
+                let rank = |wait: &Wait| (wait.grown.map(|(by, _)| by), wait.count);
+                if rank(wait) > rank(known.example) {
+                    known.example = wait;
                 }
             }
-            None => causes.push((cause, wait.count, wait)),
+            None => causes.push(Sharing { cause, count: wait.count, grown: (by, new), example: wait }),
         }
     }
     // A goroutine that runs, or is about to, does not tell why it is still there. So such goroutines are left out if
     // enough others tell.
     let is_moving = |cause| matches!(cause, Cause::Running | Cause::Syscall | Cause::Other);
-    let standing: u64 =
-        causes.iter().filter(|(cause, ..)| !is_moving(*cause)).map(|&(_, count, _)| count).sum();
-    let all: u64 = causes.iter().map(|&(_, count, _)| count).sum();
+    let count_of = |moving: fn(bool) -> bool| -> u64 {
+        causes.iter().filter(|of| moving(is_moving(of.cause))).map(|of| of.count).sum()
+    };
+    let (standing, all) = (count_of(|moving| !moving), count_of(|_| true));
     if standing * 4 >= all && standing > 0 {
-        causes.retain(|(cause, ..)| !is_moving(*cause));
+        causes.retain(|of| !is_moving(of.cause));
     }
-    let &(cause, _, wait) =
-        causes.iter().max_by_key(|&&(cause, count, _)| (count, std::cmp::Reverse(cause)))?;
-    Some(Explanation { cause, advice: advice::of(cause, wait, code, start) })
+    let most = causes.iter().max_by_key(|of| (of.count, std::cmp::Reverse(of.cause)))?;
+    let grew = causes.iter().filter_map(|of| Some((stands_out(of.grown)?, of)));
+    let grew = grew.max_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, of)| of);
+    let chosen = grew.unwrap_or(most);
+    let beside = (chosen.cause != most.cause).then(|| beside(chosen, most));
+    let advice = advice::of(chosen.cause, chosen.example, code, start);
+    Some(Explanation { cause: chosen.cause, advice, beside })
+}
+
+/// Names both the goroutines that stand out and those that are most.
+fn beside(grew: &Sharing, most: &Sharing) -> String {
+    let name = |of: &Sharing| {
+        let busy = match of.example.http_clients {
+            Some(HttpClients::Idle) if of.cause == Cause::Io => ", idle connections",
+            _ => "",
+        };
+        format!("{} in {} ({}{busy})", count(of.count), clean(of.example.reason), of.cause.name())
+    };
+    let by = count(grew.grown.0);
+    format!("{} grew by {by} since the look before; beside them {}", name(grew), name(most))
 }
 
 /// The cause of one wait.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::report::{BlamedFrame, LedBy};
-use crate::verdict::waits::{HttpClients, Member, WaitedChannel};
+use crate::verdict::waits::{HttpClients, Member, Serves, WaitedChannel};
 
 /// A goroutine that waits with this reason in these functions, innermost first, each in a file of its own.
 fn wait(reason: &'static str, functions: &[&str]) -> Wait {
@@ -20,7 +20,7 @@ fn explained(waits: &[Wait], blamed: Option<&Blamed>) -> Option<Explanation> {
 }
 
 fn named(wait: Wait) -> (Cause, String) {
-    let Explanation { cause, advice } = explained(&[wait], None).unwrap();
+    let Explanation { cause, advice, .. } = explained(&[wait], None).unwrap();
     (cause, advice)
 }
 
@@ -201,6 +201,46 @@ fn most_goroutines_decide_and_moving_ones_do_not_count() {
     assert_eq!(explained(&waits, None).unwrap().cause, Cause::ChanSend);
     assert_eq!(explained(&waits[..1], None).unwrap().cause, Cause::Running);
     assert_eq!(explained(&[], None), None);
+}
+
+#[test]
+fn what_grows_stands_out_from_what_is_most() {
+    let idle =
+        Wait { count: 300, grown: Some((0, 0)), ..wait("IO wait", &["net/http.(*persistConn).readLoop"]) };
+    let idle = Wait { http_clients: Some(HttpClients::Idle), ..idle };
+    let unread = |count, grown| Wait {
+        count,
+        grown,
+        http_clients: Some(HttpClients::Unread),
+        ..wait("select", &["net/http.(*persistConn).readLoop"])
+    };
+    let found = explained(&[idle.clone(), unread(34, Some((34, 34)))], None).unwrap();
+    assert_eq!(found.cause, Cause::HttpBody);
+    assert_eq!(
+        found.beside.unwrap(),
+        "34 in select (http-body) grew by 34 since the look before; beside them 300 in IO wait (io, idle connections)"
+    );
+    // Without an earlier look, and where as many go as come, most decide.
+    for grown in [None, Some((4, 40))] {
+        let found = explained(&[idle.clone(), unread(34, grown)], None).unwrap();
+        assert_eq!((found.cause, found.beside), (Cause::Io, None), "{grown:?}");
+    }
+}
+
+#[test]
+fn a_context_belongs_to_who_made_it() {
+    let advice = |serves| {
+        named(Wait { asked_done: true, serves, ..wait("select", &["main.poll", "net/http.(*conn).serve"]) }).1
+    };
+    let unread = advice(Some(Serves::Http { body_read: Some(false) }));
+    assert!(unread.contains("read or discard r.Body before waiting, or derive a context"), "{unread}");
+    let read = advice(Some(Serves::Http { body_read: Some(true) }));
+    assert!(!read.contains("r.Body") && read.contains("derive one with a timeout"), "{read}");
+    for serves in [Serves::Grpc, Serves::Http { body_read: None }, Serves::Http { body_read: Some(false) }] {
+        assert!(!advice(Some(serves)).contains("defer its cancel"), "{serves:?}");
+    }
+    let unknown = advice(None);
+    assert!(unknown.contains("defer its cancel") && unknown.contains("derive one that ends"), "{unknown}");
 }
 
 #[test]
