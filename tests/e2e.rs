@@ -18,6 +18,8 @@ mod engine;
 mod errors;
 #[path = "e2e/inspect.rs"]
 mod inspect;
+#[path = "e2e/keepers.rs"]
+mod keepers;
 #[path = "e2e/matrix.rs"]
 mod matrix;
 #[path = "e2e/modules.rs"]

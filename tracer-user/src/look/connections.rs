@@ -3,7 +3,8 @@
 //! A connection of HTTP/1 has a goroutine that reads and one that writes, started one after the other. The one that writes
 //! waits on channels that only goroutines of this connection know. If the one that reads waits on one of them as well, it
 //! has a response whose body is not read to its end; if it waits for I/O, it waits for a response or for nothing. Which of
-//! both is told by the goroutine of the request, which waits on these channels, too, until the response comes.
+//! both is told by the goroutine of the request, which waits on these channels, too, until the response comes. Those that
+//! read and those that write are brought together by who started them and in which order.
 //! A stream of HTTP/2 has a goroutine until its response is read; until the response comes, it shares a channel with the
 //! goroutine of the request: `type persistConn` in
 //! <https://cs.opensource.google/go/go/+/master:src/net/http/transport.go>, `type clientStream` in
@@ -84,32 +85,37 @@ pub(super) fn find(snapshot: &Snapshot, queues: &Queues) -> HashMap<usize, HttpC
             }
         }
     }
-    let mut reader: Option<(usize, &Goroutine)> = None;
+    // Those that read and wait for I/O, by who started them: that is another goroutine for each connection, or for a few.
+    let mut readers: HashMap<u64, Vec<usize>> = HashMap::new();
+    let mut started: HashMap<u64, Vec<usize>> = HashMap::new();
     for &(index, goroutine, role) in &with_roles {
+        let own = channels(goroutine);
         match role {
             Role::Reads if Activity::of(goroutine.state()) == Activity::Select => {
                 found.insert(index, HttpClients::Unread);
-                let own = channels(goroutine);
-                for writer in own.iter().filter_map(|channel| writers.get(channel)) {
-                    found.insert(*writer, HttpClients::Unread);
-                }
-                reader = None;
+                found.extend(own.iter().filter_map(|of| Some((*writers.get(of)?, HttpClients::Unread))));
             }
-            Role::Reads => reader = Some((index, goroutine)),
-            Role::Writes => {
-                let of_same = reader.take().filter(|(_, reader)| reader.parent == goroutine.parent);
-                if let (Some((reader, _)), Some(state)) = (of_same, found.get(&index).copied()) {
-                    found.insert(reader, state);
-                }
-            }
-            Role::Stream => {
-                let own = channels(goroutine);
+            Role::Reads => readers.entry(goroutine.parent).or_default().push(index),
+            Role::Stream if !own.is_empty() => {
                 let is_asked = own.iter().any(|channel| asked.contains(channel));
-                if !own.is_empty() {
-                    found.insert(index, if is_asked { HttpClients::Asking } else { HttpClients::Unread });
-                }
+                found.insert(index, if is_asked { HttpClients::Asking } else { HttpClients::Unread });
             }
-            Role::Asks => {}
+            Role::Writes => started.entry(goroutine.parent).or_default().push(index),
+            Role::Stream | Role::Asks => {}
+        }
+    }
+    for (parent, readers) in readers {
+        let of_parent = started.remove(&parent).unwrap_or_default();
+        let writers: Vec<usize> =
+            of_parent.into_iter().filter(|writer| found.get(writer) != Some(&HttpClients::Unread)).collect();
+        if readers.len() == writers.len() {
+            let states = writers.iter().map(|writer| found.get(writer).copied());
+            let told: Vec<_> = readers
+                .into_iter()
+                .zip(states)
+                .filter_map(|(reader, state)| Some((reader, state?)))
+                .collect();
+            found.extend(told);
         }
     }
     found
