@@ -3,8 +3,9 @@
 //! descriptor, and that names the goroutine and itself: <https://cs.opensource.google/go/go/+/master:src/runtime/netpoll.go>.
 
 use std::collections::HashMap;
+use std::time::Instant;
 
-use super::limits::WalkError;
+use super::limits::{WalkError, WalkLimits};
 use super::memory::{MemoryError, Place, ProcessMemory};
 use super::waiter::Waiter;
 use super::walk::StackExtent;
@@ -63,14 +64,19 @@ fn size(layout: &Layout) -> usize {
     usize::from(last) + 8
 }
 
-/// Finds what these goroutines wait for, by their indices in the snapshot. What is not found is left out.
+/// Finds what these goroutines wait for, by their indices in the snapshot. What is not found, or not in time, is left out.
 pub(super) fn read(
     memory: &ProcessMemory,
     layout: &Layout,
     waits: &[Waiter],
+    start: Instant,
+    limits: WalkLimits,
 ) -> Result<HashMap<usize, Polled>, WalkError> {
     let mut found = HashMap::new();
     for batch in waits[..waits.len().min(MOST_GOROUTINES)].chunks(BATCH) {
+        if start.elapsed() > limits.time {
+            break;
+        }
         let place = |wait: &Waiter| {
             let StackExtent { low: sp, end } = wait.used_stack;
             Place { address: sp, size: end.saturating_sub(sp).min(BYTES) as usize }

@@ -89,7 +89,7 @@ pub fn scan_unnamed(
         conds::read(memory, &mut snapshot, &waits, start, limits)?;
         mentions::read(memory, &mut snapshot, &waits, &candidates, start, limits)?;
         holders::read(memory, binary, bias, &mut snapshot, &candidates, start, limits)?;
-        snapshot.polled = io::read(memory, binary.layout(), &polls)?;
+        snapshot.polled = io::read(memory, binary.layout(), &polls, start, limits)?;
     }
     Ok(snapshot)
 }
