@@ -415,7 +415,9 @@ mod tests {
         assert_eq!(whole.gaps, ["nothing of process 9: too old"]);
         report.loss = Loss { dropped: 1_200, ..Loss::default() };
         report.summary = Summary { sites: 3, live: 12, ..Summary::default() };
-        let twice = Profile::of_reports(&[report.clone(), report]);
+        let mut other = report.clone();
+        other.processes[0].pid = 8;
+        let twice = Profile::of_reports(&[report, other]);
         assert_eq!((twice.total(0), twice.duration), (4, Duration::from_secs(2)));
         assert_eq!(twice.gaps.len(), 7, "{:?}", twice.gaps);
         assert!(twice.gaps[0].starts_with("sum of 2 reports"));
