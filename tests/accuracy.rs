@@ -4,10 +4,14 @@
 //! with `tests/golden/accuracy.txt`. Needs root: `cargo xtask test`, or `sudo -E cargo test --test accuracy`.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+#[allow(dead_code, reason = "shared with the test of libraries")]
 #[path = "accuracy/corpus.rs"]
 mod corpus;
 #[path = "accuracy/goroutineleak.rs"]
 mod goroutineleak;
+#[allow(dead_code, reason = "shared with the test of libraries")]
+#[path = "accuracy/said.rs"]
+mod said;
 #[allow(dead_code, unused_imports, reason = "shared with the e2e tests")]
 #[path = "e2e/support.rs"]
 mod support;
@@ -21,84 +25,13 @@ use std::{
 };
 
 use corpus::{Case, PROGRAMS, build, marked};
-use serde_json::Value;
-use support::{Running, golife, need_root, only_process, ready};
+use said::{LEVELS, Site, rank};
+use support::need_root;
 
 /// For how long golife watches.
 const WINDOW: &str = "20s";
-/// The levels of a verdict. A leak must have at least the level that the corpus demands.
-const LEVELS: [&str; 5] = ["unknown", "healthy", "watch", "suspect", "proven"];
-
-/// What golife says of some cases that run side by side.
 fn watch(binary: &Path, args: &[&str]) -> Vec<Site> {
-    let mut corpus = ready(binary, args);
-    let pid = corpus.pid().to_string();
-    let command = &["leaks", "--creation-stacks", "--pid", &pid, "--for", WINDOW, "--format", "json"];
-    let mut golife = Running::start(golife().args(command));
-    golife.wait_for_error_line("tracing ");
-    corpus.write("go");
-    let ended = golife.wait();
-    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
-    corpus.expect_alive();
-    let report = ended.report();
-    assert_eq!(report["loss"]["dropped"], 0);
-    let process = only_process(&report);
-    let mut sites: Vec<Site> = process["sites"].as_array().unwrap().iter().map(Site::parse).collect();
-    for (number, finding) in (0..).zip(process["findings"].as_array().unwrap()) {
-        for at in finding["sites"].as_array().unwrap() {
-            sites[at.as_u64().unwrap() as usize].finding = Some(number);
-        }
-    }
-    sites
-}
-
-/// A site of a report.
-struct Site {
-    function: String,
-    file: String,
-    line: u64,
-    live: u64,
-    level: usize,
-    cause: String,
-    advice: String,
-    /// File and line of the code that most of its goroutines go back to.
-    blame: Option<(String, u64)>,
-    /// The number of the finding that it is a part of.
-    finding: Option<u64>,
-}
-
-impl Site {
-    fn parse(site: &Value) -> Site {
-        let (place, verdict) = (&site["site"], &site["verdict"]);
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        Site {
-            function: text(&place["function"]),
-            file: text(&place["file"]),
-            line: place["line"].as_u64().unwrap_or(0),
-            live: site["live"].as_u64().unwrap(),
-            level: LEVELS.iter().position(|level| verdict["level"] == *level).unwrap(),
-            cause: text(&verdict["cause"]),
-            advice: text(&verdict["advice"]),
-            finding: None,
-            blame: site["blame"][0]["line"].as_u64().map(|line| (text(&site["blame"][0]["file"]), line)),
-        }
-    }
-
-    fn is_alarm(&self) -> bool {
-        self.level >= rank("suspect")
-    }
-
-    fn is_at(&self, places: &[(String, u64)]) -> bool {
-        places.iter().any(|(file, line)| self.file.ends_with(file) && self.line == *line)
-    }
-
-    fn place(&self) -> String {
-        format!("{} ({}:{})", self.function, self.file.rsplit('/').next().unwrap_or_default(), self.line)
-    }
-}
-
-fn rank(level: &str) -> usize {
-    LEVELS.iter().position(|known| *known == level).unwrap()
+    said::watch(binary, args, WINDOW).sites
 }
 
 /// How golife does on one cause of leaks.
@@ -131,7 +64,7 @@ impl Outcome {
         let marks = marked("leak");
         let mut explained = vec![false; sites.len()];
         // Which case each finding is of.
-        let mut findings: BTreeMap<u64, &str> = BTreeMap::new();
+        let mut findings: BTreeMap<usize, &str> = BTreeMap::new();
         for case in cases {
             let mut said: Vec<&Site> = Vec::new();
             for (site, explained) in sites.iter().zip(&mut explained) {

@@ -1,4 +1,5 @@
-//! The corpus of leaks as its programs describe it: cases, marked lines, how it is built.
+//! The corpus of leaks as its programs describe it: cases, marked lines, how it is built. Programs with libraries
+//! describe themselves alike.
 
 use std::{
     collections::BTreeMap,
@@ -18,6 +19,8 @@ pub struct Case {
     pub within: Option<String>,
     /// A function whose goroutines pile up as a consequence of the leak.
     pub also: Option<String>,
+    /// What the advice must say.
+    pub advice: Option<String>,
     pub alone: bool,
 }
 
@@ -37,6 +40,7 @@ impl Case {
             level: text("level").unwrap(),
             within: text("within"),
             also: text("also"),
+            advice: text("advice"),
             alone: case["alone"] == true,
         }
     }
@@ -72,11 +76,20 @@ pub fn build(program: &str) -> Option<PathBuf> {
     Some(binary)
 }
 
-/// The lines that the corpus marks with `// KIND: NAME`: for each name, files and line numbers.
-pub fn marked(kind: &str) -> BTreeMap<String, Vec<(String, u64)>> {
-    let mut found: BTreeMap<String, Vec<(String, u64)>> = BTreeMap::new();
-    let entries = PROGRAMS.iter().flat_map(|program| {
-        fs::read_dir(directory(program)).unwrap().map(move |entry| (program, entry.unwrap().path()))
+/// For each name, the files and line numbers of the lines that are marked with `// KIND: NAME`.
+pub type Marks = BTreeMap<String, Vec<(String, u64)>>;
+
+/// The marks of the corpus.
+pub fn marked(kind: &str) -> Marks {
+    marked_in(&PROGRAMS.map(directory), kind)
+}
+
+/// The marks of programs with these directories.
+pub fn marked_in(directories: &[PathBuf], kind: &str) -> Marks {
+    let mut found = Marks::new();
+    let entries = directories.iter().flat_map(|directory| {
+        let program = directory.file_name().unwrap().to_string_lossy().into_owned();
+        fs::read_dir(directory).unwrap().map(move |entry| (program.clone(), entry.unwrap().path()))
     });
     for (program, path) in entries.filter(|(_, path)| path.extension().is_some_and(|kind| kind == "go")) {
         let file = format!("/{program}/{}", path.file_name().unwrap().to_string_lossy());

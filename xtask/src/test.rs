@@ -1,13 +1,13 @@
 //! `cargo xtask test`: all tests, with all they need. Those with real probes on real Go programs need root.
 
-use std::{fs, process::Command};
+use std::{ffi::OsStr, fs, process::Command};
 
 use anyhow::{Context, Result, bail};
 
 use crate::machine::{self, find, is_root, output, say};
 
 /// The test programs that need root.
-const E2E: [&str; 2] = ["e2e", "accuracy"];
+const E2E: [&str; 3] = ["e2e", "accuracy", "libraries"];
 
 /// What `test` can be told.
 #[derive(clap::Args)]
@@ -18,6 +18,9 @@ pub struct Args {
     /// Run only the tests with real probes.
     #[arg(long, conflicts_with = "no_root")]
     root: bool,
+    /// Watch programs with every common library, not with five of them. Their Go builds take minutes.
+    #[arg(long, conflicts_with = "no_root")]
+    long: bool,
     /// Run only tests whose names contain this.
     filter: Option<String>,
 }
@@ -53,9 +56,23 @@ pub fn run(args: Args) -> Result<()> {
         machine::apt_install(&["python3"])?;
     }
     say("e2e tests: real probes on real Go programs, as root");
+    let mut cargo = e2e(&path, &E2E)?;
+    cargo.args(filter);
+    machine::mount_tracefs()?;
+    machine::run(&mut cargo)?;
+    if args.long {
+        say("the libraries that take long to build");
+        let mut cargo = e2e(&path, &["libraries"])?;
+        machine::run(cargo.args(["--ignored", "--nocapture"]).args(filter))?;
+    }
+    Ok(())
+}
+
+/// The command that runs these test programs as root. Arguments that are added are for the programs.
+fn e2e(path: &OsStr, programs: &[&str]) -> Result<Command> {
     let mut cargo = machine::cargo();
-    cargo.args(["test", "--package", "tracer-user"]).env("PATH", &path);
-    cargo.args(E2E.iter().flat_map(|test| ["--test", test])).arg("--").args(filter);
+    cargo.args(["test", "--package", "tracer-user"]).env("PATH", path);
+    cargo.args(programs.iter().flat_map(|test| ["--test", test])).arg("--");
     if !is_root()? {
         if find("sudo").is_none() {
             bail!(
@@ -67,8 +84,7 @@ pub fn run(args: Args) -> Result<()> {
         let host = std::env::consts::ARCH.to_uppercase();
         cargo.env(format!("CARGO_TARGET_{host}_UNKNOWN_LINUX_GNU_RUNNER"), runner);
     }
-    machine::mount_tracefs()?;
-    machine::run(&mut cargo)
+    Ok(cargo)
 }
 
 /// The names of the programs in `tests/`.
