@@ -39,6 +39,7 @@ macro_rules! libraries {
 
 libraries! {
     fsnotify: "fsnotify";
+    sarama: "sarama";
 }
 
 #[test]
