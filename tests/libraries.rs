@@ -39,6 +39,7 @@ macro_rules! libraries {
 
 libraries! {
     fsnotify: "fsnotify";
+    go_redis: "go-redis";
     sarama: "sarama";
 }
 

@@ -11,6 +11,7 @@ mod crypto_tls;
 mod database_sql;
 mod file;
 mod fsnotify;
+mod go_redis;
 mod grpc;
 mod http2;
 mod io_pipe;
@@ -33,6 +34,7 @@ pub use file::{PatternError, Patterns};
 const LIBRARIES: &[&Library] = &[
     &grpc::LIBRARY,
     &sarama::LIBRARY,
+    &go_redis::LIBRARY,
     &fsnotify::LIBRARY,
     &http2::LIBRARY,
     &net_http::LIBRARY,
