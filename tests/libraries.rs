@@ -40,6 +40,7 @@ macro_rules! libraries {
 libraries! {
     fsnotify: "fsnotify";
     go_redis: "go-redis";
+    nats: "nats";
     sarama: "sarama";
 }
 

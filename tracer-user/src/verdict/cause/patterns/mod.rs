@@ -15,6 +15,7 @@ mod go_redis;
 mod grpc;
 mod http2;
 mod io_pipe;
+mod nats;
 mod net;
 mod net_http;
 mod os_exec;
@@ -35,6 +36,7 @@ const LIBRARIES: &[&Library] = &[
     &grpc::LIBRARY,
     &sarama::LIBRARY,
     &go_redis::LIBRARY,
+    &nats::LIBRARY,
     &fsnotify::LIBRARY,
     &http2::LIBRARY,
     &net_http::LIBRARY,
