@@ -38,6 +38,7 @@ macro_rules! libraries {
 }
 
 libraries! {
+    cron: "cron";
     fsnotify: "fsnotify";
     go_redis: "go-redis";
     nats: "nats";

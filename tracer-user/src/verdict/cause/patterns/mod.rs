@@ -7,6 +7,7 @@
 //! `net/http` has started, what the program itself waits for is not due to `net/http`.
 
 mod context;
+mod cron;
 mod crypto_tls;
 mod database_sql;
 mod file;
@@ -38,6 +39,7 @@ const LIBRARIES: &[&Library] = &[
     &go_redis::LIBRARY,
     &nats::LIBRARY,
     &fsnotify::LIBRARY,
+    &cron::LIBRARY,
     &http2::LIBRARY,
     &net_http::LIBRARY,
     &crypto_tls::LIBRARY,
