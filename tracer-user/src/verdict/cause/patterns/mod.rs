@@ -21,6 +21,7 @@ mod net;
 mod net_http;
 mod os_exec;
 mod os_signal;
+mod pgx;
 mod runtime;
 mod sarama;
 mod sync;
@@ -38,6 +39,7 @@ const LIBRARIES: &[&Library] = &[
     &sarama::LIBRARY,
     &go_redis::LIBRARY,
     &nats::LIBRARY,
+    &pgx::LIBRARY,
     &fsnotify::LIBRARY,
     &cron::LIBRARY,
     &http2::LIBRARY,
