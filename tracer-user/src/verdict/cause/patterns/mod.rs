@@ -19,6 +19,7 @@ mod io_pipe;
 mod nats;
 mod net;
 mod net_http;
+mod opentelemetry;
 mod os_exec;
 mod os_signal;
 mod pgx;
@@ -40,6 +41,7 @@ const LIBRARIES: &[&Library] = &[
     &go_redis::LIBRARY,
     &nats::LIBRARY,
     &pgx::LIBRARY,
+    &opentelemetry::LIBRARY,
     &fsnotify::LIBRARY,
     &cron::LIBRARY,
     &http2::LIBRARY,
