@@ -43,6 +43,7 @@ libraries! {
     go_redis: "go-redis";
     nats: "nats";
     sarama: "sarama";
+    #[ignore = "cargo xtask test --long"] franz_go: "franz-go";
     #[ignore = "cargo xtask test --long"] grpc: "grpc";
     #[ignore = "cargo xtask test --long"] opentelemetry: "opentelemetry";
     #[ignore = "cargo xtask test --long"] pgx: "pgx";

@@ -11,6 +11,7 @@ mod cron;
 mod crypto_tls;
 mod database_sql;
 mod file;
+mod franz_go;
 mod fsnotify;
 mod go_redis;
 mod grpc;
@@ -38,6 +39,7 @@ pub use file::{PatternError, Patterns};
 const LIBRARIES: &[&Library] = &[
     &grpc::LIBRARY,
     &sarama::LIBRARY,
+    &franz_go::LIBRARY,
     &go_redis::LIBRARY,
     &nats::LIBRARY,
     &pgx::LIBRARY,
