@@ -43,10 +43,14 @@ libraries! {
     go_redis: "go-redis";
     nats: "nats";
     sarama: "sarama";
+    #[ignore = "cargo xtask test --long"] crypto_tls: "crypto-tls";
+    #[ignore = "cargo xtask test --long"] database_sql: "database-sql";
     #[ignore = "cargo xtask test --long"] franz_go: "franz-go";
     #[ignore = "cargo xtask test --long"] grpc: "grpc";
+    #[ignore = "cargo xtask test --long"] net_http: "net-http";
     #[ignore = "cargo xtask test --long"] opentelemetry: "opentelemetry";
     #[ignore = "cargo xtask test --long"] pgx: "pgx";
+    #[ignore = "cargo xtask test --long"] x_net_http2: "x-net-http2";
 }
 
 #[test]
