@@ -47,6 +47,7 @@ libraries! {
     #[ignore = "cargo xtask test --long"] database_sql: "database-sql";
     #[ignore = "cargo xtask test --long"] franz_go: "franz-go";
     #[ignore = "cargo xtask test --long"] grpc: "grpc";
+    #[ignore = "cargo xtask test --long"] mongodb: "mongodb";
     #[ignore = "cargo xtask test --long"] net_http: "net-http";
     #[ignore = "cargo xtask test --long"] opentelemetry: "opentelemetry";
     #[ignore = "cargo xtask test --long"] pgx: "pgx";

@@ -17,6 +17,7 @@ mod go_redis;
 mod grpc;
 mod http2;
 mod io_pipe;
+mod mongodb;
 mod nats;
 mod net;
 mod net_http;
@@ -43,6 +44,7 @@ const LIBRARIES: &[&Library] = &[
     &go_redis::LIBRARY,
     &nats::LIBRARY,
     &pgx::LIBRARY,
+    &mongodb::LIBRARY,
     &opentelemetry::LIBRARY,
     &fsnotify::LIBRARY,
     &cron::LIBRARY,
