@@ -44,6 +44,7 @@ libraries! {
     nats: "nats";
     sarama: "sarama";
     #[ignore = "cargo xtask test --long"] aws_sdk: "aws-sdk";
+    #[ignore = "cargo xtask test --long"] client_go: "client-go";
     #[ignore = "cargo xtask test --long"] crypto_tls: "crypto-tls";
     #[ignore = "cargo xtask test --long"] database_sql: "database-sql";
     #[ignore = "cargo xtask test --long"] franz_go: "franz-go";

@@ -6,6 +6,7 @@
 //! program's own. Functions of libraries that called the program's code do not count: also in a goroutine that
 //! `net/http` has started, what the program itself waits for is not due to `net/http`.
 
+mod client_go;
 mod context;
 mod cron;
 mod crypto_tls;
@@ -38,6 +39,7 @@ pub use file::{PatternError, Patterns};
 /// All libraries that there are rows for, in the order in which they are asked. A library comes before those that it is
 /// built on.
 const LIBRARIES: &[&Library] = &[
+    &client_go::LIBRARY,
     &grpc::LIBRARY,
     &sarama::LIBRARY,
     &franz_go::LIBRARY,
