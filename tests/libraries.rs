@@ -47,6 +47,7 @@ libraries! {
     #[ignore = "cargo xtask test --long"] client_go: "client-go";
     #[ignore = "cargo xtask test --long"] crypto_tls: "crypto-tls";
     #[ignore = "cargo xtask test --long"] database_sql: "database-sql";
+    #[ignore = "cargo xtask test --long"] etcd: "etcd";
     #[ignore = "cargo xtask test --long"] franz_go: "franz-go";
     #[ignore = "cargo xtask test --long"] grpc: "grpc";
     #[ignore = "cargo xtask test --long"] mongodb: "mongodb";

@@ -11,6 +11,7 @@ mod context;
 mod cron;
 mod crypto_tls;
 mod database_sql;
+mod etcd;
 mod file;
 mod franz_go;
 mod fsnotify;
@@ -39,6 +40,7 @@ pub use file::{PatternError, Patterns};
 /// All libraries that there are rows for, in the order in which they are asked. A library comes before those that it is
 /// built on.
 const LIBRARIES: &[&Library] = &[
+    &etcd::LIBRARY,
     &client_go::LIBRARY,
     &grpc::LIBRARY,
     &sarama::LIBRARY,
