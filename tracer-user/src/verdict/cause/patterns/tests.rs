@@ -54,6 +54,69 @@ fn http2_is_the_same_in_all_three_places() {
     }
 }
 
+/// Calls as they were seen in programs with these libraries, and what ends them. A program that forgets to call a method
+/// does not contain it either, so these names cannot be found in the program.
+#[test]
+fn libraries_name_what_ends_them() {
+    let seen: &[(&[&str], &str)] = &[
+        (&["github.com/IBM/sarama.(*partitionConsumer).dispatcher"], "PartitionConsumer.Close"),
+        (&["github.com/IBM/sarama.(*brokerConsumer).subscriptionConsumer"], "PartitionConsumer.Close"),
+        (&["github.com/IBM/sarama.(*asyncProducer).newBrokerProducer.func1"], "the producer's Close"),
+        (&["github.com/Shopify/sarama.(*syncProducer).handleErrors"], "SyncProducer.Close"),
+        (&["github.com/IBM/sarama.(*Broker).responseReceiver"], "Close it"),
+        (&["github.com/redis/go-redis/v9.(*channel).initHealthCheck.func1"], "PubSub.Close"),
+        (
+            &[
+                "github.com/redis/go-redis/v9/internal/pool.(*Conn).WithReader",
+                "github.com/redis/go-redis/v9.(*PubSub).Receive",
+                "github.com/redis/go-redis/v9.(*channel).initMsgChan.func1",
+            ],
+            "PubSub.Close",
+        ),
+        (&["github.com/go-redis/redis/v8.(*PubSub).Receive", "example.com/api.read"], "PubSub.Close"),
+        (&["github.com/nats-io/nats%2ego.(*Conn).waitForMsgs"], "Subscription.Unsubscribe"),
+        (&["github.com/nats-io/nats%2ego.(*Conn).readLoop"], "Conn.Close"),
+        (&["github.com/nats-io/nats%2ego.(*asyncCallbacksHandler).asyncCBDispatcher"], "Conn.Close"),
+        (&["github.com/jackc/pgx/v5/pgxpool.(*Pool).backgroundHealthCheck"], "Pool.Close"),
+        (
+            &[
+                "golang.org/x/sync/semaphore.(*Weighted).Acquire",
+                "github.com/jackc/puddle/v2.(*Pool[...]).Acquire",
+                "github.com/jackc/pgx/v5/pgxpool.(*Pool).Acquire",
+                "example.com/api.query",
+            ],
+            "rows.Close()",
+        ),
+        (&["github.com/robfig/cron/v3.(*Cron).run"], "Cron.Stop"),
+        (
+            &[
+                "go.opentelemetry.io/otel/sdk/trace.(*batchSpanProcessor).processQueue",
+                "sync.(*WaitGroup).Go.func1",
+            ],
+            "TracerProvider.Shutdown",
+        ),
+        (&["go.opentelemetry.io/otel/sdk/metric.(*PeriodicReader).run"], "MeterProvider.Shutdown"),
+        (&["github.com/twmb/franz-go/pkg/kgo.(*Client).reapConnectionsLoop"], "Client.Close"),
+        (&["go.mongodb.org/mongo-driver/v2/x/mongo/driver/topology.(*pool).maintain"], "Client.Disconnect"),
+        (&["go.mongodb.org/mongo-driver/x/mongo/driver/topology.(*Server).update"], "Client.Disconnect"),
+        (
+            &[
+                "golang.org/x/net/http2.(*pipe).Read",
+                "k8s.io/apimachinery/pkg/watch.(*StreamWatcher).receive",
+            ],
+            "call its Stop",
+        ),
+        (&["k8s.io/client-go/tools/cache.(*processorListener).run"], "stop the informer"),
+        (&["go.etcd.io/etcd/client/v3.(*watchGRPCStream).serveSubstream"], "cancel the context"),
+        (&["go.etcd.io/etcd/client/v3.(*lessor).keepAliveCtxCloser"], "Revoke the lease"),
+    ];
+    let built_in = Patterns::default();
+    for (functions, end) in seen {
+        let Remedy { advice, close, .. } = find(&built_in, &wait("select", functions), MODULE).unwrap();
+        assert!(advice.contains(end) || close == Some(end), "{functions:?}: {advice} {close:?}");
+    }
+}
+
 const OWN: &str = r#"
 [[pattern]]
 function = 'example\.com/api/hub\.\(\*Hub\)\.loop'
