@@ -33,7 +33,7 @@ pub struct Part<'report> {
     pub line: Option<&'report Frame>,
     /// The number of the site that most of its goroutines' creators are of.
     pub creator: Option<usize>,
-    /// The library that creates the goroutines; `None` for the program itself.
+    /// The library that creates the goroutines, `std` for Go's own; `None` for the program itself.
     pub library: Option<&'report str>,
     /// Whether a call of the program itself waits.
     pub waits_in_program: bool,
@@ -77,12 +77,14 @@ pub fn group(parts: &[Part], window_ns: u64) -> Vec<Vec<usize>> {
 }
 
 /// In which order the parts of a finding tell what to do. The worst comes first; then the program's own wait before that
-/// of a library, what blocks before what only waits to be told to end, and who waits for nobody else of them before its
-/// creators.
+/// of a library, a dependency's before that of Go's own libraries, which it uses for the program; what blocks before what
+/// only waits to be told to end, and who waits for nobody else of them before its creators.
 fn rank(part: &Part, generation: usize, births: &Births, at: usize) -> impl Ord {
+    let is_of_go =
+        part.library.is_some_and(|library| library == "std" || library.starts_with("golang.org/x"));
     let waits_for_word = matches!(part.verdict.cause, Some(Cause::Timer | Cause::Context) | None);
     let (level, age_ns) = (Reverse(part.verdict.level), Reverse(births.mean_age_ns));
-    (level, !part.waits_in_program, waits_for_word, Reverse(generation), age_ns, at)
+    (level, !part.waits_in_program, is_of_go, waits_for_word, Reverse(generation), age_ns, at)
 }
 
 /// The nearest creator that is wanted, back through others.
@@ -293,6 +295,17 @@ mod tests {
         let of = |number, library| Part { creator: Some(1), library, ..part(number, &suspect, &ages) };
         let parts = [of(2, Some("net")), of(3, Some("x.io/y")), of(4, Some("net")), of(5, None), of(6, None)];
         assert_eq!(group(&parts, 30 * S), [vec![0, 2], vec![1], vec![3], vec![4]]);
+    }
+
+    #[test]
+    fn what_go_itself_is_used_for_follows_from_who_uses_it() {
+        let (body, word) =
+            (verdict(Level::Suspect, Cause::HttpBody), verdict(Level::Suspect, Cause::Context));
+        let (ages, line) = (steady(100, 500, 1), frame(40));
+        let of = |library| Part { line: Some(&line), library: Some(library), ..part(0, &body, &ages) };
+        let watch = Part { verdict: &word, ..of("k8s.io/apimachinery") };
+        let parts = [of("std"), of("golang.org/x/net"), watch];
+        assert_eq!(group(&parts, 30 * S), [vec![2, 0, 1]]);
     }
 
     #[test]
