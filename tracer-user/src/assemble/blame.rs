@@ -21,6 +21,7 @@ pub(super) fn of(instance: &Instance, described: &Described) -> Blame {
             site: lineage.site.0 as usize,
             parent: lineage.parent.map(|parent| parent.0 as usize),
             live: lineage.live,
+            came: lineage.live.min(lineage.created_in_window()),
             stack: stacks.and_then(|stacks| stacks.get(&(lineage.site, lineage.stack))).map(Arc::as_ref),
             seen: seen.map(Vec::as_slice).unwrap_or_default(),
         }

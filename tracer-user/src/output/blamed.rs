@@ -15,9 +15,18 @@ fn untold(site: &Site, live: u64) -> Option<u64> {
     (unknown >= live.saturating_sub(unknown) && live > 0).then_some(unknown)
 }
 
+/// How many goroutines of a site came within the window, if a line is known for most of them.
+fn newcomers(site: &Site, live: u64) -> Option<u64> {
+    const ENOUGH: u64 = 10;
+    let came = site.created.min(live);
+    let known: u64 = site.blame.iter().flatten().map(|line| line.came).sum();
+    (came >= ENOUGH && known > came.saturating_sub(known)).then_some(came)
+}
+
 /// Whether a frame is among those that [`lines`] or [`dependencies`] show.
 pub(super) fn shows(site: &Site, live: u64, frame: &Frame) -> bool {
-    let program = site.blame.iter().flatten().filter(|_| untold(site, live).is_none());
+    let is_told = untold(site, live).is_none() || newcomers(site, live).is_some();
+    let program = site.blame.iter().flatten().filter(|_| is_told);
     program.take(MOST).chain(site.dependencies.iter().take(MOST)).any(|line| line.frame == *frame)
 }
 
@@ -26,6 +35,14 @@ pub(super) fn lines(site: &Site, live: u64) -> Vec<String> {
     let Some(blame) = &site.blame else { return Vec::new() };
     if let Some(unknown) = untold(site, live) {
         let unknown = format!("unknown for {} of {}", count(unknown), count(live));
+        if let Some(all) = newcomers(site, live) {
+            let came = blame.iter().filter(|line| line.came > 0).take(MOST);
+            let came = came.map(|BlamedFrame { frame, came, .. }| {
+                let (line, n) = (format!("{} at {}", function(frame), place(frame)), count(*came));
+                format!("{line} ({n} of the {} that came meanwhile)", count(all))
+            });
+            return came.chain([unknown]).collect();
+        }
         let through: u64 = site.dependencies.iter().map(|line| line.count).sum();
         let would_tell = site.creation_stacks.is_none() && through <= live.saturating_sub(through);
         let hint = ": leaks --creation-stacks names the call, for those created while it watches";
@@ -43,7 +60,7 @@ pub(super) fn dependencies(site: &Site, live: u64) -> Vec<String> {
 }
 
 fn shown(lines: &[BlamedFrame], live: u64) -> Vec<String> {
-    let line = |BlamedFrame { frame, count: n, by }: &BlamedFrame| {
+    let line = |BlamedFrame { frame, count: n, by, .. }: &BlamedFrame| {
         let (what, how) = match by {
             LedBy::Call => ("", ""),
             LedBy::Look => ("", ", whose creators are still in that call"),

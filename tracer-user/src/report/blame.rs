@@ -13,6 +13,10 @@ pub struct BlamedFrame {
     pub frame: Frame,
     /// Number of living goroutines that go back to the place.
     pub count: u64,
+    /// Additive: how many of them at most were created in the time that the report covers; 0 where nobody has seen any
+    /// creation.
+    #[serde(default)]
+    pub came: u64,
     /// Additive: how it is known that the place led to them; where several ways told, the most exact one.
     #[serde(default)]
     pub by: LedBy,

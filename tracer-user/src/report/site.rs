@@ -44,7 +44,8 @@ pub struct Site {
     /// creation stacks where those are known, or else calls that the creators were still in when golife looked, or else
     /// their `go` statements. They are counted over the living goroutines; exact ones first, then most first, at most
     /// 20. Empty where none is known; `null` for a site of the main module itself and for a row of many sites. Who led
-    /// to goroutines need not be at fault, and where `blame_unknown` is half of `live` or more, nobody is told.
+    /// to goroutines need not be at fault, and where `blame_unknown` is half of `live` or more, nobody is told, unless most of those that
+    /// were created in this time go back to a frame.
     pub blame: Option<Vec<BlamedFrame>>,
     /// Additive: number of living goroutines for which no frame of the main module is known; `null` where `blame` is.
     #[serde(default)]

@@ -15,6 +15,8 @@ use crate::report::{BlamedFrame, Frame, LedBy};
 
 /// Most frames that are named for one site.
 const MOST: usize = 20;
+/// Goroutines that came within a window tell for themselves if there are so many.
+const ENOUGH: u64 = 10;
 
 /// The calls that creators were in when golife looked, each with the number of goroutines that it led to. Only creators
 /// that were still in the function of the `go` statement are among them. Of each call it is the nearest frame of the
@@ -30,6 +32,8 @@ pub struct Origin<'a> {
     pub parent: Option<usize>,
     /// How many of them live.
     pub live: u64,
+    /// How many of the living at most were created within the window; 0 if nobody has seen any creation.
+    pub came: u64,
     /// The creation stack, innermost call first; `None` if it is not known.
     pub stack: Option<&'a [Frame]>,
     /// What a look has seen of their creators.
@@ -41,6 +45,8 @@ pub struct Origin<'a> {
 pub struct Blame {
     /// Lines of the main module; for its own sites, their `go` statements.
     program: HashMap<usize, Blamed>,
+    /// The same of those that were created within the window.
+    came: HashMap<usize, Blamed>,
     /// Lines of dependencies, for sites of the standard library to which no line of the main module is known to lead.
     dependencies: HashMap<usize, Blamed>,
 }
@@ -52,11 +58,20 @@ impl Blame {
         let own = |frame: &Frame| is_of_program(&frame.function, module);
         let foreign = |frame: &Frame| is_of_dependency(&frame.function, module);
         let live: Vec<u64> = origins.iter().map(|origin| origin.live).collect();
-        let (program, unknown) = nearest(origins, statements, &live, own);
+        let came: Vec<u64> = origins.iter().map(|origin| origin.came).collect();
+        let (mut program, unknown) = nearest(origins, statements, &live, own);
+        let (came, _) = nearest(origins, statements, &came, own);
+        for (site, blamed) in &mut program {
+            let of_came = came.get(site).map(|came| &came.lines[..]).unwrap_or_default();
+            for line in &mut blamed.lines {
+                let same = of_came.iter().find(|came| came.frame == line.frame);
+                line.came = same.map_or(0, |came| came.count.min(line.count));
+            }
+        }
         let (mut dependencies, _) = nearest(origins, statements, &unknown, foreign);
         // The statement of a dependency's own site says as much itself.
         dependencies.retain(|site, _| !statements[*site].is_some_and(foreign));
-        Blame { program, dependencies }
+        Blame { program, came, dependencies }
     }
 
     /// The lines of the program that led to a site, as a report has them; at most 20.
@@ -74,9 +89,12 @@ impl Blame {
         live.saturating_sub(self.program.get(&site).map_or(0, |blamed| blamed.known))
     }
 
-    /// Whom to blame for a site, if that is known of most of its living goroutines.
+    /// Whom to blame for a site, if that is known of most of its living goroutines, or else of most of those that were
+    /// created within the window: what was there before may be something else.
     pub fn told(&self, site: usize) -> Option<&Blamed> {
-        self.program.get(&site).filter(|blamed| blamed.is_told())
+        let of_all = self.program.get(&site).filter(|blamed| blamed.is_told());
+        let of_came = || self.came.get(&site).filter(|came| came.is_told() && came.live >= ENOUGH);
+        of_all.or_else(of_came)
     }
 }
 
@@ -160,7 +178,12 @@ impl Counts {
         }
         let blamed = |(site, mut lines): (usize, Vec<Line>)| {
             lines.sort_unstable();
-            let line = |&(by, Reverse(count), frame): &Line| BlamedFrame { frame: frame.clone(), count, by };
+            let line = |&(by, Reverse(count), frame): &Line| BlamedFrame {
+                frame: frame.clone(),
+                count,
+                came: 0,
+                by,
+            };
             let known = lines.iter().map(|(_, Reverse(count), _)| count).sum();
             let live = live.get(&site).copied().unwrap_or_default();
             (site, Blamed { lines: lines.iter().take(MOST).map(line).collect(), known, live })
@@ -231,6 +254,16 @@ mod tests {
             [(94, LedBy::Statement, 6)],
             "the numbers are reported all the same"
         );
+        // Those that came within the window tell for themselves.
+        let came = |came| {
+            [goroutines(0, None, 1), Origin { came, ..goroutines(1, Some(0), 40) }, goroutines(1, None, 48)]
+        };
+        let blame = |origins: &[Origin]| Blame::of(origins, &[Some(&go), Some(&serve)], MODULE);
+        assert_eq!(blame(&came(9)).told(1), None);
+        let told = blame(&came(30));
+        let told_of = told.told(1).expect("all 30 that came");
+        assert_eq!((told_of.live, told_of.unknown(), told_of.lines[0].count), (30, 0, 30));
+        assert_eq!((told.lines(1)[0].count, told.lines(1)[0].came), (40, 30));
         let most = [goroutines(0, None, 1), goroutines(1, Some(0), 83), goroutines(1, None, 5)];
         let blame = Blame::of(&most, &[Some(&go), Some(&serve)], MODULE);
         assert_eq!(blame.told(1).map(Blamed::unknown), Some(5));

@@ -81,7 +81,12 @@ mod tests {
 
     fn line(number: u32, by: LedBy, count: u64) -> BlamedFrame {
         let file = Some("/src/main.go".into());
-        BlamedFrame { frame: Frame { function: "main.f".into(), file, line: Some(number) }, by, count }
+        BlamedFrame {
+            frame: Frame { function: "main.f".into(), file, line: Some(number) },
+            by,
+            count,
+            came: 0,
+        }
     }
 
     fn blamed(lines: Vec<BlamedFrame>, live: u64) -> Blamed {

@@ -298,7 +298,7 @@ fn a_cycle_names_all_places() {
 fn whom_to_blame_stands_in_the_advice() {
     let frame = Frame { function: "main.fetch".into(), file: Some("/src/fetch.go".into()), line: Some(12) };
     let blamed = |by| {
-        let lines = vec![BlamedFrame { frame: frame.clone(), count: 1, by }];
+        let lines = vec![BlamedFrame { frame: frame.clone(), count: 1, came: 0, by }];
         Blamed { lines, known: 1, live: 1 }
     };
     let (call, started) = (blamed(LedBy::Call), blamed(LedBy::Statement));
