@@ -3,12 +3,14 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
+
 use super::arguments::Sweep as Arguments;
 use super::progress::{Patience, Progress, READING};
 use super::sink::{Sink, Stream, width};
 use super::{judge, note, patterns};
 use crate::host::capabilities;
-use crate::look::sweep::Sweep;
+use crate::look::sweep::{GLANCES, Sweep};
 use crate::output;
 use crate::report::{Selection, Top};
 use crate::targets::{Selectors, Wanted};
@@ -30,9 +32,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let patience = Patience::with(READING);
     sweep.look()?;
     drop(patience);
-    if let Some(between) = arguments.twice
-        && pause(between)
-    {
+    if let Some(between) = arguments.twice {
+        pause(between, &mut sweep)?;
         sweep.look()?;
     }
     // Some processes cannot be looked at by anybody, so this is only said if a capability would help.
@@ -52,26 +53,34 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     Ok(judge(&report, &arguments.fail_on))
 }
 
-/// Waits for the second look. Returns false where the user has seen enough: Ctrl-C ends with the first look.
-fn pause(between: Duration) -> bool {
-    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
-        std::thread::sleep(between);
-        return true;
-    };
+/// Waits for the second look, and glances at the processes meanwhile, for at most a quarter of the time. Ctrl-C ends it
+/// early, and another one ends golife.
+fn pause(between: Duration, sweep: &mut Sweep) -> anyhow::Result<()> {
+    let start = Instant::now();
+    let end = start + between;
+    let mut glances = (1..=GLANCES).map(|at| start + between * at / (GLANCES + 1)).peekable();
+    let mut rested = start;
     let progress = Progress::start(Some(between), true);
-    let end = Instant::now() + between;
     let wait = async {
         while Instant::now() < end {
-            progress.say("until the second look; Ctrl-C shows the first".into());
-            tokio::time::sleep(Duration::from_millis(200).min(end - Instant::now())).await;
+            progress.say("until the second look; Ctrl-C takes it now".into());
+            let now = Instant::now();
+            let is_due = std::iter::from_fn(|| glances.next_if(|at| *at <= now)).count() > 0;
+            if is_due && now >= rested {
+                sweep.glance();
+                rested = Instant::now() + now.elapsed() * 3;
+            }
+            let next = glances.peek().copied().unwrap_or(end).saturating_duration_since(Instant::now());
+            tokio::time::sleep(next.min(Duration::from_millis(200))).await;
         }
     };
-    let waited = runtime.block_on(async {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
         tokio::select! {
-            () = wait => true,
-            _ = tokio::signal::ctrl_c() => false,
+            () = wait => {}
+            _ = tokio::signal::ctrl_c() => super::restore_default(Signal::SIGINT),
         }
     });
     progress.finish();
-    waited
+    Ok(())
 }

@@ -9,6 +9,7 @@ pub mod filter;
 mod io;
 mod labels;
 mod serves;
+mod sightings;
 mod states;
 mod survey;
 pub mod sweep;
@@ -67,6 +68,7 @@ pub struct Findings {
 }
 
 /// What the goroutines of a site do.
+#[derive(Default)]
 pub struct SiteFindings {
     /// The numbers and groups from the scan.
     pub waits: SiteWaits,

@@ -34,6 +34,7 @@ pub fn write(report: &Report, width: usize, top: bool, out: &mut dyn Write) -> i
         }
         heading(&program, width, out)?;
         let mut sites: Vec<&Alike> = program.sites.iter().collect();
+        sites.retain(|alike| alike.site.live > 0);
         sites.sort_by(|a, b| Sort::Verdict.order(&a.site, &b.site));
         for found in sites.iter().take(SITES) {
             site(found, width, out)?;
@@ -66,7 +67,8 @@ fn heading(program: &Program, width: usize, out: &mut dyn Write) -> io::Result<(
     let totals = &process.goroutines;
     let mut parts = vec![format!("{} goroutines", count(totals.live))];
     if totals.created + totals.exited > 0 {
-        parts.push(format!("{} came, {} went", count(totals.created), count(totals.exited)));
+        let (came, went) = (count(totals.created), count(totals.exited));
+        parts.push(format!("{came} seen to come, {went} to go (more may have come and gone unseen)"));
     }
     parts.push(format!("{} of the runtime", count(totals.system)));
     parts.extend(totals.states.map(states));

@@ -108,7 +108,8 @@ pub enum Mode {
     /// Probes report every creation and every exit of a goroutine.
     #[default]
     Traced,
-    /// The memory of the process was read, but it has no probes.
+    /// The memory of the process was read, but it has no probes: `created` and `exited` are the goroutines that a sweep has
+    /// seen to come and to go between its looks. Others may have come and gone unseen.
     Scanned,
     /// The process cannot be traced, so nothing of it is seen.
     Unsupported,

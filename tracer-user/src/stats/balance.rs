@@ -107,13 +107,20 @@ pub fn is_sure(up: u32, down: u32) -> bool {
     if all > 1_000 {
         return f64::from(up) - f64::from(down) > 3.7 * f64::from(all).sqrt();
     }
+    chance(up, down) <= CHANCE
+}
+
+/// How likely it is that at most `down` of `up + down` are down by chance, where up and down are equally likely. For at
+/// most 1,000, since higher powers of a half vanish.
+pub fn chance(up: u32, down: u32) -> f64 {
+    let all = up + down;
     let mut term = 0.5f64.powi(all as i32);
     let mut chance = term;
     for at in 0..down.min(all) {
         term *= f64::from(all - at) / f64::from(at + 1);
         chance += term;
     }
-    chance <= CHANCE
+    chance
 }
 
 #[cfg(test)]

@@ -130,7 +130,7 @@ const FLOORS: [Row; 20] = [
     Row::new(
         4,
         "look/",
-        &["targets", "inspect", "verdict", "report", "go", "host", "human"],
+        &["targets", "inspect", "verdict", "report", "stats", "go", "host", "human"],
         "a record or a probe: everything comes from one look into memory",
     ),
     Row::new(
