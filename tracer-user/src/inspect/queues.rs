@@ -1,19 +1,24 @@
 //! Finds the goroutines that wait on the same channel or lock, and others that may be able to end their wait.
 
+use std::cell::{OnceCell, RefCell};
+use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::rc::Rc;
 
-use super::snapshot::{Channel, Goroutine, Holding, Snapshot, WaitObject};
+use super::snapshot::{Channel, Goroutine, Holding, SiteId, Snapshot, WaitObject};
+use super::stacks::StackId;
 use super::waits::{self, Group, Places, Turnover};
 use crate::go::versions::{self, Lock};
 use crate::go::{Binary, CodeFrame};
 
 /// Most objects that are named for one group, and most places of other goroutines that are named for one object.
 const MOST_NAMED: usize = 3;
-/// Most waiters of one object that are looked at.
-const MOST_WAITERS: usize = 10_000;
-
-/// Most places of other waiters of one object that are told apart.
+/// Most places of holders of one lock that are told apart.
 const MOST_PLACES: usize = 64;
+
+/// Who waits on an object or knows it is counted once for all groups where they are more than this. Fewer are counted
+/// again, which takes less memory.
+const FEW: usize = 64;
 
 /// The goroutines of a process, ordered by what they wait on.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +30,28 @@ pub struct Queues {
     knowing: Vec<Entry>,
     /// What has become of those that waited for a lock at an earlier look.
     turnover: HashMap<u64, Turnover>,
+    /// For each stack the first one whose goroutines wait at the same line; found when it is first needed.
+    places: OnceCell<Vec<Option<StackId>>>,
+    /// Those that wait on an object and those that know it, by its address and size: thousands of groups may wait on one
+    /// object, and each of them asks.
+    crowds: RefCell<HashMap<(u64, u64), Crowds>>,
+}
+
+/// What goroutines do, and the first stack at the place where they do it.
+type Doing = (&'static str, Option<StackId>);
+
+/// Those that wait on an object, and those that know it.
+type Crowds = Rc<[Crowd; 2]>;
+
+/// Goroutines that have to do with one object, counted.
+#[derive(Clone, Debug, Default)]
+struct Crowd {
+    /// By site and what they do, with one of them as an example.
+    by_site: HashMap<(SiteId, Doing), (u64, usize)>,
+    /// By what they do, the most frequent first.
+    by_doing: Vec<(Doing, u64)>,
+    /// For each thing that is done, the sites whose goroutines do it: two are enough.
+    sites: HashMap<Doing, [Option<SiteId>; 2]>,
 }
 
 /// An object, and a goroutine that waits on it or has a pointer to it.
@@ -120,7 +147,7 @@ impl Queues {
         let mut knowing: Vec<Entry> = knowing.collect();
         knowing.sort_unstable();
         let turnover = earlier.map(|earlier| waits::turnover(snapshot, earlier)).unwrap_or_default();
-        Queues { waiting, knowing, turnover }
+        Queues { waiting, knowing, turnover, ..Queues::default() }
     }
 
     /// Number of goroutines that wait on the object at this address.
@@ -131,6 +158,24 @@ impl Queues {
     /// The objects that the goroutines of a group wait on, as far as its examples tell; those with most waiters first,
     /// at most 3.
     pub fn of_group<'a>(&self, group: &Group, snapshot: &'a Snapshot, binary: &Binary) -> Vec<Queue<'a>> {
+        let places = self.places.get_or_init(|| {
+            let mut first = HashMap::new();
+            let place = |id: StackId| {
+                let at = snapshot.stacks.waits_at(id, binary)?;
+                Some(*first.entry((at.function.as_str(), at.file.as_str(), at.line)).or_insert(id))
+            };
+            snapshot.stacks.ids().map(place).collect()
+        });
+        self.of_examples(group, snapshot, places, |id| snapshot.stacks.waits_at(id, binary))
+    }
+
+    fn of_examples<'a>(
+        &self,
+        group: &Group,
+        snapshot: &'a Snapshot,
+        places: &[Option<StackId>],
+        frame_at: impl Fn(StackId) -> Option<&'a CodeFrame>,
+    ) -> Vec<Queue<'a>> {
         let mut queues: Vec<Queue<'a>> = Vec::new();
         let mut seen = Vec::new();
         for example in group.goids.iter().filter_map(|&goid| snapshot.goroutine(goid)) {
@@ -138,7 +183,14 @@ impl Queues {
                 let extent = Extent::of(object, example, snapshot);
                 if !seen.contains(&extent.address) {
                     seen.push(extent.address);
-                    queues.push(self.of_object(extent, object.address(), example, snapshot, binary));
+                    queues.push(self.of_object(
+                        extent,
+                        object.address(),
+                        example,
+                        snapshot,
+                        places,
+                        &frame_at,
+                    ));
                 }
             }
         }
@@ -153,16 +205,10 @@ impl Queues {
         object: u64,
         example: &Goroutine,
         snapshot: &'a Snapshot,
-        binary: &Binary,
+        places: &[Option<StackId>],
+        frame_at: impl Fn(StackId) -> Option<&'a CodeFrame>,
     ) -> Queue<'a> {
-        let at = |of: &Goroutine| of.stack.and_then(|stack| snapshot.stacks.waits_at(stack, binary));
-        let alike =
-            |of: &Goroutine| (of.site, of.state(), at(of)) == (example.site, example.state(), at(example));
-        let goroutines = |entries: &'_ [Entry]| -> Vec<usize> {
-            entries.iter().take(MOST_WAITERS).map(|entry| entry.goroutine as usize).collect()
-        };
-        let is_alike = |index: &usize| snapshot.goroutines.get(*index).is_some_and(alike);
-        let apart = |entries: &[Entry]| goroutines(entries).into_iter().partition::<Vec<usize>, _>(is_alike);
+        let at = |of: &Goroutine| of.stack.and_then(&frame_at);
         let by_place = |indices: Vec<usize>| {
             let mut places: Vec<OtherWaiters<'a>> = Vec::new();
             for example in indices {
@@ -181,8 +227,17 @@ impl Queues {
             places
         };
         let waiting = within(&self.waiting, address, size);
-        let (same, others) = apart(waiting);
-        let (_, knowing) = apart(within(&self.knowing, address, size));
+        let crowds = self.crowds(address, size, waiting, snapshot, places);
+        let own = (example.site, doing(example, places));
+        let beside = |crowd: &Crowd| {
+            let others = crowd.beside(own).into_iter();
+            let named = |((state, _), count, example): (Doing, u64, usize)| {
+                let at = snapshot.goroutines.get(example).and_then(at);
+                OtherWaiters { state, at, count, example }
+            };
+            others.map(named).collect()
+        };
+        let [waiters, knowers] = &*crowds;
         let holders = match kind {
             Kind::Lock(lock) => {
                 let offset = object.saturating_sub(address);
@@ -210,13 +265,79 @@ impl Queues {
         Queue {
             kind,
             address,
-            count: same.len() as u64,
+            count: waiters.by_site.get(&own).map_or(0, |&(count, _)| count),
             waiters: waiting.len() as u64,
-            others: by_place(others),
-            known_to: by_place(knowing),
+            others: beside(waiters),
+            known_to: beside(knowers),
             holders,
             turnover: self.turnover.get(&object).copied(),
         }
+    }
+}
+
+impl Queues {
+    fn crowds(
+        &self,
+        address: u64,
+        size: u64,
+        waiting: &[Entry],
+        snapshot: &Snapshot,
+        places: &[Option<StackId>],
+    ) -> Crowds {
+        let count = || {
+            let knowing = within(&self.knowing, address, size);
+            Rc::new([waiting, knowing].map(|entries| Crowd::of(entries, snapshot, places)))
+        };
+        match waiting.len() {
+            0..=FEW => count(),
+            _ => self.crowds.borrow_mut().entry((address, size)).or_insert_with(count).clone(),
+        }
+    }
+}
+
+fn doing(goroutine: &Goroutine, places: &[Option<StackId>]) -> Doing {
+    let place = goroutine.stack.and_then(|stack| *places.get(stack.index())?);
+    (goroutine.state(), place)
+}
+
+impl Crowd {
+    fn of(entries: &[Entry], snapshot: &Snapshot, places: &[Option<StackId>]) -> Crowd {
+        let mut crowd = Crowd::default();
+        let mut by_doing: HashMap<Doing, u64> = HashMap::new();
+        for index in entries.iter().map(|entry| entry.goroutine as usize) {
+            let Some(goroutine) = snapshot.goroutines.get(index) else { continue };
+            let doing = doing(goroutine, places);
+            crowd.by_site.entry((goroutine.site, doing)).or_insert((0, index)).0 += 1;
+            *by_doing.entry(doing).or_default() += 1;
+            let sites = crowd.sites.entry(doing).or_default();
+            match sites {
+                [None, _] => sites[0] = Some(goroutine.site),
+                [Some(first), None] if *first != goroutine.site => sites[1] = Some(goroutine.site),
+                _ => {}
+            }
+        }
+        crowd.by_doing = by_doing.into_iter().collect();
+        crowd.by_doing.sort_unstable_by_key(|&(doing, count)| (Reverse(count), doing));
+        crowd
+    }
+
+    /// What most of those do that are not of this site or do something else, with one of each as an example.
+    fn beside(&self, own: (SiteId, Doing)) -> Vec<(Doing, u64, usize)> {
+        let of_own = self.by_site.get(&own).map_or(0, |&(count, _)| count);
+        // Without the own ones, at most one falls back.
+        let first = self.by_doing.iter().take(MOST_NAMED + 1);
+        let others = first.map(|&(doing, n)| (doing, if doing == own.1 { n - of_own } else { n }));
+        let mut others: Vec<_> = others
+            .filter(|&(_, n)| n > 0)
+            .filter_map(|(doing, n)| {
+                let sites = self.sites.get(&doing)?.iter().flatten();
+                let site = sites.copied().find(|&site| (site, doing) != own)?;
+                Some((doing, n, self.by_site.get(&(site, doing))?.1))
+            })
+            .collect();
+        others.sort_by_key(|&(_, n, _)| Reverse(n));
+        others.truncate(MOST_NAMED);
+        others
     }
 }
 
@@ -256,5 +377,69 @@ impl Extent {
         };
         let lock = Lock::with_method(outermost).unwrap_or(Lock::Mutex);
         Extent { kind: Kind::Lock(lock), address: address.wrapping_sub(offset), size: lock.size() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inspect::waits::Known;
+
+    const ADDRESS: u64 = 0x1000;
+
+    /// A process in which each of so many sites has one goroutine that sends on the same channel.
+    fn one_channel(sites: u32) -> (Snapshot, Vec<Group>) {
+        let channel =
+            Channel { address: ADDRESS, length: 0, capacity: 0, closed: false, direction: None, element: 0 };
+        let mut snapshot = Snapshot { objects: vec![WaitObject::Channel(channel)], ..Snapshot::default() };
+        snapshot.goroutines = (0..sites)
+            .map(|site| Goroutine {
+                address: 0,
+                goid: u64::from(site) + 1,
+                parent: 0,
+                stack_bytes: 0,
+                status: crate::go::Status::Waiting,
+                stack: None,
+                stack_is_old: false,
+                locked_to_thread: false,
+                waits_on_nothing: false,
+                runs: 0,
+                reason: None,
+                wait_ns: 0,
+                site: SiteId(site),
+                labels: Default::default(),
+                first_object: 0,
+                object_count: 1,
+            })
+            .collect();
+        let group = |goroutine: &Goroutine| Group {
+            key: 0,
+            apart: 0,
+            grown: None,
+            state: goroutine.state(),
+            leaked: false,
+            stacks: Vec::new(),
+            count: 1,
+            unmoved: None,
+            known: Known::default(),
+            unmoved_ns: None,
+            goids: vec![goroutine.goid],
+        };
+        let groups = snapshot.goroutines.iter().map(group).collect();
+        (snapshot, groups)
+    }
+
+    #[test]
+    fn thousands_of_groups_on_one_object_count_it_once() {
+        let (snapshot, groups) = one_channel(5_000);
+        let queues = Queues::of(&snapshot, None);
+        for group in &groups {
+            let found = queues.of_examples(group, &snapshot, &[], |_| None);
+            let [queue] = &found[..] else { panic!("{found:?}") };
+            assert_eq!((queue.count, queue.waiters, queue.others[0].count), (1, 5_000, 4_999));
+        }
+        let crowds = queues.crowds.borrow();
+        let first = crowds.values().next().map(Rc::strong_count);
+        assert_eq!((crowds.len(), first), (1, Some(1)));
     }
 }

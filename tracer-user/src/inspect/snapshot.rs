@@ -89,7 +89,7 @@ pub struct CreationSite {
 }
 
 /// An index into the sites of a snapshot. The site at index 0 stands for goroutines that no `go` statement created.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct SiteId(pub(super) u32);
 
 /// What a goroutine waits on, by its address in the process.
