@@ -17,7 +17,6 @@ mod waited_on;
 pub mod wall;
 
 use std::collections::HashMap;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::go::Binary;
@@ -37,11 +36,6 @@ pub const MOST_TIME: Duration = Duration::from_secs(5);
 
 /// Most stacks of a look that are kept beside the most frequent one of each group, some kilobytes each.
 const MOST_STACKS: usize = 1024;
-
-/// How long golife waits before it compares the runtime's list of goroutines with its own. A goroutine whose end was
-/// recorded stays on the runtime's list until its thread has run a few more instructions, and that thread may just have
-/// lost its CPU.
-const SETTLE: Duration = Duration::from_millis(50);
 
 /// Everything that a look found, goroutine by goroutine, and the findings that follow from it.
 pub struct Look {
@@ -139,20 +133,6 @@ impl Look {
             snapshot,
             findings: Findings { sites, places, scan, states, took },
         })
-    }
-
-    /// Does the same as [`Look::at`], but waits a moment first, so that the result can be compared with what the probes
-    /// have seen.
-    ///
-    /// # Errors
-    /// The same as those of [`Look::at`].
-    pub fn settled(
-        subject: &Subject,
-        earlier: Option<&Places>,
-        deadline: Instant,
-    ) -> Result<Look, WalkError> {
-        thread::sleep(SETTLE);
-        Look::at(subject, earlier, deadline)
     }
 }
 

@@ -10,17 +10,24 @@ use tokio::time::{Instant, sleep_until};
 use super::Tracer;
 use super::notices::Notice;
 use super::rhythm::Rhythm;
+use super::round::round;
 use super::session::Traced;
 use crate::host::clock::now_ns;
-use crate::inspect::{Places, WalkError};
+use crate::inspect::{Cut, Places, WalkError};
 use crate::look::{Look, MOST_TIME};
 use crate::tracker::Existing;
+
+/// How long golife waits before it compares the runtime's list of goroutines with its own. A goroutine whose end was
+/// recorded stays on the runtime's list until its thread has run a few more instructions, and that thread may just have
+/// lost its CPU.
+const SETTLE: Duration = Duration::from_millis(50);
 
 /// What a look into a process has found.
 pub(super) struct Scanned {
     traced: Arc<Traced>,
     purpose: Purpose,
-    found: Result<Look, WalkError>,
+    /// None where its turn did not come in time.
+    found: Option<Result<Look, WalkError>>,
 }
 
 /// A process that is to be looked at again.
@@ -48,13 +55,15 @@ pub(super) struct Looks {
     pub(super) open: usize,
     /// How long the last round of looks took.
     took: Duration,
+    /// How many processes were not looked at, or not whole, because the time of the round was over.
+    unreached: usize,
 }
 
 impl Looks {
     /// The looks of a window that begins now.
     pub(super) fn new(window: Option<Duration>) -> Looks {
         let (done, scanned) = unbounded_channel();
-        Looks { rhythm: Rhythm::new(window), done, scanned, open: 0, took: Duration::ZERO }
+        Looks { rhythm: Rhythm::new(window), done, scanned, open: 0, took: Duration::ZERO, unreached: 0 }
     }
 
     /// Whether to look at all processes now. If not, the look is put off, since looks would take too much of the time.
@@ -66,25 +75,25 @@ impl Looks {
         self.open += 1;
         let done = self.done.clone();
         tokio::task::spawn_blocking(move || {
-            let found = Look::at(&traced.subject, None, std::time::Instant::now() + MOST_TIME);
+            let found = Some(Look::at(&traced.subject, None, std::time::Instant::now() + MOST_TIME));
             // This fails if the engine is gone, and then nobody needs the result.
             let _ = done.send(Scanned { traced, purpose: Purpose::Adopt, found });
         });
     }
 
-    /// Looks at the processes one after the other, on one thread.
+    /// Looks at the processes after a moment, so that the lists of the runtimes can be compared with what the probes have
+    /// seen.
     fn reconcile(&mut self, processes: Vec<Due>) {
         self.open += processes.len();
         self.took = Duration::ZERO;
         let done = self.done.clone();
         tokio::task::spawn_blocking(move || {
+            std::thread::sleep(SETTLE);
             let deadline = std::time::Instant::now() + MOST_TIME;
-            for Due { traced, before } in processes {
-                let found = Look::settled(&traced.subject, before.as_deref(), deadline);
-                if done.send(Scanned { traced, purpose: Purpose::Reconcile, found }).is_err() {
-                    break;
-                }
-            }
+            let look = |due: &Due| Look::at(&due.traced.subject, due.before.as_deref(), deadline);
+            round(processes, deadline, look, |Due { traced, .. }, found| {
+                done.send(Scanned { traced, purpose: Purpose::Reconcile, found }).is_ok()
+            });
         });
     }
 }
@@ -120,6 +129,10 @@ impl Tracer {
             // The pid belongs to another image or another process by now, so what was found is out of date.
             return;
         }
+        let Some(found) = found else {
+            self.looks.unreached += 1;
+            return self.say_unreached();
+        };
         let look = match (found, purpose) {
             (Ok(look), _) => look,
             (Err(error), Purpose::Adopt) => return self.session.say(Notice::NotAdopted(error.to_string())),
@@ -148,7 +161,10 @@ impl Tracer {
         } else {
             self.tracker.adopt(pid, existing, now_ns());
         }
-        if snapshot.cut_short.is_some() {
+        // Where others of the round have taken the time, it is no fault of this process.
+        if snapshot.cut_short == Some(Cut::Time) && look.findings.took < MOST_TIME / 2 {
+            self.looks.unreached += 1;
+        } else if snapshot.cut_short.is_some() {
             let (found, listed) = (snapshot.goroutines.len() as u64, snapshot.listed);
             self.session.say(Notice::TooManyGoroutines { pid, found, listed });
         }
@@ -157,6 +173,15 @@ impl Tracer {
             let instance = self.tracker.instance(id);
             let calls = look.seen.by(|goid| instance?.lineage(goid));
             self.session.looked(id, look.findings, calls);
+        }
+        self.say_unreached();
+    }
+
+    /// Says at the end of a round how many processes it could not look at.
+    fn say_unreached(&mut self) {
+        if self.looks.open == 0 && self.looks.unreached > 0 {
+            let processes = std::mem::take(&mut self.looks.unreached);
+            self.session.say(Notice::NotReached { processes });
         }
     }
 

@@ -16,6 +16,7 @@ mod names;
 pub mod notices;
 mod processes;
 mod rhythm;
+mod round;
 pub mod session;
 pub mod settings;
 pub mod strangers;

@@ -79,6 +79,11 @@ pub enum Notice {
         /// How many goroutines its runtime keeps, dead ones included.
         listed: u64,
     },
+    /// The time of a round of looks was over before all processes were looked at.
+    NotReached {
+        /// How many were not looked at, or only in part.
+        processes: usize,
+    },
     /// Goroutines from before tracing could not be read. The text says why.
     NotAdopted(String),
     /// What goroutines wait for could not be read. The text says why.
@@ -139,6 +144,11 @@ impl fmt::Display for Notice {
                 "process {pid} has too many goroutines to look at all of them in {} s: {found} of the {listed} that its \
                  runtime keeps",
                 MOST_TIME.as_secs()
+            ),
+            Notice::NotReached { processes } => write!(
+                f,
+                "there was no time to look at all processes: what goroutines of {processes} of them wait for is not shown, or \
+                 is that of an earlier look; trace fewer processes at once"
             ),
             Notice::NotAdopted(why) => write!(f, "goroutines from before tracing are not shown: {why}"),
             Notice::NotLooked(why) => write!(f, "what goroutines wait for is not shown: {why}"),
