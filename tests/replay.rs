@@ -12,7 +12,7 @@ use golife::event::StackCode;
 use golife::human;
 use golife::output::hist::{self, Hist};
 use golife::output::text::{self, Text};
-use golife::output::{flame, folded, json, pprof, profile::Profile};
+use golife::output::{flame, folded, json, pprof, profile::Profile, saved};
 use golife::report::{Report, Selection, Sort, Top};
 use golife::tracker::{Existing, Limits, Lost};
 use record::{MS, Recording, S, g_of, golden, plain};
@@ -55,7 +55,7 @@ fn a_leaking_site_is_named() {
     golden("leak.txt", &text(&report, false));
     golden("leak-trace.txt", &text(&report, true));
     golden("leak.json", &json(&report));
-    let again = json::read(&json(&report)).expect("a report that was written can be read");
+    let again = saved::read(&json(&report)).expect("a report that was written can be read");
     assert_eq!(again, report);
 }
 
@@ -246,7 +246,7 @@ fn records_that_say_nothing_or_come_too_late_are_said() {
     let text = text(&report, true);
     assert!(text.contains("2 records that could not be read"), "{text}");
     assert!(text.contains("1 records of processes that had already ended"), "{text}");
-    let again = json::read(&json(&report)).expect("its own report");
+    let again = saved::read(&json(&report)).expect("its own report");
     assert_eq!(again.loss, report.loss);
 }
 
@@ -327,7 +327,7 @@ fn a_table_adds_up() {
 #[test]
 fn a_histogram_shows_what_ended_and_what_lives() {
     let report = server().report(30 * S);
-    let saved = json::read(&json(&report)).expect("a saved report");
+    let saved = saved::read(&json(&report)).expect("a saved report");
     let one = merged::merge(std::slice::from_ref(&saved)).expect("its histograms");
     let other = later(&report, 30, 60);
     let two = merged::merge(&[saved, other]).expect("both reports' histograms");
@@ -403,7 +403,7 @@ fn a_saved_report_with_absurd_numbers_keeps_its_sites_or_is_refused() {
         for absurd in [u64::MAX, u64::MAX - 1, 1 << 63] {
             let mut damaged = document.clone();
             *damaged.pointer_mut(&number).expect("it is there") = absurd.into();
-            let Ok(report) = json::read(&damaged.to_string()) else { continue };
+            let Ok(report) = saved::read(&damaged.to_string()) else { continue };
             let reports = [report.clone(), report];
             let hist = Hist { width: 100, top: 10, scale: Some(2.0) };
             let Ok(sites) = merged::merge(&reports) else { continue };

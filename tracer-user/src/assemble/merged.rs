@@ -52,31 +52,58 @@ pub struct Little {
     pub growth: Option<f64>,
 }
 
-/// Merges the sites of reports that have program, `go` statement and entry function in common. Those with most finished
-/// lifetimes come first. What reports of one process have in common counts once: see [`Repeats`].
+/// Merges the sites of whole reports: see [`Merging`].
 ///
 /// # Errors
 /// A histogram in a report cannot be decoded: see [`HdrError`].
 pub fn merge(reports: &[Report]) -> Result<Vec<Merged>, HdrError> {
-    let mut merged: BTreeMap<_, Merged> = BTreeMap::new();
-    let repeats = Repeats::of(reports);
+    let mut merging = Merging::of(reports);
     for (number, report) in reports.iter().enumerate() {
-        for process in &report.processes {
-            let part = repeats.part(number, process);
-            if part == Part::Nothing {
-                continue;
-            }
-            let module = process.go.as_ref().and_then(|go| go.module.clone());
-            let program = module.or_else(|| process.exe.clone());
-            for site in &process.sites {
-                let key = (program.clone(), site.site.clone(), site.entry.clone());
-                merged.entry(key).or_default().add(site, report.window.duration_ns, part)?;
-            }
+        for (at, process) in report.processes.iter().enumerate() {
+            process.sites.iter().try_for_each(|site| merging.add(number, at, site))?;
         }
     }
-    let mut merged: Vec<_> = merged.into_values().collect();
-    merged.sort_by_key(|site| std::cmp::Reverse((site.lifetimes.count(), site.live)));
-    Ok(merged)
+    Ok(merging.finish())
+}
+
+/// Merges the sites of reports that have program, `go` statement and entry function in common, one site after the other.
+/// What reports of one process have in common counts once: see [`Repeats`].
+pub struct Merging<'a> {
+    reports: &'a [Report],
+    repeats: Repeats,
+    merged: BTreeMap<(Option<&'a str>, Frame, Frame), Merged>,
+}
+
+impl<'a> Merging<'a> {
+    /// Begins to merge the sites of these reports, which need not be in them.
+    pub fn of(reports: &'a [Report]) -> Merging<'a> {
+        Merging { reports, repeats: Repeats::of(reports), merged: BTreeMap::new() }
+    }
+
+    /// Adds a site of a report and of a process in it, both by their numbers.
+    ///
+    /// # Errors
+    /// A histogram of the site cannot be decoded: see [`HdrError`].
+    pub fn add(&mut self, report: usize, process: usize, site: &Site) -> Result<(), HdrError> {
+        let window_ns = self.reports.get(report).map_or(0, |report| report.window.duration_ns);
+        let Some(process) = self.reports.get(report).and_then(|report| report.processes.get(process)) else {
+            return Ok(());
+        };
+        let part = self.repeats.part(report, process);
+        if part == Part::Nothing {
+            return Ok(());
+        }
+        let module = process.go.as_ref().and_then(|go| go.module.as_deref());
+        let key = (module.or(process.exe.as_deref()), site.site.clone(), site.entry.clone());
+        self.merged.entry(key).or_default().add(site, window_ns, part)
+    }
+
+    /// The merged sites. Those with most finished lifetimes come first.
+    pub fn finish(self) -> Vec<Merged> {
+        let mut merged: Vec<_> = self.merged.into_values().collect();
+        merged.sort_by_key(|site| std::cmp::Reverse((site.lifetimes.count(), site.live)));
+        merged
+    }
 }
 
 /// Sorts sites as [`Sort::order`] does those of a report, as far as the numbers are still there.

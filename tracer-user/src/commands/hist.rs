@@ -10,12 +10,12 @@ use super::arguments::{Cli, Format, Hist as Arguments};
 use super::sink::{Sink, Stream, refuse_binary, width};
 use super::trace::{Follow, selection, settings};
 use super::{DEFAULT_WINDOW, note, patterns};
-use crate::assemble::merged;
+use crate::assemble::merged::{self, Merging};
 use crate::assemble::repeats::{Repeat, Repeats};
 use crate::output::hist::{self, Hist};
-use crate::output::json;
 use crate::output::profile::Profile;
-use crate::report::{Report, Selection};
+use crate::output::saved::Saved;
+use crate::report::{Report, Selection, Site};
 use crate::trace::Targets;
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
@@ -26,7 +26,9 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     }
     let form = arguments.view.format.profile();
     refuse_binary(form, arguments.view.output.as_deref(), Stream::Stdout);
-    let reports = if arguments.reports.is_empty() {
+    let mut reports = Vec::new();
+    let mut saved = Vec::new();
+    if arguments.reports.is_empty() {
         let duration = arguments.window.duration.or(Some(DEFAULT_WINDOW));
         let targets = Targets::Selectors(arguments.targets.selectors());
         let settings =
@@ -34,23 +36,59 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         // Which sites are the first ones is only known when all processes are merged.
         let selection = Selection { top: None, ..selection(&arguments.view) };
         let follow = Follow::new(settings, selection, &arguments.view);
-        vec![follow.run(None, &mut |_| Ok(()))?.report]
+        reports.push(follow.run(None, &mut |_| Ok(()))?.report);
     } else {
-        arguments.reports.iter().map(|path| read_report(path)).collect::<anyhow::Result<Vec<_>>>()?
-    };
+        for path in &arguments.reports {
+            let (report, sites) = Saved::open(path).with_context(|| unreadable(path))?;
+            reports.push(report);
+            saved.push((path, sites));
+        }
+    }
     for repeat in Repeats::of(&reports).found {
         note(&said(&repeat, &arguments.reports, reports[repeat.report] == reports[repeat.of]));
     }
     let mut sink = Sink::of(&arguments.view, Stream::Stdout)?;
     if let Some(form) = form {
+        for (report, (path, sites)) in reports.iter_mut().zip(&saved) {
+            let mut keep = |process: usize, site| {
+                report.processes.get_mut(process).map(|process| process.sites.push(for_profile(site)));
+                Ok(())
+            };
+            sites.sites(&mut keep).with_context(|| unreadable(path))?;
+        }
         sink.profile(form, &Profile::of_reports(&reports))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut sites = merged::merge(&reports).context("cannot merge the reports' histograms")?;
+    let mut merging = Merging::of(&reports);
+    for (number, report) in reports.iter().enumerate() {
+        for (process, site) in sites_of(report) {
+            merging.add(number, process, site).context("cannot merge the histograms")?;
+        }
+    }
+    for (number, (path, sites)) in saved.iter().enumerate() {
+        let mut add = |process, site| merging.add(number, process, &site).map_err(|error| error.to_string());
+        sites.sites(&mut add).with_context(|| unreadable(path))?;
+    }
+    let mut sites = merging.finish();
     merged::sort(&mut sites, arguments.view.sort);
     let layout = Hist { width: width(), top: arguments.view.top.unwrap_or(10), scale: arguments.scale };
     sink.text(|out| hist::write(&sites, &layout, out))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The sites of a report, each with the number of its process.
+fn sites_of(report: &Report) -> impl Iterator<Item = (usize, &Site)> {
+    let processes = report.processes.iter().enumerate();
+    processes.flat_map(|(number, process)| process.sites.iter().map(move |site| (number, site)))
+}
+
+/// What a profile needs of a site. The rest of a saved report is most of it, and is not kept.
+fn for_profile(site: Site) -> Site {
+    Site { survival: Vec::new(), living_hdr: None, parents: Vec::new(), blame: None, ..site }
+}
+
+fn unreadable(path: &Path) -> String {
+    format!("cannot read {} as a golife report", path.display())
 }
 
 /// What reports have in common, for people to read.
@@ -63,9 +101,4 @@ fn said(repeat: &Repeat, paths: &[PathBuf], equal: bool) -> String {
     } else {
         format!("of process {pid}, {one} and {other} overlap: what happened in both is counted twice")
     }
-}
-
-fn read_report(path: &Path) -> anyhow::Result<Report> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    json::read(&text).with_context(|| format!("cannot read {} as a golife report", path.display()))
 }

@@ -1,29 +1,13 @@
-//! Writes the report as JSON: one document for a run (`json`), or one line for each tick (`jsonl`). [`read`] reads
-//! both.
+//! Writes the report as JSON: one document for a run (`json`), or one line for each tick (`jsonl`).
 
 use std::io::{self, Write};
 
-use serde::de::IgnoredAny;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Serializer;
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter};
 
 use crate::human::is_unsafe;
-use crate::report::{Report, SCHEMA};
-
-/// Why a saved report cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub enum ReadError {
-    /// The text is not JSON, or not a report.
-    #[error("not a golife report: {0}")]
-    Json(#[from] serde_json::Error),
-    /// It is a report of another schema, which is named here.
-    #[error("report of schema {0:?}, this golife reads {SCHEMA}")]
-    Schema(String),
-    /// The text is empty.
-    #[error("no report in it")]
-    Empty,
-}
+use crate::report::Report;
 
 /// Writes a report, or anything else that can be serialized, as one indented document.
 ///
@@ -102,33 +86,6 @@ impl<F: Formatter> Formatter for Escaped<F> {
     }
 }
 
-/// Reads a saved report: a document, or lines of which the last one counts, since each covers the time since the start.
-///
-/// # Errors
-/// It is no report, or one of another schema.
-pub fn read(text: &str) -> Result<Report, ReadError> {
-    let mut documents = serde_json::Deserializer::from_str(text).into_iter::<IgnoredAny>();
-    let (mut last, mut start) = (None, 0);
-    while let Some(document) = documents.next() {
-        document?;
-        last = text.get(start..documents.byte_offset());
-        start = documents.byte_offset();
-    }
-    let last = last.ok_or(ReadError::Empty)?;
-    let Head { schema } = serde_json::from_str(last)?;
-    if schema != SCHEMA {
-        return Err(ReadError::Schema(schema.chars().take(80).collect()));
-    }
-    Ok(serde_json::from_str(last)?)
-}
-
-/// What every version of the contract has.
-#[derive(Deserialize)]
-struct Head {
-    #[serde(default)]
-    schema: String,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,16 +99,5 @@ mod tests {
             assert!(written.chars().all(|char| char == '\n' || !is_unsafe(char)), "{written}");
             assert_eq!(serde_json::from_str::<[String; 1]>(&written).unwrap(), [text]);
         }
-    }
-
-    #[test]
-    fn what_is_not_a_report_is_refused() {
-        assert!(matches!(read(""), Err(ReadError::Empty)));
-        assert!(matches!(read("{"), Err(ReadError::Json(_))));
-        assert!(matches!(read("{\"schema\": \"golife.report/9\"}"), Err(ReadError::Schema(_))));
-        assert!(matches!(read("{}\n{\"schema\": \"golife.report/8\"}\n"), Err(ReadError::Schema(_))));
-        assert!(matches!(read("{}\n{\"schema\""), Err(ReadError::Json(_))));
-        assert!(matches!(read("[1]"), Err(ReadError::Json(_) | ReadError::Schema(_))));
-        assert!(matches!(read("{\"schema\": \"golife.report/1\"}"), Err(ReadError::Json(_))));
     }
 }

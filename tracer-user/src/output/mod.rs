@@ -15,6 +15,7 @@ pub mod json;
 pub mod names;
 pub mod pprof;
 pub mod profile;
+pub mod saved;
 mod style;
 pub mod sweep;
 pub mod text;

@@ -120,6 +120,25 @@ impl CountedLabel {
     pub const MOST: usize = 10;
 }
 
+impl Site {
+    /// Whether the numbers can be those of a site. Counts are not compared, since sums of them saturate.
+    ///
+    /// # Errors
+    /// The field that cannot be, and why.
+    pub fn check(&self) -> Result<(), &'static str> {
+        if self.created_per_s.is_some_and(|rate| !(rate >= 0.0 && rate.is_finite())) {
+            return Err("created_per_s: not a rate");
+        }
+        if self.survival.iter().any(|point| !(0.0..=1.0).contains(&point.fraction)) {
+            return Err("survival: a fraction that is not from 0 to 1");
+        }
+        if self.lifetime.as_ref().is_some_and(|lifetime| lifetime.min_ns > lifetime.max_ns) {
+            return Err("lifetime: min_ns is more than max_ns");
+        }
+        Ok(())
+    }
+}
+
 /// The age of the oldest living goroutine of a site.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Oldest {
