@@ -15,13 +15,7 @@ use golife::output::text::{self, Text};
 use golife::output::{flame, folded, json, pprof, profile::Profile, saved};
 use golife::report::{Report, Selection, Sort, Top};
 use golife::tracker::{Existing, Limits, Lost};
-use record::{MS, Recording, S, g_of, golden, plain};
-
-const LEAK: u64 = 0x48_1010;
-const SERVE: u64 = 0x48_2020;
-const POOL: u64 = 0x48_3030;
-const DIAL: u64 = 0x48_4040;
-const READ: u64 = 0x48_5050;
+use record::{DIAL, LEAK, MS, POOL, READ, Recording, S, SERVE, g_of, golden, plain};
 
 fn text(report: &Report, table: bool) -> String {
     plain(|out| text::write(report, &Text { width: 100, table, sort: Sort::Verdict }, out))

@@ -15,6 +15,12 @@ use golife::verdict::cause::Patterns;
 pub const MS: u64 = 1_000_000;
 pub const S: u64 = 1_000_000_000;
 
+pub const LEAK: u64 = 0x48_1010;
+pub const SERVE: u64 = 0x48_2020;
+pub const POOL: u64 = 0x48_3030;
+pub const DIAL: u64 = 0x48_4040;
+pub const READ: u64 = 0x48_5050;
+
 /// Boot time in ns at which every recording begins.
 const START: u64 = 10_000 * S;
 
@@ -28,7 +34,7 @@ enum Step {
 
 /// The address of a goroutine's `runtime.g` in every recorded process.
 pub fn g_of(goid: u64) -> u64 {
-    0xc000_0000_0000 + 480 * goid
+    480u64.wrapping_mul(goid).wrapping_add(0xc000_0000_0000)
 }
 
 /// Steps with their times in ns since the begin, in any order.
@@ -73,7 +79,7 @@ impl Recording {
     }
 
     pub fn create(&mut self, at: u64, goid: u64, parent: u64, gopc: u64) {
-        let (startpc, stack) = (gopc + 0x800, self.stack);
+        let (startpc, stack) = (gopc.wrapping_add(0x800), self.stack);
         self.event(at, What::Created { g: g_of(goid), goid, parent, gopc, startpc, stack });
     }
 
@@ -108,7 +114,8 @@ impl Recording {
 
     /// Records a loss. What is recorded from here on comes after it.
     pub fn lost(&mut self, at: u64, loss: Lost) {
-        self.losses += (loss.created + loss.exited + loss.process + loss.read_faults) as u32;
+        let more = (loss.created + loss.exited + loss.process + loss.read_faults) as u32;
+        self.losses = self.losses.wrapping_add(more);
         self.steps.push((at, Step::Lost(loss)));
     }
 
@@ -254,11 +261,11 @@ fn frame(function: &str, file: &str, line: u32) -> Frame {
 fn go_statement(gopc: u64) -> Option<Frame> {
     match gopc {
         0x1000 => Some(frame("runtime.main", "proc.go", 1)),
-        crate::LEAK => Some(frame("example.com/api/hub.(*Hub).Subscribe", "hub/hub.go", 88)),
-        crate::SERVE => Some(frame("main.serve", "main.go", 42)),
-        crate::POOL => Some(frame("main.startPool", "pool.go", 17)),
-        crate::DIAL => Some(frame("github.com/x/rpc.(*Client).dial", "vendor/rpc/client.go", 70)),
-        crate::READ => Some(frame("github.com/x/rpc.newConn", "vendor/rpc/conn.go", 31)),
+        LEAK => Some(frame("example.com/api/hub.(*Hub).Subscribe", "hub/hub.go", 88)),
+        SERVE => Some(frame("main.serve", "main.go", 42)),
+        POOL => Some(frame("main.startPool", "pool.go", 17)),
+        DIAL => Some(frame("github.com/x/rpc.(*Client).dial", "vendor/rpc/client.go", 70)),
+        READ => Some(frame("github.com/x/rpc.newConn", "vendor/rpc/conn.go", 31)),
         _ => None,
     }
 }

@@ -6,6 +6,7 @@ mod build_ebpf;
 mod compare;
 mod demo;
 mod dist;
+mod fuzz;
 mod go_facts;
 mod kernels;
 mod machine;
@@ -34,6 +35,8 @@ enum Command {
     Test(test::Args),
     /// Measure what golife costs and what it bears, as tables of ratios.
     Bench(bench::Args),
+    /// Feed golife with damaged programs, records, events, reports and memory.
+    Fuzz(fuzz::Args),
     /// Read the layouts and wait reasons of all supported Go versions from their toolchains.
     GoFacts(go_facts::Args),
     /// Compile golife as one file without shared libraries, for any CPU architecture that it knows.
@@ -66,6 +69,7 @@ fn main() -> anyhow::Result<()> {
         Command::BuildEbpf(args) => build_ebpf::run(args),
         Command::Test(args) => test::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::Fuzz(args) => fuzz::run(args),
         Command::GoFacts(args) => go_facts::run(args),
         Command::Dist(args) => dist::run(args),
         Command::Kernels(args) => kernels::run(args),

@@ -51,7 +51,9 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if let Some(form) = form {
         for (report, (path, sites)) in reports.iter_mut().zip(&saved) {
             let mut keep = |process: usize, site| {
-                report.processes.get_mut(process).map(|process| process.sites.push(for_profile(site)));
+                if let Some(process) = report.processes.get_mut(process) {
+                    process.sites.push(for_profile(site));
+                }
                 Ok(())
             };
             sites.sites(&mut keep).with_context(|| unreadable(path))?;
