@@ -482,3 +482,26 @@ fn a_saved_report_that_is_none() {
     run(&["hist", path]).expect_error(FAILED, &[path]);
     run(&["hist", "/no/such/report"]).expect_error(FAILED, &["/no/such/report", "no such file"]);
 }
+
+/// The less memory golife may have, the earlier it ends, but never by a signal.
+#[test]
+fn without_memory_golife_says_so() {
+    need_root();
+    let fixture = ready(&fixture("tiny", Build::default()), &[]);
+    let pid = fixture.pid().to_string();
+    let mut said = 0;
+    for kilobytes in (40_000..240_000).step_by(40_000) {
+        let limited = format!("ulimit -v {kilobytes}; exec \"$0\" trace --for 20ms --pid {pid}");
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &limited, env!("CARGO_BIN_EXE_golife")]);
+        let output = shell.output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code().is_some(), "{kilobytes} kB: {:?} {stderr}", output.status);
+        if stderr.contains("golife: out of memory: ") {
+            assert_eq!(output.status.code(), Some(FAILED), "{stderr}");
+            assert!(stderr.contains("raise the limit"), "{stderr}");
+            said += 1;
+        }
+    }
+    assert!(said > 0, "it had enough each time");
+}

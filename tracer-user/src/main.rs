@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
-use golife::commands::{self, arguments::Cli, completion};
+use golife::commands::{self, arguments::Cli, completion, memory::Memory};
 
 /// Size in bytes from which on glibc gets each block of memory from the kernel and gives it back when it is freed.
 /// Without this, glibc raises the size up to 32 MB as it goes, and keeps the old memory of tables that have grown
@@ -12,7 +12,12 @@ use golife::commands::{self, arguments::Cli, completion};
 #[cfg(target_env = "gnu")]
 const LARGE: i32 = 1 << 20;
 
+/// Where there is no more, golife says so.
+#[global_allocator]
+static MEMORY: Memory = Memory;
+
 fn main() -> ExitCode {
+    Memory::watch();
     #[cfg(target_env = "gnu")]
     // SAFETY: this only sets a number of the allocator, before there is another thread. If it fails, freed memory is
     // merely kept for longer.

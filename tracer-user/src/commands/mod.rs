@@ -6,6 +6,7 @@ mod doctor;
 mod dump;
 mod hist;
 mod manual;
+pub mod memory;
 mod progress;
 mod sink;
 mod sweep;
