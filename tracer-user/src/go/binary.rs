@@ -34,6 +34,7 @@ pub struct Binary {
     build_id: Option<String>,
     layout: Layout,
     layout_source: LayoutSource,
+    unread: Option<TooMuch>,
     globals: OnceLock<Result<Globals, String>>,
     wrapper_id: OnceLock<Option<u8>>,
     standard_root: OnceLock<String>,
@@ -117,7 +118,7 @@ impl Binary {
         header.prefetch(&image);
         let module = ModuleData::find(&image, build_info.version, &header)?;
         let table = Arc::new(Pclntab::new(image.clone(), header, module)?);
-        let (layout, layout_source) = layout_choice::choose(&image, &build_info);
+        let (layout, layout_source, unread) = layout_choice::choose(&image, &build_info);
         let build_id = image.gnu_build_id().or_else(|| image.go_build_id());
         Ok(Binary {
             image,
@@ -127,6 +128,7 @@ impl Binary {
             build_id,
             layout,
             layout_source,
+            unread,
             globals: OnceLock::new(),
             wrapper_id: OnceLock::new(),
             standard_root: OnceLock::new(),
@@ -168,6 +170,11 @@ impl Binary {
     /// Where [`Binary::layout`] is from.
     pub fn layout_source(&self) -> LayoutSource {
         self.layout_source
+    }
+
+    /// Why its debug information was not read to its end, if the layout is another one for that.
+    pub fn unread_debug_information(&self) -> Option<TooMuch> {
+        self.unread
     }
 
     /// Whether it has no symbol table, which golife can do without.

@@ -135,8 +135,8 @@ fn check(goroutine: &G, binary: &Binary, bias: u64) -> Result<(), String> {
     if goid == 0 || goid > MAX_GOID {
         return Err(format!("goid of the goroutine at {address:#x} is {goid}"));
     }
-    if goroutine.parent.is_some_and(|parent| parent > MAX_GOID) {
-        return Err(format!("parentGoid of goroutine {goid} is {:?}", goroutine.parent));
+    if let Some(parent) = goroutine.parent.filter(|&parent| parent > MAX_GOID) {
+        return Err(format!("parentGoid of goroutine {goid} is {parent}"));
     }
     if lo == 0 || hi <= lo || hi - lo > MAX_STACK {
         return Err(format!("the stack of goroutine {goid} is from {lo:#x} to {hi:#x}"));

@@ -13,6 +13,7 @@ use super::Selectors;
 use super::error::TargetError;
 use super::mapped_binary::MappedBinary;
 use super::subject::Subject;
+use crate::go::file::budget::TooMuch;
 use crate::go::plan::{Cost, Kernel, ProbeSite};
 use crate::go::probe_sites::{self, Placement};
 use crate::go::{Binary, GoError, GoErrorKind, Image, Layout, truncated};
@@ -71,6 +72,8 @@ pub enum Remark {
         /// Whether the release itself was measured. If so, the build has another toolchain or an experiment; if not, it
         /// is newer than this golife.
         release_is_known: bool,
+        /// Why the program's own debug information does not say the layout, if it has too much of that.
+        unread: Option<TooMuch>,
     },
     /// A file was truncated or written anew while it was read.
     Truncated,
@@ -85,14 +88,15 @@ impl fmt::Display for Remark {
                  times as much",
                 path.display()
             ),
-            Remark::Unmeasured { path, version, release_is_known } => {
+            Remark::Unmeasured { path, version, release_is_known, unread } => {
                 let why = match release_is_known {
                     true => {
                         "was built by a toolchain or with experiments that nobody measured; using the layout of its release"
                     }
                     false => "is newer than this golife knows; using the newest layout it has",
                 };
-                write!(f, "{}: {version} {why}, checked against the process's memory", path.display())
+                write!(f, "{}: {version} {why}, checked against the process's memory", path.display())?;
+                unread.map_or(Ok(()), |unread| write!(f, "; {unread}"))
             }
             Remark::Truncated => f.write_str(
                 "a binary was truncated or written anew while golife read it: what it says is missing, names above all; trace \
@@ -409,6 +413,7 @@ impl Binaries {
                 path: path(),
                 version: binary.build_info().version_text.clone(),
                 release_is_known: Layout::has(binary.version()),
+                unread: binary.unread_debug_information(),
             });
         }
         Ok(sites)

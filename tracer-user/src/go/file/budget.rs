@@ -27,6 +27,11 @@ impl Budget {
         Budget { what, limit, left: limit }
     }
 
+    /// How many steps there are still.
+    pub(crate) fn left(&self) -> u64 {
+        self.left
+    }
+
     /// Takes steps off, before they are made.
     ///
     /// # Errors

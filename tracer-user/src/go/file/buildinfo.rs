@@ -195,12 +195,15 @@ fn find(image: &Image) -> Result<Option<&[u8]>, TooMuch> {
         }
     }
     // No section: Go's linker puts it at the start of the data segment, other linkers somewhere in it.
-    let found = image.searchable(|segment| !segment.executable)?.into_iter().find_map(|(vaddr, data)| {
-        let misaligned = (ALIGN - (vaddr as usize % ALIGN)) % ALIGN;
-        let places = (misaligned..data.len()).step_by(ALIGN).map(|at| &data[at..]);
-        let candidates = places.filter(|place| place.starts_with(MAGIC)).take(MAX_CANDIDATES);
-        candidates.into_iter().find(|candidate| is_believable(image, candidate))
-    });
+    let found = image.search(
+        |segment| !segment.executable,
+        |vaddr, data| {
+            let misaligned = (ALIGN - (vaddr as usize % ALIGN)) % ALIGN;
+            let places = (misaligned..data.len()).step_by(ALIGN).map(|at| &data[at..]);
+            let candidates = places.filter(|place| place.starts_with(MAGIC)).take(MAX_CANDIDATES);
+            candidates.into_iter().find(|candidate| is_believable(image, candidate))
+        },
+    )?;
     Ok(found)
 }
 

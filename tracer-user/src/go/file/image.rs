@@ -279,31 +279,39 @@ impl Image {
         self.map.get(usize::try_from(start).ok()?..usize::try_from(segment.offset + segment.file_size).ok()?)
     }
 
-    /// What the file has of the segments that are wanted, with the link-time addresses, to be searched from start to end.
-    /// Bytes that several segments have in common are there once, and holes of sparse files not at all.
+    /// Searches what the file has of the segments that are wanted, from start to end: `find` is given pieces with their
+    /// link-time addresses. Bytes that several segments have in common are there once, and holes of sparse files not at all.
     ///
     /// # Errors
-    /// [`TooMuch`] where the segments have more bytes than any Go program.
-    pub(crate) fn searchable(&self, wanted: impl Fn(&Segment) -> bool) -> Result<Vec<(u64, &[u8])>, TooMuch> {
+    /// [`TooMuch`] where it is not in the first bytes of larger segments than any but the largest Go programs have.
+    pub(crate) fn search<'a, T>(
+        &'a self,
+        wanted: impl Fn(&Segment) -> bool,
+        mut find: impl FnMut(u64, &'a [u8]) -> Option<T>,
+    ) -> Result<Option<T>, TooMuch> {
         let mut segments: Vec<&Segment> = self.segments.iter().filter(|segment| wanted(segment)).collect();
         segments.sort_by_key(|segment| segment.offset);
         let mut budget = Budget::new("its segments", MAX_SEARCHED);
-        let mut found = Vec::new();
         let mut done = 0;
         for segment in segments {
             let end = segment.offset + segment.file_size;
             let first = self.on_disk.partition_point(|part| part.end as u64 <= segment.offset.max(done));
             for part in self.on_disk.iter().skip(first).take_while(|part| (part.start as u64) < end) {
                 let range = segment.offset.max(done).max(part.start as u64)..end.min(part.end as u64);
-                budget.spend(range.end.saturating_sub(range.start))?;
-                let bytes = self.map.get(range.start as usize..range.end as usize).unwrap_or_default();
-                if !bytes.is_empty() {
-                    found.push((segment.vaddr + (range.start - segment.offset), self.in_order(bytes)));
+                let length = range.end.saturating_sub(range.start);
+                let last = range.start + length.min(budget.left());
+                let bytes = self.map.get(range.start as usize..last as usize).unwrap_or_default();
+                if !bytes.is_empty()
+                    && let Some(found) =
+                        find(segment.vaddr + (range.start - segment.offset), self.in_order(bytes))
+                {
+                    return Ok(Some(found));
                 }
+                budget.spend(length)?;
             }
             done = done.max(end);
         }
-        Ok(found)
+        Ok(None)
     }
 
     /// Whether the loader maps a link-time address with the right to execute.

@@ -52,16 +52,18 @@ impl Header {
         };
         let mut old = false;
         let mut scanned = || -> Result<Option<Header>, TooMuch> {
-            let found = image.searchable(|_| true)?.into_iter().find_map(|(vaddr, bytes)| {
-                let skip = (vaddr.wrapping_neg() % 8) as usize;
-                let words = bytes.get(skip..)?.as_chunks::<8>().0.iter().enumerate();
-                let magic = |word: &[u8; 8]| word[1..6] == [0xff, 0xff, 0xff, 0, 0] && word[7] == 8;
-                words.filter(|(_, word)| magic(word)).find_map(|(index, word)| {
-                    old |= MAGIC_OLD.map(|magic| magic as u8).contains(&word[0]);
-                    Header::parse(image, vaddr + (skip + 8 * index) as u64)
-                })
-            });
-            Ok(found)
+            image.search(
+                |_| true,
+                |vaddr, bytes| {
+                    let skip = (vaddr.wrapping_neg() % 8) as usize;
+                    let words = bytes.get(skip..)?.as_chunks::<8>().0.iter().enumerate();
+                    let magic = |word: &[u8; 8]| word[1..6] == [0xff, 0xff, 0xff, 0, 0] && word[7] == 8;
+                    words.filter(|(_, word)| magic(word)).find_map(|(index, word)| {
+                        old |= MAGIC_OLD.map(|magic| magic as u8).contains(&word[0]);
+                        Header::parse(image, vaddr + (skip + 8 * index) as u64)
+                    })
+                },
+            )
         };
         let known = named().or_else(pointed).map(|header| Ok(Some(header)));
         match known.unwrap_or_else(&mut scanned)? {

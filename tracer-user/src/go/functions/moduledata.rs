@@ -95,10 +95,7 @@ fn locate(image: &Image, header: &Header) -> Result<Option<(u64, Vec<u64>)>, Too
             in_bytes(image.bytes(range.clone())?, range.start).or_else(|| by_relocations(range))
         })
     };
-    let in_segments = || {
-        let data = image.searchable(|segment| !segment.executable)?;
-        Ok(data.into_iter().find_map(|(vaddr, bytes)| in_bytes(bytes, vaddr)))
-    };
+    let in_segments = || image.search(|segment| !segment.executable, |vaddr, bytes| in_bytes(bytes, vaddr));
     match in_sections().or_else(|| by_relocations(0..u64::MAX)) {
         None => in_segments(),
         found => Ok(found),

@@ -4,7 +4,9 @@ use super::dwarf;
 use super::layout::Layout;
 use super::layout_table::TABLE;
 use super::versions;
+use crate::go::file::budget::TooMuch;
 use crate::go::file::buildinfo::{BuildInfo, GoVersion};
+use crate::go::file::error::GoErrorKind;
 use crate::go::file::image::Image;
 
 /// Debug information of more bytes than this (decompressed) is not read where the table has the version: reading costs
@@ -100,18 +102,23 @@ impl Layout {
 
 /// Chooses the program's own debug information where it is cheap to read, or where the table does not have the version;
 /// else the table.
-pub(crate) fn choose(image: &Image, build: &BuildInfo) -> (Layout, LayoutSource) {
+///
+/// Also returns why the debug information was not read to its end, if that would have told more.
+pub(crate) fn choose(image: &Image, build: &BuildInfo) -> (Layout, LayoutSource, Option<TooMuch>) {
     let measured = Layout::measured(build);
     let size = dwarf::info_size(image);
     if let Some(layout) = measured
         && size.is_none_or(|size| size > CHEAP_DWARF)
     {
-        return (layout, LayoutSource::Table);
+        return (layout, LayoutSource::Table, None);
     }
     match (dwarf::layout(image), measured) {
-        (Ok(Some(layout)), _) => (layout, LayoutSource::Dwarf),
+        (Ok(Some(layout)), _) => (layout, LayoutSource::Dwarf, None),
         // Debug information that is damaged, or of a kind that is not known, says nothing against the table.
-        (_, Some(layout)) => (layout, LayoutSource::Table),
-        (_, None) => (Layout::nearest(build.version), LayoutSource::NewestTable),
+        (_, Some(layout)) => (layout, LayoutSource::Table, None),
+        (Err(GoErrorKind::TooMuch(why)), None) => {
+            (Layout::nearest(build.version), LayoutSource::NewestTable, Some(why))
+        }
+        (_, None) => (Layout::nearest(build.version), LayoutSource::NewestTable, None),
     }
 }

@@ -24,8 +24,16 @@ fn headers(segments: &[(u64, u64, u64)]) -> Vec<u8> {
 }
 
 fn searched(image: &Image) -> Vec<(u64, usize)> {
-    let found = image.searchable(|_| true).unwrap();
-    found.into_iter().map(|(vaddr, bytes)| (vaddr, bytes.len())).collect()
+    let mut found = Vec::new();
+    let all = image.search(
+        |_| true,
+        |vaddr, bytes| {
+            found.push((vaddr, bytes.len()));
+            None::<()>
+        },
+    );
+    all.unwrap();
+    found
 }
 
 #[test]
@@ -63,6 +71,8 @@ fn more_than_any_program_has_is_not_searched() {
         on_disk: std::iter::once(0..size as usize).collect(),
         ..Image::open(file.as_file(), file.path()).unwrap()
     };
-    let error = image.searchable(|_| true).unwrap_err();
+    let at_start = image.search(|_| true, |vaddr, _| Some(vaddr));
+    assert!(at_start.unwrap().is_some(), "what is within the limit is found");
+    let error = image.search(|_| true, |_, _| None::<()>).unwrap_err();
     assert_eq!((error.what, error.limit), ("its segments", MAX_SEARCHED));
 }
