@@ -5,6 +5,7 @@ mod cost;
 mod flood;
 mod footprint;
 mod look;
+mod scale;
 mod start;
 mod tools;
 
@@ -41,6 +42,8 @@ enum Part {
     Start,
     /// Looking at all goroutines, beside other ways.
     Look,
+    /// Many statements on one channel, many goroutines, many processes: each and half of it.
+    Scale,
 }
 
 /// Measures, prints, and keeps the tables in the target directory.
@@ -63,6 +66,9 @@ pub fn run(args: Args) -> Result<()> {
     }
     if wanted(Part::Look) {
         writeln!(tables, "{}", look::measure(&tools)?)?;
+    }
+    if wanted(Part::Scale) {
+        writeln!(tables, "{}", scale::measure(&tools)?)?;
     }
     let file = machine::target_dir().join("bench.md");
     fs::write(&file, &tables).with_context(|| format!("cannot write {}", file.display()))?;
