@@ -1,7 +1,7 @@
 //! Makes findings of the sites of a process.
 
 use crate::go::standard::{is_of_program, package_path};
-use crate::report::{Finding, Frame, Site};
+use crate::report::{Finding, Frame, LedBy, Site};
 use crate::stats::Ages;
 use crate::tracker::{Instance, SiteId};
 use crate::verdict::Wait;
@@ -28,7 +28,8 @@ pub(super) fn of(
         number: id.0 as usize,
         verdict: &site.verdict,
         ages: &living.exact,
-        line: line(site, module),
+        line: line(site, module).map(|(line, _)| line),
+        is_exact: line(site, module).is_some_and(|(_, by)| by != LedBy::Statement),
         creator: creator(*id, instance),
         library: (!own(&site.site)).then(|| library(&site.site.function)),
         waits_in_program: {
@@ -42,7 +43,8 @@ pub(super) fn of(
         let level = levels.max().unwrap_or_default();
         let first = &reported[*sites.first()?].site;
         let (cause, advice) = (first.verdict.cause, first.verdict.advice.clone());
-        let blamed = sites.iter().find_map(|&at| line(&reported[at].site, module)).cloned();
+        let blamed =
+            sites.iter().find_map(|&at| line(&reported[at].site, module)).map(|(line, _)| line.clone());
         Some(Finding { level, cause, advice, blamed, sites })
     };
     let mut findings: Vec<Finding> = group(&parts, window_ns).into_iter().filter_map(finding).collect();
@@ -50,13 +52,13 @@ pub(super) fn of(
     findings
 }
 
-/// The line of the program that most of a site's goroutines go back to.
-fn line<'site>(site: &'site Site, module: Option<&str>) -> Option<&'site Frame> {
+/// The line of the program that most of a site's goroutines go back to, and how that is known.
+fn line<'site>(site: &'site Site, module: Option<&str>) -> Option<(&'site Frame, LedBy)> {
     if is_of_program(&site.site.function, module) {
-        return Some(&site.site);
+        return Some((&site.site, LedBy::Statement));
     }
     let most = site.blame.as_ref()?.iter().max_by_key(|blamed| blamed.count)?;
-    (most.count.saturating_mul(2) > site.live).then_some(&most.frame)
+    (most.count.saturating_mul(2) > site.live).then_some((&most.frame, most.by))
 }
 
 /// The site of most of the creators.
@@ -91,12 +93,18 @@ mod tests {
     #[test]
     fn a_minority_is_no_line() {
         let frame = |function: &str| Frame { function: function.into(), ..Frame::default() };
-        let blame =
-            |count| Some(vec![BlamedFrame { frame: frame("main.f"), count, ..BlamedFrame::default() }]);
+        let blame = |count| {
+            Some(vec![BlamedFrame {
+                frame: frame("main.f"),
+                count,
+                by: LedBy::Call,
+                ..BlamedFrame::default()
+            }])
+        };
         let site = |count| Site { site: frame("x.io/y.f"), live: 10, blame: blame(count), ..Site::default() };
         assert_eq!(line(&site(5), Some("example.com/api")), None);
-        assert_eq!(line(&site(6), Some("example.com/api")), Some(&frame("main.f")));
+        assert_eq!(line(&site(6), Some("example.com/api")), Some((&frame("main.f"), LedBy::Call)));
         let own = Site { site: frame("main.g"), ..site(6) };
-        assert_eq!(line(&own, Some("example.com/api")), Some(&frame("main.g")));
+        assert_eq!(line(&own, Some("example.com/api")), Some((&frame("main.g"), LedBy::Statement)));
     }
 }

@@ -31,9 +31,11 @@ pub struct Part<'report> {
     pub ages: &'report [(u64, u64)],
     /// The line of the program that most of its goroutines go back to: its own statement, or that of who is blamed.
     pub line: Option<&'report Frame>,
+    /// Whether that line is the call that led to them. A `go` statement leads to more than one thing.
+    pub is_exact: bool,
     /// The number of the site that most of its goroutines' creators are of.
     pub creator: Option<usize>,
-    /// The library that creates the goroutines, `std` for Go's own; `None` for the program itself.
+    /// The library that creates the goroutines, by the begin of its path; `None` for the program itself.
     pub library: Option<&'report str>,
     /// Whether a call of the program itself waits.
     pub waits_in_program: bool,
@@ -80,8 +82,10 @@ pub fn group(parts: &[Part], window_ns: u64) -> Vec<Vec<usize>> {
 /// of a library, a dependency's before that of Go's own libraries, which it uses for the program; what blocks before what
 /// only waits to be told to end, and who waits for nobody else of them before its creators.
 fn rank(part: &Part, generation: usize, births: &Births, at: usize) -> impl Ord {
+    // Paths of the standard library have no domain, and so no dot in their first part.
+    let is_standard = |library: &str| !library.split('/').next().is_some_and(|first| first.contains('.'));
     let is_of_go =
-        part.library.is_some_and(|library| library == "std" || library.starts_with("golang.org/x"));
+        part.library.is_some_and(|library| is_standard(library) || library.starts_with("golang.org/x"));
     let waits_for_word = matches!(part.verdict.cause, Some(Cause::Timer | Cause::Context) | None);
     let (level, age_ns) = (Reverse(part.verdict.level), Reverse(births.mean_age_ns));
     (level, !part.waits_in_program, is_of_go, waits_for_word, Reverse(generation), age_ns, at)
@@ -129,7 +133,7 @@ enum Common<'report> {
 impl<'report> Common<'report> {
     fn of(part: &Part<'report>) -> Option<Common<'report>> {
         match part.line {
-            Some(line) => Some(Common::Line(line, part.library)),
+            Some(line) => Some(Common::Line(line, part.library.filter(|_| !part.is_exact))),
             None => Some(Common::Creator(part.creator?, part.library?)),
         }
     }
@@ -231,7 +235,16 @@ mod tests {
     }
 
     fn part<'a>(number: usize, verdict: &'a Verdict, ages: &'a [(u64, u64)]) -> Part<'a> {
-        Part { number, verdict, ages, line: None, creator: None, library: None, waits_in_program: false }
+        Part {
+            number,
+            verdict,
+            ages,
+            line: None,
+            is_exact: false,
+            creator: None,
+            library: None,
+            waits_in_program: false,
+        }
     }
 
     #[test]
@@ -244,7 +257,10 @@ mod tests {
         let parts = [at(0, &one, &main), at(1, &two, &main), at(2, &one, &elsewhere), at(3, &other, &main)];
         assert_eq!(group(&parts, 30 * S), [vec![1, 0], vec![2], vec![3]], "the older first");
         let of_another = Part { library: Some("net/http"), ..parts[1].clone() };
-        assert_eq!(group(&[parts[0].clone(), of_another], 30 * S).len(), 2);
+        let two = [parts[0].clone(), of_another];
+        assert_eq!(group(&two, 30 * S).len(), 2, "a go statement may lead to two mistakes");
+        let by_call = two.map(|part| Part { is_exact: true, ..part });
+        assert_eq!(group(&by_call, 30 * S).len(), 1, "a call that makes two things is one");
     }
 
     #[test]
@@ -302,9 +318,10 @@ mod tests {
         let (body, word) =
             (verdict(Level::Suspect, Cause::HttpBody), verdict(Level::Suspect, Cause::Context));
         let (ages, line) = (steady(100, 500, 1), frame(40));
-        let of = |library| Part { line: Some(&line), library: Some(library), ..part(0, &body, &ages) };
+        let made = Part { line: Some(&line), is_exact: true, ..part(0, &body, &ages) };
+        let of = |library| Part { library: Some(library), ..made.clone() };
         let watch = Part { verdict: &word, ..of("k8s.io/apimachinery") };
-        let parts = [of("std"), of("golang.org/x/net"), watch];
+        let parts = [of("net/http"), of("golang.org/x/net"), watch];
         assert_eq!(group(&parts, 30 * S), [vec![2, 0, 1]]);
     }
 
