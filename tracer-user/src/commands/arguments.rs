@@ -528,7 +528,8 @@ mod tests {
     #[test]
     fn every_option_that_a_text_names_exists() {
         /// Options of other programs that the texts name.
-        const OF_OTHERS: [&str; 6] = ["--arch", "--port", "--release", "--test", "--write", "--pdi"];
+        const OF_OTHERS: [&str; 7] =
+            ["--arch", "--long", "--port", "--release", "--test", "--write", "--pdi"];
         let mut cli = Cli::command();
         cli.build();
         let is_known = |option: &str| {

@@ -111,7 +111,7 @@ fn calls(snapshot: &Snapshot, binary: &Binary, gopc: u64, stack: StackId) -> Vec
     }
     let statement = binary.frames_at(gopc.saturating_sub(1));
     // What the compiler has made for `go f(x)` has the line of the call of f.
-    let outer = calls.flat_map(|call| call.written().chain(call.statement()));
+    let outer = calls.flat_map(|call| call.written().chain(call.statement));
     statement.iter().chain(outer).filter(|frame| is_shown(frame)).map(Frame::from).collect()
 }
 
