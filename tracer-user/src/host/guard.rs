@@ -4,10 +4,9 @@
 //! another content by then, that breaks a program. A read lease (`F_SETLEASE` in `fcntl(2)`) makes whoever opens the
 //! file for writing wait until its holder gives it up, or for `/proc/sys/fs/lease-break-time` (45 s) at most.
 //!
-//! The leases belong to a process of their own, the guard, since golife itself may be stopped by Ctrl-Z or a debugger.
-//! It is in a session of its own, so that a terminal does not reach it. A stopped golife is continued for as long as it
-//! takes to answer; if that does not help, it is killed, since the kernel takes its probes off then. The guard ends
-//! after golife, however that ends.
+//! The leases belong to a process of their own, the guard ([`super::companion`]), since golife itself may be stopped by
+//! Ctrl-Z or a debugger. A stopped golife is continued for as long as it takes to answer; if that does not help, it is
+//! killed, since the kernel takes its probes off then.
 
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -17,15 +16,16 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::prctl;
-use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
+use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg,
     socketpair,
 };
 use nix::sys::wait::waitpid;
-use nix::unistd::{ForkResult, Pid, dup2_raw, fork, read, setsid, write};
+use nix::unistd::{Pid, read, write};
+
+use super::companion;
 
 /// How long golife may take to answer before the guard looks whether it is stopped. Taking probes off needs 50 to
 /// 100 ms.
@@ -65,16 +65,15 @@ impl Guard {
         let pair = || socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC);
         let (control, guards_control) = pair()?;
         let (alarm, guards_alarm) = pair()?;
-        let golife = pidfd_of_self()?;
-        let golife_pid = Pid::this();
-        // SAFETY: the child runs nothing but `watch`, from which it never returns. The only lock that it may share with
-        // other threads is the allocator's, which the C library makes usable in the child.
-        match unsafe { fork() }? {
-            ForkResult::Child => watch([&guards_control, &guards_alarm, &golife], golife_pid),
-            ForkResult::Parent { child } => {
-                Ok((Guard { control: Mutex::new(control), process: child }, Alarm { socket: alarm }))
-            }
-        }
+        let golife = Pid::this();
+        let process = companion::start(
+            c"golife-guard",
+            [&guards_control, &guards_alarm],
+            |[control, alarm], ended| {
+                let _ = Watch::new(golife).and_then(|watch| watch.run(control, alarm, ended));
+            },
+        )?;
+        Ok((Guard { control: Mutex::new(control), process }, Alarm { socket: alarm }))
     }
 
     /// Takes a lease on a file.
@@ -131,53 +130,6 @@ fn receive(socket: BorrowedFd<'_>) -> io::Result<Option<i32>> {
     }
 }
 
-/// A descriptor that becomes readable when this process has ended and all its files are closed.
-fn pidfd_of_self() -> io::Result<OwnedFd> {
-    // SAFETY: the call takes two numbers and touches no memory of this process.
-    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, libc::getpid(), 0) };
-    match RawFd::try_from(fd) {
-        // SAFETY: the kernel has just made this descriptor, and nobody else has it.
-        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
-/// Where the guard has its descriptors. All others are closed, above all those that hold probes in place.
-const CONTROL: RawFd = 0;
-const ALARM: RawFd = 1;
-const GOLIFE: RawFd = 2;
-const FIRST_OTHER: libc::c_uint = 3;
-
-/// What the guard does until golife has ended.
-fn watch(descriptors: [&OwnedFd; 3], golife: Pid) -> ! {
-    let is_done = (|| -> nix::Result<()> {
-        // No signal ends the guard but SIGKILL: a service manager signals all processes of a service, and golife's
-        // answer to that is what counts.
-        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None)?;
-        setsid()?;
-        prctl::set_name(c"golife-guard")?;
-        // The three descriptors may be in each other's place, so they are moved out of the way first.
-        let moved = descriptors.map(|descriptor| {
-            // SAFETY: the call only duplicates a descriptor of this process.
-            unsafe { libc::fcntl(descriptor.as_raw_fd(), libc::F_DUPFD, 64) }
-        });
-        for (descriptor, place) in moved.into_iter().zip([CONTROL, ALARM, GOLIFE]) {
-            // SAFETY: what the place held before belongs to golife, which has its own copy; nothing here uses it.
-            std::mem::forget(unsafe { dup2_raw(BorrowedFd::borrow_raw(descriptor), place) }?);
-        }
-        // SAFETY: the call takes three numbers; all that it closes is not used here.
-        match unsafe { libc::syscall(libc::SYS_close_range, FIRST_OTHER, libc::c_uint::MAX, 0) } {
-            0 => Ok(()),
-            _ => Err(Errno::last()),
-        }
-    })();
-    if is_done.is_ok() {
-        let _ = Watch::new(golife).and_then(Watch::run);
-    }
-    // SAFETY: the child ends here without running what golife has registered for its own end.
-    unsafe { libc::_exit(0) }
-}
-
 /// The state of the guard.
 struct Watch {
     golife: Pid,
@@ -197,11 +149,14 @@ impl Watch {
         Ok(Watch { golife, signals, waiting: Vec::new(), since: Instant::now(), is_continued: false })
     }
 
-    fn run(mut self) -> nix::Result<()> {
+    /// What the guard does until golife has ended.
+    fn run(
+        mut self,
+        control: BorrowedFd<'_>,
+        alarm: BorrowedFd<'_>,
+        ended: BorrowedFd<'_>,
+    ) -> nix::Result<()> {
         let mut leases: Vec<RawFd> = Vec::new();
-        // SAFETY: these three stay open until the guard ends.
-        let [control, alarm, ended] =
-            [CONTROL, ALARM, GOLIFE].map(|place| unsafe { BorrowedFd::borrow_raw(place) });
         let mut is_controlled = true;
         loop {
             let timeout = if self.waiting.is_empty() { PollTimeout::NONE } else { PollTimeout::from(50u8) };

@@ -3,14 +3,18 @@
 
 pub mod capabilities;
 pub mod clock;
+mod companion;
 pub mod container;
 pub mod cpu_time;
+pub mod executed;
 pub mod files;
 pub mod guard;
+pub mod keeper;
 pub mod kernel;
 pub mod launch;
 pub mod mapped;
 pub mod presence;
+pub mod priority;
 pub mod process;
 pub mod sockets;
 

@@ -1,0 +1,29 @@
+//! Who runs first. What keeps and reads the memory that a process leaves has to be quick, also on a busy machine, and where
+//! the kernel divides its CPUs between sessions, niceness does not count. Without CAP_SYS_NICE all of this does nothing.
+
+use libc::{SCHED_FIFO, SCHED_OTHER, SCHED_RESET_ON_FORK, SCHED_RR};
+
+/// Lets the calling thread run as soon as it wants to, but not those that it starts. Not on a machine with one CPU, where
+/// nobody else could run meanwhile.
+pub fn prefer() {
+    if std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() > 1) {
+        set(SCHED_RR | SCHED_RESET_ON_FORK, 1);
+    }
+}
+
+/// Ends that.
+pub fn be_usual() {
+    set(SCHED_OTHER, 0);
+}
+
+/// Lets the calling thread, and the processes that it forks, run as soon as they want to, on any machine. For what takes
+/// some milliseconds at a time, at most.
+pub fn insist() {
+    set(SCHED_FIFO, 1);
+}
+
+fn set(policy: libc::c_int, priority: libc::c_int) {
+    let priority = libc::sched_param { sched_priority: priority };
+    // SAFETY: the call reads the struct, which is the one that it is about.
+    unsafe { libc::sched_setscheduler(0, policy, &priority) };
+}
