@@ -12,6 +12,8 @@ mod containers;
 mod counts;
 #[path = "e2e/dumps.rs"]
 mod dumps;
+#[path = "e2e/ends.rs"]
+mod ends;
 #[path = "e2e/engine.rs"]
 mod engine;
 #[path = "e2e/errors.rs"]

@@ -246,10 +246,10 @@ impl<'a> Observed<'a> {
         }
     }
 
-    /// What a look has found. It does not hold for a process that has ended, nor for a row that many sites share.
+    /// What the last look has found. It does not hold for a row that many sites share.
     fn looked(&self) -> Option<Looked<'a>> {
         let looked = self.described.site(self.id).looked;
-        looked.filter(|_| self.instance.ended.is_none() && !self.site.overflow)
+        looked.filter(|_| !self.site.overflow)
     }
 
     /// Whether at least half of the creators that are known are of sites whose goroutines end, as those that serve a
@@ -275,6 +275,7 @@ impl<'a> Observed<'a> {
         let series = instance.series_of(self.id, self.tracker.timeline(), self.now_ns);
         verdict::judge(&Facts {
             now_ns: self.now_ns,
+            ended: instance.ended.is_some(),
             standing: Standing {
                 window_ns,
                 live: site.live,

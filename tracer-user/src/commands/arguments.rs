@@ -296,6 +296,11 @@ pub struct Run {
     /// What to spend.
     #[command(flatten)]
     pub limits: Limits,
+    /// Do not keep the memory of CMD and its children after their end. Without this, golife keeps it until it has looked at
+    /// what their goroutines wait for, for 50 ms at most. They are not stopped, and their parents hear of the end at once; but
+    /// until then files that they had mapped count as in use
+    #[arg(long)]
+    pub no_hold: bool,
     /// The program and its arguments
     #[arg(last = true, required = true, value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]
     #[arg(add = completion::command())]

@@ -61,7 +61,7 @@ pub(super) fn launch(arguments: &Run) -> anyhow::Result<ExitCode> {
     let patterns = patterns(&arguments.judging);
     // The program waits before its first instruction until its probes are in place.
     let launch = Launch::fork(&arguments.command)?;
-    let targets = Targets::Family { root: launch.pid(), program: path };
+    let targets = Targets::Family { root: launch.pid(), program: path, hold: !arguments.no_hold };
     let settings =
         settings(targets, arguments.window.duration, &arguments.window, patterns, &arguments.limits);
     let follow = Follow::new(settings, selection(&arguments.view), &arguments.view);
@@ -202,7 +202,10 @@ impl Follow {
             }
         };
         let name = launch.as_ref().map(|launch| launch.program().to_owned());
-        let mut child = launch.map(Launch::release).transpose()?;
+        let mut child = match launch {
+            Some(launch) => Some(start(launch, &mut tracer).await?),
+            None => None,
+        };
         tracer.take_notices().iter().for_each(print);
         announce(&tracer, name.as_deref());
         let (child_ended, mut child_end) = mpsc::unbounded_channel();
@@ -262,6 +265,17 @@ impl Follow {
         match failed {
             Some(error) => Err(error),
             None => Ok(Followed { report, child: status, left }),
+        }
+    }
+}
+
+/// Lets a program run that has waited. The engine follows it meanwhile, since it may soon end.
+async fn start(launch: Launch, tracer: &mut Tracer) -> anyhow::Result<Child> {
+    let mut released = tokio::task::spawn_blocking(move || launch.release());
+    loop {
+        tokio::select! {
+            child = &mut released => return Ok(child??),
+            happened = tracer.next() => if let Happened::Notice(notice) = happened? { print(&notice) },
         }
     }
 }

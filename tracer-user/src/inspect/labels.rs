@@ -80,7 +80,7 @@ impl LabelSets {
     /// Reads all sets. A set that no goroutine has any more after it was read is left empty, since its memory may hold
     /// something else by now.
     pub(super) fn read(&self, memory: &ProcessMemory, binary: &Binary) -> Result<Vec<Labels>, WalkError> {
-        let mut reader = Reader::new(*memory);
+        let mut reader = Reader::new(memory.clone());
         let found = match versions::label_form(binary.version()) {
             LabelForm::Map => maps(memory, &self.sets)?,
             LabelForm::Slice => slices(&mut reader, &self.sets)?,

@@ -1,7 +1,11 @@
 //! Reads the memory of another process from outside, without stopping it, with `process_vm_readv`:
-//! <https://man7.org/linux/man-pages/man2/process_vm_readv.2.html>.
+//! <https://man7.org/linux/man-pages/man2/process_vm_readv.2.html>. Memory that is kept beyond the end of its process is
+//! read from its file.
 
+use std::fs::File;
 use std::io::IoSliceMut;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
@@ -95,15 +99,22 @@ pub enum MemoryError {
 }
 
 /// The memory of one process.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct ProcessMemory {
     pid: i32,
+    /// The same as a file, where it is kept beyond the end of the process.
+    kept: Option<Arc<File>>,
 }
 
 impl ProcessMemory {
     /// The memory of the process that has this id in golife's pid namespace. Nothing is opened or checked yet.
     pub fn new(pid: i32) -> ProcessMemory {
-        ProcessMemory { pid }
+        ProcessMemory { pid, kept: None }
+    }
+
+    /// The same memory, which is read from its file once the process has ended: see [`crate::host::keeper`].
+    pub fn kept(self, kept: Option<Arc<File>>) -> ProcessMemory {
+        ProcessMemory { kept, ..self }
     }
 
     /// Id of the process.
@@ -149,7 +160,7 @@ impl ProcessMemory {
         places: &[Place],
         found: impl FnMut(usize, Option<&[u8]>),
     ) -> Result<(), MemoryError> {
-        Reader::new(*self).read_many(places, found)
+        Reader::new(self.clone()).read_many(places, found)
     }
 
     fn read_one_by_one(
@@ -181,9 +192,39 @@ impl ProcessMemory {
             // overflow.
             Err(Errno::EFAULT | Errno::EINVAL) => Ok(0),
             Err(Errno::EPERM | Errno::EACCES) => Err(MemoryError::Permission(self.pid)),
-            Err(Errno::ESRCH) => Err(MemoryError::Gone(self.pid)),
+            Err(Errno::ESRCH) => match &self.kept {
+                Some(kept) => self.read_kept(kept, ranges, local),
+                None => Err(MemoryError::Gone(self.pid)),
+            },
             Err(errno) => Err(MemoryError::Other { pid: self.pid, errno }),
         }
+    }
+
+    /// Reads from the file of memory that is kept, one range after the other.
+    fn read_kept(
+        &self,
+        kept: &File,
+        ranges: &[RemoteIoVec],
+        local: &mut [IoSliceMut],
+    ) -> Result<usize, MemoryError> {
+        let Some(buffer) = local.first_mut() else { return Ok(0) };
+        let mut done = 0;
+        for range in ranges {
+            let Some(bytes) = buffer.get_mut(done..done + range.len) else { break };
+            match kept.read_at(bytes, range.base as u64) {
+                // It was let go.
+                Ok(0) if range.len > 0 => return Err(MemoryError::Gone(self.pid)),
+                Ok(read) => {
+                    done += read;
+                    if read < range.len {
+                        break;
+                    }
+                }
+                // Nothing is mapped there.
+                Err(_) => break,
+            }
+        }
+        Ok(done)
     }
 }
 

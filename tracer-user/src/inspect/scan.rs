@@ -55,7 +55,7 @@ pub fn scan_unnamed(
     let start = Instant::now();
     let mut list = List::open(memory, binary, bias, limits)?;
     let mut scan = Scanner {
-        reader: Reader::new(*memory),
+        reader: Reader::new(memory.clone()),
         places: Vec::new(),
         depth,
         unwinder: Unwinder::new(binary, bias),

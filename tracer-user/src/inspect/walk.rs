@@ -112,7 +112,7 @@ pub fn walk(
     let layout = binary.layout();
     let size = bytes_needed(layout);
     let mut goroutines = Walk { listed: list.listed, ..Walk::default() };
-    let mut reader = Reader::new(*memory);
+    let mut reader = Reader::new(memory.clone());
     'list: while let Some(addresses) = list.next()? {
         for batch in addresses.chunks(BATCH) {
             let places: Vec<Place> = batch.iter().map(|address| Place { address: *address, size }).collect();
@@ -166,7 +166,7 @@ impl List {
         let left = listed.min(limits.listed);
         let cut = (left < listed).then_some(Cut::Listed);
         let (bytes, addresses) = (Vec::new(), Vec::new());
-        Ok(List { memory: *memory, allgptr, at: 0, left, bytes, addresses, listed, cut })
+        Ok(List { memory: memory.clone(), allgptr, at: 0, left, bytes, addresses, listed, cut })
     }
 
     /// Reads the addresses of the next `runtime.g`s, in ascending order and without duplicates; none at the end of the

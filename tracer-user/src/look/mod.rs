@@ -127,6 +127,7 @@ impl Look {
             unreadable,
             torn,
             cut_short: cut_short.is_some(),
+            before_end_ns: None,
         };
         Ok(Look {
             seen: Seen::of(&snapshot, binary),

@@ -166,7 +166,11 @@ impl Page<'_> {
         });
         let rest: u64 = site.waiting.iter().flatten().skip(WAITS).map(|waiting| waiting.count).sum();
         let rest = (rest > 0).then(|| format!("other places ({})", count(rest)));
-        self.list(out, "waits for", waiting.take(WAITS).chain(rest))?;
+        let seen = self.report.processes.iter().find(|process| process.pid == *pid_of_most);
+        let before = seen.and_then(|process| process.scan?.before_end_ns).filter(|&before| before > 0);
+        let asof = before.filter(|_| site.waiting.as_ref().is_some_and(|waiting| !waiting.is_empty()));
+        let asof = asof.map(|before| format!("as of {} before its process ended", duration(before)));
+        self.list(out, "waits for", waiting.take(WAITS).chain(rest).chain(asof))?;
         self.list(out, "on", waited_on::lines(site))?;
         self.list(out, "labels", labels(site, *live))?;
         // A creator that is also blamed is shown only there, where more is said about it.
@@ -311,6 +315,13 @@ impl Page<'_> {
         }
         if let Some(own) = overhead.golife_cpu_ns {
             parts.push(format!("golife {}", percent(own as f64 / window_ns.max(1) as f64)));
+        }
+        let held = self.report.processes.iter().filter_map(|process| process.held_ns);
+        if let Some(longest) = held.clone().max() {
+            parts.push(match (held.count(), duration(longest)) {
+                (1, longest) => format!("memory held {longest} beyond its end"),
+                (n, longest) => format!("memory of {n} processes held beyond their ends, {longest} at most"),
+            });
         }
         let events = self.events();
         parts.push(format!("lost {} of {} events", count(lost.dropped), count(events)));

@@ -36,6 +36,10 @@ pub struct Process {
     /// What limits what golife sees of the process, such as the reason why it cannot be traced, for people to read;
     /// `null` where there is nothing to say.
     pub detail: Option<String>,
+    /// Additive: how long golife kept the memory of the process after its end, to scan it, in nanoseconds; `null` where it
+    /// did not. The process was not stopped for that.
+    #[serde(default)]
+    pub held_ns: Option<u64>,
     /// Additive: when the process ended, as RFC 3339 in UTC, in which case all counts are of that moment; `null` while
     /// it runs.
     #[serde(default)]
@@ -83,6 +87,10 @@ pub struct Scan {
     /// Whether the scan was ended early, because it took too long or there were too many goroutines. If so, there are
     /// more goroutines than were found, and `waiting` counts too few.
     pub cut_short: bool,
+    /// Additive: how long before the end of the process the scan was, in nanoseconds; 0 where it read the memory that was
+    /// left; `null` while the process runs.
+    #[serde(default)]
+    pub before_end_ns: Option<u64>,
 }
 
 /// What a Go build says about itself.

@@ -34,8 +34,8 @@ pub struct Site {
     /// Kaplan–Meier estimate of the fraction of goroutines that live longer than an age. It takes into account those
     /// that are alive, which live at least as long as they are old. Empty where there were no probes.
     pub survival: Vec<SurvivalPoint>,
-    /// Memory that the stacks of the living goroutines take, in bytes; `null` where no scan has looked at them, after
-    /// the end of the process, and for a row of many sites.
+    /// Memory that the stacks of the living goroutines take, in bytes; `null` where no scan has looked at them, and for a
+    /// row of many sites. After the end of a process it is what the last scan has found: see `before_end_ns`.
     pub stack_bytes: Option<u64>,
     /// The sites that the creators of the goroutines were created at themselves, and how many goroutines such creators
     /// made, most first, at most 8.
@@ -59,8 +59,8 @@ pub struct Site {
     #[serde(default)]
     pub creation_stacks: Option<Vec<CreationStack>>,
     /// What the living goroutines wait for, at most 10 groups: first those that grow from look to look, and of these and
-    /// of the others those of most goroutines first; `null` where no scan has looked at them, after the end of the
-    /// process, and for a row of many sites.
+    /// of the others those of most goroutines first; `null` where no scan has looked at them, and for a row of many
+    /// sites. After the end of a process it is what the last scan has found: see `before_end_ns`.
     pub waiting: Option<Vec<Waiting>>,
     /// The judgement of the site.
     pub verdict: Verdict,

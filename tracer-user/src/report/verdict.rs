@@ -74,6 +74,8 @@ pub enum EvidenceKind {
     Hopeless,
     /// Goroutines stand in a queue that does not move.
     Stuck,
+    /// Goroutines lived when their process ended.
+    Left,
     /// Goroutines are still blocked at the place where an earlier scan has seen them.
     Unmoved,
     /// Additive: the goroutines do different things, and the cause is not that of most of them but of those that grew.

@@ -17,6 +17,7 @@ use crate::go::file::budget::TooMuch;
 use crate::go::plan::{Cost, Kernel, ProbeSite};
 use crate::go::probe_sites::{self, Placement};
 use crate::go::{Binary, GoError, GoErrorKind, Image, Layout, truncated};
+use crate::host::executed::Executed;
 use crate::host::files::{FileStamp, OpenFile};
 use crate::host::mapped::{self, Loaded, MappedFile, Mapping};
 use crate::host::{FileId, RunningProcess, kernel};
@@ -200,7 +201,7 @@ impl Binaries {
         let mut executable = MappedBinary { file, binary, bias };
         let Beside { plugins, others } = self.add_plugins(pid, &mut executable);
         let MappedBinary { file, binary, bias } = executable;
-        Ok(Subject { process, binary, bias, file, opened, plugins, others })
+        Ok(Subject { process, binary, bias, file, opened, plugins, others, kept: None })
     }
 
     fn find_library(
@@ -224,7 +225,30 @@ impl Binaries {
         let Some(ReadBinary { opened, .. }) = self.read.get(&file).cloned() else {
             return Err(TargetError::NotMapped(process.pid));
         };
-        Ok(Subject { process, binary, bias, file, opened, plugins: Vec::new(), others: runtimes })
+        let plugins = Vec::new();
+        Ok(Subject { process, binary, bias, file, opened, plugins, others: runtimes, kept: None })
+    }
+
+    /// The Go runtime of a process that has just executed a Go program, also if it has ended since. `memory` is its memory,
+    /// which is kept.
+    ///
+    /// # Errors
+    /// What it executes is no Go program that golife knows.
+    pub fn find_executed(&mut self, executed: &Executed, memory: Arc<File>) -> Result<Subject, TargetError> {
+        let process = executed.process.clone();
+        let fail = |source| TargetError::File { path: process.exe.clone(), source };
+        let (file, ReadBinary { binary, opened }) =
+            self.read(executed.file.try_clone().map_err(fail)?, &process.exe)?;
+        let bias = bias_of(&executed.mappings, &binary).ok_or(TargetError::NotMapped(process.pid))?;
+        let (plugins, others) = (Vec::new(), Vec::new());
+        Ok(Subject { process, binary, bias, file, opened, plugins, others, kept: Some(memory) })
+    }
+
+    /// Whether a file is a Go program, as far as its headers tell.
+    pub fn seems_go(&self, file: &File) -> bool {
+        let is_read = || FileId::of(file).is_ok_and(|id| self.read.contains_key(&id));
+        let is_marked = || Image::open(file, Path::new("")).is_ok_and(|image| image.has_go_mark());
+        !self.is_no_go(file) && (is_read() || is_marked())
     }
 
     /// Adds the plugins that a process has loaded to its executable. Returns the plugins, and the libraries that have a

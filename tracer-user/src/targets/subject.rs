@@ -1,7 +1,7 @@
 //! A process with a Go runtime that golife looks into: what it is, what it executes, and where that is loaded. Looking
 //! needs no probes, only the right to read the process's memory.
 
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, fs::File, path::PathBuf, sync::Arc, time::Duration};
 
 use super::describe;
 use super::error::TargetError;
@@ -33,6 +33,8 @@ pub struct Subject {
     pub plugins: Vec<MappedBinary>,
     /// Further runtimes in the process, each with goroutines of its own, which are not looked at.
     pub others: Vec<MappedBinary>,
+    /// Its memory as a file, where that is kept beyond its end.
+    pub kept: Option<Arc<File>>,
 }
 
 /// How much of a process's list of goroutines is looked at before its layout is trusted.
@@ -134,6 +136,6 @@ impl Subject {
     }
 
     fn memory(&self) -> ProcessMemory {
-        ProcessMemory::new(self.process.pid as i32)
+        ProcessMemory::new(self.process.pid as i32).kept(self.kept.clone())
     }
 }

@@ -1,6 +1,7 @@
 //! Looks at the memory of the traced processes: at attach, now and then, and at the end. They run on threads of their
 //! own while records go on arriving.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,11 +9,13 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, sleep_until};
 
 use super::Tracer;
+use super::known::Traced;
 use super::notices::Notice;
 use super::rhythm::Rhythm;
 use super::round::round;
-use super::session::Traced;
+use crate::event::Event;
 use crate::host::clock::now_ns;
+use crate::host::{keeper, priority};
 use crate::inspect::{Cut, Places, WalkError};
 use crate::look::{Look, MOST_TIME};
 use crate::tracker::Existing;
@@ -44,6 +47,10 @@ enum Purpose {
     Adopt,
     /// To compare what the probes have seen with the goroutines that there are.
     Reconcile,
+    /// To know what they wait for, in case the process ends before the next look.
+    Glance,
+    /// To read the memory that a process has left.
+    AtEnd,
 }
 
 /// Looks that are under way, and when the next are due.
@@ -57,13 +64,26 @@ pub(super) struct Looks {
     took: Duration,
     /// How many processes were not looked at, or not whole, because the time of the round was over.
     unreached: usize,
+    /// The ends of processes that are being looked at for the last time.
+    ends: HashMap<u32, Event>,
+    /// Who looks at them, where there can be such.
+    at_end: Option<std::sync::mpsc::Sender<Due>>,
 }
 
 impl Looks {
     /// The looks of a window that begins now.
     pub(super) fn new(window: Option<Duration>) -> Looks {
         let (done, scanned) = unbounded_channel();
-        Looks { rhythm: Rhythm::new(window), done, scanned, open: 0, took: Duration::ZERO, unreached: 0 }
+        Looks {
+            rhythm: Rhythm::new(window),
+            done,
+            scanned,
+            open: 0,
+            took: Duration::ZERO,
+            unreached: 0,
+            ends: HashMap::new(),
+            at_end: None,
+        }
     }
 
     /// Whether to look at all processes now. If not, the look is put off, since looks would take too much of the time.
@@ -71,6 +91,7 @@ impl Looks {
         self.rhythm.is_due(self.took)
     }
 
+    /// Looks at the goroutines that a process had before its probes were in place.
     fn adopt(&mut self, traced: Arc<Traced>) {
         self.open += 1;
         let done = self.done.clone();
@@ -81,18 +102,45 @@ impl Looks {
         });
     }
 
-    /// Looks at the processes after a moment, so that the lists of the runtimes can be compared with what the probes have
-    /// seen.
-    fn reconcile(&mut self, processes: Vec<Due>) {
+    /// Starts the thread that looks at what processes leave. It is there from the start, since a new one would have to wait
+    /// for a CPU first.
+    pub(super) fn expect_ends(&mut self) {
+        let (at_end, due) = std::sync::mpsc::channel::<Due>();
+        let done = self.done.clone();
+        let work = move || {
+            priority::insist();
+            for Due { traced, before } in due {
+                let deadline = std::time::Instant::now() + keeper::LONGEST;
+                let found = Some(Look::at(&traced.subject, before.as_deref(), deadline));
+                if done.send(Scanned { traced, purpose: Purpose::AtEnd, found }).is_err() {
+                    break;
+                }
+            }
+        };
+        self.at_end =
+            std::thread::Builder::new().name("last-look".into()).spawn(work).is_ok().then_some(at_end);
+    }
+
+    /// Looks at what a process has left. Returns whether there is somebody to do so.
+    fn look_at_end(&mut self, due: Due) -> bool {
+        let is_due = self.at_end.as_ref().is_some_and(|at_end| at_end.send(due).is_ok());
+        self.open += usize::from(is_due);
+        is_due
+    }
+
+    /// Looks at the processes; to compare the lists of the runtimes with what the probes have seen, after a moment.
+    fn round(&mut self, processes: Vec<Due>, purpose: Purpose) {
         self.open += processes.len();
         self.took = Duration::ZERO;
         let done = self.done.clone();
         tokio::task::spawn_blocking(move || {
-            std::thread::sleep(SETTLE);
+            if purpose == Purpose::Reconcile {
+                std::thread::sleep(SETTLE);
+            }
             let deadline = std::time::Instant::now() + MOST_TIME;
             let look = |due: &Due| Look::at(&due.traced.subject, due.before.as_deref(), deadline);
             round(processes, deadline, look, |Due { traced, .. }, found| {
-                done.send(Scanned { traced, purpose: Purpose::Reconcile, found }).is_ok()
+                done.send(Scanned { traced, purpose, found }).is_ok()
             });
         });
     }
@@ -110,12 +158,36 @@ impl Tracer {
         self.session.find_plugins();
         let mut processes = Vec::new();
         for traced in self.session.processes().cloned().collect::<Vec<_>>() {
-            let pid = traced.subject.process.pid;
-            self.tracker.begin_scan(pid, now_ns());
-            let before = self.tracker.current_instance(pid).and_then(|id| self.session.last_places(id));
-            processes.push(Due { traced, before });
+            self.tracker.begin_scan(traced.subject.process.pid, now_ns());
+            processes.push(self.due(traced));
         }
-        self.looks.reconcile(processes);
+        self.looks.round(processes, Purpose::Reconcile);
+    }
+
+    /// Glances at all processes that may end without leaving their memory.
+    pub(super) fn glance_at_all(&mut self) {
+        self.looks.rhythm.glanced();
+        let is_held = |traced: &&Arc<Traced>| self.session.holds.of(traced.subject.process.pid).is_some();
+        let processes: Vec<_> = self.session.processes().filter(|traced| !is_held(traced)).cloned().collect();
+        if !processes.is_empty() {
+            let processes = processes.into_iter().map(|traced| self.due(traced)).collect();
+            self.looks.round(processes, Purpose::Glance);
+        }
+    }
+
+    /// Looks at the memory that a process has left.
+    pub(super) fn look_at_end(&mut self, end: &Event) {
+        let Some(traced) = self.session.current(end.pid).cloned() else { return self.end_held(end) };
+        self.tracker.begin_scan(end.pid, end.time_ns);
+        match self.looks.look_at_end(self.due(traced)) {
+            true => _ = self.looks.ends.insert(end.pid, *end),
+            false => self.end_held(end),
+        }
+    }
+
+    fn due(&self, traced: Arc<Traced>) -> Due {
+        let instance = self.tracker.current_instance(traced.subject.process.pid);
+        Due { before: instance.and_then(|id| self.session.last_places(id)), traced }
     }
 
     /// Takes in what a look has found.
@@ -129,18 +201,38 @@ impl Tracer {
             // The pid belongs to another image or another process by now, so what was found is out of date.
             return;
         }
-        let Some(found) = found else {
-            self.looks.unreached += 1;
-            return self.say_unreached();
-        };
-        let look = match (found, purpose) {
-            (Ok(look), _) => look,
-            (Err(error), Purpose::Adopt) => return self.session.say(Notice::NotAdopted(error.to_string())),
-            (Err(error), Purpose::Reconcile) => {
-                return self.session.say(Notice::NotLooked(error.to_string()));
+        match (found, purpose) {
+            (Some(Ok(look)), _) => self.take_look(&traced, purpose, look),
+            // The process has ended meanwhile, or its memory had to be let go.
+            (_, Purpose::Glance | Purpose::AtEnd) => {}
+            (None, _) => {
+                self.looks.unreached += 1;
+                self.say_unreached();
             }
-        };
-        self.looks.took += look.findings.took;
+            (Some(Err(error)), Purpose::Adopt) => self.session.say(Notice::NotAdopted(error.to_string())),
+            (Some(Err(error)), Purpose::Reconcile) => {
+                self.session.say(Notice::NotLooked(error.to_string()));
+            }
+        }
+        if purpose == Purpose::AtEnd
+            && let Some(end) = self.looks.ends.remove(&pid)
+        {
+            self.end_held(&end);
+        }
+    }
+
+    fn take_look(&mut self, traced: &Traced, purpose: Purpose, look: Look) {
+        let pid = traced.subject.process.pid;
+        if purpose != Purpose::AtEnd {
+            self.looks.took += look.findings.took;
+            self.looks.rhythm.put_off_glance(self.looks.took);
+        }
+        if purpose == Purpose::Glance {
+            if let Some(id) = self.tracker.current_instance(pid) {
+                self.session.glanced(id, look.findings);
+            }
+            return;
+        }
         let bias = traced.subject.bias;
         let code = |address: u64| if address == 0 { 0 } else { address.wrapping_add(bias) };
         let snapshot = &look.snapshot;
@@ -155,11 +247,12 @@ impl Tracer {
             gopc: code(site.gopc),
             startpc: code(site.startpc),
         });
+        let now_ns = self.looks.ends.get(&pid).map_or_else(now_ns, |end| end.time_ns);
         // An incomplete list says nothing about goroutines that are not on it.
-        if purpose == Purpose::Reconcile && snapshot.cut_short.is_none() {
-            self.tracker.reconcile(pid, existing, now_ns());
+        if purpose != Purpose::Adopt && snapshot.cut_short.is_none() {
+            self.tracker.reconcile(pid, existing, now_ns);
         } else {
-            self.tracker.adopt(pid, existing, now_ns());
+            self.tracker.adopt(pid, existing, now_ns);
         }
         // Where others of the round have taken the time, it is no fault of this process.
         if snapshot.cut_short == Some(Cut::Time) && look.findings.took < MOST_TIME / 2 {

@@ -11,6 +11,8 @@
 mod accounts;
 pub mod attachments;
 mod creation_stacks;
+pub mod holds;
+pub mod known;
 mod looks;
 mod names;
 pub mod notices;
@@ -33,7 +35,9 @@ use crate::event::{Event, What};
 use crate::go::BuildInfo;
 use crate::host::clock::now_ns;
 use crate::host::guard::Guard;
+use crate::host::keeper::Keeper;
 use crate::host::presence::Presence;
+use crate::host::priority;
 use crate::host::process;
 use crate::inspect::Mismatch;
 use crate::probes::{ProbeError, Probes, ring::Ring};
@@ -43,6 +47,7 @@ use crate::tracker::{Limits, Tracker};
 use crate::verdict::cause::Patterns;
 use accounts::Accounts;
 use attachments::Attachments;
+use holds::Holds;
 use looks::Looks;
 pub use notices::Notice;
 use rhythm::Rhythm;
@@ -127,6 +132,8 @@ enum Woken {
     Tick,
     /// It is time to look into the processes.
     Look,
+    /// It is time to glance at the processes, which may end before the next look.
+    Glance,
     /// A look into a process is done.
     Scanned(Box<looks::Scanned>),
 }
@@ -188,8 +195,9 @@ impl Tracer {
         if !process::sees_host_ids() {
             return Err(TraceError::Namespace.into());
         }
-        // The guard is a copy of this process, so it comes first, while there is little to copy.
+        // Guard and keeper are copies of this process, so they come first, while there is little to copy.
         let guard = Guard::start();
+        let keeper = matches!(settings.targets, Targets::Family { hold: true, .. }).then(Keeper::start);
         // Loading into the kernel takes about as long as reading a large binary, so both are done at the same time.
         let Spending { ring_bytes, max_sites, creation_stacks } = settings.spending;
         let loading = std::thread::spawn(move || Probes::load(ring_bytes, creation_stacks));
@@ -203,6 +211,11 @@ impl Tracer {
         let ring = Ring::new(ring).map_err(system("poll the ring buffer"))?;
         let presence = Presence::announce();
         let mut session = Session::new(binaries, Attachments::new(probes, guard));
+        match keeper {
+            Some(Ok(keeper)) => session.holds = Holds::new(keeper),
+            Some(Err(error)) => session.say(Notice::NoHold { why: error.to_string() }),
+            None => {}
+        }
         if presence.is_second {
             session.say(Notice::AnotherTracer);
         }
@@ -229,6 +242,11 @@ impl Tracer {
             return Err(StartError { error, notices: tracer.session.take_notices() });
         }
         tracer.accounts.start(settings.calibration);
+        if tracer.session.holds.are_possible() {
+            // From the end of a process on there is little time.
+            priority::prefer();
+            tracer.looks.expect_ends();
+        }
         // The window begins here, without the time that the start has taken.
         tracer.looks.rhythm = Rhythm::new(settings.window);
         tracer.ticks.reset();
@@ -252,6 +270,7 @@ impl Tracer {
                 } => Woken::Records,
                 _ = self.ticks.tick() => Woken::Tick,
                 () = sleep_until(self.looks.rhythm.next), if self.looks.open == 0 => Woken::Look,
+                () = sleep_until(self.looks.rhythm.glance), if self.looks.open == 0 => Woken::Glance,
                 Some(scanned) = self.looks.scanned.recv() => Woken::Scanned(Box::new(scanned)),
                 () = self.session.attachments.writer() => Woken::Records,
             };
@@ -264,6 +283,7 @@ impl Tracer {
                         self.look_at_all();
                     }
                 }
+                Woken::Glance => self.glance_at_all(),
                 Woken::Scanned(scanned) => self.take_scanned(*scanned),
             }
             self.has_more = self.drain();
@@ -318,6 +338,7 @@ impl Tracer {
     pub async fn stop(mut self, selection: &Selection) -> Result<Ending, TraceError> {
         self.drain_all();
         self.last_look().await;
+        priority::be_usual();
         self.drain_all();
         self.count_losses();
         self.tracker.tick(now_ns());
@@ -425,6 +446,8 @@ impl Tracer {
                     }
                     tracker.apply(event);
                 }
+                // A family's process may have left its memory, and then has not ended before that was looked at.
+                What::ProcessExit if family.is_some() => lifecycle.push(*event),
                 What::Exec | What::Fork { .. } | What::ProcessExit => {
                     lifecycle.push(*event);
                     tracker.apply(event);

@@ -63,6 +63,11 @@ pub enum Notice {
         /// Why there is no lease on it.
         why: String,
     },
+    /// The memory of processes that end cannot be kept until it was looked at.
+    NoHold {
+        /// Why not.
+        why: String,
+    },
     /// Somebody has written a binary, so that its probes were taken off.
     Overwritten {
         /// The binary.
@@ -104,6 +109,11 @@ impl fmt::Display for Notice {
                 let them = if *processes == 1 { "process" } else { "processes" };
                 write!(f, "cannot look at {processes} {them}: permission denied; {}", ptrace_remedy())
             }
+            Notice::NoHold { why } => write!(
+                f,
+                "the memory of processes that end cannot be kept for a last look ({why}): what is said of their goroutines is \
+                 up to 0.3 s old, and missing where they end sooner"
+            ),
             Notice::Stopped { pid } => write!(
                 f,
                 "process {pid} is stopped (state T): none of its goroutines runs before it is continued: kill -CONT {pid}"

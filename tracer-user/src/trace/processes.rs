@@ -8,7 +8,7 @@ use super::settings::Targets;
 use super::{TraceError, Tracer};
 use crate::event::{Event, What};
 use crate::host::clock::now_ns;
-use crate::host::{ProcessError, capabilities, process};
+use crate::host::{FileId, ProcessError, capabilities, process};
 use crate::probes::Scope;
 use crate::targets::Wanted;
 use crate::targets::wanted::Search;
@@ -21,7 +21,7 @@ impl Tracer {
                 self.wanted = Wanted::resolve(selectors)?;
                 self.begin_selected()
             }
-            Targets::Family { root, program } => self.begin_family(*root, program),
+            Targets::Family { root, program, hold: _ } => self.begin_family(*root, program),
         }
     }
 
@@ -125,14 +125,15 @@ impl Tracer {
         let pid = event.pid;
         match event.what {
             What::Fork { child } => self.wanted.cloned(pid, child),
-            What::ProcessExit => {
-                self.session.forget_process(pid);
-                self.wanted.ended(pid);
-            }
+            What::ProcessExit if self.session.holds.of(pid).is_some() => self.look_at_end(event),
+            What::ProcessExit => self.end(event),
             What::Exec => {
                 self.session.forget_process(pid);
-                let wanted = self.wanted.find(pid, &mut self.session.binaries, Search::Executable);
-                let Ok(Some(file)) = wanted else { return };
+                // This comes first, since the process may soon end.
+                if self.wanted.is_family() && self.wanted.names_pid(pid) {
+                    self.session.hold(pid);
+                }
+                let Some(file) = self.executes_wanted(pid) else { return };
                 let entered = if self.session.attachments.is_everywhere(file) {
                     if let Some(traced) = self.session.recognise(pid) {
                         self.accounts.begin(&traced.subject.process);
@@ -146,14 +147,41 @@ impl Tracer {
                 } else {
                     self.join(pid)
                 };
-                if let Err(error) = entered
-                    && !error.is_not_go()
-                {
+                let Err(error) = entered else { return };
+                self.session.holds.let_go(pid);
+                if !error.is_not_go() {
                     self.session.refuse(pid, &error);
                 }
             }
             What::Created { .. } | What::Exited { .. } => {}
         }
+    }
+
+    /// The file that a process has just executed, if the process is wanted and that may have Go in it.
+    fn executes_wanted(&mut self, pid: u32) -> Option<FileId> {
+        if let Some(held) = self.session.holds.of(pid) {
+            return FileId::of(&held.executed.file).ok();
+        }
+        self.wanted.find(pid, &mut self.session.binaries, Search::Executable).ok().flatten()
+    }
+
+    /// Takes note of the end of a process.
+    fn end(&mut self, event: &Event) {
+        if self.wanted.is_family() {
+            self.tracker.apply(event);
+        }
+        self.session.forget_process(event.pid);
+        self.wanted.ended(event.pid);
+    }
+
+    /// Takes note of the end of a process whose memory was kept, once that was looked at.
+    pub(super) fn end_held(&mut self, event: &Event) {
+        self.session.bind(&mut self.tracker);
+        if let Some(id) = self.tracker.current_instance(event.pid) {
+            self.session.was_held(id, now_ns().saturating_sub(event.time_ns));
+        }
+        self.session.holds.let_go(event.pid);
+        self.end(event);
     }
 
     /// Stops tracing binaries that the records do not fit. `last` says that no more records come, so that every doubt

@@ -16,6 +16,10 @@ const BUDGET: u32 = 100;
 /// all the evidence that there is.
 const BUDGET_ONCE: u32 = 10;
 
+/// How often there is a glance between looks, where it costs little. A process that ends has its last look no longer ago
+/// than that. Other than looks, glances correct nothing, and nothing is compared with them.
+const GLANCES: Duration = Duration::from_millis(300);
+
 /// When the runtime's own list is compared with what the probes have seen. That also happens soon after the start: a
 /// goroutine that has not moved between two looks is evidence, and a leak may begin after the first look.
 pub(super) struct Rhythm {
@@ -25,13 +29,16 @@ pub(super) struct Rhythm {
     urgent: bool,
     /// When to look next.
     pub(super) next: Instant,
+    /// When to glance next.
+    pub(super) glance: Instant,
 }
 
 impl Rhythm {
     /// The rhythm of a window that begins now, with its length if that is known.
     pub(super) fn new(window: Option<Duration>) -> Rhythm {
         let now = Instant::now();
-        let mut rhythm = Rhythm { window, done: 0, last: now, urgent: false, next: now };
+        let mut rhythm =
+            Rhythm { window, done: 0, last: now, urgent: false, next: now, glance: now + GLANCES };
         rhythm.next += rhythm.gap();
         rhythm
     }
@@ -60,6 +67,16 @@ impl Rhythm {
         self.last = now;
         self.next = now + self.gap();
         true
+    }
+
+    /// Takes note of a glance that begins now.
+    pub(super) fn glanced(&mut self) {
+        self.glance = Instant::now() + GLANCES;
+    }
+
+    /// Puts the next glance off, since a round takes so long.
+    pub(super) fn put_off_glance(&mut self, took: Duration) {
+        self.glance = self.glance.max(Instant::now() + took * BUDGET);
     }
 
     /// Brings the next look forward, whatever it costs, since records were lost: what they would have said can still be

@@ -13,16 +13,16 @@ use std::{
 use super::TraceError;
 use super::attachments::{AttachError, Attachments, Written};
 use super::creation_stacks::RawStacks;
+use super::holds::Holds;
+use super::known::{Known, LastLook, Traced};
 use super::names::Names;
 use super::notices::Notice;
 use super::strangers::Strangers;
 use super::trust::{self, Finding, Trust};
-use super::unseen::{unbelievable, unseen};
-use crate::assemble::{Described, DescribedSite, Looked};
-use crate::go::Binary;
-use crate::host::clock::ticks_to_ns;
+use super::unseen::unseen;
+use crate::assemble::Described;
 use crate::host::{FileId, RunningProcess};
-use crate::inspect::{Mismatch, Places, ProcessMemory, SiteKey};
+use crate::inspect::{Mismatch, Places, ProcessMemory};
 use crate::look::Findings;
 use crate::probes::Scope;
 use crate::report;
@@ -39,46 +39,6 @@ const MOST_PLACES: usize = 1 << 16;
 /// Processes that are remembered because they cannot be traced. If there are more, those that have ended are forgotten.
 const MOST_UNTRACED: usize = 1024;
 
-/// What a report says of a process whose binary was written under it.
-const OVERWRITTEN: &str = "not traced any more since its file was written: the counts end there";
-
-/// A process that is traced.
-pub struct Traced {
-    /// The process as it was when tracing of it began, except for its plugins, which are kept up to date.
-    pub subject: Subject,
-    /// Its binary as it is in the file, without plugins.
-    pub planned: Arc<PlannedBinary>,
-    /// A number for this image in this process, which is never used again.
-    number: u64,
-}
-
-/// What is known of a process instance beside its goroutines.
-#[derive(Default)]
-struct Known {
-    /// What it executes; `None` where it ended before anybody could look.
-    traced: Option<Arc<Traced>>,
-    /// What the last look has found.
-    look: Option<LastLook>,
-    names: Names,
-    /// The calls that looks have found the creators of each lineage in.
-    seen_calls: HashMap<LineageId, SeenCalls>,
-    /// Why its records cannot be right, if they cannot.
-    unfit: Option<String>,
-    /// Whether there was a notice that creations are missing.
-    is_alarmed: bool,
-    /// Whether somebody has written its binary since, which says nothing about it any more.
-    is_overwritten: bool,
-    /// Whether it ran on then, without probes.
-    is_cut_short: bool,
-}
-
-/// What the last look at an instance has found.
-struct LastLook {
-    findings: Findings,
-    /// Where its goroutines were.
-    places: Arc<Places>,
-}
-
 /// All that is traced, and the means to trace more.
 pub struct Session {
     /// The probes that are in place.
@@ -87,6 +47,8 @@ pub struct Session {
     pub binaries: Binaries,
     /// Records of runtimes that are not looked at, in processes that have several.
     pub strangers: Strangers,
+    /// The processes whose memory is kept beyond their end.
+    pub holds: Holds,
     raw_stacks: RawStacks,
     /// The current process of each pid.
     current: HashMap<u32, Arc<Traced>>,
@@ -111,6 +73,7 @@ impl Session {
             attachments,
             binaries,
             strangers: Strangers::default(),
+            holds: Holds::default(),
             raw_stacks: RawStacks::default(),
             current: HashMap::new(),
             instances: HashMap::new(),
@@ -237,6 +200,9 @@ impl Session {
 
     /// Finds the Go runtime of a process. Of several in libraries, one that has probes is preferred.
     fn find(&mut self, pid: u32) -> Result<Subject, TargetError> {
+        if let Some(held) = self.holds.of(pid) {
+            return self.binaries.find_executed(&held.executed, held.kept.memory().clone());
+        }
         let (binaries, attachments) = (&mut self.binaries, &self.attachments);
         binaries.find(pid, |file| attachments.is_everywhere(file))
     }
@@ -329,8 +295,16 @@ impl Session {
         self.has_ended = true;
         let Some(ended) = self.current.remove(&pid) else { return };
         for known in self.instances.values_mut().filter(|known| known.is_of(&ended)) {
-            known.look = None;
+            // What the last look has found is kept, but nothing is compared with it any more.
+            if let Some(look) = &mut known.look {
+                look.places = Arc::default();
+            }
         }
+    }
+
+    /// Begins to keep the memory of a process that has just executed a Go program.
+    pub fn hold(&mut self, pid: u32) {
+        self.holds.begin(pid, &self.binaries);
     }
 
     /// Forgets the instances that the tracker has forgotten. With the last process of a binary go its probes, its file
@@ -393,6 +367,7 @@ impl Session {
                 opened: planned.opened.clone(),
                 plugins: Vec::new(),
                 others: Vec::new(),
+                kept: None,
             };
             Some(Arc::new(Traced { subject, planned, number: 0 }))
         })
@@ -453,10 +428,21 @@ impl Session {
     pub fn looked(&mut self, id: InstanceId, mut findings: Findings, calls: HashMap<LineageId, SeenCalls>) {
         let mut places = std::mem::take(&mut findings.places);
         places.truncate(MOST_PLACES);
-        let look = LastLook { findings, places: Arc::new(places) };
         let known = self.instances.entry(id).or_default();
-        known.look = Some(look);
+        known.look = Some(LastLook::new(findings, Arc::new(places)));
         known.seen_calls.extend(calls);
+    }
+
+    /// Takes in what a glance at an instance has found. Later looks are compared with the one before it all the same.
+    pub fn glanced(&mut self, id: InstanceId, findings: Findings) {
+        let known = self.instances.entry(id).or_default();
+        let places = known.look.take().map(|look| look.places).unwrap_or_default();
+        known.look = Some(LastLook::new(findings, places));
+    }
+
+    /// Takes note of how long the memory of an instance was kept after its end.
+    pub fn was_held(&mut self, id: InstanceId, held_ns: u64) {
+        self.instances.entry(id).or_default().held_ns = Some(held_ns);
     }
 
     /// Where the goroutines of an instance were when they were last looked at.
@@ -496,73 +482,6 @@ impl Session {
             .filter_map(|instance| Some((instance, instances.get(&instance.id)?)))
             .map(|(instance, known)| (instance.id, known.described(instance, keeps_stacks)))
             .collect()
-    }
-}
-
-impl Known {
-    /// Whether it is an instance of what this process executes.
-    fn is_of(&self, traced: &Arc<Traced>) -> bool {
-        self.traced.as_ref().is_some_and(|own| Arc::ptr_eq(own, traced))
-    }
-
-    fn described(&self, instance: &Instance, keeps_stacks: bool) -> Described<'_> {
-        let Some(traced) = &self.traced else {
-            let why = "ended before it could be looked at, and fits no binary that is traced";
-            return Described { process: unbelievable(why), ..Described::default() };
-        };
-        let described = traced.subject.describe();
-        let process = match &self.unfit {
-            Some(why) => report::Process { exe: described.exe, ..unbelievable(why) },
-            None => {
-                let described = Findings::described(self.look.as_ref().map(|look| &look.findings), described);
-                let overwritten = self.is_cut_short.then(|| OVERWRITTEN.to_owned());
-                report::Process { detail: overwritten.or(described.detail), ..described }
-            }
-        };
-        let code = |address: u64| if address == 0 { 0 } else { address.wrapping_sub(traced.subject.bias) };
-        let sites = self.names.sites.iter().zip(instance.sites()).map(|(names, counts)| {
-            let key = SiteKey { gopc: code(counts.gopc), startpc: code(counts.startpc) };
-            let looked = self.look.as_ref().map(|look| match look.findings.sites.get(&key) {
-                Some(found) => Looked {
-                    waiting: &found.waiting,
-                    waits: &found.judged,
-                    labels: &found.labels,
-                    stack_bytes: found.waits.stack_bytes,
-                },
-                None => Looked::default(),
-            });
-            DescribedSite {
-                site: names.site.as_ref(),
-                entry: names.entry.as_ref(),
-                is_system: names.is_system,
-                looked,
-            }
-        });
-        Described {
-            process,
-            module: traced.binary().build_info().module.as_deref(),
-            methods: traced.binary().ending_methods(),
-            sites: sites.collect(),
-            creation_stacks: keeps_stacks.then_some(&self.names.stacks),
-            seen_calls: Some(&self.seen_calls),
-        }
-    }
-}
-
-impl Traced {
-    /// Whether both are the same image in the same process.
-    pub fn is(&self, other: &Traced) -> bool {
-        self.number == other.number
-    }
-
-    /// The process's binary.
-    pub fn binary(&self) -> &Binary {
-        &self.subject.binary
-    }
-
-    /// When the process started, on the boot-time clock in ns, as precise as the kernel's ticks.
-    pub fn start_ns(&self) -> u64 {
-        ticks_to_ns(self.subject.process.start_ticks)
     }
 }
 

@@ -38,6 +38,8 @@ pub enum Targets {
         root: u32,
         /// The program that it will execute.
         program: PathBuf,
+        /// Whether the memory of those that end is kept until it was looked at: see [`crate::host::keeper`].
+        hold: bool,
     },
 }
 

@@ -6,6 +6,7 @@
 //! would be enough.
 
 mod ageing;
+mod at_end;
 mod blame;
 pub mod cause;
 pub mod cycle;
@@ -27,6 +28,8 @@ pub use waits::{Member, Wait, WaitsFor};
 pub struct Facts<'report> {
     /// The time until which it was observed, in ns of boot time.
     pub now_ns: u64,
+    /// Whether its process ended at that time.
+    pub ended: bool,
     /// What the living goroutines do, and for how long the site was observed.
     pub standing: Standing<'report>,
     /// Number of creations that were seen.
@@ -186,8 +189,8 @@ trait Finding<Seen> {
 /// The findings that need to know only what the living goroutines do.
 const OF_STANDING: [&dyn for<'seen> Finding<Standing<'seen>>; 2] = [&hopeless::Hopeless, &stuck::Stuck];
 /// The findings that need the history of the site.
-const OF_HISTORY: [&dyn for<'seen> Finding<Facts<'seen>>; 3] =
-    [&growth::Growth, &ageing::Ageing, &endless::Endless];
+const OF_HISTORY: [&dyn for<'seen> Finding<Facts<'seen>>; 4] =
+    [&at_end::AtEnd, &growth::Growth, &ageing::Ageing, &endless::Endless];
 
 /// Judges a site by all findings.
 pub fn judge(facts: &Facts) -> Verdict {
@@ -253,6 +256,9 @@ fn without_finding(facts: &Facts) -> Verdict {
     if live == 0 && facts.untracked == 0 {
         return healthy(EvidenceKind::Ended, format!("all {} ended", count(facts.exited)));
     }
+    if let Some(left) = at_end::left(facts) {
+        return left_at_end(facts, left);
+    }
     if let Some((needs_ns, text)) = too_short(facts) {
         let evidence = vec![Evidence::new(EvidenceKind::Short, text)];
         return Verdict { evidence, needs_ns: Some(needs_ns), ..Verdict::default() };
@@ -269,6 +275,30 @@ fn without_finding(facts: &Facts) -> Verdict {
         let (low, high) = (count(trend.lowest), count(trend.highest));
         healthy(EvidenceKind::Steady, format!("live stayed between {low} and {high} for {window}"))
     }
+}
+
+/// The verdict on goroutines without a finding that lived when their process ended. A longer window is not to be had.
+fn left_at_end(facts: &Facts, left: u64) -> Verdict {
+    let live = count(facts.standing.live);
+    let is_known = facts.living.at_least.is_empty();
+    let (level, text) = match left {
+        0 if !is_known => {
+            (Level::Unknown, format!("{live} lived when the process ended; since when is not known"))
+        }
+        0 => {
+            (Level::Healthy, format!("{live} lived when the process ended, no longer than others that ended"))
+        }
+        1..5 => (Level::Healthy, format!("{live} lived when the process ended, as many a program keeps")),
+        _ if facts.standing.waits.is_empty() => (
+            Level::Unknown,
+            format!("{live} lived when the process ended; what they waited for is not known"),
+        ),
+        _ => (
+            Level::Healthy,
+            format!("{live} lived when the process ended, created early or at one time, as a pool is"),
+        ),
+    };
+    Verdict { level, evidence: vec![Evidence::new(EvidenceKind::Left, text)], ..Verdict::default() }
 }
 
 /// If the window is too short to judge the site, the window in ns that may be long enough, and why.

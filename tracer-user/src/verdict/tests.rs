@@ -1,5 +1,7 @@
 //! Tests verdicts on series, lifetimes and waits that are made by hand.
 
+mod at_end;
+
 use super::*;
 use crate::stats::Eldest;
 use crate::verdict::cause::{Code, Patterns, Start};
@@ -20,6 +22,7 @@ struct Case {
     creators_end: bool,
     ages_ms: Vec<u64>,
     waits: Vec<Wait>,
+    ended: bool,
 }
 
 impl Case {
@@ -39,7 +42,14 @@ impl Case {
             // Those that did not end were created one after the other.
             ages_ms: (0..created.saturating_sub(exited)).map(|at| at % 31 * 1_000).collect(),
             waits: Vec::new(),
+            ended: false,
         }
+    }
+
+    /// The process ended at the end of the window.
+    fn at_end(mut self) -> Case {
+        self.ended = true;
+        self
     }
 
     fn lifetimes(mut self, n: u64, ns: u64) -> Case {
@@ -72,6 +82,7 @@ impl Case {
         let survival = Survival::estimate(self.lifetimes.bins(), ages.iter().copied(), []);
         judge(&Facts {
             now_ns,
+            ended: self.ended,
             standing: Standing {
                 window_ns: now_ns,
                 live: *self.counts.last().unwrap(),
