@@ -356,7 +356,6 @@ impl Drop for Absent {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Read;
     use std::os::unix::fs::FileExt;
     use std::process::{Child, Command, Stdio};
     use std::thread;
@@ -393,8 +392,11 @@ mod tests {
         // The file can still be read after that, but has nothing.
         let file = kept.memory().clone();
         drop(kept);
-        thread::sleep(Duration::from_millis(20));
-        assert_eq!((&*file).read(&mut [0; 4]).expect("read"), 0);
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while file.read_at(&mut [0; 4], address).is_ok_and(|read| read > 0) && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(file.read_at(&mut [0; 4], address).expect("read"), 0);
     }
 
     #[test]

@@ -18,6 +18,10 @@ use crate::verdict::SeenCalls;
 /// What a report says of a process whose binary was written under it.
 const OVERWRITTEN: &str = "not traced any more since its file was written: the counts end there";
 
+/// What a report says of a process that had goroutines before its probes were in place, and ended too soon.
+const UNREAD: &str =
+    "ended before its goroutines could be read: those from before its probes were in place are missing";
+
 /// A process that is traced.
 pub struct Traced {
     /// The process as it was when tracing of it began, except for its plugins, which are kept up to date.
@@ -82,7 +86,9 @@ impl Known {
             None => {
                 let described = Findings::described(self.look.as_ref().map(|look| &look.findings), described);
                 let overwritten = self.is_cut_short.then(|| OVERWRITTEN.to_owned());
-                let detail = overwritten.or(described.detail);
+                let is_unread = instance.ended.is_some() && instance.has_unknown_goroutines();
+                let unread = is_unread.then(|| UNREAD.to_owned());
+                let detail = overwritten.or(unread).or(described.detail);
                 let ended = instance.ended.map(|ended| ended.time_ns);
                 let before = self.look.as_ref().and_then(|look| Some(ended?.saturating_sub(look.time_ns)));
                 let scan = described.scan.map(|scan| report::Scan { before_end_ns: before, ..scan });
