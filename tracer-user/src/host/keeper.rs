@@ -386,7 +386,7 @@ mod tests {
         let keeper = Arc::new(Keeper::start().expect("a keeper"));
         let (child, address) = sleeping();
         let kept = keeper.keep(child.id(), address).expect("it is kept");
-        thread::sleep(Duration::from_millis(20));
+        thread::sleep(Duration::from_millis(300));
         end(child);
         assert!(is_there(&kept, address));
         // The file can still be read after that, but has nothing.
@@ -417,9 +417,9 @@ mod tests {
         let keeper = Arc::new(Keeper::start().expect("a keeper"));
         let (child, address) = sleeping();
         let kept = keeper.keep(child.id(), address).expect("it is kept");
-        thread::sleep(Duration::from_millis(20));
+        thread::sleep(Duration::from_millis(300));
         kill(keeper.process, Signal::SIGKILL).expect("kill");
-        thread::sleep(Duration::from_millis(20));
+        thread::sleep(Duration::from_millis(300));
         end(child);
         assert!(!is_there(&kept, address));
     }
