@@ -1,5 +1,10 @@
 //! Numbers, durations, foreign text and errors, as people read them.
 
+/// Adds numbers that may be anybody's, as those of a saved report: where they are too large, the sum is the largest.
+pub fn sum(numbers: impl IntoIterator<Item = u64>) -> u64 {
+    numbers.into_iter().fold(0, u64::saturating_add)
+}
+
 /// A number with thousands separators: `1,204`.
 pub fn count(n: u64) -> String {
     let digits = n.to_string();

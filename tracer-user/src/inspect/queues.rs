@@ -28,7 +28,7 @@ pub struct Queues {
     /// An entry for each goroutine and each object that it has a pointer to on its stack while it waits on something
     /// else, sorted.
     knowing: Vec<Entry>,
-    /// What has become of those that waited for a lock at an earlier look.
+    /// What has become of those that waited for a lock, or to send on a channel, at an earlier look.
     turnover: HashMap<u64, Turnover>,
     /// For each stack the first one whose goroutines wait at the same line; found when it is first needed.
     places: OnceCell<Vec<Option<StackId>>>,
@@ -94,7 +94,7 @@ pub struct Queue<'a> {
     pub known_to: Vec<OtherWaiters<'a>>,
     /// If it is a lock, what is known of who holds it.
     pub holders: Holders<'a>,
-    /// If it is a lock for which goroutines have waited at an earlier look, what has become of these.
+    /// If goroutines have waited for this lock, or to send on this channel, at an earlier look: what has become of these.
     pub turnover: Option<Turnover>,
 }
 
@@ -153,6 +153,11 @@ impl Queues {
     /// Number of goroutines that wait on the object at this address.
     pub fn waiters(&self, address: u64) -> u64 {
         within(&self.waiting, address, 1).len() as u64
+    }
+
+    /// What has become of those that wanted to send on this channel at an earlier look.
+    pub fn turnover(&self, channel: u64) -> Option<Turnover> {
+        self.turnover.get(&channel).copied()
     }
 
     /// The objects that the goroutines of a group wait on, as far as its examples tell; those with most waiters first,

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 
-use super::snapshot::{CreationSite, Goroutine, Snapshot, WaitObject};
+use super::snapshot::{CreationSite, Direction, Goroutine, Snapshot, WaitObject};
 use super::stacks::{StackId, Stacks};
 use crate::go::{Binary, Status};
 
@@ -114,11 +114,21 @@ impl Places {
     }
 }
 
-/// How many goroutines wait for each lock, by the address of its semaphore.
+/// The address of the semaphore that a goroutine waits for, or of the channel that it wants to send on, if it waits for
+/// nothing else.
+fn queues_at(snapshot: &Snapshot, goroutine: &Goroutine) -> Option<u64> {
+    match *snapshot.objects(goroutine) {
+        [WaitObject::Semaphore { address }] => Some(address),
+        [WaitObject::Channel(channel)] if channel.direction == Some(Direction::Send) => Some(channel.address),
+        _ => None,
+    }
+}
+
+/// How many goroutines wait for each lock, and to send on each channel, by the address of its semaphore or its own.
 fn queues(snapshot: &Snapshot) -> HashMap<u64, u32> {
     let mut queues = HashMap::new();
     for goroutine in &snapshot.goroutines {
-        if let [WaitObject::Semaphore { address }] = *snapshot.objects(goroutine)
+        if let Some(address) = queues_at(snapshot, goroutine)
             && (queues.len() < MOST_KEPT || queues.contains_key(&address))
         {
             *queues.entry(address).or_insert(0) += 1;
@@ -127,7 +137,7 @@ fn queues(snapshot: &Snapshot) -> HashMap<u64, u32> {
     queues
 }
 
-/// What has become, since an earlier look, of the goroutines that waited for a lock.
+/// What has become, since an earlier look, of the goroutines that waited for a lock, or to send on a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Turnover {
     /// How long ago the earlier look was, in ns.
@@ -140,8 +150,8 @@ pub struct Turnover {
     pub now: u64,
 }
 
-/// The turnover of each lock for which goroutines have waited at the earlier look and wait now, by the address of its
-/// semaphore. Nothing is known if the earlier look was not kept as a whole.
+/// The turnover of each lock and channel for which goroutines have waited at the earlier look and wait now, by the
+/// address of its semaphore or its own. Nothing is known if the earlier look was not kept as a whole.
 pub(super) fn turnover(snapshot: &Snapshot, earlier: &Places) -> HashMap<u64, Turnover> {
     let span_ns = snapshot.taken_ns.saturating_sub(earlier.taken_ns);
     let mut all: HashMap<u64, Turnover> = HashMap::new();
@@ -150,7 +160,7 @@ pub(super) fn turnover(snapshot: &Snapshot, earlier: &Places) -> HashMap<u64, Tu
     }
     let hashes = hashes(&snapshot.stacks);
     for goroutine in &snapshot.goroutines {
-        let [WaitObject::Semaphore { address }] = *snapshot.objects(goroutine) else { continue };
+        let Some(address) = queues_at(snapshot, goroutine) else { continue };
         let Some(&before) = earlier.queues.get(&address) else { continue };
         let turnover = Turnover { span_ns, before: before.into(), still: 0, now: 0 };
         let turnover = all.entry(address).or_insert(turnover);

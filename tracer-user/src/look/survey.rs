@@ -107,6 +107,7 @@ impl Survey {
                 sends: channel.direction == Some(Direction::Send),
                 element: binary.type_name(channel.element),
                 waiters: self.queues.waiters(channel.address).max(1),
+                served: self.queues.turnover(channel.address).map(waited_on::served),
             }),
             WaitObject::Semaphore { .. } | WaitObject::Cond { .. } => None,
         };

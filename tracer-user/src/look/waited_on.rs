@@ -37,7 +37,7 @@ pub(super) fn named(queue: &Queue, binary: &Binary) -> WaitedOn {
     }
 }
 
-/// How the queue at a lock has moved.
+/// How the queue at a lock or a channel has moved.
 pub(super) fn served(Turnover { span_ns, before, still, now }: Turnover) -> Served {
     Served { span_ns, served: before.saturating_sub(still), came: now.saturating_sub(still), still }
 }

@@ -1,7 +1,7 @@
 //! Names the lines that led to goroutines, in lines for people.
 
 use super::names::{function, place};
-use crate::human::count;
+use crate::human::{count, sum};
 use crate::report::{BlamedFrame, Frame, LedBy, Site};
 
 /// Most lines of the program that are shown for a site, and most lines of dependencies.
@@ -10,7 +10,7 @@ const MOST: usize = 3;
 /// Number of goroutines for which no line of the program is known, if no more is to be said of the site: those for
 /// which one is known are no majority, and say nothing about the others.
 fn untold(site: &Site, live: u64) -> Option<u64> {
-    let known: u64 = site.blame.as_ref()?.iter().map(|line| line.count).sum();
+    let known: u64 = sum(site.blame.as_ref()?.iter().map(|line| line.count));
     let unknown = site.blame_unknown.unwrap_or(live.saturating_sub(known));
     (unknown >= live.saturating_sub(unknown) && live > 0).then_some(unknown)
 }
@@ -19,7 +19,7 @@ fn untold(site: &Site, live: u64) -> Option<u64> {
 fn newcomers(site: &Site, live: u64) -> Option<u64> {
     const ENOUGH: u64 = 10;
     let came = site.created.min(live);
-    let known: u64 = site.blame.iter().flatten().map(|line| line.came).sum();
+    let known: u64 = sum(site.blame.iter().flatten().map(|line| line.came));
     (came >= ENOUGH && known > came.saturating_sub(known)).then_some(came)
 }
 
@@ -43,7 +43,7 @@ pub(super) fn lines(site: &Site, live: u64) -> Vec<String> {
             });
             return came.chain([unknown]).collect();
         }
-        let through: u64 = site.dependencies.iter().map(|line| line.count).sum();
+        let through: u64 = sum(site.dependencies.iter().map(|line| line.count));
         let would_tell = site.creation_stacks.is_none() && through <= live.saturating_sub(through);
         let hint = ": leaks --creation-stacks names the call, for those created while it watches";
         return vec![if would_tell { unknown + hint } else { unknown }];
@@ -68,7 +68,7 @@ fn shown(lines: &[BlamedFrame], live: u64) -> Vec<String> {
         };
         format!("{what}{} at {} ({} of {}{how})", function(frame), place(frame), count(*n), count(live))
     };
-    let rest: u64 = lines.iter().skip(MOST).map(|line| line.count).sum();
+    let rest: u64 = sum(lines.iter().skip(MOST).map(|line| line.count));
     let rest = (rest > 0).then(|| format!("other lines ({} of {})", count(rest), count(live)));
     lines.iter().take(MOST).map(line).chain(rest).collect()
 }

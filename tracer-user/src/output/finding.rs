@@ -2,7 +2,7 @@
 
 use super::names::{function, located, place};
 use crate::assemble::alike::{Alike, Program};
-use crate::human::{clean, count};
+use crate::human::{clean, count, sum};
 use crate::report::{Level, Site, Summary};
 
 /// Most parts of a finding that are named.
@@ -65,7 +65,7 @@ fn part(site: &Site) -> String {
 /// Whether a site that cannot be told yet may be a leak: more than one of its goroutines came and stayed, or stands still.
 fn is_worth_a_look(site: &Site) -> bool {
     let stayed = site.created.saturating_sub(site.exited.saturating_add(site.reconciled));
-    let still: u64 = site.waiting.iter().flatten().filter_map(|waiting| waiting.unmoved).sum();
+    let still: u64 = sum(site.waiting.iter().flatten().filter_map(|waiting| waiting.unmoved));
     site.live > 0 && (stayed > 1 || still > 1)
 }
 

@@ -8,7 +8,7 @@ use super::names::{
 };
 use super::style::{BOLD, DIM, of_level, paint};
 use crate::assemble::alike::{self, Alike, Program};
-use crate::human::{bytes, clean, count, duration, fill, wrap};
+use crate::human::{bytes, clean, count, duration, fill, sum, wrap};
 use crate::report::{Level, Mode, Report, Sort, States};
 
 /// Most sites of each process that are shown.
@@ -26,7 +26,7 @@ const INDENT: usize = 14;
 pub fn write(report: &Report, width: usize, top: bool, out: &mut dyn Write) -> io::Result<()> {
     let (mut live, mut scanned, mut left_out) = (0, 0, 0);
     for program in alike::programs(&report.processes, Sort::Verdict) {
-        live += program.process.goroutines.live;
+        live = sum([live, program.process.goroutines.live]);
         scanned += if program.process.mode == Mode::Scanned { program.pids.len() as u64 } else { 0 };
         if top && program.sites.is_empty() && program.process.mode == Mode::Scanned {
             left_out += program.pids.len() as u64;
@@ -40,7 +40,7 @@ pub fn write(report: &Report, width: usize, top: bool, out: &mut dyn Write) -> i
             site(found, width, out)?;
         }
         if sites.len() > SITES {
-            let rest = sites[SITES..].iter().map(|alike| alike.site.live).sum();
+            let rest = sum(sites[SITES..].iter().map(|alike| alike.site.live));
             writeln!(
                 out,
                 "{}",

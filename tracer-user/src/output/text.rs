@@ -11,7 +11,7 @@ use super::names::{
 use super::style::{BOLD, DIM, of_level, paint};
 use super::waited_on;
 use crate::assemble::alike::{self, Alike, Program};
-use crate::human::{bytes, clean, count, duration, fill, rate, shorten, width, wrap};
+use crate::human::{bytes, clean, count, duration, fill, rate, shorten, sum, width, wrap};
 use crate::report::{
     Connection, ELIDED, EvidenceKind, Frame, Level, Lifetime, Mode, Process, Report, Site, Sort,
 };
@@ -164,7 +164,7 @@ impl Page<'_> {
             let connection = connection.map(|name| format!(", {name}")).unwrap_or_default();
             format!("{}{at}{connection} ({all}{unmoved}{thread})", clean(&waiting.reason))
         });
-        let rest: u64 = site.waiting.iter().flatten().skip(WAITS).map(|waiting| waiting.count).sum();
+        let rest: u64 = sum(site.waiting.iter().flatten().skip(WAITS).map(|waiting| waiting.count));
         let rest = (rest > 0).then(|| format!("other places ({})", count(rest)));
         let seen = self.report.processes.iter().find(|process| process.pid == *pid_of_most);
         let before = seen.and_then(|process| process.scan?.before_end_ns).filter(|&before| before > 0);
@@ -334,8 +334,10 @@ impl Page<'_> {
 
     fn events(&self) -> u64 {
         let lost = &self.report.loss;
-        let seen = self.report.summary.created + self.report.summary.exited + lost.unmatched_exits;
-        self.report.overhead.probe_hits.unwrap_or(seen + lost.unattributed_exits + lost.dropped)
+        let summary = &self.report.summary;
+        let seen =
+            [summary.created, summary.exited, lost.unmatched_exits, lost.unattributed_exits, lost.dropped];
+        self.report.overhead.probe_hits.unwrap_or_else(|| sum(seen))
     }
 
     /// Writes what the numbers leave out.

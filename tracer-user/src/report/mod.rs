@@ -186,9 +186,9 @@ impl Summary {
 
     fn add(&mut self, site: &Site) {
         self.sites += 1;
-        self.created += site.created;
-        self.exited += site.exited;
-        self.live += site.live;
+        self.created = self.created.saturating_add(site.created);
+        self.exited = self.exited.saturating_add(site.exited);
+        self.live = self.live.saturating_add(site.live);
         *match site.verdict.level {
             Level::Proven => &mut self.proven,
             Level::Suspect => &mut self.suspect,

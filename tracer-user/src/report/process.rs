@@ -177,11 +177,11 @@ impl Goroutines {
         let mut totals = Goroutines { at_attach: Some(0), ..Goroutines::default() };
         for site in sites {
             if site.system {
-                totals.system += site.live;
+                totals.system = totals.system.saturating_add(site.live);
             } else {
-                totals.live += site.live;
-                totals.created += site.created;
-                totals.exited += site.exited;
+                totals.live = totals.live.saturating_add(site.live);
+                totals.created = totals.created.saturating_add(site.created);
+                totals.exited = totals.exited.saturating_add(site.exited);
                 totals.at_attach = totals.at_attach.map(|sum| sum + site.at_attach);
             }
         }

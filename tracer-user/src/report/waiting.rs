@@ -186,7 +186,8 @@ pub struct WaitedOn {
     /// was not quite when the goroutines were; `null` where it is not known.
     #[serde(default)]
     pub taken: Option<u64>,
-    /// Additive: how the queue at the lock has moved since the look before; `null` where nobody was in it then.
+    /// Additive: how the queue at the lock, or of those that want to send on the channel, has moved since the look
+    /// before; `null` where nobody was in it then.
     #[serde(default)]
     pub served: Option<Served>,
 }
@@ -196,7 +197,8 @@ pub struct WaitedOn {
 pub struct Served {
     /// Time between the looks in nanoseconds.
     pub span_ns: u64,
-    /// How many of those that waited at the first look no longer waited at the second: they got the lock.
+    /// How many of those that waited at the first look no longer waited at the second: they got the lock, or
+    /// their value was received.
     pub served: u64,
     /// How many waited at the second look that had not at the first.
     pub came: u64,

@@ -138,6 +138,8 @@ pub struct WaitedChannel {
     pub element: Option<String>,
     /// Number of all goroutines of the process that wait on it.
     pub waiters: u64,
+    /// If goroutines wanted to send on it at the look before, how their queue has moved since.
+    pub served: Option<Served>,
 }
 
 impl WaitedChannel {

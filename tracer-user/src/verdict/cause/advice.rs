@@ -5,7 +5,7 @@ use super::{Blamed, Code, Owner, Start, holder, library, owner, place, position}
 use crate::go::Activity;
 use crate::human::count;
 use crate::report::Cause;
-use crate::verdict::waits::{Serves, Wait, WaitsFor};
+use crate::verdict::waits::{Serves, Wait, WaitedChannel, WaitsFor};
 
 /// What to do about goroutines that wait like this and come from `start`.
 pub(super) fn of(cause: Cause, wait: &Wait, code: Code, start: &Start) -> String {
@@ -35,6 +35,10 @@ pub(super) fn of(cause: Cause, wait: &Wait, code: Code, start: &Start) -> String
             "nothing closes or sends on the channel received from at {at}: close it when the work ends, or select on ctx.Done()"
         ),
         Cause::ChanSend => match channel {
+            Some(WaitedChannel { served: Some(served), .. }) if served.served > 0 => format!(
+                "what is sent at {at} is received, but too slowly: {}: let more goroutines receive, or send less",
+                holder::rates(served, "get through")
+            ),
             Some(full) if full.capacity > 0 => format!(
                 "nobody receives from the channel sent on at {at}, and its buffer of {} is full: receive until it is closed, or select on ctx.Done()",
                 count(full.capacity)

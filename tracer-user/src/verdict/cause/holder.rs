@@ -16,7 +16,7 @@ pub(super) fn of_lock(at: &str, lock: Option<&Contended>) -> String {
         };
         return format!(
             "the lock wanted at {at} changes hands, but too slowly: {}{holder}: hold it for less time, do not wait while holding it, or let fewer want it",
-            rates(&served)
+            rates(&served, "get it")
         );
     }
     match (&lock.held_by[..], &lock.may_be_held_by[..]) {
@@ -70,8 +70,8 @@ pub(super) fn behind(lock: Option<&Contended>) -> String {
     }
 }
 
-/// Says how many a lock serves and how many come, in goroutines a second.
-fn rates(served: &Served) -> String {
+/// Says how many a lock or a channel serves and how many come, in goroutines a second. `get` is what the former do.
+pub(super) fn rates(served: &Served, get: &str) -> String {
     let rate = |goroutines: u64| {
         let a_second = goroutines as f64 * 1e9 / served.span_ns.max(1) as f64;
         match a_second {
@@ -81,7 +81,7 @@ fn rates(served: &Served) -> String {
     };
     // Who came and got it between two looks is not seen, unless the queue is so long that some have waited all the time.
     let about = if served.still > 0 { "about" } else { "at least" };
-    format!("{about} {} get it, {about} {} come", rate(served.served), rate(served.came))
+    format!("{about} {} {get}, {about} {} come", rate(served.served), rate(served.came))
 }
 
 /// Names goroutines of which one is, or some are, what they may be.

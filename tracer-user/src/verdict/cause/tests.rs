@@ -1,7 +1,7 @@
 //! Tests causes and advice for waits that are made by hand.
 
 use super::*;
-use crate::report::{BlamedFrame, LedBy};
+use crate::report::{BlamedFrame, LedBy, Served};
 use crate::verdict::waits::{HttpClients, Member, Serves, WaitedChannel};
 
 /// A goroutine that waits with this reason in these functions, innermost first, each in a file of its own.
@@ -333,4 +333,19 @@ fn names_are_those_of_the_contract() {
     for cause in Cause::ALL {
         assert_eq!(serde_json::to_value(cause).unwrap(), cause.name());
     }
+}
+
+#[test]
+fn a_channel_that_is_received_from_too_slowly_is_not_called_abandoned() {
+    let sends = |served| {
+        let served = Some(Served { span_ns: 10_000_000_000, served, came: 50, still: 20 });
+        let channel = WaitedChannel { sends: true, served, ..WaitedChannel::default() };
+        named(Wait { channels: vec![channel], ..wait("chan send", &["main.f"]) }).1
+    };
+    assert!(
+        sends(10).contains("is received, but too slowly: about 1/s get through, about 5/s come"),
+        "{}",
+        sends(10)
+    );
+    assert!(sends(0).starts_with("nobody receives from the channel"), "{}", sends(0));
 }
