@@ -70,7 +70,8 @@ fn of_a_process_that_ended_unseen_no_waits_are_known() {
     need_root();
     let program = fixture("leaky", Build::default());
     let program = program.to_str().unwrap();
-    let run = run(&["run", "--no-hold", "--format", "json", "--", program, "-now", "-rate", "50", "-for", "100ms"]);
+    let run =
+        run(&["run", "--no-hold", "--format", "json", "--", program, "-now", "-rate", "50", "-for", "100ms"]);
     let report: Value = serde_json::from_str(&run.stderr[run.stderr.find('{').unwrap()..]).unwrap();
     let process = only_process(&report);
     assert_eq!(process["mode"], "gone");

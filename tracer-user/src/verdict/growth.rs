@@ -31,6 +31,9 @@ impl Finding<Facts<'_>> for Growth {
             Some(Doubt { caveat, excuses: true }) => (Level::Watch, caveat),
             _ if !stays && !steady => (Level::Watch, String::new()),
             Some(Doubt { caveat, .. }) => (Level::Suspect, caveat),
+            None if facts.queue_gets_longer() => {
+                (Level::Suspect, "; they queue, and more come than are served".to_string())
+            }
             None if facts.lives_lengthen() => {
                 (Level::Suspect, "; those that end have lived ever longer".to_string())
             }
@@ -87,7 +90,7 @@ fn doubt(facts: &Facts, balance: &Balance, young_ns: u64) -> Option<Doubt> {
         // without any end, are no longer excused by it.
         return Some(Doubt { caveat, excuses: !is_left_by_requests(facts, balance) });
     }
-    if facts.lives_lengthen() {
+    if facts.lives_lengthen() || facts.queue_gets_longer() {
         return None;
     }
     let excuse = |caveat: String| Some(Doubt { caveat, excuses: true });

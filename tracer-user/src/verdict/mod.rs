@@ -18,7 +18,7 @@ mod stuck;
 pub mod waits;
 
 use crate::human::{count, duration};
-use crate::report::{Cause, Evidence, EvidenceKind, Level, Verdict};
+use crate::report::{Cause, Evidence, EvidenceKind, Level, Served, Verdict};
 use crate::stats::{Ages, Balance, Durations, Survival, Trend};
 pub use blame::{Blame, Origin, SeenCalls};
 use cause::Explanation;
@@ -130,6 +130,18 @@ impl Facts<'_> {
         let trend = Trend::of(&self.mean_lifetimes[late..]);
         let lengthened = trend.slope_per_s * trend.span_ns as f64 / 1e9;
         trend.samples >= Trend::FEWEST && trend.z >= 3.1 && lengthened >= trend.lowest as f64 / 4.0
+    }
+
+    /// Whether the goroutines queue for something that serves them, but more slowly than they come.
+    fn queue_gets_longer(&self) -> bool {
+        let of_channel = |wait: &Wait| wait.channels.first().and_then(|channel| channel.served);
+        let served =
+            |wait: &Wait| wait.lock.as_ref().and_then(|lock| lock.served).or_else(|| of_channel(wait));
+        let mut all = self.standing.waits.iter().filter_map(served);
+        // Where some have waited all the time, both numbers are known.
+        all.any(|Served { served, came, still, .. }| {
+            still > 0 && came as f64 - served as f64 >= 3.7 * ((came + served) as f64).sqrt()
+        })
     }
 
     /// The numbers of connections, if the goroutines serve connections that are in use: at most a tenth of those that

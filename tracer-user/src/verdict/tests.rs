@@ -420,3 +420,19 @@ fn lives_of_which_the_window_saw_only_the_shorter_ones_are_no_yardstick() {
     };
     assert_eq!((old(10), old(20)), (Level::Watch, Level::Healthy));
 }
+
+#[test]
+fn a_queue_that_gets_longer_is_no_rising_load() {
+    let queue = |served, came| {
+        let served = Some(Served { span_ns: 10 * S, served, came, still: 20 });
+        let channel = waits::WaitedChannel { sends: true, served, ..waits::WaitedChannel::default() };
+        let waits = vec![Wait { reason: "chan send", count: 90, channels: vec![channel], ..Wait::default() }];
+        // Those that end are as old as any, so that all are young for their kind.
+        let case = Case::new(300, 200, (0..31).map(|s| s * 10 / 3)).lifetimes(200, 9 * S);
+        Case { waits, ..case.ages((0..10).flat_map(|s| [s; 10])) }.judge()
+    };
+    assert!(queue(40, 50).level < Level::Suspect, "{}", said(&queue(40, 50)));
+    let verdict = queue(10, 50);
+    assert_eq!(verdict.level, Level::Suspect, "{}", said(&verdict));
+    assert!(said(&verdict).contains("more come than are served"), "{}", said(&verdict));
+}

@@ -10,7 +10,10 @@ pub(super) fn of_lock(at: &str, lock: Option<&Contended>) -> String {
     let unknown = Contended::default();
     let lock = lock.unwrap_or(&unknown);
     if let Some(served) = lock.served.filter(|served| served.served > 0) {
-        let holder = match &lock.held_by[..] {
+        // Who is about to get it looks as if it held and wanted it.
+        let holders: Vec<Holder> =
+            lock.held_by.iter().filter(|holder| !holder.wants_it_too).cloned().collect();
+        let holder = match &holders[..] {
             [] => String::new(),
             holders => format!(", now held by {}", list(holders)),
         };
