@@ -128,7 +128,7 @@ impl Outcome {
                 }
             }
         }
-        let advice = said.first().map(|site| site.advice.as_str()).unwrap_or_default();
+        let advice = steady(said.first().map(|site| site.advice.as_str()).unwrap_or_default());
         writeln!(self.cases, "{name:<24} {level:<8} {cause:<13} {advice}").unwrap();
     }
 
@@ -161,6 +161,13 @@ impl Outcome {
         }
         text
     }
+}
+
+/// The advice without what differs from run to run: how many are served in a second, and who is at that moment.
+fn steady(advice: &str) -> String {
+    let Some((before, rest)) = advice.split_once(": about ") else { return advice.into() };
+    let (_, after) = rest.split_once(": ").expect("rates end with a colon");
+    format!("{before}: …: {after}")
 }
 
 #[test]

@@ -10,9 +10,12 @@ pub(super) fn of_lock(at: &str, lock: Option<&Contended>) -> String {
     let unknown = Contended::default();
     let lock = lock.unwrap_or(&unknown);
     if let Some(served) = lock.served.filter(|served| served.served > 0) {
-        // Who is about to get it looks as if it held and wanted it.
+        // Who is just getting it looks as if it held and wanted it.
+        let is_getting = |holder: &&Holder| {
+            holder.wants_it_too || holder.at.as_ref().is_some_and(|frame| position(frame) == at)
+        };
         let holders: Vec<Holder> =
-            lock.held_by.iter().filter(|holder| !holder.wants_it_too).cloned().collect();
+            lock.held_by.iter().filter(|holder| !is_getting(holder)).cloned().collect();
         let holder = match &holders[..] {
             [] => String::new(),
             holders => format!(", now held by {}", list(holders)),
