@@ -140,7 +140,7 @@ impl Facts<'_> {
         let mut all = self.standing.waits.iter().filter_map(served);
         // Where some have waited all the time, both numbers are known.
         all.any(|Served { served, came, still, .. }| {
-            still > 0 && came as f64 - served as f64 >= 3.7 * ((came + served) as f64).sqrt()
+            still > 0 && served > 0 && came as f64 - served as f64 >= 3.7 * ((came + served) as f64).sqrt()
         })
     }
 

@@ -432,6 +432,11 @@ fn a_queue_that_gets_longer_is_no_rising_load() {
         Case { waits, ..case.ages((0..10).flat_map(|s| [s; 10])) }.judge()
     };
     assert!(queue(40, 50).level < Level::Suspect, "{}", said(&queue(40, 50)));
+    assert!(
+        queue(0, 0).level < Level::Suspect,
+        "nobody is served, so it is no queue: {}",
+        said(&queue(0, 0))
+    );
     let verdict = queue(10, 50);
     assert_eq!(verdict.level, Level::Suspect, "{}", said(&verdict));
     assert!(said(&verdict).contains("more come than are served"), "{}", said(&verdict));
