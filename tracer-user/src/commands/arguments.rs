@@ -392,7 +392,7 @@ pub struct FailOn {
 /// How to judge.
 #[derive(Clone, Debug, Args)]
 pub struct Judging {
-    /// Causes and remedies of your own for stacks that you know, asked before golife's; the file (TOML) has a [[pattern]]
+    /// Causes and remedies of your own for stacks that you know, asked before golife's; the file (TOML) has a `[[pattern]]`
     /// each, with function = REGEX, waits = STATE (may be left out), cause = one of the report's, advice = TEXT with
     /// {place}, close = METHOD (may be left out)
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]

@@ -4,7 +4,7 @@
 //! another content by then, that breaks a program. A read lease (`F_SETLEASE` in `fcntl(2)`) makes whoever opens the
 //! file for writing wait until its holder gives it up, or for `/proc/sys/fs/lease-break-time` (45 s) at most.
 //!
-//! The leases belong to a process of their own, the guard ([`super::companion`]), since golife itself may be stopped by
+//! The leases belong to a process of their own, the guard (`host/companion.rs`), since golife itself may be stopped by
 //! Ctrl-Z or a debugger. A stopped golife is continued for as long as it takes to answer; if that does not help, it is
 //! killed, since the kernel takes its probes off then.
 

@@ -9,7 +9,7 @@
 //!
 //! The reads belong to small processes, each of which an alarm of the kernel ends after some seconds, and which are made
 //! anew as long as a process is kept. So nothing stays, whatever is stopped, frozen or killed. Their parent, the keeper
-//! ([`super::companion`]), lets go of each process's memory [`LONGEST`] after its end, whatever golife does.
+//! (`host/companion.rs`), lets go of each process's memory [`LONGEST`] after its end, whatever golife does.
 //!
 //! Until it is let go, what the process had mapped counts as in use: its executable cannot be written (`ETXTBSY`), and a
 //! lock by `flock(2)` on a file that it had mapped as well stays.
