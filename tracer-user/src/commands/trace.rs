@@ -201,13 +201,16 @@ impl Follow {
                 return Err(error.into());
             }
         };
-        let name = launch.as_ref().map(|launch| launch.program().to_owned());
+        tracer.take_notices().iter().for_each(print);
+        // What the program starts may be traced before it is known that the program itself has started.
+        let live = live(&tracer, launch.as_ref().map(Launch::program));
+        let mut early = Vec::new();
         let mut child = match launch {
-            Some(launch) => Some(start(launch, &mut tracer).await?),
+            Some(launch) => Some(start(launch, &mut tracer, &mut early).await?),
             None => None,
         };
-        tracer.take_notices().iter().for_each(print);
-        announce(&tracer, name.as_deref());
+        say(&live);
+        early.iter().for_each(print);
         let (child_ended, mut child_end) = mpsc::unbounded_channel();
         if let Some(pid) = child.as_ref().map(Child::id) {
             std::thread::spawn(move || child_ended.send(launch::wait_for_end(pid)));
@@ -269,13 +272,14 @@ impl Follow {
     }
 }
 
-/// Lets a program run that has waited. The engine follows it meanwhile, since it may soon end.
-async fn start(launch: Launch, tracer: &mut Tracer) -> anyhow::Result<Child> {
+/// Lets a program run that has waited. The engine follows it meanwhile, since it may soon end; what it says is added to
+/// `notices`.
+async fn start(launch: Launch, tracer: &mut Tracer, notices: &mut Vec<Notice>) -> anyhow::Result<Child> {
     let mut released = tokio::task::spawn_blocking(move || launch.release());
     loop {
         tokio::select! {
             child = &mut released => return Ok(child??),
-            happened = tracer.next() => if let Happened::Notice(notice) = happened? { print(&notice) },
+            happened = tracer.next() => if let Happened::Notice(notice) = happened? { notices.push(notice) },
         }
     }
 }
@@ -297,8 +301,8 @@ async fn caught(signals: &mut Signals, which: Signal, child: Option<&Child>) -> 
     false
 }
 
-/// Prints a line when the probes are live. Scripts wait for it.
-fn announce(tracer: &Tracer, program: Option<&str>) {
+/// The line that says that the probes are live. Scripts wait for it.
+fn live(tracer: &Tracer, program: Option<&str>) -> String {
     let builds = tracer.builds();
     let build = match &builds[..] {
         [only] => build_text(only),
@@ -315,7 +319,7 @@ fn announce(tracer: &Tracer, program: Option<&str>) {
             format!("tracing {processes} of {}{build}", plural(builds.len(), "binary", "binaries"))
         }
     };
-    say(&human::clean(&line));
+    human::clean(&line)
 }
 
 fn print(notice: &Notice) {
