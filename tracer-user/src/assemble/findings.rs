@@ -24,18 +24,19 @@ pub(super) fn of(
     window_ns: u64,
 ) -> Vec<Finding> {
     let own = |frame: &Frame| is_of_program(&frame.function, module);
-    let parts = reported.iter().map(|Reported { id, site, living, waits }| Part {
-        number: id.0 as usize,
-        verdict: &site.verdict,
-        ages: &living.exact,
-        line: line(site, module).map(|(line, _)| line),
-        is_exact: line(site, module).is_some_and(|(_, by)| by != LedBy::Statement),
-        creator: creator(*id, instance),
-        library: (!own(&site.site)).then(|| library(&site.site.function)),
-        waits_in_program: {
-            let most = waits.iter().max_by_key(|wait| wait.count);
-            most.is_some_and(|wait| wait.frames.iter().any(own))
-        },
+    let parts = reported.iter().map(|Reported { id, site, living, waits }| {
+        let (line, by) = line(site, module).unzip();
+        let most = waits.iter().max_by_key(|wait| wait.count);
+        Part {
+            number: id.0 as usize,
+            verdict: &site.verdict,
+            ages: &living.exact,
+            line,
+            is_exact: by.is_some_and(|by| by != LedBy::Statement),
+            creator: creator(*id, instance),
+            library: (!own(&site.site)).then(|| library(&site.site.function)),
+            waits_in_program: most.is_some_and(|wait| wait.frames.iter().any(own)),
+        }
     });
     let parts: Vec<Part> = parts.collect();
     let finding = |sites: Vec<usize>| {

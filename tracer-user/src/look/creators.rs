@@ -142,11 +142,10 @@ pub(super) fn blame(snapshot: &Snapshot, seen: &Seen, binary: &Binary) -> (Blame
         }
         while let Some((index, creator)) = path.pop() {
             let site = snapshot.site(&snapshot.goroutines[index]);
-            let number =
-                *sites.entry(SiteKey { gopc: site.gopc, startpc: site.startpc }).or_insert_with(|| {
-                    statements.push(binary.go_statement(site.gopc).as_ref().map(Frame::from));
-                    statements.len() - 1
-                });
+            let number = *sites.entry(SiteKey::of(site)).or_insert_with(|| {
+                statements.push(binary.go_statement(site.gopc).as_ref().map(Frame::from));
+                statements.len() - 1
+            });
             let parent = creator.and_then(|creator| origin_of[creator]);
             let parent = parent.filter(|_| origins.len() < MOST_ORIGINS);
             let origin = *known.entry((parent, number)).or_insert_with(|| {

@@ -118,6 +118,7 @@ impl Look {
             (key, SiteFindings { waits, waiting, judged, labels })
         });
         let sites = sites.collect();
+        let seen = Seen::of(&snapshot, binary);
         let took = start.elapsed();
         let Snapshot { listed, unreadable, torn, cut_short, .. } = snapshot;
         let scan = report::Scan {
@@ -129,11 +130,7 @@ impl Look {
             cut_short: cut_short.is_some(),
             before_end_ns: None,
         };
-        Ok(Look {
-            seen: Seen::of(&snapshot, binary),
-            snapshot,
-            findings: Findings { sites, places, scan, states, took },
-        })
+        Ok(Look { seen, snapshot, findings: Findings { sites, places, scan, states, took } })
     }
 }
 

@@ -72,7 +72,7 @@ impl Sightings {
     pub fn add(&mut self, snapshot: &Snapshot) {
         self.add_all(snapshot.by_goid().map(|goroutine| {
             let site = snapshot.site(goroutine);
-            (goroutine.goid, SiteKey { gopc: site.gopc, startpc: site.startpc })
+            (goroutine.goid, SiteKey::of(site))
         }));
     }
 
