@@ -275,7 +275,7 @@ impl Queues {
             others: beside(waiters),
             known_to: beside(knowers),
             holders,
-            turnover: self.turnover.get(&object).copied(),
+            turnover: self.turnover(object),
         }
     }
 }
