@@ -57,13 +57,7 @@ pub struct Little {
 /// # Errors
 /// A histogram in a report cannot be decoded: see [`HdrError`].
 pub fn merge(reports: &[Report]) -> Result<Vec<Merged>, HdrError> {
-    let mut merging = Merging::of(reports);
-    for (number, report) in reports.iter().enumerate() {
-        for (at, process) in report.processes.iter().enumerate() {
-            process.sites.iter().try_for_each(|site| merging.add(number, at, site))?;
-        }
-    }
-    Ok(merging.finish())
+    Ok(Merging::of(reports)?.finish())
 }
 
 /// Merges the sites of reports that have program, `go` statement and entry function in common, one site after the other.
@@ -75,9 +69,18 @@ pub struct Merging<'a> {
 }
 
 impl<'a> Merging<'a> {
-    /// Begins to merge the sites of these reports, which need not be in them.
-    pub fn of(reports: &'a [Report]) -> Merging<'a> {
-        Merging { reports, repeats: Repeats::of(reports), merged: BTreeMap::new() }
+    /// Begins with the sites that are in these reports. Others of theirs can be added.
+    ///
+    /// # Errors
+    /// A histogram of a site cannot be decoded: see [`HdrError`].
+    pub fn of(reports: &'a [Report]) -> Result<Merging<'a>, HdrError> {
+        let mut merging = Merging { reports, repeats: Repeats::of(reports), merged: BTreeMap::new() };
+        for (number, report) in reports.iter().enumerate() {
+            for (at, process) in report.processes.iter().enumerate() {
+                process.sites.iter().try_for_each(|site| merging.add(number, at, site))?;
+            }
+        }
+        Ok(merging)
     }
 
     /// Adds a site of a report and of a process in it, both by their numbers.

@@ -15,7 +15,7 @@ use crate::assemble::repeats::{Repeat, Repeats};
 use crate::output::hist::{self, Hist};
 use crate::output::profile::Profile;
 use crate::output::saved::Saved;
-use crate::report::{Report, Selection, Site};
+use crate::report::{Selection, Site};
 use crate::trace::Targets;
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
@@ -61,12 +61,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         sink.profile(form, &Profile::of_reports(&reports))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut merging = Merging::of(&reports);
-    for (number, report) in reports.iter().enumerate() {
-        for (process, site) in sites_of(report) {
-            merging.add(number, process, site).context("cannot merge the histograms")?;
-        }
-    }
+    let mut merging = Merging::of(&reports).context("cannot merge the histograms")?;
     for (number, (path, sites)) in saved.iter().enumerate() {
         let mut add = |process, site| merging.add(number, process, &site).map_err(|error| error.to_string());
         sites.sites(&mut add).with_context(|| unreadable(path))?;
@@ -76,12 +71,6 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let layout = Hist { width: width(), top: arguments.view.top.unwrap_or(10), scale: arguments.scale };
     sink.text(|out| hist::write(&sites, &layout, out))?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// The sites of a report, each with the number of its process.
-fn sites_of(report: &Report) -> impl Iterator<Item = (usize, &Site)> {
-    let processes = report.processes.iter().enumerate();
-    processes.flat_map(|(number, process)| process.sites.iter().map(move |site| (number, site)))
 }
 
 /// What a profile needs of a site. The rest of a saved report is most of it, and is not kept.
