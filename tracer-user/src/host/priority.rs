@@ -3,17 +3,21 @@
 
 use libc::{SCHED_FIFO, SCHED_OTHER, SCHED_RESET_ON_FORK, SCHED_RR};
 
-/// Lets the calling thread run as soon as it wants to, but not those that it starts. Not on a machine with one CPU, where
-/// nobody else could run meanwhile.
-pub fn prefer() {
+/// A thread runs as soon as it wants to, but not those that it starts. Dropping this ends it for the thread that does so.
+pub struct Preferred(());
+
+/// Prefers the calling thread. Not on a machine with one CPU, where nobody else could run meanwhile.
+pub fn prefer() -> Preferred {
     if std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() > 1) {
         set(SCHED_RR | SCHED_RESET_ON_FORK, 1);
     }
+    Preferred(())
 }
 
-/// Ends that.
-pub fn be_usual() {
-    set(SCHED_OTHER, 0);
+impl Drop for Preferred {
+    fn drop(&mut self) {
+        set(SCHED_OTHER, 0);
+    }
 }
 
 /// Lets the calling thread, and the processes that it forks, run as soon as they want to, on any machine. For what takes

@@ -37,7 +37,7 @@ use crate::host::clock::now_ns;
 use crate::host::guard::Guard;
 use crate::host::keeper::Keeper;
 use crate::host::presence::Presence;
-use crate::host::priority;
+use crate::host::priority::{self, Preferred};
 use crate::host::process;
 use crate::inspect::Mismatch;
 use crate::probes::{ProbeError, Probes, ring::Ring};
@@ -171,6 +171,8 @@ pub struct Tracer {
     ticks: Interval,
     epoch: Option<Duration>,
     patterns: Patterns,
+    /// Who drives the engine runs first, as long as the memory of processes may be kept.
+    preferred: Option<Preferred>,
     happened: VecDeque<Happened>,
     /// What has happened to processes in the current batch of records. It is followed when the batch has been read.
     lifecycle: Vec<Event>,
@@ -231,6 +233,7 @@ impl Tracer {
             ticks,
             epoch: settings.epoch,
             patterns: settings.patterns,
+            preferred: None,
             happened: VecDeque::new(),
             lifecycle: Vec::new(),
             last_event_ns: 0,
@@ -244,7 +247,7 @@ impl Tracer {
         tracer.accounts.start(settings.calibration);
         if tracer.session.holds.are_possible() {
             // From the end of a process on there is little time.
-            priority::prefer();
+            tracer.preferred = Some(priority::prefer());
             tracer.looks.expect_ends();
         }
         // The window begins here, without the time that the start has taken.
@@ -338,7 +341,7 @@ impl Tracer {
     pub async fn stop(mut self, selection: &Selection) -> Result<Ending, TraceError> {
         self.drain_all();
         self.last_look().await;
-        priority::be_usual();
+        self.preferred = None;
         self.drain_all();
         self.count_losses();
         self.tracker.tick(now_ns());
