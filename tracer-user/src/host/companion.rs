@@ -3,12 +3,13 @@
 //! however that ends.
 
 use std::ffi::CStr;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use nix::unistd::{ForkResult, Pid, dup2_raw, fork, setsid};
 
 /// Starts a companion. It is a copy of this process, so it is best started while this one is small. `work` gets the
@@ -37,6 +38,27 @@ pub(super) fn start<const N: usize>(
             unsafe { libc::_exit(0) }
         }
     }
+}
+
+/// Receives a message of golife's into `bytes`. Returns how many it has, and the descriptors that came with it, two at
+/// most.
+pub(super) fn receive(
+    control: BorrowedFd<'_>,
+    bytes: &mut [u8],
+    flags: MsgFlags,
+) -> nix::Result<(usize, Vec<OwnedFd>)> {
+    let mut space = nix::cmsg_space!([RawFd; 2]);
+    let mut buffers = [IoSliceMut::new(bytes)];
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC | flags;
+    let message = recvmsg::<()>(control.as_raw_fd(), &mut buffers, Some(&mut space), flags)?;
+    let received = message.cmsgs()?.filter_map(|message| match message {
+        ControlMessageOwned::ScmRights(descriptors) => Some(descriptors),
+        _ => None,
+    });
+    // SAFETY: the kernel has just made these descriptors for this process.
+    let received = received.flatten().map(|descriptor| unsafe { OwnedFd::from_raw_fd(descriptor) });
+    let received = received.collect();
+    Ok((message.bytes, received))
 }
 
 /// A descriptor of a process that becomes readable when it has ended.

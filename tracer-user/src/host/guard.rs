@@ -9,8 +9,8 @@
 //! killed, since the kernel takes its probes off then.
 
 use std::fs::File;
-use std::io::{self, IoSlice, IoSliceMut};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -18,10 +18,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg,
-    socketpair,
-};
+use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair};
 use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, read, write};
 
@@ -245,20 +242,10 @@ enum Asked {
 
 fn ask(control: BorrowedFd<'_>) -> nix::Result<Asked> {
     let mut number = [0; 4];
-    let mut space = nix::cmsg_space!(RawFd);
-    let mut buffers = [IoSliceMut::new(&mut number)];
-    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-    let message = recvmsg::<()>(control.as_raw_fd(), &mut buffers, Some(&mut space), flags)?;
-    if message.bytes == 0 {
-        return Ok(Asked::Nothing);
-    }
-    let received = message.cmsgs()?.find_map(|message| match message {
-        ControlMessageOwned::ScmRights(descriptors) => descriptors.first().copied(),
-        _ => None,
-    });
-    Ok(match received {
-        // SAFETY: the kernel has just made this descriptor for this process.
-        Some(descriptor) => Asked::Lease(unsafe { OwnedFd::from_raw_fd(descriptor) }),
+    let (bytes, received) = companion::receive(control, &mut number, MsgFlags::empty())?;
+    Ok(match received.into_iter().next() {
+        _ if bytes == 0 => Asked::Nothing,
+        Some(file) => Asked::Lease(file),
         None => Asked::GiveBack(i32::from_ne_bytes(number)),
     })
 }

@@ -19,7 +19,7 @@
 //! it a stop for each signal and each new thread, and keeps debuggers out; both need it to end in an orderly way.
 
 use std::fs::File;
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,10 +29,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
-use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg,
-    socketpair,
-};
+use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 
@@ -237,21 +234,7 @@ enum Asked {
 
 fn ask(control: BorrowedFd<'_>) -> nix::Result<Asked> {
     let mut bytes = [0; 16];
-    let mut space = nix::cmsg_space!([RawFd; 2]);
-    let mut buffers = [IoSliceMut::new(&mut bytes)];
-    let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
-    let message = recvmsg::<()>(control.as_raw_fd(), &mut buffers, Some(&mut space), flags)?;
-    let received: Vec<RawFd> = message
-        .cmsgs()?
-        .filter_map(|message| match message {
-            ControlMessageOwned::ScmRights(descriptors) => Some(descriptors),
-            _ => None,
-        })
-        .flatten()
-        .collect();
-    // SAFETY: the kernel has just made these descriptors for this process.
-    let received = received.into_iter().map(|descriptor| unsafe { OwnedFd::from_raw_fd(descriptor) });
-    let received: Vec<OwnedFd> = received.collect();
+    let (_, received) = companion::receive(control, &mut bytes, MsgFlags::MSG_DONTWAIT)?;
     let word =
         |at: usize| bytes.get(at..at + 8).and_then(|word| word.try_into().ok()).map_or(0, u64::from_ne_bytes);
     let (number, address) = (word(0), word(8));
