@@ -13,7 +13,7 @@ use super::note;
 use super::sink::{Sink, Stream, refuse_binary};
 use super::wall;
 use crate::inspect::{Depth, Places, WalkError, WalkLimits};
-use crate::look::{Look, dump::Dump, filter::Filter};
+use crate::look::{self, dump::Dump, filter::Filter};
 use crate::output::{self, profile::Profile};
 use crate::targets::{Binaries, Subject};
 
@@ -39,12 +39,12 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Idle::Show => None,
         Idle::Hide => Some(watched(&subject).with_context(unreadable)?),
     };
-    let places = before.as_ref().map(|(places, _)| places);
-    let look = Look::at(&subject, places, Instant::now() + MOST_TIME).with_context(unreadable)?;
-    let idle = before.as_ref().map(|(_, taken_ns)| look.findings.places.unmoved_since(*taken_ns).collect());
+    let (snapshot, scan) = look::scan(&subject, Instant::now() + MOST_TIME).with_context(unreadable)?;
+    let idle = before
+        .as_ref()
+        .map(|(places, taken_ns)| Places::of(&snapshot, Some(places)).unmoved_since(*taken_ns).collect());
     let filter = Filter { idle, ..filter(arguments) };
-    let scan = look.findings.scan;
-    let dump = Dump::new(&subject, &look.snapshot, scan, &filter);
+    let dump = Dump::new(&subject, &snapshot, scan, &filter);
     if scan.cut_short {
         note(&format!(
             "not all goroutines: {} were read in {} s, of {} that the runtime keeps",

@@ -91,9 +91,7 @@ impl Look {
     /// The goroutines cannot be listed: see [`WalkError`].
     pub fn at(subject: &Subject, earlier: Option<&Places>, deadline: Instant) -> Result<Look, WalkError> {
         let start = Instant::now();
-        let time = deadline.saturating_duration_since(start);
-        let limits = WalkLimits { time, ..WalkLimits::default() };
-        let snapshot = subject.scan(limits, Depth::Objects)?.checked()?;
+        let (snapshot, scan) = scan(subject, deadline)?;
         let binary = &*subject.binary;
         let survey = Survey::of(&snapshot, binary, earlier);
         let mut room = MOST_STACKS;
@@ -120,18 +118,31 @@ impl Look {
         let sites = sites.collect();
         let seen = Seen::of(&snapshot, binary);
         let took = start.elapsed();
-        let Snapshot { listed, unreadable, torn, cut_short, .. } = snapshot;
-        let scan = report::Scan {
-            took_ns: took.as_nanos() as u64,
-            found: snapshot.goroutines.len() as u64,
-            listed,
-            unreadable,
-            torn,
-            cut_short: cut_short.is_some(),
-            before_end_ns: None,
-        };
+        let scan = report::Scan { took_ns: took.as_nanos() as u64, ..scan };
         Ok(Look { seen, snapshot, findings: Findings { sites, places, scan, states, took } })
     }
+}
+
+/// Reads the goroutines of a process until `deadline` at most; the time to find names comes on top of that. Returns them
+/// with the numbers of the scan.
+///
+/// # Errors
+/// The goroutines cannot be listed: see [`WalkError`].
+pub fn scan(subject: &Subject, deadline: Instant) -> Result<(Snapshot, report::Scan), WalkError> {
+    let start = Instant::now();
+    let limits = WalkLimits { time: deadline.saturating_duration_since(start), ..WalkLimits::default() };
+    let snapshot = subject.scan(limits, Depth::Objects)?.checked()?;
+    let Snapshot { listed, unreadable, torn, cut_short, .. } = snapshot;
+    let scan = report::Scan {
+        took_ns: start.elapsed().as_nanos() as u64,
+        found: snapshot.goroutines.len() as u64,
+        listed,
+        unreadable,
+        torn,
+        cut_short: cut_short.is_some(),
+        before_end_ns: None,
+    };
+    Ok((snapshot, scan))
 }
 
 /// A group of goroutines as a report shows it. `room` is how many stacks beyond the first of a group may still be kept
