@@ -1,5 +1,8 @@
 //! How much the tracker may keep, and how much of that is used.
 
+/// The most removals, and the most ends, that late records of a process can take back.
+pub(super) const MOST_TAKEN_BACK: usize = 1 << 16;
+
 /// How much the tracker may keep.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {

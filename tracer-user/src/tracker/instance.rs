@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use hashbrown::HashTable;
 
-use super::budget::Budget;
+use super::budget::{Budget, MOST_TAKEN_BACK};
 use super::ids::{InstanceId, LineageId, SiteId};
 use super::lineage::{LineageKey, Lineages};
 use super::living;
@@ -56,6 +56,8 @@ pub struct Instance {
     /// What the last scan removed, by g. An exit that comes late shows when its goroutine ended, so it takes the
     /// removal back.
     pub(super) removed: HashMap<u64, Goroutine>,
+    /// Since the last scan, goroutines whose g had another one before their exits were recorded, by g, and when that was.
+    pub(super) overtaken: HashMap<u64, (Goroutine, u64)>,
     /// The goroutines that the last scan listed and that seem to have ended before it was over, by goid. A creation
     /// record that comes late shows that the exit was another goroutine's.
     pub(super) early: HashMap<u64, Early>,
@@ -132,6 +134,7 @@ impl Instance {
             untracked: 0,
             scan: None,
             removed: HashMap::new(),
+            overtaken: HashMap::new(),
             early: HashMap::new(),
             at_end: None,
             seed,
@@ -302,6 +305,11 @@ impl Instance {
                 }
                 if overtaken {
                     self.ended_early(known, Fate::Reconciled);
+                } else {
+                    // Or it comes late, and then its time is before that of the creation which overtook it.
+                    if self.overtaken.len() < MOST_TAKEN_BACK {
+                        self.overtaken.insert(g, (known, time_ns));
+                    }
                 }
                 Ok(None)
             }
@@ -311,7 +319,7 @@ impl Instance {
     #[inline]
     pub(super) fn exited(&mut self, exit: Exit, budget: &mut Budget) {
         let overtaken_until = self.scanned_ns.unwrap_or(0);
-        let ended = match self.table.remove(exit.g) {
+        let ended = match self.table.remove_if(exit.g, |goroutine| !goroutine.is_born_after(exit.time_ns)) {
             Some(goroutine) if goroutine.flags & BIRTH_UNKNOWN == 0 || exit.time_ns > overtaken_until => {
                 budget.goroutines -= 1;
                 let site = &mut self.sites[self.lineages.leave(goroutine.lineage).0 as usize];
@@ -330,11 +338,11 @@ impl Instance {
         }
     }
 
-    /// Takes in an exit on a g that no goroutine in the table holds. Returns the goid where it is that of a goroutine
-    /// which a scan had removed, otherwise what the exit was counted as.
+    /// Takes in an exit on a g that no goroutine in the table held then. Returns the goid where it is that of a goroutine
+    /// which a scan or another goroutine had removed, otherwise what the exit was counted as.
     #[cold]
     pub(super) fn unknown_exit(&mut self, exit: Exit) -> Result<u64, Unknown> {
-        if let Some(goroutine) = self.removed.remove(&exit.g) {
+        if let Some(goroutine) = self.removed.remove(&exit.g).or_else(|| self.take_overtaken(exit)) {
             let site = &mut self.sites[self.lineages.site(goroutine.lineage).0 as usize];
             site.reconciled -= 1;
             self.corrected -= 1;
@@ -350,6 +358,12 @@ impl Instance {
         };
         *self.unknown(how) += 1;
         Err(how)
+    }
+
+    /// The goroutine that had its g until another was created there, if this exit is from before that.
+    fn take_overtaken(&mut self, exit: Exit) -> Option<Goroutine> {
+        let (_, until_ns) = self.overtaken.get(&exit.g)?;
+        if exit.time_ns < *until_ns { Some(self.overtaken.remove(&exit.g)?.0) } else { None }
     }
 
     /// The counter of exits that were counted as `how`.
@@ -440,6 +454,7 @@ impl Instance {
         self.table = Table::new(self.seed);
         self.scan = None;
         self.removed = HashMap::new();
+        self.overtaken = HashMap::new();
         self.early = HashMap::new();
     }
 
@@ -461,7 +476,6 @@ pub(super) fn end_of(site: &mut SiteCounts, goroutine: Goroutine, exit: Exit) {
     if goroutine.flags & BIRTH_UNKNOWN != 0 {
         site.outlived.record(exit.time_ns.saturating_sub(goroutine.birth_ns));
     } else if goroutine.losses == exit.losses {
-        // Records of two CPUs can be a little out of order, so the exit may seem to be older than the creation.
         site.lifetimes.record(exit.time_ns.saturating_sub(goroutine.birth_ns));
     }
 }

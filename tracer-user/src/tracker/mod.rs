@@ -5,7 +5,8 @@
 //! A goroutine is (process instance, goid), and a process instance is what runs under a pid from one exec to the next.
 //! goids are never reused within an instance. The record of an exit has no goid, only the address of the goroutine's
 //! `runtime.g`, and g's are reused. But a goroutine is created on a g only after the exit of its predecessor there was
-//! recorded. So in the ring's order an exit belongs to the goroutine that holds the g, unless records were lost. Each
+//! recorded, and records come in an order that keeps that. So an exit belongs to the goroutine that holds the g, unless
+//! records were lost, or one was held up for so long that others overtook it, which its time shows. Each
 //! record says how many records had been lost before it. Where that number is the same at creation and exit, none was
 //! lost in between, and the two belong together. Otherwise the exit is counted without a lifetime: loss leaves a gap in
 //! the counts, but never makes a wrong lifetime.

@@ -24,18 +24,13 @@
 //! None of this makes a lifetime: a goroutine that a scan adds has an unknown birth, and for all others the number of
 //! losses decides.
 
-use std::collections::HashMap;
-
-use super::budget::Budget;
+use super::budget::{Budget, MOST_TAKEN_BACK};
 use super::ids::LineageId;
 use super::instance::{Instance, end_of};
 use super::lineage::LineageKey;
 use super::open_scan::{Early, Fate, Missing, OfScan, OpenScan, Unknown};
 use super::records::{Existing, Exit};
 use super::table::{AT_ATTACH, BIRTH_UNKNOWN, Goroutine, LISTED, PARENT_COUNTED, UNPLACED};
-
-/// The most removals, and the most ends, that late records can take back.
-const MOST_TAKEN_BACK: usize = 1 << 16;
 
 impl Instance {
     /// Applies the list of a scan that ended at `now_ns`.
@@ -50,7 +45,7 @@ impl Instance {
         // The first list tells what existed at attach. What a later one finds should have been seen.
         let at_attach = if self.has_unknown_goroutines() { AT_ATTACH } else { 0 };
         self.scanned_ns = Some(self.scanned_ns.unwrap_or(0).max(now_ns));
-        (self.removed, self.early) = (HashMap::new(), HashMap::new());
+        (self.removed, self.overtaken, self.early) = Default::default();
         let (mut strangers, mut orphans) = (Vec::new(), Vec::new());
         for existing in list {
             match self.table.get_mut(existing.goid) {

@@ -50,6 +50,12 @@ impl Goroutine {
         Goroutine { goid, birth_ns, g_low: g as u32, g_high: (g >> 32) as u16, flags, losses, lineage }
     }
 
+    /// Whether it is known to be younger than this, so that what happened on its g then happened to the one before it.
+    #[inline]
+    pub fn is_born_after(&self, time_ns: u64) -> bool {
+        self.flags & BIRTH_UNKNOWN == 0 && self.birth_ns > time_ns
+    }
+
     /// Address of its `runtime.g`.
     #[inline]
     pub fn g(&self) -> u64 {
@@ -181,10 +187,16 @@ impl Table {
     /// Removes and returns the goroutine whose g is at this address.
     #[inline]
     pub fn remove(&mut self, g: u64) -> Option<Goroutine> {
+        self.remove_if(g, |_| true)
+    }
+
+    /// The same, if it is meant.
+    #[inline]
+    pub fn remove_if(&mut self, g: u64, is_meant: impl FnOnce(&Goroutine) -> bool) -> Option<Goroutine> {
         let at = self.place_of(g)?;
         let place = &mut self.places[at as usize];
         let goroutine = *place;
-        if goroutine.flags & GONE != 0 {
+        if goroutine.flags & GONE != 0 || !is_meant(&goroutine) {
             return None;
         }
         place.flags = GONE;

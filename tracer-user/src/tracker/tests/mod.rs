@@ -51,6 +51,32 @@ fn listed(goid: u64) -> Existing {
 }
 
 #[test]
+fn an_exit_that_others_overtook_is_its_own_goroutines() {
+    let g = g_of(5);
+    let late = |time_ns| happened(time_ns, What::Exited { g });
+    let mut tracker = tracker(&[created(100, 1), created_on(g, 1_000, 5), created_on(g, 3_000, 6)]);
+    let counts = |tracker: &Tracker| {
+        let instance = tracker.instances().next().unwrap();
+        let site = &instance.sites()[0];
+        (site.live, site.exited, site.reconciled, site.lifetimes.max_ns(), instance.unmatched_exits)
+    };
+    assert_eq!(counts(&tracker), (2, 0, 1, None, 0));
+    tracker.apply(&late(2_000));
+    assert_eq!(counts(&tracker), (2, 1, 0, Some(1_000), 0));
+    // There is no other before the one that holds the g now.
+    tracker.apply(&late(2_500));
+    assert_eq!(counts(&tracker), (2, 1, 0, Some(1_000), 1));
+    tracker.apply(&late(3_400));
+    assert_eq!(counts(&tracker), (1, 2, 0, Some(1_000), 1));
+    // An exit of a goroutine of which no creation came is not that of one which was overtaken.
+    tracker.apply(&created_on(g, 4_000, 7));
+    tracker.apply(&created_on(g, 5_000, 8));
+    tracker.apply(&late(6_000));
+    tracker.apply(&late(7_000));
+    assert_eq!(counts(&tracker), (1, 3, 1, Some(1_000), 2));
+}
+
+#[test]
 fn a_goroutine_that_ended_has_a_lifetime() {
     let tracker = tracker(&[created(100, 1), created(1_000, 5), exited(4_000, 5)]);
     let instance = tracker.instances().next().unwrap();
