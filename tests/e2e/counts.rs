@@ -111,8 +111,8 @@ fn from_the_first_instruction_on_newest_go_stripped_pie() {
     exact_run("counts", Build { toolchain: Some(NEWEST), ..STRIPPED_PIE }, &[]);
 }
 
-/// Traces by the means of an older kernel, which this one still has: without attach cookies, or with a perf event for
-/// each probe.
+/// Traces by the means of an older kernel, which this one still has: with a perf event for each probe, and on the
+/// oldest with one ring for all CPUs.
 #[track_caller]
 fn exact_as_on(release: &str, build: Build) {
     need_root();

@@ -369,7 +369,7 @@ fn a_process_in_another_mount_namespace() {
 fn records_that_do_not_fit_end_the_tracing_of_a_binary() {
     use golife::event::{Event, What};
     use golife::host::guard::Guard;
-    use golife::probes::Probes;
+    use golife::probes::{Loading, Probes};
     use golife::report::Mode;
     use golife::targets::Binaries;
     use golife::trace::attachments::Attachments;
@@ -378,7 +378,7 @@ fn records_that_do_not_fit_end_the_tracing_of_a_binary() {
     need_root();
     let binary = fixture("tiny", Build::default());
     let mut running = ready(&binary, &[]);
-    let (probes, _ring) = Probes::load(4096, false).unwrap();
+    let (probes, _ring) = Probes::load(Loading { ring_bytes: Some(4096), creation_stacks: false }).unwrap();
     let mut session = Session::new(Binaries::default(), Attachments::new(probes, Guard::start()));
     let planned = session.binaries.plan(std::fs::File::open(&binary).unwrap(), &binary).unwrap();
     session.attach_asked_for(&planned).unwrap();

@@ -403,7 +403,7 @@ fn doctor_names_what_golife_does_without() {
         let ended = Running::start(&mut doctor).wait();
         assert_eq!(ended.status.code(), Some(0), "{ended:?}");
         for (feature, since, instead) in [
-            ("attach cookies", (5, 15), "at most 16 kinds of Go binaries"),
+            ("rings without a lock", (5, 12), "one with a lock for all CPUs"),
             ("uprobe-multi links", (6, 10), "each probe by itself"),
             ("calls as probes", (6, 18), "every probe is a trap"),
         ] {

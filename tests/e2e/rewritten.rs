@@ -194,7 +194,7 @@ fn a_library_that_is_written_under_a_process_ends_its_tracing() {
 #[test]
 fn a_file_that_was_written_since_it_was_read_gets_no_probes() {
     use golife::host::guard::Guard;
-    use golife::probes::Probes;
+    use golife::probes::{Loading, Probes};
     use golife::targets::Binaries;
     use golife::trace::attachments::Attachments;
     use golife::trace::session::Session;
@@ -203,7 +203,7 @@ fn a_file_that_was_written_since_it_was_read_gets_no_probes() {
     let path = directory.path().join("program");
     let content = fs::read(&versions()[0]).unwrap();
     fs::copy(&versions()[0], &path).unwrap();
-    let (probes, _ring) = Probes::load(4096, false).unwrap();
+    let (probes, _ring) = Probes::load(Loading { ring_bytes: Some(4096), creation_stacks: false }).unwrap();
     let mut session = Session::new(Binaries::default(), Attachments::new(probes, Guard::start()));
     let planned = session.binaries.plan(File::open(&path).unwrap(), &path).unwrap();
     write_in_place(&path, &content);

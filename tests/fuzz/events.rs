@@ -1,4 +1,4 @@
-//! Records as bytes from the ring, and sequences of events that no kernel would send.
+//! Records from the ring, and sequences of events that no kernel would send.
 
 use golife::event::{Decoder, Event, StackCode, What, encode};
 use golife::output::text::{self, Text};
@@ -29,7 +29,7 @@ fn records() {
     ];
     // Each record comes after a byte with its length.
     let with_length = |event: Event| {
-        let record = encode(&event);
+        let record: Vec<u8> = encode(&event).into_iter().flat_map(u64::to_le_bytes).collect();
         [&[record.len() as u8], &record[..]].concat()
     };
     let all = what.map(|what| with_length(Event { time_ns: 5, pid: 7, losses: 0, what })).concat();
@@ -38,7 +38,9 @@ fn records() {
             (Decoder::default(), Tracker::new(Limits::default()), input);
         while let [length, after @ ..] = rest {
             let (record, next) = after.split_at(after.len().min(usize::from(*length)));
-            if let Some(event) = decoder.decode(record) {
+            let record: Vec<u64> =
+                record.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word)).collect();
+            if let Some(event) = decoder.decode(&record) {
                 assert!(encode(&event).len() <= record.len());
                 tracker.apply(&event);
             }

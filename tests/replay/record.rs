@@ -25,7 +25,7 @@ pub const READ: u64 = 0x48_5050;
 const START: u64 = 10_000 * S;
 
 enum Step {
-    Bytes(Vec<u8>),
+    Record(Vec<u64>),
     Lost(Lost),
     Begin(u32),
     Adopt(u32, Vec<Existing>),
@@ -96,12 +96,12 @@ impl Recording {
     pub fn late_exit(&mut self, at: u64, happened: u64, goid: u64) {
         let what = What::Exited { g: g_of(goid) };
         let event = Event { time_ns: START + happened, pid: self.pid, losses: self.losses, what };
-        self.steps.push((at, Step::Bytes(encode(&event))));
+        self.steps.push((at, Step::Record(encode(&event))));
     }
 
-    /// Records bytes that are no record.
+    /// Records words that are no record.
     pub fn garbage(&mut self, at: u64) {
-        self.steps.push((at, Step::Bytes(vec![0xff; 48])));
+        self.steps.push((at, Step::Record(vec![u64::MAX; 6])));
     }
 
     pub fn exec(&mut self, at: u64) {
@@ -132,7 +132,7 @@ impl Recording {
     fn event(&mut self, at: u64, what: What) {
         let losses = self.losses;
         let event = Event { time_ns: START + at, pid: self.pid, losses, what };
-        self.steps.push((at, Step::Bytes(encode(&event))));
+        self.steps.push((at, Step::Record(encode(&event))));
     }
 
     /// The report that there is `until` ns after the begin, with samples taken each second.
@@ -155,9 +155,9 @@ impl Recording {
                 next_tick += S;
             }
             match step {
-                Step::Bytes(bytes) => {
+                Step::Record(words) => {
                     hits += 1;
-                    if let Some(event) = decoder.decode(bytes) {
+                    if let Some(event) = decoder.decode(words) {
                         tracker.apply(&event);
                     }
                 }
@@ -197,6 +197,7 @@ fn run(until: u64, hits: u64) -> Run {
             target_cpu_ns: Some(hits * 820),
             golife_cpu_ns: Some(hits * 100),
             targets_used_cpu_ns: Some(until),
+            rings: None,
         },
         untraced: Vec::new(),
     }

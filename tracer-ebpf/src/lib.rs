@@ -1,5 +1,6 @@
-//! What crosses the border between the probes in the kernel and golife in user space: records, counters and the
-//! attach cookie. Both sides compile this file, so a layout stands in one place, with its size asserted.
+//! What crosses the border between the probes in the kernel and golife in user space: records, the rings that they are
+//! in, counters, and what a program is told of the places where it runs. Both sides compile this file, so a layout stands in
+//! one place, with its size asserted.
 //!
 //! On the host the crate also carries the compiled probes ([`OBJECT`]), so building golife needs no BPF toolchain.
 #![no_std]
@@ -36,8 +37,9 @@ impl Kind {
 /// What every record begins with.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Head {
-    /// `CLOCK_BOOTTIME` in nanoseconds (`bpf_ktime_get_boot_ns`).
+pub struct RecordHead {
+    /// `CLOCK_MONOTONIC` in nanoseconds (`bpf_ktime_get_ns`), less than 2⁶³. It is read before the record gets its place in
+    /// a ring. In a [ring of one CPU](RingHead), [`LAP`] may stand in it.
     pub time_ns: u64,
     /// The [`Kind`] in the highest 8 bits; below, the process id (tgid) in the initial pid namespace, which is less than
     /// 2²² (`PID_MAX_LIMIT` in <https://github.com/torvalds/linux/blob/v6.6/include/linux/threads.h>).
@@ -49,26 +51,26 @@ pub struct Head {
     pub losses: u32,
 }
 
-impl Head {
+impl RecordHead {
     /// Packs kind and process id.
     #[inline(always)]
-    pub const fn new(kind: Kind, pid: u32, time_ns: u64, losses: u32) -> Head {
-        Head { time_ns, kind_pid: (kind as u32) << 24 | pid & 0xff_ffff, losses }
+    pub const fn new(kind: Kind, pid: u32, time_ns: u64, losses: u32) -> RecordHead {
+        RecordHead { time_ns, kind_pid: (kind as u32) << 24 | pid & 0xff_ffff, losses }
     }
 
-    /// The process id in [`Head::kind_pid`].
+    /// The process id in [`RecordHead::kind_pid`].
     pub const fn pid(kind_pid: u32) -> u32 {
         kind_pid & 0xff_ffff
     }
 
-    /// The number of the [`Kind`] in [`Head::kind_pid`].
+    /// The number of the [`Kind`] in [`RecordHead::kind_pid`].
     pub const fn kind(kind_pid: u32) -> u32 {
         kind_pid >> 24
     }
 }
 
-/// What a creation record says about the new goroutine. All but the stack fit in 48 bits each: addresses of user space do on every CPU
-/// that Go 1.18 and its successors run on, and goids are counted up from 1.
+/// What a creation record says about the new goroutine. All but the stack fit in 48 bits each: addresses of user space do on
+/// every CPU that Go 1.18 and its successors run on, and goids are counted up from 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
     /// Address of its `runtime.g`, which is reused when it has ended.
@@ -88,15 +90,20 @@ pub struct Facts {
 /// The low 48 bits, all that records have room for.
 pub const LOW_48: u64 = (1 << 48) - 1;
 
+/// The bits of the address of a `runtime.g` that records have room for: its lowest three are 0, as it begins with a pointer.
+pub const G_BITS: u64 = LOW_48 & !7;
+
 impl Facts {
-    /// Six facts in four words: goid, parent, gopc and startpc are the low 48 bits of one each; above the first three stand
-    /// the three 16-bit parts of g, the lowest first, and above the last the stack.
+    /// Six facts in four words: goid, parent, gopc and startpc are the low 48 bits of one each. In the 15 bits above each
+    /// of the first three stands a part of g, the lowest first, without the three lowest bits; above the last stands the
+    /// stack. The highest bit of the first three is 0: it is where [`LAP`] may be.
     #[inline(always)]
     pub const fn pack(self) -> [u64; 4] {
+        const PART: u64 = (1 << 15) - 1;
         [
-            self.goid & LOW_48 | self.g << 48,
-            self.parent & LOW_48 | self.g >> 16 << 48,
-            self.gopc & LOW_48 | self.g >> 32 << 48,
+            self.goid & LOW_48 | (self.g >> 3 & PART) << 48,
+            self.parent & LOW_48 | (self.g >> 18 & PART) << 48,
+            self.gopc & LOW_48 | (self.g >> 33 & PART) << 48,
             self.startpc & LOW_48 | (self.stack.0 as u64) << 48,
         ]
     }
@@ -104,8 +111,11 @@ impl Facts {
     /// The reverse of [`Facts::pack`].
     #[inline]
     pub const fn unpack([goid, parent, gopc, startpc]: [u64; 4]) -> Facts {
+        const fn part(word: u64) -> u64 {
+            (word & !LAP) >> 48
+        }
         Facts {
-            g: goid >> 48 | parent >> 48 << 16 | gopc >> 48 << 32,
+            g: part(goid) << 3 | part(parent) << 18 | part(gopc) << 33,
             goid: goid & LOW_48,
             parent: parent & LOW_48,
             gopc: gopc & LOW_48,
@@ -120,18 +130,18 @@ impl Facts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Created {
     /// When, where, what.
-    pub head: Head,
+    pub head: RecordHead,
     /// [`Facts`], packed.
     pub facts: [u64; 4],
 }
 
 /// A goroutine ended. Nothing is read from its memory: the record names it by the address of its `runtime.g`. Whatever
-/// is created there next is created after this record was written, so the ring holds the two in that order.
+/// is created there next is created after this record was written.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exited {
     /// When, where, what.
-    pub head: Head,
+    pub head: RecordHead,
     /// Address of its `runtime.g`.
     pub g: u64,
 }
@@ -141,7 +151,7 @@ pub struct Exited {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Process {
     /// When, where, what.
-    pub head: Head,
+    pub head: RecordHead,
     /// Another task, by [`Kind`].
     pub other: u32,
     /// Zero.
@@ -172,12 +182,49 @@ impl Counter {
         [Counter::DroppedCreated, Counter::DroppedExited, Counter::DroppedProcess, Counter::ReadFault];
 }
 
-/// Different cookies at a time on kernels without attach cookies (before Linux 5.15): so many programs `goroutine_0`,
-/// `goroutine_1`… there are, each of which finds its cookie in the entry of [`COOKIES`] with its number.
-pub const SLOTS: usize = 16;
-/// Name of the array of [`SLOTS`] packed cookies.
-pub const COOKIES: &str = "COOKIES";
-/// Name of the ring buffer map.
+/// A record in a ring of one CPU is made of so many words for each unit: one unit for an exit, two for a creation. The two
+/// need not be neighbours in memory, since each has its place by its own number.
+pub const UNIT_WORDS: usize = 3;
+
+/// The highest bit of the first word of each unit in a ring of one CPU. It says in which round through the ring the unit was
+/// written: 1 in the first round, 0 in the second, and so on. Memory begins as 0, so a unit with the bit of this round has
+/// been written in this round. The first word of a record is written last.
+pub const LAP: u64 = 1 << 63;
+
+/// In [`RingHead::produced`]: the CPU's second ring is in use.
+pub const GROWN: u64 = 1 << 63;
+
+/// How far the rings of a CPU are written and may be written. The programs and golife map the same memory.
+///
+/// A CPU has at most two rings: the one it begins with, and a larger one to which golife moves it when that becomes too
+/// small. Only programs on this CPU write to them. They do not lock anything: a program takes room for its record by a
+/// compare-and-swap of `produced`, which fails if another took the room meanwhile (a program can lose its CPU to another thread
+/// between any two instructions), and then tries again.
+#[repr(C, align(128))]
+#[derive(Debug, Default)]
+pub struct RingHead {
+    /// How many units were given away in the ring that is in use, since its begin. The highest bit is [`GROWN`].
+    pub produced: u64,
+    /// Keeps what programs write and what golife writes on lines of their own.
+    pub apart: [u64; 15],
+    /// For each ring, up to which number units may be given away: 0 while there is no such ring. golife alone writes it.
+    pub limit: [u64; 2],
+}
+
+const _: () = assert!(size_of::<RingHead>() == 256);
+
+/// Name of the array of [`RingHead`]s, one for each CPU that there can be. golife makes it.
+pub const RING_HEADS: &str = "RING_HEADS";
+/// Name of the array of the rings that CPUs begin with. golife makes it.
+pub const FIRST_RINGS: &str = "FIRST_RINGS";
+/// Name of the array of larger rings, each of which is a map of its own. golife makes it.
+pub const GROWN_RINGS: &str = "GROWN_RINGS";
+/// Name of the global with the number of units less one of a first and of a grown ring. Both numbers are powers of two, at
+/// least 4: each time a quarter of a ring has been written, the reader is woken.
+pub const RING_MASKS: &str = "RING_MASKS";
+
+/// Name of the kernel's ring buffer, which is one for all CPUs. Everything is in it where the kernel cannot have rings without
+/// a lock, otherwise what happens to processes.
 pub const EVENTS: &str = "EVENTS";
 /// Name of the per-CPU array of [`Counter`]s.
 pub const COUNTERS: &str = "COUNTERS";
@@ -243,63 +290,48 @@ pub const WAKE_BYTES: &str = "WAKE_BYTES";
 /// 320), and the whole of it within `g`.
 pub const SPAN: usize = 184;
 
-/// What happens at a probe, and where the facts of the goroutine are: rides in the attach cookie, so that the kernel
-/// side knows no Go version, and one program serves all probes of a binary. Offsets are in bytes, multiples of 8 below
-/// 2048.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Cookie {
-    /// Whether a goroutine ends here; else one is created. Of the fields below, an exit needs the register alone.
-    pub ends: bool,
+/// Name of the global of [`Constants`].
+pub const CONSTANTS: &str = "CONSTANTS";
+
+/// What a program is told of the places where it runs: where the goroutine and its facts are. golife writes it into the
+/// program's read-only memory and loads the program once for each different one. So the verifier knows all of it and takes
+/// out whatever else the program could do, and the kernel side knows no Go version.
+///
+/// Offsets are in bytes and multiples of 8.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Constants {
     /// Number of the register that holds the goroutine's `*g`, in the instruction set's own numbering
-    /// (x86-64: 0 = rax, 1 = rcx, 2 = rdx, 3 = rbx, 4 = rsp, … 15 = r15; arm64: 0 = x0 …).
-    pub register: u8,
+    /// (x86-64: 0 = rax, 1 = rcx, 2 = rdx, 3 = rbx, 4 = rsp, … 15 = r15; arm64: 0 = x0 …). An exit needs it alone.
+    pub register: u64,
     /// Offset of `g.goid`.
-    pub goid: u16,
+    pub goid: u64,
     /// Offset of `g.parentGoid`, 0 where there is none (before Go 1.21).
-    pub parent: u16,
+    pub parent: u64,
     /// Offset of `g.gopc`.
-    pub gopc: u16,
+    pub gopc: u64,
     /// Offset of `g.startpc`.
-    pub startpc: u16,
+    pub startpc: u64,
     /// Offset of `g.m`, used to find the parent where `g` does not name it.
-    pub m: u16,
+    pub m: u64,
     /// Offset of `m.curg`, for the same, and to find the creator's stack.
-    pub curg: u16,
-    /// Offset of `g.sched.bp`, less than 1024: where the stack of a creator begins.
-    pub bp: u16,
+    pub curg: u64,
+    /// Offset of `g.sched.bp`: where the stack of a creator begins.
+    pub bp: u64,
+    /// The only process whose threads come here; 0 where others do, too, so that each hit asks the kernel.
+    pub pid: u64,
 }
 
-impl Cookie {
-    /// Packs into the 64 bits that the kernel hands to each hit.
-    pub const fn pack(self) -> u64 {
-        const fn byte(offset: u16, index: u32) -> u64 {
-            ((offset as u64 / 8) & 0xff) << (8 * index)
+impl Constants {
+    /// As they stand in the program's memory.
+    pub fn to_bytes(&self) -> [u8; size_of::<Constants>()] {
+        let Constants { register, goid, parent, gopc, startpc, m, curg, bp, pid } = *self;
+        let words = [register, goid, parent, gopc, startpc, m, curg, bp, pid];
+        let mut bytes = [0; size_of::<Constants>()];
+        for (to, word) in bytes.chunks_exact_mut(8).zip(words) {
+            to.copy_from_slice(&word.to_ne_bytes());
         }
-        self.register as u64
-            | byte(self.goid, 1)
-            | byte(self.parent, 2)
-            | byte(self.gopc, 3)
-            | byte(self.startpc, 4)
-            | byte(self.m, 5)
-            | byte(self.curg, 6)
-            | (byte(self.bp, 7) & !(1 << 63))
-            | (self.ends as u64) << 63
-    }
-
-    /// The reverse of [`Cookie::pack`].
-    #[inline(always)]
-    pub const fn unpack(bits: u64) -> Cookie {
-        Cookie {
-            ends: bits >> 63 != 0,
-            register: bits as u8,
-            goid: ((bits >> 8) as u8 as u16) * 8,
-            parent: ((bits >> 16) as u8 as u16) * 8,
-            gopc: ((bits >> 24) as u8 as u16) * 8,
-            startpc: ((bits >> 32) as u8 as u16) * 8,
-            m: ((bits >> 40) as u8 as u16) * 8,
-            curg: ((bits >> 48) as u8 as u16) * 8,
-            bp: ((bits >> 56) as u8 as u16 & 0x7f) * 8,
-        }
+        bytes
     }
 }
 
@@ -322,22 +354,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cookie_survives_packing() {
-        let cookie = Cookie {
-            ends: false,
-            register: 15,
-            goid: 160,
-            parent: 280,
-            gopc: 288,
-            startpc: 304,
-            m: 48,
-            curg: 192,
-            bp: 1016,
-        };
-        assert_eq!(Cookie::unpack(cookie.pack()), cookie);
-        let end = Cookie { ends: true, ..cookie };
-        assert_eq!(Cookie::unpack(end.pack()), end);
-        assert_eq!(Cookie::unpack(Cookie::default().pack()), Cookie::default());
+    fn constants_stand_in_memory_as_they_are_declared() {
+        let constants =
+            Constants { register: 1, goid: 2, parent: 3, gopc: 4, startpc: 5, m: 6, curg: 7, bp: 8, pid: 9 };
+        // SAFETY: the struct is nothing but 9 words.
+        let words: [u64; 9] = unsafe { core::mem::transmute(constants) };
+        assert_eq!(words, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
+        assert_eq!(constants.to_bytes().chunks_exact(8).next_back(), Some(&9u64.to_ne_bytes()[..]));
     }
 
     #[test]
@@ -373,9 +396,13 @@ mod tests {
             stack: StackCode(0x1234),
         };
         assert_eq!(Facts::unpack(facts.pack()), facts);
-        let [g, goid, parent, gopc, startpc] = [LOW_48; 5];
+        let [goid, parent, gopc, startpc] = [LOW_48; 4];
+        let g = G_BITS;
         let largest = Facts { g, goid, parent, gopc, startpc, stack: StackCode::LOST };
         assert_eq!(Facts::unpack(largest.pack()), largest);
+        assert!(largest.pack()[..3].iter().all(|word| word & LAP == 0));
+        let marked = largest.pack().map(|word| word | LAP);
+        assert_eq!(Facts::unpack(marked), largest);
         // What a hostile process says of one fact reaches no other.
         let hostile = Facts { goid: u64::MAX, startpc: u64::MAX, ..facts };
         assert_eq!(Facts::unpack(hostile.pack()), Facts { goid: LOW_48, startpc: LOW_48, ..facts });
@@ -383,8 +410,11 @@ mod tests {
 
     #[test]
     fn heads_survive_packing() {
-        let head = Head::new(Kind::Exec, 0x3f_ffff, 1, 2);
-        assert_eq!((Head::pid(head.kind_pid), Head::kind(head.kind_pid)), (0x3f_ffff, Kind::Exec as u32));
+        let head = RecordHead::new(Kind::Exec, 0x3f_ffff, 1, 2);
+        assert_eq!(
+            (RecordHead::pid(head.kind_pid), RecordHead::kind(head.kind_pid)),
+            (0x3f_ffff, Kind::Exec as u32)
+        );
     }
 
     #[test]

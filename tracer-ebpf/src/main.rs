@@ -1,47 +1,72 @@
 //! The probes. Each does as little as it can: the target pays for every instruction here.
 //!
-//! - What differs between Go versions arrives in the attach cookie; no version is known in this file.
+//! - What differs between Go versions stands in [`CONSTANTS`], which golife writes before it loads a program; no version is
+//!   known in this file.
 //! - A birth costs one read of user memory, a death none: its record names the goroutine by the address of its g.
-//! - Records are submitted without waking the reader, unless the ring fills up; the reader also has a timer.
+//! - Records go into a ring of this CPU, without a lock, or into the kernel's ring buffer where that is not possible. The
+//!   reader is not woken for each; it is woken as a ring fills up, and also has a timer.
 //! - A record that does not fit is counted: loss is data. Each record says how many were lost before it.
 #![no_std]
 #![no_main]
 #![feature(core_intrinsics)]
-#![allow(internal_features, reason = "this target has the atomic addition, but no `AtomicU32::fetch_add`")]
+#![allow(
+    internal_features,
+    reason = "this target has these atomic operations, but not the types that offer them"
+)]
 #![allow(missing_docs, reason = "the probe macros make public functions without any")]
 
 use core::{
-    intrinsics::{AtomicOrdering, atomic_xadd},
+    intrinsics::{AtomicOrdering, atomic_cxchg, atomic_xadd, atomic_xchg},
     mem::MaybeUninit,
     ops::Range,
 };
 
 use aya_ebpf::{
-    bindings::{BPF_NOEXIST, BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, pt_regs},
+    bindings::{
+        BPF_F_MMAPABLE, BPF_NOEXIST, BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, pt_regs,
+    },
+    btf_maps,
     helpers::{
-        bpf_get_attach_cookie, bpf_get_current_pid_tgid, bpf_ktime_get_boot_ns, bpf_probe_read_user,
+        bpf_get_current_pid_tgid, bpf_get_smp_processor_id, bpf_ktime_get_ns, bpf_probe_read_user,
         generated::bpf_probe_read_user as read_user_raw,
     },
-    macros::{map, raw_tracepoint, tracepoint, uprobe},
-    maps::{Array, HashMap, PerCpuArray, RingBuf},
+    macros::{btf_map, map, raw_tracepoint, tracepoint, uprobe},
+    maps::{Array, HashMap, PerCpuArray, ProgramArray, RingBuf},
     programs::{ProbeContext, RawTracePointContext, TracePointContext},
 };
 use aya_log_ebpf::warn;
 use tracer_ebpf::{
-    CUT, Cookie, Counter, Created, Exited, Facts, Head, Kind, Process, SLOTS, SPAN, STACK_CALLS, Stack,
-    StackCode, hash_call,
+    CUT, Constants, Counter, Facts, GROWN, Kind, LAP, Process, RecordHead, RingHead, SPAN, STACK_CALLS,
+    Stack, StackCode, UNIT_WORDS, hash_call,
 };
 
-/// All records of all CPUs, in the order of their reservation. User space sets the size.
+/// A unit in a ring of one CPU.
+type Unit = [u64; UNIT_WORDS];
+
+/// How far the rings of each CPU are written and may be written. golife makes this map and the next two anew, with the size that
+/// suits the machine.
+#[map]
+static RING_HEADS: Array<RingHead> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// The rings that CPUs begin with.
+#[map]
+static FIRST_RINGS: Array<Unit> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Larger rings for CPUs that needed them.
+#[btf_map]
+static GROWN_RINGS: btf_maps::ArrayOfMaps<btf_maps::Array<Unit, 1, { BPF_F_MMAPABLE as usize }>, 1> =
+    btf_maps::ArrayOfMaps::new();
+
+/// The number of units less one in a ring of each of the two kinds.
+#[unsafe(no_mangle)]
+static RING_MASKS: [u64; 2] = [0; 2];
+
+/// Records of all CPUs, in the order of their reservation. User space sets the size.
 #[map]
 static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 12, 0);
 
 #[map]
 static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::ALL.len() as u32, 0);
-
-/// What the attach cookie says, by slot, on kernels without attach cookies.
-#[map]
-static COOKIES: Array<u64> = Array::with_max_entries(SLOTS as u32, 0);
 
 /// Stacks of creators, each once. User space makes room where they are wanted.
 #[map]
@@ -50,6 +75,14 @@ static STACKS: HashMap<u32, Stack> = HashMap::with_max_entries(1, 0);
 /// Where a stack is put together.
 #[map]
 static SCRATCH: PerCpuArray<Stack> = PerCpuArray::with_max_entries(1, 0);
+
+/// Nothing is ever in it: see [`keep_kernel_stack`].
+#[map]
+static NOWHERE: ProgramArray = ProgramArray::with_max_entries(1, 0);
+
+#[unsafe(no_mangle)]
+static CONSTANTS: Constants =
+    Constants { register: 0, goid: 0, parent: 0, gopc: 0, startpc: 0, m: 0, curg: 0, bp: 0, pid: 0 };
 
 #[unsafe(no_mangle)]
 static CREATION_STACKS: u32 = 0;
@@ -63,125 +96,211 @@ static EXIT_SAYS_GROUP_DEAD: u32 = 0;
 #[unsafe(no_mangle)]
 static WAKE_BYTES: u64 = 1 << 20;
 
-/// Records that were lost on all CPUs: see [`Head::losses`].
+/// Records that were lost on all CPUs: see [`RecordHead::losses`].
 static mut LOSSES: u32 = 0;
 
 /// So many unreadable goroutines on each CPU are told with their address; the rest is only counted.
 const FAULTS_TOLD: u64 = 4;
 
-/// One record in 128 asks how full the ring is: asking at each would cost more than the record. These bits of the clock
+/// One record in 128 asks how full the ring buffer is: asking at each would cost more than the record. These bits of the clock
 /// choose; the lowest are 0 on some machines.
 const ASKS: u64 = 127 << 4;
 
-/// A goroutine is created, somewhere inside `runtime.newproc1`, where the cookie's register holds the finished `*g`; or
-/// it ends, at the call of `runtime.mcall` in `runtime.goexit1` or `runtime.coroexit`, where g is in its own register.
-/// One program for both, so that all probes of a binary are one link, put in place and taken off at once.
-#[uprobe]
-pub fn goroutine(ctx: ProbeContext) -> u32 {
-    // SAFETY: the context is the one this program was called with.
-    let bits = unsafe { bpf_get_attach_cookie(ctx.regs.cast()) };
-    born_or_ended(&ctx, bits);
-    0
-}
-
-/// For kernels without attach cookies: one program for each cookie that is in use.
-macro_rules! by_slot {
-    ($($name:ident = $slot:literal),*) => {
-        $(
-            #[uprobe]
-            pub fn $name(ctx: ProbeContext) -> u32 {
-                slot(ctx.regs, $slot);
-                0
-            }
-        )*
+/// What golife wrote into a global before it loaded the program. The verifier knows the value and drops the code that others
+/// would need; the compiler must not fold the initial one.
+macro_rules! known {
+    ($global:ident $(. $field:ident)? $([$index:expr])?) => {
+        // SAFETY: a global that nobody writes to any more.
+        unsafe { core::ptr::read_volatile(&raw const $global $(. $field)? $([$index])?) }
     };
 }
 
-by_slot!(
-    goroutine_0 = 0,
-    goroutine_1 = 1,
-    goroutine_2 = 2,
-    goroutine_3 = 3,
-    goroutine_4 = 4,
-    goroutine_5 = 5,
-    goroutine_6 = 6,
-    goroutine_7 = 7,
-    goroutine_8 = 8,
-    goroutine_9 = 9,
-    goroutine_10 = 10,
-    goroutine_11 = 11,
-    goroutine_12 = 12,
-    goroutine_13 = 13,
-    goroutine_14 = 14,
-    goroutine_15 = 15
-);
-
-/// All of them share this, so that the object stays small.
-#[inline(never)]
-fn slot(regs: *mut pt_regs, slot: u32) -> u32 {
-    if let Some(bits) = COOKIES.get(slot) {
-        born_or_ended(&ProbeContext::new(regs.cast()), *bits);
+/// A goroutine is created, somewhere inside `runtime.newproc1`, where a register holds the finished `*g`. The record goes into
+/// this CPU's ring.
+#[uprobe]
+pub fn created(ctx: ProbeContext) -> u32 {
+    if let Some([a, b, c, d, e, f]) = creation(&ctx)
+        && !put([[a, b, c], [d, e, f]])
+    {
+        count(Counter::DroppedCreated);
     }
     0
 }
 
-#[inline(always)]
-fn born_or_ended(ctx: &ProbeContext, bits: u64) {
-    let cookie = Cookie::unpack(bits);
-    let g = register(ctx.regs, cookie.register);
-    if cookie.ends {
-        exited(g);
-    } else {
-        created(ctx, bits, g);
+/// A goroutine ends, at the call of `runtime.mcall` in `runtime.goexit1` or `runtime.coroexit`, where g is in its own register.
+#[uprobe]
+pub fn exited(ctx: ProbeContext) -> u32 {
+    if !put([exit(&ctx)]) {
+        count(Counter::DroppedExited);
     }
+    0
 }
 
+/// The same as [`created`] with the kernel's ring buffer.
+#[uprobe]
+pub fn created_shared(ctx: ProbeContext) -> u32 {
+    if let Some(record) = creation(&ctx)
+        && !share(record)
+    {
+        count(Counter::DroppedCreated);
+    }
+    0
+}
+
+/// The same as [`exited`] with the kernel's ring buffer.
+#[uprobe]
+pub fn exited_shared(ctx: ProbeContext) -> u32 {
+    if !share(exit(&ctx)) {
+        count(Counter::DroppedExited);
+    }
+    0
+}
+
+/// The record of a creation: [`tracer_ebpf::Created`] as words.
 #[inline(always)]
-fn created(ctx: &ProbeContext, bits: u64, g: u64) {
-    let cookie = Cookie::unpack(bits);
+fn creation(ctx: &ProbeContext) -> Option<[u64; 6]> {
+    keep_kernel_stack(ctx);
+    let g = register(ctx.regs, known!(CONSTANTS.register));
+    let goid = known!(CONSTANTS.goid);
     let mut span = MaybeUninit::<[u64; SPAN / 8]>::uninit();
     // SAFETY: the helper fills all of `span`, or fails and it is not looked at.
-    let failed =
-        unsafe { read_user_raw(span.as_mut_ptr().cast(), SPAN as u32, (g + cookie.goid as u64) as *const _) };
+    let failed = unsafe { read_user_raw(span.as_mut_ptr().cast(), SPAN as u32, (g + goid) as *const _) };
     if failed != 0 {
         if count(Counter::ReadFault) <= FAULTS_TOLD {
             warn!(ctx, "cannot read the new goroutine at {:x}", g);
         }
-        return;
+        return None;
     }
     // SAFETY: filled above.
     let span = unsafe { span.assume_init_ref() };
-    let word = |offset: u16| {
-        let index = (offset.wrapping_sub(cookie.goid) / 8) as usize;
+    let word = |offset: u64| {
+        let index = (offset.wrapping_sub(goid) / 8) as usize;
         // One word short of the end: the verifier takes an offset of 8 × index to be off by up to 7.
         if index < SPAN / 8 - 1 { span[index] } else { 0 }
     };
-    let parent = if cookie.parent != 0 { word(cookie.parent) } else { current_goid(ctx.regs, bits) };
-    // SAFETY: as for FORK_CHILD_OFFSET. The verifier knows the value and drops what is not wanted.
-    let stack = match unsafe { core::ptr::read_volatile(&CREATION_STACKS) } {
+    let parent = match known!(CONSTANTS.parent) {
+        0 => current_goid(ctx.regs),
+        offset => word(offset),
+    };
+    let stack = match known!(CREATION_STACKS) {
         0 => StackCode::NONE,
-        _ => creation_stack(ctx.regs, bits),
+        _ => creation_stack(ctx.regs),
     };
-    let Some(mut slot) = EVENTS.reserve::<Created>(0) else {
-        count(Counter::DroppedCreated);
-        return;
-    };
-    let head = head(Kind::Created);
-    let (gopc, startpc) = (word(cookie.gopc), word(cookie.startpc));
+    let (gopc, startpc) = (word(known!(CONSTANTS.gopc)), word(known!(CONSTANTS.startpc)));
     let facts = Facts { g, goid: span[0], parent, gopc, startpc, stack };
-    slot.write(Created { head, facts: facts.pack() });
-    slot.submit(wake_flags(&head));
+    let [a, b, c, d] = facts.pack();
+    let [time, what] = head(Kind::Created, known!(CONSTANTS.pid));
+    Some([time, what, a, b, c, d])
 }
 
+/// The record of an exit: [`tracer_ebpf::Exited`] as words.
 #[inline(always)]
-fn exited(g: u64) {
-    let Some(mut slot) = EVENTS.reserve::<Exited>(0) else {
-        count(Counter::DroppedExited);
-        return;
+fn exit(ctx: &ProbeContext) -> Unit {
+    let g = register(ctx.regs, known!(CONSTANTS.register));
+    let [time, what] = head(Kind::Exited, known!(CONSTANTS.pid));
+    [time, what, g]
+}
+
+/// Keeps what a creation reads on the kernel's own stack. From Linux 6.13 on, a program with 64 bytes of stack or more has them
+/// in memory of its own (`bpf_enable_private_stack` in
+/// <https://github.com/torvalds/linux/blob/v6.13/kernel/bpf/verifier.c>), and to copy a goroutine there takes half as long again.
+/// A program that could call another in its place has no such memory. This one never does: there is no such register.
+#[inline(always)]
+fn keep_kernel_stack(ctx: &ProbeContext) {
+    if known!(CONSTANTS.register) == u64::MAX {
+        // SAFETY: the context is the one this program was called with.
+        let _ = unsafe { NOWHERE.tail_call(ctx, 0) };
+    }
+}
+
+/// Writes a record into this CPU's ring, and says whether there was room. All that a record says has been read before this: so
+/// its place in the order may be anywhere between its time and the end of this function.
+#[inline(always)]
+fn put<const UNITS: usize>(units: [Unit; UNITS]) -> bool {
+    // SAFETY: a helper without arguments.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    let Some(head) = RING_HEADS.get_ptr_mut(cpu) else { return false };
+    // Another thread would have to take this CPU away, each time within the same few instructions.
+    for _ in 0..3 {
+        // SAFETY: a word that golife and programs on this CPU write to in one piece.
+        let produced = unsafe { core::ptr::read_volatile(&raw const (*head).produced) };
+        let at = produced & !GROWN;
+        let end = at + UNITS as u64;
+        let ring = (produced >> 63) as usize & 1;
+        // SAFETY: a word that golife alone writes to, in one piece.
+        let limit = unsafe { core::ptr::read_volatile(&raw const (*head).limit[ring]) };
+        if end > limit {
+            return false;
+        }
+        // SAFETY: this is how all programs take room here.
+        let (_, taken) = unsafe {
+            atomic_cxchg::<u64, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(
+                &raw mut (*head).produced,
+                produced,
+                produced + UNITS as u64,
+            )
+        };
+        if taken {
+            // Two calls, since the verifier must know at each which map is meant.
+            return if ring == 0 {
+                fill(FIRST_RINGS.get_ptr_mut(cpu), known!(RING_MASKS[0]), at, units)
+            } else {
+                fill(GROWN_RINGS.get_value_ptr_mut(cpu, &0), known!(RING_MASKS[1]), at, units)
+            };
+        }
+    }
+    false
+}
+
+/// Writes units from number `at` on. golife takes a record for written when it finds the first word written, which is
+/// therefore the last one here, and written so that no CPU can see it before the others.
+#[inline(always)]
+fn fill<const UNITS: usize>(ring: Option<*mut Unit>, mask: u64, at: u64, units: [Unit; UNITS]) -> bool {
+    let Some(ring) = ring else { return false };
+    let place = |number: u64| {
+        let lap = if number & (mask + 1) == 0 { LAP } else { 0 };
+        // SAFETY: the ring has this many units and one more.
+        (unsafe { ring.add((number & mask) as usize) }.cast::<u64>(), lap)
     };
-    let head = head(Kind::Exited);
-    slot.write(Exited { head, g });
-    slot.submit(wake_flags(&head));
+    for (index, [first, second, third]) in units.into_iter().enumerate().skip(1) {
+        let (unit, lap) = place(at + index as u64);
+        // SAFETY: nobody else writes to a unit that was given to this program, or reads it yet.
+        unsafe {
+            core::ptr::write_volatile(unit, first | lap);
+            core::ptr::write_volatile(unit.add(1), second);
+            core::ptr::write_volatile(unit.add(2), third);
+        }
+    }
+    let [first, second, third] = units[0];
+    let (unit, lap) = place(at);
+    // SAFETY: as above.
+    unsafe {
+        core::ptr::write_volatile(unit.add(1), second);
+        core::ptr::write_volatile(unit.add(2), third);
+        atomic_xchg::<u64, { AtomicOrdering::SeqCst }>(unit, first | lap);
+    }
+    let quarter = mask >> 2;
+    if (at ^ (at + UNITS as u64)) & !quarter != 0 {
+        wake_reader();
+    }
+    true
+}
+
+/// Wakes the reader, which waits for the kernel's ring buffer, by a record there that is none.
+#[inline(never)]
+fn wake_reader() {
+    if let Some(slot) = EVENTS.reserve::<u64>(0) {
+        slot.discard(BPF_RB_FORCE_WAKEUP as u64);
+    }
+}
+
+/// Writes a record into the kernel's ring buffer, and says whether there was room.
+#[inline(always)]
+fn share<const WORDS: usize>(record: [u64; WORDS]) -> bool {
+    let Some(mut slot) = EVENTS.reserve::<[u64; WORDS]>(0) else { return false };
+    slot.write(record);
+    slot.submit(wake_flags(record[0]));
+    true
 }
 
 /// Nothing: what the trap alone costs. Benchmarks and the calibration of `overhead` measure against it.
@@ -199,8 +318,7 @@ pub fn process_exec(_ctx: RawTracePointContext) -> i32 {
 /// A task was cloned.
 #[tracepoint]
 pub fn process_fork(ctx: TracePointContext) -> u32 {
-    // SAFETY: a global that the loader may have replaced; the compiler must not fold its initial value.
-    let offset = unsafe { core::ptr::read_volatile(&FORK_CHILD_OFFSET) } as usize;
+    let offset = known!(FORK_CHILD_OFFSET) as usize;
     // SAFETY: the offset is from this kernel's own description of the record.
     match unsafe { ctx.read_at::<u32>(offset) } {
         Ok(child) => process(Kind::Fork, child) as u32,
@@ -216,8 +334,8 @@ pub fn process_fork(ctx: TracePointContext) -> u32 {
 #[raw_tracepoint(tracepoint = "sched_process_exit")]
 pub fn process_exit(ctx: RawTracePointContext) -> i32 {
     let pid_tgid = bpf_get_current_pid_tgid();
-    // SAFETY: as for FORK_CHILD_OFFSET; the second argument is a bool where the loader says that there is one.
-    let ended = if unsafe { core::ptr::read_volatile(&EXIT_SAYS_GROUP_DEAD) } != 0 {
+    // The second argument is a bool where the loader says that there is one.
+    let ended = if known!(EXIT_SAYS_GROUP_DEAD) != 0 {
         ctx.arg::<u64>(1) as u8 != 0
     } else {
         pid_tgid as u32 == (pid_tgid >> 32) as u32
@@ -226,29 +344,30 @@ pub fn process_exit(ctx: RawTracePointContext) -> i32 {
 }
 
 fn process(kind: Kind, other: u32) -> i32 {
+    let [time_ns, what] = head(kind, 0);
     let Some(mut slot) = EVENTS.reserve::<Process>(0) else {
         count(Counter::DroppedProcess);
         return 0;
     };
-    slot.write(Process { head: head(kind), other, pad: 0 });
+    let head = RecordHead { time_ns, kind_pid: what as u32, losses: (what >> 32) as u32 };
+    slot.write(Process { head, other, pad: 0 });
     slot.submit(BPF_RB_FORCE_WAKEUP as u64);
     0
 }
 
+/// The head of a record as words. `pid` is the process, or 0 to have the kernel asked.
 #[inline(always)]
-fn head(kind: Kind) -> Head {
-    let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
+fn head(kind: Kind, pid: u64) -> [u64; 2] {
+    let pid = if pid != 0 { pid } else { bpf_get_current_pid_tgid() >> 32 };
     // SAFETY: a helper without arguments, and a word that is only ever added to in one piece.
-    let (time_ns, losses) = unsafe { (bpf_ktime_get_boot_ns(), core::ptr::read_volatile(&raw const LOSSES)) };
-    Head::new(kind, pid, time_ns, losses)
+    let (time_ns, losses) = unsafe { (bpf_ktime_get_ns(), core::ptr::read_volatile(&raw const LOSSES)) };
+    let head = RecordHead::new(kind, pid as u32, time_ns, losses);
+    [time_ns, head.kind_pid as u64 | (losses as u64) << 32]
 }
 
 #[inline(always)]
-fn wake_flags(head: &Head) -> u64 {
-    // SAFETY: as for FORK_CHILD_OFFSET.
-    if head.time_ns & ASKS == 0
-        && EVENTS.query(BPF_RB_AVAIL_DATA as u64) > unsafe { core::ptr::read_volatile(&WAKE_BYTES) }
-    {
+fn wake_flags(time_ns: u64) -> u64 {
+    if time_ns & ASKS == 0 && EVENTS.query(BPF_RB_AVAIL_DATA as u64) > known!(WAKE_BYTES) {
         BPF_RB_FORCE_WAKEUP as u64
     } else {
         BPF_RB_NO_WAKEUP as u64
@@ -256,7 +375,6 @@ fn wake_flags(head: &Head) -> u64 {
 }
 
 /// Counts a record that is lost, and returns how many that makes on this CPU.
-#[cold]
 #[inline(never)]
 fn count(counter: Counter) -> u64 {
     // SAFETY: every access to this word is one instruction.
@@ -273,10 +391,9 @@ fn count(counter: Counter) -> u64 {
 /// `runtime.systemstack` went there, it saved the goroutine's frame pointer (`gosave_systemstack_switch` in
 /// <https://cs.opensource.google/go/go/+/master:src/runtime/asm_amd64.s> and its like for arm64). Not the kernel's own walk:
 /// it does not get over from one stack to the other everywhere.
-#[cold]
 #[inline(never)]
-fn creation_stack(regs: *const pt_regs, bits: u64) -> StackCode {
-    let creator = creator(regs, bits);
+fn creation_stack(regs: *const pt_regs) -> StackCode {
+    let creator = creator(regs);
     if creator == 0 {
         return StackCode::NONE;
     }
@@ -284,7 +401,7 @@ fn creation_stack(regs: *const pt_regs, bits: u64) -> StackCode {
     // SAFETY: this CPU's own, and as good as: see `calls_of`.
     let stack = unsafe { &mut *stack };
     let bounds = bounds(creator);
-    let mut frame = follow(creator + Cookie::unpack(bits).bp as u64);
+    let mut frame = follow(creator + known!(CONSTANTS.bp));
     let mut hash = 0;
     let mut calls = 0;
     while calls < STACK_CALLS - 1 && bounds.contains(&frame) {
@@ -340,23 +457,22 @@ fn bounds(_g: u64) -> Range<u64> {
 }
 
 /// Before Go 1.21 a new g does not name its parent.
-#[cold]
 #[inline(never)]
-fn current_goid(regs: *const pt_regs, bits: u64) -> u64 {
-    let creator = creator(regs, bits);
-    if creator == 0 { 0 } else { follow(creator + Cookie::unpack(bits).goid as u64) }
+fn current_goid(regs: *const pt_regs) -> u64 {
+    let creator = creator(regs);
+    if creator == 0 { 0 } else { follow(creator + known!(CONSTANTS.goid)) }
 }
 
 /// The g of the goroutine that creates another: newproc1 runs on g0, whose m knows whom it serves. 0 where there is none.
 #[inline(always)]
-fn creator(regs: *const pt_regs, bits: u64) -> u64 {
-    let cookie = Cookie::unpack(bits);
-    if cookie.m == 0 {
+fn creator(regs: *const pt_regs) -> u64 {
+    let of_m = known!(CONSTANTS.m);
+    if of_m == 0 {
         return 0;
     }
-    match follow(register(regs, G_REGISTER) + cookie.m as u64) {
+    match follow(register(regs, G_REGISTER) + of_m) {
         0 => 0,
-        m => follow(m + cookie.curg as u64),
+        m => follow(m + known!(CONSTANTS.curg)),
     }
 }
 
@@ -369,15 +485,15 @@ fn follow(address: u64) -> u64 {
 
 /// Where Go keeps the current g (ABIInternal): R14 on x86-64, R28 on arm64.
 #[cfg(bpf_target_arch = "x86_64")]
-const G_REGISTER: u8 = 14;
+const G_REGISTER: u64 = 14;
 #[cfg(bpf_target_arch = "aarch64")]
-const G_REGISTER: u8 = 28;
+const G_REGISTER: u64 = 28;
 
 /// A general register by its number in the instruction set. `read_volatile` keeps each access a plain load at a
 /// constant offset: the verifier refuses a computed one in the context.
 #[cfg(bpf_target_arch = "x86_64")]
 #[inline(always)]
-fn register(regs: *const pt_regs, number: u8) -> u64 {
+fn register(regs: *const pt_regs, number: u64) -> u64 {
     macro_rules! load {
         ($field:ident) => {
             // SAFETY: the context of a uprobe is the interrupted registers.
@@ -407,7 +523,7 @@ fn register(regs: *const pt_regs, number: u8) -> u64 {
 /// The same: `regs[number]` would be a computed offset.
 #[cfg(bpf_target_arch = "aarch64")]
 #[inline(always)]
-fn register(regs: *const pt_regs, number: u8) -> u64 {
+fn register(regs: *const pt_regs, number: u64) -> u64 {
     macro_rules! load {
         ($($index:literal)*) => {
             match number {

@@ -19,7 +19,7 @@ use anyhow::{Context, bail};
 use golife::go::plan::{ProbeSite, Purpose};
 use golife::go::probe_sites::Placement;
 use golife::go::{Binary, probe_sites};
-use golife::probes::{Probe, Probes, Program, Scope};
+use golife::probes::{Loading, Probe, Probes, Program, Scope};
 use golife::targets::binaries::running_kernel;
 use golife::trace::attachments::probe;
 
@@ -52,7 +52,8 @@ fn main() -> anyhow::Result<()> {
         })
         .collect();
     anyhow::ensure!(sites.iter().any(|site| site.purpose == Purpose::Creation), "no creation site");
-    let (mut kernel, mut ring) = Probes::load(16 << 20, program == "stacks")?;
+    let (mut kernel, mut ring) =
+        Probes::load(Loading { ring_bytes: None, creation_stacks: program == "stacks" })?;
     let attachment = kernel.attach(&file, path, &probes, Scope::Everyone)?;
     println!("live");
 
@@ -67,15 +68,11 @@ fn main() -> anyhow::Result<()> {
     });
     let mut records = 0u64;
     while !ended.load(Ordering::Acquire) {
-        while ring.next().is_some() {
-            records += 1;
-        }
+        while ring.drain(|_| records += 1) {}
         std::thread::sleep(Duration::from_millis(5));
     }
     drop(attachment);
-    while ring.next().is_some() {
-        records += 1;
-    }
+    while ring.drain(|_| records += 1) {}
     println!("{records} records");
     match waiter.join() {
         Ok(read) => read.map(drop).context("cannot read standard input"),

@@ -30,13 +30,13 @@ fn main() {
         let pairs = 5_000_000;
         let first = live + 2;
         // Each goroutine lives as long as it takes to create a hundred others, then its g is used again. The records
-        // are bytes, as the ring hands them out.
+        // are words, as the ring hands them out.
         let g = |at: u64| g_of(first + at % 101);
-        let records: Vec<u8> = (0..1_000).flat_map(|at| encode(&created(g(at), first + at))).collect();
+        let records: Vec<u64> = (0..1_000).flat_map(|at| encode(&created(g(at), first + at))).collect();
         let begin = Instant::now();
         let mut seen = 0u64;
         for at in 0..pairs {
-            let record = &records[(at as usize % 1_000) * 48..][..48];
+            let record = &records[(at as usize % 1_000) * 6..][..6];
             let Ok(mut event) = decode(record) else { continue };
             if let What::Created { g: of, goid, .. } = &mut event.what {
                 (*of, *goid) = (g(at), first + at);

@@ -1,16 +1,17 @@
-//! Turns bytes from the ring buffer into [`Event`]s. This is the only place in user space that knows the wire layout.
+//! Turns records from the rings into [`Event`]s. This is the only place in user space that knows the wire layout.
 
 pub use tracer_ebpf::StackCode;
-use tracer_ebpf::{Created, Exited, Facts, Head, Kind, LOW_48, Process};
+use tracer_ebpf::{Created, Exited, Facts, G_BITS, Kind, LAP, Process, RecordHead, UNIT_WORDS};
 
 /// Something that happened in a traced process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// When it happened: `CLOCK_BOOTTIME` in nanoseconds, taken in the kernel.
+    /// When it happened: `CLOCK_BOOTTIME` in nanoseconds. The kernel took the time by `CLOCK_MONOTONIC`, which costs less.
     pub time_ns: u64,
     /// Process id (tgid) in the initial pid namespace.
     pub pid: u32,
-    /// How many records had been lost on all CPUs when this one was written, modulo 2³²: see [`Head::losses`].
+    /// How many records had been lost on all CPUs when this one was written, modulo 2³²: see [`RecordHead::losses`]. Besides,
+    /// it grows where the machine was suspended: what happened before and after bears different numbers.
     pub losses: u32,
     /// What happened.
     pub what: What,
@@ -50,15 +51,15 @@ pub enum What {
     ProcessExit,
 }
 
-/// Why bytes cannot be decoded as an event.
+/// Why words cannot be decoded as an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// There are fewer bytes than a record of this kind needs.
-    #[error("record of {got} bytes, want {want}")]
+    /// There are fewer words than a record of this kind needs.
+    #[error("record of {got} words, want {want}")]
     Short {
-        /// How many bytes are needed.
+        /// How many words are needed.
         want: usize,
-        /// How many bytes there were.
+        /// How many words there were.
         got: usize,
     },
     /// The record is of a kind that this version of golife does not know.
@@ -70,15 +71,49 @@ pub enum DecodeError {
 #[derive(Debug, Default)]
 pub struct Decoder {
     undecodable: u64,
+    /// `CLOCK_BOOTTIME` less `CLOCK_MONOTONIC` in ns.
+    suspended_ns: u64,
+    /// What is added to the number of losses.
+    suspends: u32,
 }
 
+/// By so many ns the difference of the two clocks may seem to change without a reason.
+const CLOCK_NOISE_NS: u64 = 1_000_000;
+
 impl Decoder {
+    /// A decoder on a machine that has been suspended for so many ns until now.
+    pub fn new(suspended_ns: u64) -> Decoder {
+        Decoder { suspended_ns, ..Decoder::default() }
+    }
+
+    /// Takes note of how much `CLOCK_BOOTTIME` is ahead of `CLOCK_MONOTONIC` now: the time in ns that the machine has been
+    /// suspended. Call it before each batch of records.
+    ///
+    /// After a suspend nobody knows which records of the next batch are from before it. So nothing is measured from any time
+    /// before the batch until it, nor from it until later.
+    pub fn set_suspended(&mut self, ns: u64) {
+        // An odd number is that of a batch after a suspend, which is over now.
+        self.suspends = self.suspends.wrapping_add(self.suspends & 1);
+        if ns.abs_diff(self.suspended_ns) > CLOCK_NOISE_NS {
+            self.suspends = self.suspends.wrapping_add(1);
+            self.suspended_ns = ns;
+        }
+    }
+
     /// Decodes one record. A record that cannot be decoded gives `None` and is counted.
     #[inline]
-    pub fn decode(&mut self, record: &[u8]) -> Option<Event> {
-        let event = decode(record);
-        self.undecodable += u64::from(event.is_err());
-        event.ok()
+    pub fn decode(&mut self, record: &[u64]) -> Option<Event> {
+        match decode(record) {
+            Ok(event) => Some(Event {
+                time_ns: event.time_ns + self.suspended_ns,
+                losses: event.losses.wrapping_add(self.suspends),
+                ..event
+            }),
+            Err(_) => {
+                self.undecodable += 1;
+                None
+            }
+        }
     }
 
     /// Returns how many records could not be decoded since the last call. It is always 0 unless the probes in the
@@ -88,52 +123,76 @@ impl Decoder {
     }
 }
 
-/// Decodes one record. Bytes beyond the length of its kind are ignored, since the kernel may round a length up.
+/// Most words of a record.
+pub const RECORD_WORDS: usize = size_of::<Created>() / 8;
+
+/// The words of a record from the kernel's ring buffer, and how many there are.
+#[inline]
+pub fn words(record: &[u8]) -> ([u64; RECORD_WORDS], usize) {
+    let mut words = [0; RECORD_WORDS];
+    let (whole, _) = record.as_chunks();
+    let count = whole.len().min(RECORD_WORDS);
+    for (to, from) in words.iter_mut().zip(whole) {
+        *to = u64::from_ne_bytes(*from);
+    }
+    (words, count)
+}
+
+/// How many words a record has, by its second word. `None` where its kind is not known.
+#[inline]
+pub fn words_of(second: u64) -> Option<usize> {
+    Kind::from_wire(RecordHead::kind(second as u32)).map(size)
+}
+
+/// How many words a record of this kind has.
+const fn size(kind: Kind) -> usize {
+    match kind {
+        Kind::Created => size_of::<Created>() / 8,
+        Kind::Exited => size_of::<Exited>() / 8,
+        Kind::Exec | Kind::Fork | Kind::ProcessExit => size_of::<Process>() / 8,
+    }
+}
+
+/// Decodes one record; its time is that of the kernel's clock. Words beyond the length of its kind are ignored.
 ///
 /// # Errors
-/// The kind is not known, or there are too few bytes for it.
-pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
-    let kind_pid = u32::from_ne_bytes(field(bytes, 8)?);
-    let kind = Head::kind(kind_pid);
-    let kind = Kind::from_wire(kind).ok_or(DecodeError::UnknownKind(kind))?;
-    let want = match kind {
-        Kind::Created => size_of::<Created>(),
-        Kind::Exited => size_of::<Exited>(),
-        Kind::Exec | Kind::Fork | Kind::ProcessExit => size_of::<Process>(),
+/// The kind is not known, or there are too few words for it.
+#[inline]
+pub fn decode(words: &[u64]) -> Result<Event, DecodeError> {
+    let &[first, second, third, ref rest @ ..] = words else {
+        return Err(DecodeError::Short { want: UNIT_WORDS, got: words.len() });
     };
-    if bytes.len() < want {
-        return Err(DecodeError::Short { want, got: bytes.len() });
-    }
-    let word = |offset| field(bytes, offset).map(u64::from_ne_bytes);
+    let (kind_pid, losses) = (second as u32, (second >> 32) as u32);
+    let kind = RecordHead::kind(kind_pid);
+    let kind = Kind::from_wire(kind).ok_or(DecodeError::UnknownKind(kind))?;
     let what = match kind {
         Kind::Created => {
+            let &[parent, gopc, startpc, ..] = rest else {
+                return Err(DecodeError::Short { want: size(kind), got: words.len() });
+            };
             let Facts { g, goid, parent, gopc, startpc, stack } =
-                Facts::unpack([word(16)?, word(24)?, word(32)?, word(40)?]);
+                Facts::unpack([third, parent, gopc, startpc]);
             What::Created { g, goid, parent, gopc, startpc, stack }
         }
-        Kind::Exited => What::Exited { g: word(16)? & LOW_48 },
+        Kind::Exited => What::Exited { g: third & G_BITS },
         Kind::Exec => What::Exec,
-        Kind::Fork => What::Fork { child: u32::from_ne_bytes(field(bytes, 16)?) },
+        Kind::Fork => What::Fork { child: third as u32 },
         Kind::ProcessExit => What::ProcessExit,
     };
-    let losses = u32::from_ne_bytes(field(bytes, 12)?);
-    Ok(Event { time_ns: word(0)?, pid: Head::pid(kind_pid), losses, what })
+    Ok(Event { time_ns: first & !LAP, pid: RecordHead::pid(kind_pid), losses, what })
 }
 
-fn field<const N: usize>(bytes: &[u8], offset: usize) -> Result<[u8; N], DecodeError> {
-    bytes
-        .get(offset..offset + N)
-        .and_then(|slice| slice.try_into().ok())
-        .ok_or(DecodeError::Short { want: offset + N, got: bytes.len() })
-}
-
-const _: () = assert!(std::mem::offset_of!(Head, kind_pid) == 8 && std::mem::offset_of!(Head, losses) == 12);
+// Both CPU architectures that golife runs on are little-endian, so the first half of a word is its lower one.
+const _: () = assert!(cfg!(target_endian = "little"));
+const _: () = assert!(
+    std::mem::offset_of!(RecordHead, kind_pid) == 8 && std::mem::offset_of!(RecordHead, losses) == 12
+);
 const _: () = assert!(std::mem::offset_of!(Created, facts) == 16 && std::mem::offset_of!(Exited, g) == 16);
 const _: () = assert!(std::mem::offset_of!(Process, other) == 16);
 
 /// Encodes an event as a record, for recorded runs and tests: the reverse of [`decode`]. Values are cut to the bits
 /// that a record has room for.
-pub fn encode(event: &Event) -> Vec<u8> {
+pub fn encode(event: &Event) -> Vec<u64> {
     let (kind, words): (Kind, Vec<u64>) = match event.what {
         What::Created { g, goid, parent, gopc, startpc, stack } => {
             (Kind::Created, Facts { g, goid, parent, gopc, startpc, stack }.pack().into())
@@ -143,33 +202,32 @@ pub fn encode(event: &Event) -> Vec<u8> {
         What::Fork { child } => (Kind::Fork, vec![child.into()]),
         What::ProcessExit => (Kind::ProcessExit, vec![0]),
     };
-    let mut bytes = Vec::with_capacity(48);
-    let head = Head::new(kind, event.pid, event.time_ns, event.losses);
-    bytes.extend(head.time_ns.to_ne_bytes());
-    bytes.extend(head.kind_pid.to_ne_bytes());
-    bytes.extend(head.losses.to_ne_bytes());
-    bytes.extend(words.into_iter().flat_map(u64::to_ne_bytes));
-    bytes
+    let head = RecordHead::new(kind, event.pid, event.time_ns, event.losses);
+    let mut record = vec![head.time_ns, u64::from(head.kind_pid) | u64::from(head.losses) << 32];
+    record.extend(words);
+    record
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use tracer_ebpf::LOW_48;
 
     fn any_event() -> impl Strategy<Value = Event> {
         let what = prop_oneof![
             any::<([u64; 5], u16)>().prop_map(|(facts, stack)| {
                 let stack = StackCode(stack);
                 let [g, goid, parent, gopc, startpc] = facts.map(|fact| fact & LOW_48);
+                let g = g & G_BITS;
                 What::Created { g, goid, parent, gopc, startpc, stack }
             }),
-            any::<u64>().prop_map(|g| What::Exited { g: g & LOW_48 }),
+            any::<u64>().prop_map(|g| What::Exited { g: g & G_BITS }),
             Just(What::Exec),
             any::<u32>().prop_map(|child| What::Fork { child }),
             Just(What::ProcessExit),
         ];
-        (any::<u64>(), 0u32..1 << 22, any::<u32>(), what).prop_map(|(time_ns, pid, losses, what)| Event {
+        (0..LAP, 0u32..1 << 22, any::<u32>(), what).prop_map(|(time_ns, pid, losses, what)| Event {
             time_ns,
             pid,
             losses,
@@ -184,16 +242,16 @@ mod tests {
         }
 
         #[test]
-        fn a_cut_record_is_short(event in any_event(), cut in 0usize..48) {
-            let bytes = encode(&event);
-            prop_assume!(cut < bytes.len());
-            let is_short = matches!(decode(&bytes[..cut]), Err(DecodeError::Short { .. }));
+        fn a_cut_record_is_short(event in any_event(), cut in 0usize..6) {
+            let words = encode(&event);
+            prop_assume!(cut < words.len());
+            let is_short = matches!(decode(&words[..cut]), Err(DecodeError::Short { .. }));
             prop_assert!(is_short);
         }
 
         #[test]
-        fn any_bytes_decode_or_say_why(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
-            let _ = decode(&bytes);
+        fn any_words_decode_or_say_why(words in proptest::collection::vec(any::<u64>(), 0..8)) {
+            let _ = decode(&words);
         }
     }
 
@@ -202,14 +260,31 @@ mod tests {
         let mut decoder = Decoder::default();
         let event = Event { time_ns: 1, pid: 2, losses: 0, what: What::Exec };
         assert_eq!(decoder.decode(&encode(&event)), Some(event));
-        assert_eq!((decoder.decode(&[0; 5]), decoder.decode(&[9; 48])), (None, None));
+        assert_eq!((decoder.decode(&[0; 2]), decoder.decode(&[u64::MAX; 6])), (None, None));
         assert_eq!((decoder.take_undecodable(), decoder.take_undecodable()), (2, 0));
     }
 
     #[test]
+    fn nothing_is_measured_across_a_suspend() {
+        let mut decoder = Decoder::default();
+        let record = encode(&Event { time_ns: 1_000, pid: 2, losses: 7, what: What::Exec });
+        let mut at = |suspended_ns| {
+            decoder.set_suspended(suspended_ns);
+            decoder.decode(&record).map(|event| (event.time_ns, event.losses)).unwrap()
+        };
+        let hour = 3_600_000_000_000;
+        let [awake, still, after, later] = [at(0), at(400), at(hour), at(hour + 300)];
+        assert_eq!([awake.0, still.0, after.0, later.0], [1_000, 1_000, hour + 1_000, hour + 1_000]);
+        assert_eq!(awake.1, still.1);
+        assert!(still.1 != after.1 && after.1 != later.1 && later.1 != awake.1);
+        let twice = [at(2 * hour), at(3 * hour), at(3 * hour)].map(|(_, losses)| losses);
+        assert!(twice[0] != twice[1] && twice[1] != twice[2] && twice[0] != later.1);
+    }
+
+    #[test]
     fn an_unknown_kind_is_named() {
-        let mut bytes = encode(&Event { time_ns: 1, pid: 2, losses: 0, what: What::Exec });
-        bytes[11] = 9;
-        assert_eq!(decode(&bytes), Err(DecodeError::UnknownKind(9)));
+        let mut words = encode(&Event { time_ns: 1, pid: 2, losses: 0, what: What::Exec });
+        words[1] = 9 << 24;
+        assert_eq!(decode(&words), Err(DecodeError::UnknownKind(9)));
     }
 }

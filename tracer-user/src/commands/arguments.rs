@@ -409,10 +409,10 @@ pub struct Limits {
     /// Creation sites kept apart; the rest share a row named other
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_sites: u32,
-    /// Size of the kernel's ring buffer in bytes, rounded up to a power of two
-    #[arg(long, value_name = "BYTES", default_value_t = crate::probes::DEFAULT_RING_BYTES)]
-    #[arg(value_parser = clap::value_parser!(u32).range(4096..=1 << 30))]
-    pub ring_bytes: u32,
+    /// Memory for the records that golife has not read yet: rings of all CPUs together, which grow to five times that if need
+    /// be. 16 MiB unless said, on more than 85 CPUs 192 KiB for each
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(4096..=1 << 30))]
+    pub ring_bytes: Option<u32>,
 }
 
 /// Form of a report.

@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::host::capabilities::Need;
 use crate::host::kernel::NoTracefs;
 use crate::host::{capabilities, kernel, process};
+use crate::probes::ring::RingKind;
 use crate::probes::selftest;
 
 /// The oldest kernel that golife is made for.
@@ -121,11 +122,11 @@ struct Feature {
 
 const FEATURES: [Feature; 3] = [
     Feature {
-        name: "attach cookies",
-        since: kernel::COOKIES_SINCE,
+        name: "rings without a lock",
+        since: kernel::RINGS_SINCE,
         elsewhere: None,
-        with: "one program serves all probes",
-        without: "golife keeps them in a map instead: at most 16 kinds of Go binaries at a time",
+        with: "each CPU has its own: see the self-test for whether they work",
+        without: "golife uses one with a lock for all CPUs instead: on many, each hit waits for others",
     },
     Feature {
         name: "uprobe-multi links",
@@ -274,9 +275,13 @@ fn self_test() -> Check {
         Ok(outcome) => Check::good(
             NAME,
             format!(
-                "{} of {} hits arrived; a hit costs the target {:.2} µs",
+                "{} of {} hits arrived {}; a hit costs the target {:.2} µs",
                 outcome.hits,
                 outcome.hits,
+                match outcome.ring {
+                    RingKind::PerCpu => "in rings of single CPUs",
+                    RingKind::Shared => "in one ring for all CPUs",
+                },
                 outcome.ns_per_hit / 1e3
             ),
         ),

@@ -18,6 +18,14 @@ pub fn now_ns() -> u64 {
     boot_time().as_nanos() as u64
 }
 
+/// For how long the machine has been suspended since its start, in ns: `CLOCK_BOOTTIME` less `CLOCK_MONOTONIC`. It can be a
+/// little too large, by what passes between two looks at a clock.
+pub fn suspended_ns() -> u64 {
+    let look = || now_ns().saturating_sub(monotonic_ns());
+    // A thread that lost its CPU in between would seem to have been suspended.
+    look().min(look()).min(look())
+}
+
 /// The time of the clock that Go's runtime uses (`CLOCK_MONOTONIC`, `runtime.nanotime`) now, in ns.
 pub fn monotonic_ns() -> u64 {
     let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);

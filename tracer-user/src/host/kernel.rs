@@ -2,8 +2,10 @@
 
 use std::{fs, path::Path};
 
-/// Linux has attach cookies since this release: <https://github.com/torvalds/linux/commit/82e6b1eee6a8>.
-pub const COOKIES_SINCE: (u32, u32) = (5, 15);
+/// Since this release of Linux, programs can compare and swap a word, without which they cannot share a ring without a lock
+/// (<https://docs.kernel.org/bpf/standardization/instruction-set.html#atomic-operations>). Not on every CPU architecture:
+/// whether they can is found out by loading one.
+pub const RINGS_SINCE: (u32, u32) = (5, 12);
 
 /// golife uses uprobe-multi links since this release of Linux. They exist since 6.6, but before 6.10 their pid filter
 /// lets only one thread of the process through.

@@ -13,7 +13,7 @@ use super::waited_on;
 use crate::assemble::alike::{self, Alike, Program};
 use crate::human::{bytes, clean, count, duration, fill, rate, shorten, sum, width, wrap};
 use crate::report::{
-    Connection, ELIDED, EvidenceKind, Frame, Level, Lifetime, Mode, Process, Report, Site, Sort,
+    Connection, ELIDED, EvidenceKind, Frame, Level, Lifetime, Mode, Process, Report, RingKind, Site, Sort,
 };
 
 /// How a report is written as text.
@@ -322,6 +322,9 @@ impl Page<'_> {
                 (1, longest) => format!("memory held {longest} beyond its end"),
                 (n, longest) => format!("memory of {n} processes held beyond their ends, {longest} at most"),
             });
+        }
+        if overhead.rings.is_some_and(|rings| rings.kind == RingKind::Shared) {
+            parts.push("one ring with a lock for all CPUs".into());
         }
         let events = self.events();
         parts.push(format!("lost {} of {} events", count(lost.dropped), count(events)));

@@ -4,19 +4,21 @@
 //! Probes hang on file descriptors of this process, so the kernel takes them off however golife ends.
 
 mod log;
-mod multi;
+mod programs;
 pub mod ring;
+mod rings;
 pub mod selftest;
-mod slots;
+mod syscalls;
 mod witness;
 
 use std::{
     borrow::Cow,
-    ffi::CString,
+    collections::HashMap,
+    ffi::{CStr, CString},
     fs::{self, File},
     io,
     num::NonZeroU32,
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
     thread,
     time::Duration,
@@ -24,28 +26,28 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{HashMap, MapData, PerCpuArray, RingBuf},
-    programs::{
-        ProgramError, RawTracePoint, TracePoint, UProbe,
-        uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
-    },
+    maps::{self, MapData, PerCpuArray, RingBuf},
+    programs::{ProgramError, RawTracePoint, TracePoint},
 };
 use log::ProbeLog;
-use multi::MultiProgram;
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
-use slots::Slots;
+use programs::Programs;
+use ring::{Records, RingKind};
+use rings::RingMaps;
 use tracer_ebpf::{
-    COOKIES, COUNTERS, CREATION_STACKS, Cookie, Counter, EVENTS, EXIT_SAYS_GROUP_DEAD, FORK_CHILD_OFFSET,
-    OBJECT, STACK_PLACES, STACKS, Stack, StackCode, WAKE_BYTES, calls_of,
+    COUNTERS, CREATION_STACKS, Constants, Counter, EVENTS, EXIT_SAYS_GROUP_DEAD, FORK_CHILD_OFFSET, OBJECT,
+    RING_MASKS, STACK_PLACES, STACKS, Stack, StackCode, WAKE_BYTES, calls_of,
 };
 use witness::Witness;
 
 use crate::host::kernel::NoTracefs;
 use crate::host::{capabilities, kernel};
 
-/// Size of the ring in bytes unless the user says otherwise. 16 MiB hold the records of 190,000 goroutines, each with
-/// its creation and its exit.
-pub const DEFAULT_RING_BYTES: u32 = 16 << 20;
+/// Size of the kernel's ring buffer in bytes where all records are in it, unless the user says otherwise. 16 MiB hold the
+/// records of 190,000 goroutines, each with its creation and its exit.
+const SHARED_BYTES: u32 = 16 << 20;
+/// Its size in bytes where only what happens to processes is in it: 32,000 records.
+const PROCESSES_BYTES: u32 = 1 << 20;
 
 /// Why probes could not be loaded or put in place.
 #[derive(Debug, thiserror::Error)]
@@ -92,20 +94,22 @@ pub enum ProbeError {
 /// Which program runs at a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Program {
-    /// Sends a record. The cookie says whether a goroutine is created at this place or ends there.
-    Goroutine,
+    /// Sends the record of an exit.
+    Exit,
+    /// Sends the record of a creation.
+    Creation,
     /// Does nothing. Benchmarks use it to measure what the trap alone costs.
     Floor,
 }
 
 impl Program {
-    /// Every program, in the order in which its probes are put in place.
-    const ALL: [Program; 2] = [Program::Goroutine, Program::Floor];
-
-    fn name(self) -> &'static str {
-        match self {
-            Program::Goroutine => "goroutine",
-            Program::Floor => "floor",
+    fn name(self, ring: RingKind) -> &'static str {
+        match (self, ring) {
+            (Program::Creation, RingKind::PerCpu) => "created",
+            (Program::Creation, RingKind::Shared) => "created_shared",
+            (Program::Exit, RingKind::PerCpu) => "exited",
+            (Program::Exit, RingKind::Shared) => "exited_shared",
+            (Program::Floor, _) => "floor",
         }
     }
 }
@@ -117,8 +121,9 @@ pub struct Probe {
     pub program: Program,
     /// The place of the probed instruction, as an offset in the file in bytes.
     pub file_offset: u64,
-    /// What the program must know about this place: the register that holds the `runtime.g`, and the offsets in it.
-    pub cookie: Cookie,
+    /// What the program must know about this place: the register that holds the `runtime.g`, and the offsets in it. The
+    /// process is filled in as it is attached.
+    pub constants: Constants,
 }
 
 /// For which processes a probe is put in place.
@@ -148,74 +153,155 @@ pub struct Probes {
     ebpf: Ebpf,
     counters: PerCpuArray<MapData, u64>,
     /// The stacks of creators, by the code that a creation's record has for its stack.
-    stacks: HashMap<MapData, u32, Stack>,
+    stacks: maps::HashMap<MapData, u32, Stack>,
     keep_stacks: bool,
     log: ProbeLog,
-    object: Cow<'static, [u8]>,
-    /// A descriptor of each map by its name, for programs that are loaded later.
-    maps: Vec<(String, OwnedFd)>,
-    /// The programs that were loaded for uprobe-multi links; `None` on kernels without such links.
-    multi: Option<Vec<(Program, MultiProgram)>>,
-    /// What replaces attach cookies on kernels without them; `None` where the kernel has them.
-    slots: Option<Slots>,
+    programs: Programs,
+    ring: RingKind,
+    way: Way,
+}
+
+/// How probes are attached.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// By a uprobe-multi link for all probes with the same program.
+    Multi,
+    /// By a perf event for each probe, on older kernels. Its type is the number of the kernel's event source for uprobes.
+    Perf(u32),
+}
+
+impl Way {
+    /// Attaches a program at all of these places of the file to which `target` leads.
+    fn attach(
+        self,
+        program: BorrowedFd<'_>,
+        file: &File,
+        target: &CStr,
+        offsets: &[u64],
+        pid: Option<u32>,
+    ) -> io::Result<Vec<Link>> {
+        let perf = |event_type, offset: &u64| {
+            let fd = syscalls::attach_perf(event_type, program, target, *offset, pid)?;
+            Ok(Link { _fd: fd, witness: None })
+        };
+        match (self, offsets) {
+            (Way::Perf(event_type), _) => offsets.iter().map(|offset| perf(event_type, offset)).collect(),
+            (Way::Multi, [.., last]) => {
+                let witness = pid.is_none().then(|| Witness::new(file, *last)).flatten();
+                let fd = syscalls::attach_multi(program, target, offsets, pid.unwrap_or(0))?;
+                Ok(vec![Link { _fd: fd, witness: witness.filter(Witness::sees_probe) }])
+            }
+            (Way::Multi, []) => Ok(Vec::new()),
+        }
+    }
+}
+
+/// What is loaded, and how.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Loading {
+    /// Memory in bytes for the rings, where the user has said so: for those that CPUs begin with, or for the only one.
+    pub ring_bytes: Option<u32>,
+    /// Whether each creation also keeps its creator's stack: see [`Probes::stack`].
+    pub creation_stacks: bool,
 }
 
 impl Probes {
-    /// Loads the embedded object with a ring of `ring_bytes` (rounded up to a power of two of at least a page). With
-    /// `creation_stacks`, each creation also keeps its creator's stack: see [`Probes::stack`].
+    /// Loads the embedded object. The records can be read from what this returns beside it.
     ///
     /// # Errors
     /// - [`ProbeError::Permission`]: this process lacks capabilities.
     /// - [`ProbeError::Unsupported`]: the kernel lacks a feature.
     /// - [`ProbeError::Load`]: the kernel refuses the object for another reason.
-    pub fn load(ring_bytes: u32, creation_stacks: bool) -> Result<(Probes, RingBuf<MapData>), ProbeError> {
+    pub fn load(loading: Loading) -> Result<(Probes, Records), ProbeError> {
         if kernel::running() < kernel::UNLIMITED_SINCE {
             // Older kernels count maps as locked memory. If the limit cannot be raised, loading fails and says what is
             // missing.
             let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
         }
-        if kernel::running() < kernel::MULTI_SINCE && !Path::new(kernel::UPROBES).exists() {
-            return Err(ProbeError::Unsupported {
+        let way = if kernel::running() >= kernel::MULTI_SINCE {
+            Way::Multi
+        } else {
+            let number = fs::read_to_string(kernel::UPROBES).ok().and_then(|text| text.trim().parse().ok());
+            Way::Perf(number.ok_or_else(|| ProbeError::Unsupported {
                 release: kernel::release(),
                 what: "uprobes (CONFIG_UPROBE_EVENTS)",
-            });
-        }
+            })?)
+        };
         let object = override_object().map_or(Cow::Borrowed(OBJECT), Cow::Owned);
-        let ring_bytes = ring_bytes.clamp(4096, 1 << 30).next_power_of_two();
-        let wake = u64::from(ring_bytes) / 4;
+        // Older kernels refuse the programs; that they do is found out by trying.
+        let rings = if kernel::running() >= kernel::RINGS_SINCE && !is_shared_wanted() {
+            RingMaps::create(loading.ring_bytes).ok()
+        } else {
+            None
+        };
+        let with = |rings| Probes::load_with(&object, loading, way, rings);
+        match rings {
+            Some(rings) => with(Some(rings)).or_else(|_| with(None)),
+            None => with(None),
+        }
+    }
+
+    fn load_with(
+        object: &[u8],
+        Loading { ring_bytes, creation_stacks }: Loading,
+        way: Way,
+        rings: Option<RingMaps>,
+    ) -> Result<(Probes, Records), ProbeError> {
+        let shared_bytes = match &rings {
+            Some(_) => PROCESSES_BYTES.min(ring_bytes.unwrap_or(u32::MAX)),
+            None => ring_bytes.unwrap_or(SHARED_BYTES),
+        };
+        let shared_bytes = shared_bytes.clamp(4096, 1 << 30).next_power_of_two();
+        let wake = u64::from(shared_bytes) / 4;
+        let masks = rings.as_ref().map_or([0; 2], RingMaps::masks);
         let fork_child = kernel::field_offset("sched_process_fork", "child_pid").unwrap_or(44);
         let group_dead = u32::from(kernel::field_offset("sched_process_exit", "group_dead").is_some());
         let places = if creation_stacks { STACK_PLACES } else { 1 };
-        let mut ebpf = EbpfLoader::new()
-            .btf(None)
-            .map_max_entries(EVENTS, ring_bytes)
-            .map_max_entries(STACKS, places)
-            .override_global(CREATION_STACKS, &u32::from(creation_stacks), true)
-            .override_global(WAKE_BYTES, &wake, true)
-            .override_global(FORK_CHILD_OFFSET, &fork_child, true)
-            .override_global(EXIT_SAYS_GROUP_DEAD, &group_dead, true)
-            .load(&object)
-            .map_err(|error| classify(&error))?;
-        let multi = (kernel::running() >= kernel::MULTI_SINCE).then(Vec::new);
-        let maps = ebpf.maps().filter_map(|(name, map)| {
-            let fd = multi::map_fd(map)?.try_clone_to_owned();
+        let globals: [(&str, Vec<u8>); 5] = [
+            (CREATION_STACKS, u32::from(creation_stacks).to_ne_bytes().into()),
+            (WAKE_BYTES, wake.to_ne_bytes().into()),
+            (RING_MASKS, masks.into_iter().flat_map(u64::to_ne_bytes).collect()),
+            (FORK_CHILD_OFFSET, fork_child.to_ne_bytes().into()),
+            (EXIT_SAYS_GROUP_DEAD, group_dead.to_ne_bytes().into()),
+        ];
+        let mut loader = EbpfLoader::new();
+        loader.btf(None).map_max_entries(EVENTS, shared_bytes).map_max_entries(STACKS, places);
+        for (name, value) in &globals {
+            loader.override_global(name, value.as_slice(), true);
+        }
+        let mut ebpf = loader.load(object).map_err(|error| classify(&error))?;
+        let own_maps = ebpf.maps().filter_map(|(name, map)| {
+            let fd = programs::map_fd(map)?.try_clone_to_owned();
             Some(fd.map(|fd| (name.to_owned(), fd)))
         });
-        let maps = maps.collect::<io::Result<Vec<_>>>().map_err(|error| classify(&error))?;
+        let mut maps = own_maps.collect::<io::Result<HashMap<_, _>>>().map_err(|error| classify(&error))?;
+        if let Some(rings) = &rings {
+            let rings = rings.by_name().map_err(|error| classify(&error))?;
+            maps.extend(rings.map(|(name, fd)| (name.to_owned(), fd)));
+        }
+        let ring = if rings.is_some() { RingKind::PerCpu } else { RingKind::Shared };
+        let mut programs = Programs::new(object, &globals, maps, way == Way::Multi)?;
+        if ring == RingKind::PerCpu {
+            for program in [Program::Exit, Program::Creation] {
+                programs.get(program.name(ring), Constants::default())?;
+            }
+        }
         let take = |ebpf: &mut Ebpf, name: &str| {
             ebpf.take_map(name).ok_or_else(|| ProbeError::Load(format!("the object has no map {name}")))
         };
-        let ring = RingBuf::try_from(take(&mut ebpf, EVENTS)?).map_err(|error| classify(&error))?;
+        let buffer = RingBuf::try_from(take(&mut ebpf, EVENTS)?).map_err(|error| classify(&error))?;
         let counters = PerCpuArray::try_from(take(&mut ebpf, COUNTERS)?).map_err(|error| classify(&error))?;
-        let stacks = HashMap::try_from(take(&mut ebpf, STACKS)?).map_err(|error| classify(&error))?;
-        let slots = (kernel::running() < kernel::COOKIES_SINCE)
-            .then(|| Slots::new(take(&mut ebpf, COOKIES)?).map_err(|error| classify(&error)));
-        let slots = slots.transpose()?;
+        let stacks = maps::HashMap::try_from(take(&mut ebpf, STACKS)?).map_err(|error| classify(&error))?;
         let log = ProbeLog::new(&mut ebpf)?;
-        Ok((
-            Probes { slots, ebpf, counters, stacks, keep_stacks: creation_stacks, log, object, maps, multi },
-            ring,
-        ))
+        let records = Records::open(buffer, shared_bytes, rings).map_err(|error| classify(&error))?;
+        let probes =
+            Probes { ebpf, counters, stacks, keep_stacks: creation_stacks, log, programs, ring, way };
+        Ok((probes, records))
+    }
+
+    /// In which rings the records are.
+    pub fn ring(&self) -> RingKind {
+        self.ring
     }
 
     /// Reports exec and exit of every process through the ring from now on, and fork as well if `forks`.
@@ -259,7 +345,8 @@ impl Probes {
     /// Puts `probes` on the binary that `file` is, whatever its path leads to by now. `path` is only for messages.
     ///
     /// # Errors
-    /// [`ProbeError::Attach`] if the kernel refuses one of them; then none is in place.
+    /// [`ProbeError::Attach`] if the kernel refuses one of them, or the errors of [`Probes::load`] if it refuses a program; then
+    /// none is in place.
     pub fn attach(
         &mut self,
         file: &File,
@@ -268,90 +355,36 @@ impl Probes {
         scope: Scope,
     ) -> Result<Attachment, ProbeError> {
         // The path may lead to another file by now; this one leads to the file that was read.
-        let target = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let target = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap_or_default();
+        let pid = match scope {
+            Scope::Everyone => None,
+            Scope::Process(pid) => Some(pid.get()),
+        };
         // The probes for exits come first, so that a goroutine that is seen to be created is also seen to end, however
         // long the kernel takes to place the others.
-        let mut probes = probes.to_vec();
-        probes.sort_by_key(|probe| !probe.cookie.ends);
-        let mut witness = match (scope, &self.multi, probes.last()) {
-            (Scope::Everyone, Some(_), Some(last)) => Witness::new(file, last.file_offset),
-            _ => None,
-        };
-        let links = match self.multi {
-            Some(_) => self.attach_multi(&target, &probes, scope),
-            None => self.attach_each(&target, &probes, scope),
-        };
-        let links = links.map_err(|Unplaced { probe, why }| ProbeError::Attach {
-            probe,
-            path: path.to_path_buf(),
-            why,
-        })?;
-        witness = witness.filter(Witness::sees_probe);
-        Ok(Attachment { links, witness })
-    }
-
-    /// Attaches each probe by a perf event of its own.
-    fn attach_each(&mut self, target: &str, probes: &[Probe], scope: Scope) -> Result<Vec<Link>, Unplaced> {
-        let scope = match scope {
-            Scope::Everyone => UProbeScope::AllProcesses,
-            Scope::Process(pid) => UProbeScope::OneProcess(pid),
-        };
-        let attach = |probe: &Probe| {
-            let fail = |why: String| Unplaced { probe: format!("a probe at {:#x}", probe.file_offset), why };
-            let name = match (&mut self.slots, probe.program) {
-                (Some(slots), Program::Goroutine) => Cow::Owned(slots.program(probe.cookie).map_err(fail)?),
-                (_, program) => Cow::Borrowed(program.name()),
-            };
-            let cookie = self.slots.is_none().then(|| probe.cookie.pack());
-            let program: &mut UProbe = self.program(&name).map_err(|error| fail(error.to_string()))?;
-            if program.fd().is_err() {
-                program.load().map_err(|error| fail(classify(&error).to_string()))?;
+        let mut groups = Vec::new();
+        for program in [Program::Exit, Program::Creation, Program::Floor] {
+            let mut probes: Vec<&Probe> = probes.iter().filter(|probe| probe.program == program).collect();
+            while let Some(first) = probes.first() {
+                let constants = Constants { pid: pid.unwrap_or(0).into(), ..first.constants };
+                let loaded = self.programs.get(program.name(self.ring), constants)?;
+                let (alike, others) =
+                    probes.iter().partition::<Vec<&Probe>, _>(|probe| probe.constants == first.constants);
+                groups.push((loaded, alike.iter().map(|probe| probe.file_offset).collect::<Vec<u64>>()));
+                probes = others;
             }
-            let point = UProbeAttachPoint {
-                location: UProbeAttachLocation::AbsoluteOffset(probe.file_offset),
-                cookie,
-            };
-            let link = program.attach(point, target, scope).and_then(|id| program.take_link(id));
-            link.map(Link::Perf).map_err(|error| fail(describe(&error)))
-        };
-        probes.iter().map(attach).collect()
-    }
-
-    /// Attaches all probes of a program by one link. The kernel places them in the order of the list.
-    fn attach_multi(&mut self, target: &str, probes: &[Probe], scope: Scope) -> Result<Vec<Link>, Unplaced> {
-        let pid = match scope {
-            Scope::Everyone => 0,
-            Scope::Process(pid) => pid.get(),
-        };
-        let mut links = Vec::new();
-        for kind in Program::ALL {
-            let chosen = || probes.iter().filter(|probe| probe.program == kind);
-            let offsets: Vec<u64> = chosen().map(|probe| probe.file_offset).collect();
-            let cookies: Vec<u64> = chosen().map(|probe| probe.cookie.pack()).collect();
-            if offsets.is_empty() {
-                continue;
-            }
-            let fail = |why: String| Unplaced { probe: format!("probes at {offsets:#x?}"), why };
-            let path = CString::new(target).map_err(|error| fail(error.to_string()))?;
-            let program = self.multi_program(kind).map_err(|error| fail(error.to_string()))?;
-            let link = program.attach(&path, &offsets, &cookies, pid);
-            links.push(Link::Multi(link.map_err(|error| fail(describe(&error)))?));
         }
-        Ok(links)
-    }
-
-    /// The program for uprobe-multi links, which is loaded when it is first asked for.
-    fn multi_program(&mut self, kind: Program) -> Result<&MultiProgram, ProbeError> {
-        let loaded = self.multi.get_or_insert_default();
-        let at = match loaded.iter().position(|(loaded, _)| *loaded == kind) {
-            Some(at) => at,
-            None => {
-                let maps = self.maps.iter().map(|(name, fd)| (name.as_str(), fd.as_fd()));
-                loaded.push((kind, MultiProgram::load(&self.object, kind, maps)?));
-                loaded.len() - 1
-            }
-        };
-        Ok(&loaded[at].1)
+        // All programs are loaded by now, so that between the first probe and the last there is nothing to wait for.
+        let mut links = Vec::new();
+        for (program, offsets) in groups {
+            let attached = self.way.attach(program.as_fd(), file, &target, &offsets, pid);
+            links.extend(attached.map_err(|error| ProbeError::Attach {
+                probe: format!("probes at {offsets:#x?}"),
+                path: path.to_path_buf(),
+                why: describe(&error),
+            })?);
+        }
+        Ok(Attachment { links })
     }
 
     /// Takes the log lines since the last call. Each is about something that a probe could not do.
@@ -385,28 +418,16 @@ impl Probes {
     }
 }
 
-/// A probe that could not be put in place.
-struct Unplaced {
-    /// Which probe it is, with its offset in the file.
-    probe: String,
-    /// The kernel's answer, and what the user can do about it.
-    why: String,
-}
-
 /// The probes that are in place on one binary. Dropping this takes them off.
 pub struct Attachment {
     links: Vec<Link>,
-    /// Shows when the last probe is off, where one link holds them all.
-    witness: Option<Witness>,
 }
 
-/// What holds probes in place, and takes them off when it is dropped.
-#[expect(dead_code, reason = "held for their drop")]
-enum Link {
-    /// The perf event of one probe.
-    Perf(UProbeLink),
-    /// The uprobe-multi link of all probes of one program.
-    Multi(OwnedFd),
+/// What holds probes in place, and takes them off when it is dropped: a uprobe-multi link, or a perf event.
+struct Link {
+    _fd: OwnedFd,
+    /// Shows when the last of its probes is off, where one link holds several for everyone.
+    witness: Option<Witness>,
 }
 
 impl Drop for Attachment {
@@ -423,14 +444,13 @@ pub fn detach_all(attachments: impl Iterator<Item = Attachment>) {
 /// Takes the probes of many attachments off, and calls `off` as soon as nobody has them any more or can get them. The
 /// kernel may need longer, and this returns after that.
 pub fn detach_all_then(attachments: Vec<Attachment>, off: impl FnOnce()) {
-    let mut attachments = attachments;
-    let links: Vec<Link> =
-        attachments.iter_mut().flat_map(|attachment| std::mem::take(&mut attachment.links)).collect();
+    let links = attachments.into_iter().flat_map(|mut attachment| std::mem::take(&mut attachment.links));
+    let (links, witnesses): (Vec<Link>, Vec<Option<Witness>>) =
+        links.map(|link| (Link { witness: None, ..link }, link.witness)).unzip();
     thread::scope(|scope| {
         let closing = scope.spawn(move || close_all(links.into_iter()));
-        let has_probes =
-            |attachment: &Attachment| attachment.witness.as_ref().is_none_or(Witness::sees_probe);
-        while attachments.iter().any(has_probes) && !closing.is_finished() {
+        let has_probes = |witness: &Option<Witness>| witness.as_ref().is_none_or(Witness::sees_probe);
+        while witnesses.iter().any(has_probes) && !closing.is_finished() {
             thread::sleep(Duration::from_micros(500));
         }
         off();
@@ -445,6 +465,12 @@ fn close_all(links: impl Iterator<Item = Link>) {
             scope.spawn(move || drop(link));
         }
     });
+}
+
+/// Whether the environment variable GOLIFE_RING asks for the kernel's ring buffer, to compare the two ways or to test the
+/// other one.
+fn is_shared_wanted() -> bool {
+    std::env::var_os("GOLIFE_RING").is_some_and(|ring| ring == "shared")
 }
 
 /// The object that `GOLIFE_PROBES` names, to be used instead of the embedded one while the probes are being changed.

@@ -14,13 +14,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tracer_ebpf::Cookie;
+use tracer_ebpf::Constants;
 
-use crate::event::{StackCode, What, decode};
+use crate::event::{Event, StackCode, What};
 use crate::host::files::FileId;
 use crate::host::mapped;
 use crate::probes::ProbeError;
-use crate::probes::{Probe, Probes, Program, Scope};
+use crate::probes::ring::RingKind;
+use crate::probes::{Loading, Probe, Probes, Program, Scope};
 
 /// The hidden command that runs the target.
 pub const TARGET_COMMAND: &str = "selftest-target";
@@ -31,16 +32,15 @@ const LIVES: u64 = 4_000;
 /// Number of rounds. The quickest one counts, since other programs on the machine can only make a round slower.
 const ROUNDS: usize = 3;
 
-/// The fields of the fake goroutine, which are at the offsets in [`COOKIE`].
+/// The fields of the fake goroutine, which are at the offsets in [`CONSTANTS`].
 const PARENT: u64 = 7;
 const GOPC: u64 = 0x40_1234;
 const STARTPC: u64 = 0x40_5678;
 
 /// Number of the register with the first argument of a C function: rdi on x86-64, x0 on arm64.
-const ARGUMENT: u8 = if cfg!(target_arch = "x86_64") { 7 } else { 0 };
+const ARGUMENT: u64 = if cfg!(target_arch = "x86_64") { 7 } else { 0 };
 
-const COOKIE: Cookie = Cookie {
-    ends: false,
+const CONSTANTS: Constants = Constants {
     register: ARGUMENT,
     goid: 152,
     parent: 280,
@@ -49,6 +49,7 @@ const COOKIE: Cookie = Cookie {
     m: 0,
     curg: 0,
     bp: 0,
+    pid: 0,
 };
 
 // The functions begin with an instruction that the kernel emulates under a probe: `nop` on x86-64, `ret` on arm64.
@@ -84,6 +85,8 @@ unsafe extern "C" {
 pub struct Outcome {
     /// Time that a hit adds to the target, in ns: half of what a creation and an exit add together.
     pub ns_per_hit: f64,
+    /// In which rings the records were.
+    pub ring: RingKind,
     /// Hits that the target made. Each of them arrived with the right content.
     pub hits: u64,
 }
@@ -135,22 +138,22 @@ pub fn run_target() -> io::Result<()> {
 /// Probes cannot be put in place, the target does not run, or records are missing or wrong.
 pub fn run() -> Result<Outcome, SelftestError> {
     let exe = File::open("/proc/self/exe")?;
-    let (mut probes, mut ring) = Probes::load(1 << 20, false)?;
+    let (mut probes, mut records) =
+        Probes::load(Loading { ring_bytes: Some(1 << 20), creation_stacks: false })?;
     let mut target = Target::start()?;
     let bare = target.best_of(ROUNDS, || {})?;
 
-    let place = |ends, function: extern "C" fn(&[u64; 64])| -> io::Result<Probe> {
+    let place = |program, function: extern "C" fn(&[u64; 64])| -> io::Result<Probe> {
         let file_offset = file_offset(&exe, function as usize as u64)?;
-        Ok(Probe { program: Program::Goroutine, file_offset, cookie: Cookie { ends, ..COOKIE } })
+        Ok(Probe { program, file_offset, constants: CONSTANTS })
     };
-    let sites = [place(false, golife_selftest_birth)?, place(true, golife_selftest_death)?];
+    let sites =
+        [place(Program::Creation, golife_selftest_birth)?, place(Program::Exit, golife_selftest_death)?];
     let attachment =
         probes.attach(&exe, Path::new("/proc/self/exe"), &sites, Scope::Process(target.pid()?))?;
     let (mut received, mut g) = (0, None);
     let probed = target.best_of(ROUNDS, || {
-        while let Some(record) = ring.next() {
-            received += u64::from(is_expected(&record, &mut g));
-        }
+        while records.drain(|event| received += u64::from(is_expected(event, &mut g))) {}
     })?;
     drop(attachment);
     let made = 2 * LIVES * ROUNDS as u64;
@@ -158,18 +161,18 @@ pub fn run() -> Result<Outcome, SelftestError> {
         return Err(SelftestError::Lost { made, received });
     }
     let added = probed.saturating_sub(bare).as_nanos() as f64;
-    Ok(Outcome { ns_per_hit: added / (2 * LIVES) as f64, hits: made })
+    Ok(Outcome { ns_per_hit: added / (2 * LIVES) as f64, ring: records.kind(), hits: made })
 }
 
 /// Whether a record has the right content. `of_g` is the address of the target's only g, which the first record tells.
-fn is_expected(record: &[u8], of_g: &mut Option<u64>) -> bool {
-    match decode(record).map(|event| event.what) {
-        Ok(What::Created { g, goid, parent, gopc, startpc, stack: StackCode::NONE }) => {
+fn is_expected(event: &Event, of_g: &mut Option<u64>) -> bool {
+    match event.what {
+        What::Created { g, goid, parent, gopc, startpc, stack: StackCode::NONE } => {
             *of_g.get_or_insert(g) == g
                 && (1..=LIVES).contains(&goid)
                 && (parent, gopc, startpc) == (PARENT, GOPC, STARTPC)
         }
-        Ok(What::Exited { g }) => *of_g == Some(g),
+        What::Exited { g } => *of_g == Some(g),
         _ => false,
     }
 }

@@ -131,6 +131,28 @@ pub struct Overhead {
     /// comparison; `null` where it was not measured.
     #[serde(default)]
     pub targets_used_cpu_ns: Option<u64>,
+    /// Additive: where records wait until golife reads them; `null` where there were no probes.
+    #[serde(default)]
+    pub rings: Option<Rings>,
+}
+
+/// Where records wait between the kernel and golife.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Rings {
+    /// Which rings they are.
+    pub kind: RingKind,
+    /// The memory that they take in bytes.
+    pub bytes: u64,
+}
+
+/// How a record gets from a CPU to golife.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RingKind {
+    /// Each CPU has a ring of its own, which is written without a lock.
+    PerCpu,
+    /// The kernel's ring buffer, which has one lock for all CPUs.
+    Shared,
 }
 
 /// Totals over all sites of all processes. The runtime's own sites count only with `--include-system`.

@@ -8,7 +8,7 @@ use crate::host::RunningProcess;
 use crate::host::clock::now_ns;
 use crate::host::cpu_time::{self, Usage};
 use crate::probes::{Counters, selftest};
-use crate::report::Overhead;
+use crate::report::{Overhead, Rings};
 use crate::tracker::Lost;
 
 /// The counters, and what they were when the time began that reports cover.
@@ -135,8 +135,8 @@ impl Accounts {
         }
     }
 
-    /// What tracing has cost in the time that reports cover.
-    pub(super) fn overhead(&mut self) -> Overhead {
+    /// What tracing has cost in the time that reports cover. `rings` is where records wait.
+    pub(super) fn overhead(&mut self, rings: Rings) -> Overhead {
         // By then the calibration has ended, so this does not wait.
         if now_ns().saturating_sub(self.window.time_ns) > 1_000_000_000 {
             self.calibrate();
@@ -150,6 +150,7 @@ impl Accounts {
             target_cpu_ns: self.ns_per_hit.map(|ns| (ns * hits as f64) as u64),
             golife_cpu_ns: Some(cpu_time::own().saturating_sub(self.window.own_cpu).as_nanos() as u64),
             targets_used_cpu_ns: used_ns.map(|used| used.saturating_sub(self.window.targets_cpu_ns)),
+            rings: Some(rings),
         }
     }
 }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use tracer_ebpf::{Cookie, StackCode};
+use tracer_ebpf::{Constants, StackCode};
 
 use crate::go::Binary;
 use crate::go::plan::{ProbeSite, Purpose};
@@ -375,27 +375,26 @@ fn listen(alarm: &Alarm, shared: &Shared, guard: &Weak<Guard>) {
 /// How the kernel is to place the probe of a planned site; `None` where the site is not in the file.
 pub fn probe(binary: &Binary, site: &ProbeSite) -> Option<Probe> {
     let layout = binary.layout();
-    let cookie = match site.purpose {
-        Purpose::Creation => Cookie {
-            ends: false,
-            register: site.register,
-            goid: layout.goid,
-            parent: layout.parent.unwrap_or(0),
-            gopc: layout.gopc,
-            startpc: layout.startpc,
-            m: layout.m,
-            curg: layout.curg,
-            bp: layout.sched_bp,
-        },
-        // This cookie is the same for all binaries, since kernels without attach cookies have room for few different
-        // ones.
+    let register = site.register.into();
+    let (program, constants) = match site.purpose {
+        Purpose::Creation => {
+            let constants = Constants {
+                register,
+                goid: layout.goid.into(),
+                parent: layout.parent.unwrap_or(0).into(),
+                gopc: layout.gopc.into(),
+                startpc: layout.startpc.into(),
+                m: layout.m.into(),
+                curg: layout.curg.into(),
+                bp: layout.sched_bp.into(),
+                pid: 0,
+            };
+            (Program::Creation, constants)
+        }
+        // The rest is left out, so that one program serves the exits of all binaries.
         Purpose::Exit | Purpose::CoroutineExit => {
-            Cookie { ends: true, register: site.register, ..Cookie::default() }
+            (Program::Exit, Constants { register, ..Constants::default() })
         }
     };
-    Some(Probe {
-        program: Program::Goroutine,
-        file_offset: binary.vaddr_to_file_offset(site.address)?,
-        cookie,
-    })
+    Some(Probe { program, file_offset: binary.vaddr_to_file_offset(site.address)?, constants })
 }

@@ -40,8 +40,9 @@ use crate::host::presence::Presence;
 use crate::host::priority::{self, Preferred};
 use crate::host::process;
 use crate::inspect::Mismatch;
-use crate::probes::{ProbeError, Probes, ring::Ring};
-use crate::report::{BootWindow, Report, Run, Selection};
+use crate::probes::ring::{self, Ring};
+use crate::probes::{Loading, ProbeError, Probes};
+use crate::report::{BootWindow, Report, RingKind, Rings, Run, Selection};
 use crate::targets::{Binaries, SelectorError, TargetError, Wanted, describe};
 use crate::tracker::{Limits, Tracker};
 use crate::verdict::cause::Patterns;
@@ -202,15 +203,15 @@ impl Tracer {
         let keeper = matches!(settings.targets, Targets::Family { hold: true, .. }).then(Keeper::start);
         // Loading into the kernel takes about as long as reading a large binary, so both are done at the same time.
         let Spending { ring_bytes, max_sites, creation_stacks } = settings.spending;
-        let loading = std::thread::spawn(move || Probes::load(ring_bytes, creation_stacks));
+        let loading = std::thread::spawn(move || Probes::load(Loading { ring_bytes, creation_stacks }));
         let mut binaries = Binaries::default();
         match &settings.targets {
             Targets::Selectors(selectors) => binaries.read_ahead(selectors),
             Targets::Family { program, .. } => binaries.read_program(program),
         }
         let loaded = loading.join().unwrap_or_else(|_| Err(ProbeError::Load("the loader panicked".into())));
-        let (probes, ring) = loaded.map_err(TraceError::from)?;
-        let ring = Ring::new(ring).map_err(system("poll the ring buffer"))?;
+        let (probes, records) = loaded.map_err(TraceError::from)?;
+        let ring = Ring::new(records).map_err(system("poll the ring buffer"))?;
         let presence = Presence::announce();
         let mut session = Session::new(binaries, Attachments::new(probes, guard));
         match keeper {
@@ -319,6 +320,12 @@ impl Tracer {
     /// Reports what is known up to now. A report covers the time since the start or, if there are epochs, since the
     /// begin of the epoch before the current one.
     pub fn report(&mut self, selection: &Selection) -> Report {
+        let records = self.ring.records();
+        let kind = match records.kind() {
+            ring::RingKind::PerCpu => RingKind::PerCpu,
+            ring::RingKind::Shared => RingKind::Shared,
+        };
+        let rings = Rings { kind, bytes: records.bytes() };
         let run = Run {
             tool: describe::tool(),
             window: BootWindow {
@@ -326,7 +333,7 @@ impl Tracer {
                 end_ns: now_ns(),
                 end: SystemTime::now(),
             },
-            overhead: self.accounts.overhead(),
+            overhead: self.accounts.overhead(rings),
             untraced: self.session.untraced(),
         };
         let described = self.session.describe(&self.tracker);
@@ -405,7 +412,7 @@ impl Tracer {
     /// Reads the kernel's counters. Returns whether records of goroutines were lost since the last time.
     fn count_losses(&mut self) -> bool {
         let counters = self.session.attachments.counters();
-        let lost = self.accounts.count(counters, self.ring.take_undecodable());
+        let lost = self.accounts.count(counters, self.ring.records().take_undecodable());
         if lost.read_faults > 0 {
             let lines = self.session.attachments.take_log();
             lines.into_iter().for_each(|line| self.session.say(Notice::Probe(line)));
@@ -426,7 +433,7 @@ impl Tracer {
         let strangers = &mut self.session.strangers;
         let mut last = None;
         let mut last_event_ns = self.last_event_ns;
-        let has_more = self.ring.drain(|event| {
+        let has_more = self.ring.records().drain(|event| {
             last_event_ns = event.time_ns;
             match event.what {
                 What::Created { .. } | What::Exited { .. } => {

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::probes::DEFAULT_RING_BYTES;
 use crate::targets::Selectors;
 use crate::verdict::cause::Patterns;
 
@@ -46,8 +45,9 @@ pub enum Targets {
 /// What may be spent on tracing.
 #[derive(Clone, Copy, Debug)]
 pub struct Spending {
-    /// Size of the kernel's ring buffer in bytes, which is rounded up to a power of two.
-    pub ring_bytes: u32,
+    /// Memory in bytes for records that were not read yet, which may grow to five times that; `None` for what suits the number
+    /// of CPUs.
+    pub ring_bytes: Option<u32>,
     /// Most creation sites that are kept apart, of all processes together. Further sites of a process share one row.
     pub max_sites: usize,
     /// Whether each creation is recorded with its creator's stack.
@@ -56,7 +56,7 @@ pub struct Spending {
 
 impl Default for Spending {
     fn default() -> Spending {
-        Spending { ring_bytes: DEFAULT_RING_BYTES, max_sites: 10_000, creation_stacks: false }
+        Spending { ring_bytes: None, max_sites: 10_000, creation_stacks: false }
     }
 }
 
