@@ -53,6 +53,39 @@ fn leaks_names_the_line_and_fail_on_ends_with_3() {
 }
 
 #[test]
+fn ignored_sites_stay_in_the_report_and_are_no_findings() {
+    need_root();
+    let mut fixture = ready(&fixture("leaky", Build::default()), &["-rate", "20", "-for", "40s"]);
+    fixture.write("go");
+    let pid = fixture.pid().to_string();
+    let line = line_of("leaky", "leak");
+    let site = format!("leaky/main.go:{line}$");
+    let common = ["--pid", &pid, "--fail-on", "watch", "--ignore", &site];
+    let json = ["leaks", "--format", "json", "--for", "8s", "--ignore", "no such function", "--strict"];
+    let ended = run(&[&json[..], &common].concat());
+    let report = ended.report();
+    assert_eq!(ended.status.code(), Some(0), "{report:#}");
+    assert!(ended.stderr.contains("note: no site matches --ignore 'no such function'\n"), "{ended:?}");
+    let last = only_process(&report)["sites"].as_array().unwrap().last().unwrap();
+    assert_eq!((&last["site"]["line"], &last["ignored"]), (&line.into(), &true.into()), "{report:#}");
+    assert_eq!(last["verdict"]["level"], "suspect", "{last:#}");
+    assert_eq!(only_process(&report)["findings"], serde_json::json!([]));
+    let ignored =
+        serde_json::json!([{"pattern": "no such function", "sites": 0}, {"pattern": site, "sites": 1}]);
+    assert_eq!((&report["ignored"], &report["summary"]["ignored"]), (&ignored, &1.into()));
+
+    let said = "\n1 site is silenced by --ignore\n";
+    let trace = run(&[&["trace", "--for", "1s"], &common[..]].concat());
+    assert!(trace.stdout.ends_with(said) && trace.stdout.contains("  ignored\n"), "{trace:?}");
+    let twice = ["sweep", "--twice", "1s"];
+    let sweep = run(&[&twice, &common[..]].concat());
+    assert_eq!(sweep.status.code(), Some(0), "{sweep:?}");
+    assert!(sweep.stdout.ends_with(said) && sweep.stdout.contains("watch, but ignored"), "{sweep:?}");
+    assert_eq!(run(&[&twice, &common[..4]].concat()).status.code(), Some(3), "it is watched");
+    run(&["leaks", "--pid", &pid, "--ignore", "("]).expect_error(2, &["--ignore", "regex parse error"]);
+}
+
+#[test]
 fn until_ends_when_enough_is_known() {
     need_root();
     let mut fixture = ready(&fixture("leaky", Build::default()), &["-rate", "20", "-for", "50s"]);

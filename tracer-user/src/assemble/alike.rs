@@ -17,15 +17,15 @@ pub struct Program {
     /// Their sites.
     pub sites: Vec<Alike>,
     /// The sites that one mistake has left, as indices into `sites`: first that whose wait tells what to do. Each site with
-    /// the verdict `watch` or worse is in one of them.
+    /// the verdict `watch` or worse is in one of them, unless it is ignored.
     pub findings: Vec<Vec<usize>>,
 }
 
 /// What rows have in common that are put together.
-type Name = (Frame, Frame, Level);
+type Name = (Frame, Frame, Level, bool);
 
 fn name(site: &Site) -> Name {
-    (site.site.clone(), site.entry.clone(), site.verdict.level)
+    (site.site.clone(), site.entry.clone(), site.verdict.level, site.ignored)
 }
 
 /// The rows of a report that have the same statement, function and verdict: those of several processes, or of several
@@ -115,9 +115,10 @@ impl Program {
         );
         // Reports of older golife versions have none.
         let known: HashSet<usize> = self.findings.iter().flatten().copied().collect();
-        let is_alone = |at: &usize| self.sites[*at].site.verdict.level >= Level::Watch && !known.contains(at);
-        let alone = (0..self.sites.len()).filter(is_alone).map(|at| vec![at]);
-        self.findings.extend(alone.collect::<Vec<_>>());
+        let unknown = (0..self.sites.len()).filter(|at| !known.contains(at));
+        let alone = unknown.filter_map(|at| Some(Finding::alone(at, &self.sites[at].site)?.sites));
+        let alone: Vec<_> = alone.collect();
+        self.findings.extend(alone);
     }
 }
 
@@ -215,13 +216,16 @@ mod tests {
         let mut second = process(2, "/server", &[follows, leak]);
         second.findings = vec![finding(&[0, 1])];
         let alone = process(3, "/other", &[leak, ("main.work", 3, Level::Healthy)]);
-        let programs = programs(&[first, second, alone], Sort::Verdict);
+        let mut silenced = process(4, "/silenced", &[leak]);
+        silenced.sites[0].ignored = true;
+        let programs = programs(&[first, second, alone, silenced], Sort::Verdict);
         let named = |program: &Program| -> Vec<Vec<String>> {
             let name = |&at: &usize| program.sites[at].site.site.function.clone();
             program.findings.iter().map(|finding| finding.iter().map(name).collect()).collect()
         };
         assert_eq!(named(&programs[0]), [["x.io/y.run", "main.leak"]]);
         assert_eq!(named(&programs[1]), [["main.leak"]]);
+        assert_eq!((named(&programs[2]).len(), programs[2].sites.len()), (0, 1), "ignored is no finding");
     }
 
     #[test]

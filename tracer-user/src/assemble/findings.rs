@@ -16,7 +16,8 @@ pub(super) struct Reported<'a> {
     pub(super) waits: &'a [Wait],
 }
 
-/// The findings, worst first. `window_ns` is how long the process was watched.
+/// The findings, worst first. `window_ns` is how long the process was watched. What follows from a site that is ignored is
+/// still one finding, of which the next site tells what to do.
 pub(super) fn of(
     reported: &[Reported],
     instance: &Instance,
@@ -39,7 +40,8 @@ pub(super) fn of(
         }
     });
     let parts: Vec<Part> = parts.collect();
-    let finding = |sites: Vec<usize>| {
+    let finding = |mut sites: Vec<usize>| {
+        sites.retain(|&at| !reported[at].site.ignored);
         let levels = sites.iter().map(|&at| reported[at].site.verdict.level);
         let level = levels.max().unwrap_or_default();
         let first = &reported[*sites.first()?].site;

@@ -157,7 +157,9 @@ fn process(
             Observed { tracker, instance, described, code, id, site, counts, living, blame, now_ns, window };
         let creation_stacks = stacks.as_mut().map(|stacks| stacks.remove(&id).unwrap_or_default());
         let waits = observed.looked().map(|looked| looked.waits).unwrap_or_default();
-        reported.push(Reported { id, site: observed.site(creation_stacks), living, waits });
+        let mut site = observed.site(creation_stacks);
+        site.ignored = selection.ignores(&site);
+        reported.push(Reported { id, site, living, waits });
     }
     let totals = Goroutines::of(reported.iter().map(|reported| &reported.site));
     let at_attach = totals.at_attach.filter(|_| !instance.has_unknown_goroutines());
@@ -243,6 +245,7 @@ impl<'a> Observed<'a> {
             other: site.overflow,
             system: about.is_system && !site.overflow,
             creation_stacks,
+            ignored: false,
         }
     }
 

@@ -111,9 +111,15 @@ pub fn message(error: &anyhow::Error) -> String {
     human::clean(&human::chain(error.as_ref()))
 }
 
-/// The exit code of a report: whether a site is judged at the level of `--fail-on` or above. If no site is, but some
-/// cannot be told, that is said, and with `--strict` it counts as found.
+/// The exit code of a report: whether a site is judged at the level of `--fail-on` or above that is not silenced. If no site is, but some
+/// cannot be told, that is said, and with `--strict` it counts as found. Said is also what `--ignore` has not silenced: what
+/// it was about may be mended.
 fn judge(report: &Report, fail_on: &FailOn) -> ExitCode {
+    let unused = report.ignored.iter().filter(|ignored| ignored.sites == 0);
+    let unused: Vec<_> = unused.map(|ignored| format!("'{}'", ignored.pattern)).collect();
+    if !unused.is_empty() {
+        note(&format!("no site matches --ignore {}", unused.join(" or ")));
+    }
     let summary = &report.summary;
     let Some(limit) = fail_on.fail_on else { return ExitCode::SUCCESS };
     if summary.worst().is_some_and(|worst| worst >= limit) {

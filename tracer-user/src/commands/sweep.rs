@@ -26,6 +26,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         top: arguments.top.map(Top::OfAll),
         min_age_ns: None,
         include_system: arguments.include_system,
+        ignore: arguments.silenced.ignore.clone(),
     };
     let patterns = patterns(&arguments.judging);
     let mut sweep = Sweep::new(&wanted, &patterns);

@@ -11,6 +11,7 @@ use std::{
 };
 
 use nix::sys::signal::{Signal, kill};
+use regex::Regex;
 use tokio::{
     signal::unix::{Signal as Signals, SignalKind, signal as listen},
     sync::mpsc,
@@ -47,7 +48,8 @@ fn watch(arguments: &Trace, duration: Option<Duration>, table: bool) -> anyhow::
     let targets = Targets::Selectors(arguments.targets.selectors());
     let settings =
         settings(targets, duration, &arguments.window, patterns(&arguments.judging), &arguments.limits);
-    let follow = Follow::new(settings, selection(&arguments.view), &arguments.view);
+    let follow =
+        Follow::new(settings, selection(&arguments.view, &arguments.silenced.ignore), &arguments.view);
     let Followed { report, .. } = follow.run(None, &mut |report| sink.line(report))?;
     sink.finish(&report, as_text(&report, table, arguments.view.sort))?;
     Ok(judge(&report, &arguments.view.fail_on))
@@ -64,7 +66,8 @@ pub(super) fn launch(arguments: &Run) -> anyhow::Result<ExitCode> {
     let targets = Targets::Family { root: launch.pid(), program: path, hold: !arguments.no_hold };
     let settings =
         settings(targets, arguments.window.duration, &arguments.window, patterns, &arguments.limits);
-    let follow = Follow::new(settings, selection(&arguments.view), &arguments.view);
+    let follow =
+        Follow::new(settings, selection(&arguments.view, &arguments.silenced.ignore), &arguments.view);
     let Followed { report, child, left } = follow.run(Some(launch), &mut |report| sink.line(report))?;
     sink.finish(&report, as_text(&report, true, arguments.view.sort))?;
     if let Some(pid) = left {
@@ -124,13 +127,14 @@ pub(super) fn settings(
     }
 }
 
-/// Which sites are to be shown.
-pub(super) fn selection(view: &View) -> Selection {
+/// Which sites are to be shown, and which are silenced.
+pub(super) fn selection(view: &View, ignore: &[Regex]) -> Selection {
     Selection {
         sort: view.sort,
         top: view.top.map(Top::OfEachProcess),
         min_age_ns: view.min_age.map(|age| age.as_nanos() as u64),
         include_system: view.include_system,
+        ignore: ignore.to_vec(),
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use regex::Regex;
 
 use crate::inspect::{CreationSite, Goroutine, Snapshot, StackId, Stacks};
+use crate::report::Frame;
 use crate::targets::Subject;
 
 /// Which goroutines are wanted in a dump: those that every field lets through.
@@ -115,10 +116,7 @@ impl<'a> Places<'a> {
         let is_at_site = filter.site.as_ref().is_none_or(|pattern| {
             *sites.entry(gopc).or_insert_with(|| {
                 let frame = subject.binary.go_statement(gopc);
-                frame.is_some_and(|frame| {
-                    pattern.is_match(&frame.function)
-                        || pattern.is_match(&format!("{}:{}", frame.file, frame.line))
-                })
+                frame.is_some_and(|frame| Frame::from(&frame).matches(pattern))
             })
         });
         let is_excluded = |function: &str| filter.without.iter().any(|pattern| pattern.is_match(function));

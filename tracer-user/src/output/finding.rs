@@ -24,7 +24,7 @@ impl<'report> Shown<'report> {
     pub(super) fn of(program: &'report Program) -> Vec<Shown<'report>> {
         let untold = |at: &usize| {
             let site = &program.sites[*at].site;
-            site.verdict.level == Level::Unknown && is_worth_a_look(site)
+            site.verdict.level == Level::Unknown && !site.ignored && is_worth_a_look(site)
         };
         let untold = (0..program.sites.len()).filter(untold).map(|at| vec![at]);
         let mut blocks: Vec<Vec<usize>> = program.findings.iter().cloned().chain(untold).collect();
@@ -81,4 +81,10 @@ pub(super) fn together(summary: &Summary) -> Option<String> {
     let sites = summary.proven.saturating_add(summary.suspect).saturating_add(summary.watch);
     let noun = if findings == 1 { "finding" } else { "findings" };
     (findings < sites).then(|| format!("({} sites are {} {noun})", count(sites), count(findings)))
+}
+
+/// Says how many sites are silenced, so that nobody takes them for good news.
+pub(super) fn silenced(summary: &Summary) -> Option<String> {
+    let noun = if summary.ignored == 1 { "site is" } else { "sites are" };
+    (summary.ignored > 0).then(|| format!("{} {noun} silenced by --ignore", count(summary.ignored)))
 }

@@ -27,7 +27,7 @@ enum Class {
     Leaks,
     Watched,
     Healthy,
-    /// Nobody judged the goroutines, too little is known, or they are of several classes.
+    /// Nobody judged the goroutines, too little is known, the user ignores them, or they are of several classes.
     Unknown,
 }
 
@@ -81,7 +81,7 @@ pub fn write(profile: &Profile, out: &mut dyn Write) -> io::Result<()> {
     let mut options = Options::default();
     options.title = shorten(&title(profile), TITLE);
     options.subtitle = is_judged.then(|| {
-        "red: leak suspects; orange: watched; green: healthy; grey: not known, or several of these".into()
+        "red: leak suspects; orange: watched; green: healthy; grey: not known, ignored, or several of these".into()
     });
     options.bgcolors = Some(BackgroundColor::Flat(WHITE));
     options.image_width = Some(WIDTH);

@@ -16,7 +16,7 @@ use crate::report::Level;
 pub struct Folded {
     /// Number of goroutines.
     pub count: u64,
-    /// The worst verdict on any of their sites; none if nobody judged them.
+    /// The worst verdict on any of their sites that is not ignored; none if nobody judged those.
     pub level: Option<Level>,
 }
 
@@ -38,7 +38,7 @@ pub fn fold(profile: &Profile) -> BTreeMap<String, Folded> {
         let Some(count) = sample.values.first().copied().filter(|count| *count > 0) else { continue };
         let folded = stacks.entry(line(profile, sample)).or_default();
         folded.count = folded.count.saturating_add(count);
-        folded.level = folded.level.max(sample.level);
+        folded.level = folded.level.max(sample.level.filter(|_| !sample.ignored));
     }
     stacks
 }

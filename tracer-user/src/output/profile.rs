@@ -60,6 +60,8 @@ pub struct Sample {
     pub reason: Option<String>,
     /// The verdict on their site; none if nobody judged it.
     pub level: Option<Level>,
+    /// Whether the user has silenced the site, so that the verdict counts for nothing.
+    pub ignored: bool,
     /// Further labels, as pairs of key and value.
     pub labels: Vec<(String, String)>,
 }
@@ -79,7 +81,7 @@ pub struct ProcessName {
 
 /// The keys of the labels that golife itself gives to samples, both from the fields of [`Sample`] and within
 /// [`Sample::labels`].
-const OWN_LABELS: [&str; 7] = ["reason", "verdict", "service", "pid", "site", "cause", "stack"];
+const OWN_LABELS: [&str; 8] = ["reason", "verdict", "service", "pid", "site", "cause", "ignored", "stack"];
 
 /// The sample type of samples that are taken over a time.
 pub const SAMPLES: &str = "samples";
@@ -134,6 +136,7 @@ pub(super) mod testing {
             reason: Some(reason.into()),
             level: Some(level),
             labels: vec![("site".into(), "main.go:9 in main.main".into())],
+            ..Sample::default()
         };
         Profile {
             kinds: vec![Kind { name: "goroutines", unit: "count", about: "living" }],

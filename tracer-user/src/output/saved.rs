@@ -274,7 +274,7 @@ impl<'de> Visitor<'de> for Sites<'_, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{Loss, Overhead, Summary, Tool, Window};
+    use crate::report::{Ignored, Loss, Overhead, Summary, Tool, Window};
 
     fn report(sites: u32) -> Report {
         let window = Window { start: "s".into(), end: "e".into(), duration_ns: 7 };
@@ -282,7 +282,9 @@ mod tests {
         let process = |pid| Process { pid, sites: (0..sites).map(site).collect(), ..Process::default() };
         let (loss, overhead, summary) = (Loss::default(), Overhead::default(), Summary::default());
         let processes = vec![process(1), process(2)];
-        Report { schema: SCHEMA.into(), tool: Tool::default(), window, loss, overhead, summary, processes }
+        let (schema, tool) = (SCHEMA.into(), Tool::default());
+        let ignored = vec![Ignored { pattern: "main".into(), sites: 1 }];
+        Report { schema, tool, window, loss, overhead, summary, ignored, processes }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use super::blamed;
+use super::finding::silenced;
 use super::names::{
     descriptor_of_group, function, holds_thread, is_of_timer, labels, located, place, program_name, unmoved,
 };
@@ -55,7 +56,8 @@ pub fn write(report: &Report, width: usize, top: bool, out: &mut dyn Write) -> i
         0 => String::new(),
         n => format!("; {} not shown: no site of theirs is within --top", count(n)),
     };
-    writeln!(out, "{} Go {plural}, {} goroutines, in {took}{left_out}", count(scanned), count(live))
+    writeln!(out, "{} Go {plural}, {} goroutines, in {took}{left_out}", count(scanned), count(live))?;
+    silenced(&report.summary).map_or(Ok(()), |silenced| writeln!(out, "{silenced}"))
 }
 
 fn heading(program: &Program, width: usize, out: &mut dyn Write) -> io::Result<()> {
@@ -98,6 +100,7 @@ fn site(alike: &Alike, width: usize, out: &mut dyn Write) -> io::Result<()> {
     let mut about = vec![format!("{whose}created at {}", located(&site.site))];
     about.extend(site.oldest.map(|oldest| format!("oldest at least {}", duration(oldest.age_ns))));
     about.extend(site.stack_bytes.map(|stacks| format!("stacks {}", bytes(stacks))));
+    about.extend(site.ignored.then(|| format!("{}, but ignored", site.verdict.level.name())));
     for (at, line) in fill(&about, width.saturating_sub(INDENT)).into_iter().enumerate() {
         let number = if at == 0 { count(site.live) } else { String::new() };
         writeln!(out, "{}  {line}", paint(BOLD, format_args!("{number:>12}")))?;
@@ -123,7 +126,7 @@ fn site(alike: &Alike, width: usize, out: &mut dyn Write) -> io::Result<()> {
             writeln!(out, "{:INDENT$}{line}", "")?;
         }
     }
-    if site.verdict.level > Level::Healthy {
+    if site.verdict.level > Level::Healthy && !site.ignored {
         for (label, lines) in [
             ("blame", blamed::lines(site, alike.live_of_most)),
             ("through", blamed::dependencies(site, alike.live_of_most)),

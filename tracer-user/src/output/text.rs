@@ -4,7 +4,7 @@
 use std::io::{self, Write};
 
 use super::blamed;
-use super::finding::{Shown, found, together};
+use super::finding::{Shown, found, silenced, together};
 use super::names::{
     function, holds_thread, labels, located, place, processes, program_name, starts_program, unmoved,
 };
@@ -52,7 +52,8 @@ pub fn write(report: &Report, text: &Text, out: &mut dyn Write) -> io::Result<()
         page.table(out)?;
     }
     page.cost(out)?;
-    page.gaps(out)
+    page.gaps(out)?;
+    silenced(&report.summary).map_or(Ok(()), |silenced| writeln!(out, "\n{silenced}"))
 }
 
 struct Page<'report> {
@@ -100,7 +101,8 @@ impl Page<'_> {
     /// Says how many sites with a finding were not asked for, so that nobody takes their absence for good news.
     fn left_out(&self, out: &mut dyn Write) -> io::Result<()> {
         let levels = [Level::Proven, Level::Suspect, Level::Watch].into_iter().filter_map(|level| {
-            let shown = self.sites().filter(|(_, alike)| alike.site.verdict.level == level);
+            let shown = self.sites().filter(|(_, alike)| !alike.site.ignored);
+            let shown = shown.filter(|(_, alike)| alike.site.verdict.level == level);
             let shown: u64 = shown.map(|(_, alike)| alike.rows as u64).sum();
             let hidden = self.report.summary.of(level).saturating_sub(shown);
             (hidden > 0).then(|| format!("{} {}", count(hidden), paint(of_level(level), level.name())))
@@ -285,7 +287,8 @@ impl Page<'_> {
                 paint(DIM, format_args!("{:<8}{}  goroutine and where it is created", "", line(&head)))
             )?;
             for row in rows {
-                let label = paint(of_level(row.level), format_args!("{:<8}", row.level.name()));
+                let style = if row.site.ignored { DIM } else { of_level(row.level) };
+                let label = paint(style, format_args!("{:<8}", row.level.name()));
                 writeln!(out, "{label}{}  {}", line(&row.cells), named(row.site, room))?;
             }
         }
@@ -462,8 +465,9 @@ fn named(site: &Site, room: usize) -> String {
     let is_placed = site.site.file.is_some() || starts_program(&site.site);
     let place = if is_placed { place(&site.site) } else { function(&site.site) };
     let entry = function(&site.entry);
-    let name = shorten(&entry, room.saturating_sub(width(&place) + 2).max(12));
-    format!("{name}  {}", paint(DIM, place))
+    let mark = if site.ignored { "  ignored" } else { "" };
+    let name = shorten(&entry, room.saturating_sub(width(&place) + 2 + width(mark)).max(12));
+    format!("{name}  {}{mark}", paint(DIM, place))
 }
 
 /// A fraction in percent, with about two significant digits.

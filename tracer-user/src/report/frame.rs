@@ -1,5 +1,6 @@
 //! Places in the source, and stacks of them.
 
+use regex::Regex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +43,15 @@ pub struct CreationStack {
 }
 
 impl Frame {
+    /// Whether a pattern matches the function, or the file and line such as `/src/hub.go:88`.
+    pub fn matches(&self, pattern: &Regex) -> bool {
+        let place = || match (&self.file, self.line) {
+            (Some(file), Some(line)) => Some(format!("{file}:{line}")),
+            (file, _) => file.clone(),
+        };
+        pattern.is_match(&self.function) || place().is_some_and(|place| pattern.is_match(&place))
+    }
+
     /// A frame for code whose name is not known. It is named by its address in the process.
     pub fn unnamed(address: u64) -> Frame {
         Frame { function: format!("{address:#x}"), ..Frame::default() }

@@ -8,6 +8,7 @@ mod blame;
 mod finding;
 mod frame;
 mod hdr;
+mod ignore;
 mod process;
 mod run;
 mod select;
@@ -22,6 +23,7 @@ pub use blame::{BlamedFrame, LedBy};
 pub use finding::{Finding, FindingCounts};
 pub use frame::{CountedFrame, CreationStack, ELIDED, Frame};
 pub use hdr::Hdr;
+pub use ignore::Ignored;
 pub use process::{Container, Go, Goroutines, Mode, Process, Scan, States};
 pub use run::{BootWindow, Run};
 pub use select::{Selection, Sort, Top};
@@ -49,6 +51,9 @@ pub struct Report {
     /// Additive: totals over all sites, also over those that `--top` or `--min-age` hide.
     #[serde(default)]
     pub summary: Summary,
+    /// Additive: what `--ignore` was given, in that order.
+    #[serde(default)]
+    pub ignored: Vec<Ignored>,
     /// The processes that golife has traced or read, and those that it could not, with the reason.
     pub processes: Vec<Process>,
 }
@@ -155,7 +160,8 @@ pub enum RingKind {
     Shared,
 }
 
-/// Totals over all sites of all processes. The runtime's own sites count only with `--include-system`.
+/// Totals over all sites of all processes. The runtime's own sites count only with `--include-system`. The sites of each
+/// verdict and those that are ignored are together all sites.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Summary {
     /// Number of sites.
@@ -166,27 +172,30 @@ pub struct Summary {
     pub exited: u64,
     /// Number of goroutines that are alive, or were alive when their process ended.
     pub live: u64,
-    /// Number of sites with the verdict `proven`.
+    /// Number of sites with the verdict `proven` that are not ignored.
     pub proven: u64,
-    /// Number of sites with the verdict `suspect`.
+    /// Number of sites with the verdict `suspect` that are not ignored.
     pub suspect: u64,
-    /// Number of sites with the verdict `watch`.
+    /// Number of sites with the verdict `watch` that are not ignored.
     pub watch: u64,
-    /// Number of sites with the verdict `healthy`.
+    /// Number of sites with the verdict `healthy` that are not ignored.
     pub healthy: u64,
-    /// Number of sites with the verdict `unknown`.
+    /// Number of sites with the verdict `unknown` that are not ignored.
     pub unknown: u64,
-    /// Length in nanoseconds of the window that would tell more about all sites with the verdict `unknown`; `null`
-    /// where a longer window is not what is missing.
+    /// Length in nanoseconds of the window that would tell more about all sites that `unknown` counts; `null` where a longer
+    /// window is not what is missing.
     pub needs_ns: Option<u64>,
     /// Additive: number of findings, in which sites that leak together count once; `null` in reports of golife versions
     /// that did not look for what belongs together.
     #[serde(default)]
     pub findings: Option<FindingCounts>,
+    /// Additive: number of sites that `--ignore` has silenced. No verdict counts them.
+    #[serde(default)]
+    pub ignored: u64,
 }
 
 impl Summary {
-    /// The number of sites that have this verdict.
+    /// The number of sites that have this verdict and are not ignored.
     pub fn of(&self, level: Level) -> u64 {
         match level {
             Level::Proven => self.proven,
@@ -197,7 +206,7 @@ impl Summary {
         }
     }
 
-    /// The worst verdict that any site has; `None` without sites.
+    /// The worst verdict that any site has which is not ignored; `None` without such sites.
     pub fn worst(&self) -> Option<Level> {
         Level::WORST_FIRST.into_iter().find(|&level| self.of(level) > 0)
     }
@@ -211,6 +220,10 @@ impl Summary {
         self.created = self.created.saturating_add(site.created);
         self.exited = self.exited.saturating_add(site.exited);
         self.live = self.live.saturating_add(site.live);
+        if site.ignored {
+            self.ignored += 1;
+            return;
+        }
         *match site.verdict.level {
             Level::Proven => &mut self.proven,
             Level::Suspect => &mut self.suspect,

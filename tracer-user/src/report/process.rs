@@ -52,7 +52,8 @@ pub struct Process {
     /// The creation sites of the process's goroutines that were asked for, in the order that was asked for.
     pub sites: Vec<Site>,
     /// Additive: what leaks, worst first, with the sites that belong together. Each site with the verdict `watch` or worse
-    /// is in one finding; empty in reports of golife versions that did not look for what belongs together.
+    /// is in one finding, unless it is ignored; empty in reports of golife versions that did not look for what belongs
+    /// together.
     #[serde(default)]
     pub findings: Vec<Finding>,
 }

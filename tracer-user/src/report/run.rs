@@ -3,6 +3,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use super::ignore::{self, Ignored};
 use super::{FindingCounts, Loss, Overhead, Process, Report, SCHEMA, Selection, Summary, Tool, Window};
 
 /// The time that a report covers, and how the boot-time clock relates to the calendar.
@@ -56,6 +57,12 @@ impl Run {
             .flat_map(|process| &process.findings)
             .for_each(|finding| summary.add_finding(finding));
         processes.iter().flat_map(|process| &process.sites).for_each(|site| summary.add(site));
+        let sites = || processes.iter().flat_map(|process| &process.sites).filter(|site| site.ignored);
+        let ignored = selection.ignore.iter().map(|pattern| Ignored {
+            pattern: pattern.as_str().to_owned(),
+            sites: sites().filter(|site| ignore::names(pattern, site)).count() as u64,
+        });
+        let ignored = ignored.collect();
         processes.extend(self.untraced.iter().cloned());
         selection.apply(&mut processes);
         let window = &self.window;
@@ -70,6 +77,7 @@ impl Run {
             loss,
             overhead: self.overhead,
             summary,
+            ignored,
             processes,
         }
     }
@@ -77,7 +85,37 @@ impl Run {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Frame, Level, Site, Top, Verdict};
     use super::*;
+
+    #[test]
+    fn what_is_ignored_is_counted_by_pattern_and_in_no_verdict() {
+        let site = |name: &str, level| {
+            let site = Frame { function: name.into(), ..Frame::default() };
+            Site { site, live: 3, verdict: Verdict { level, ..Verdict::default() }, ..Site::default() }
+        };
+        let ignore = ["leak", "main", "none"].map(|pattern| regex::Regex::new(pattern).unwrap()).to_vec();
+        let selection = Selection { ignore, top: Some(Top::OfEachProcess(1)), ..Selection::default() };
+        let mut sites = vec![
+            site("main.leak", Level::Suspect),
+            site("main.run", Level::Unknown),
+            site("x.f", Level::Watch),
+        ];
+        sites.iter_mut().for_each(|site| site.ignored = selection.ignores(site));
+        let run = Run {
+            tool: Tool::default(),
+            window: BootWindow { start_ns: 0, end_ns: 9, end: SystemTime::UNIX_EPOCH },
+            overhead: Overhead::default(),
+            untraced: Vec::new(),
+        };
+        let report = run.report(Loss::default(), vec![Process { sites, ..Process::default() }], &selection);
+        let ignored: Vec<_> = report.ignored.iter().map(|one| (one.pattern.as_str(), one.sites)).collect();
+        assert_eq!(ignored, [("leak", 1), ("main", 2), ("none", 0)], "also those that --top hides");
+        let summary = report.summary;
+        assert_eq!((summary.sites, summary.live, summary.ignored), (3, 9, 2));
+        assert_eq!((summary.worst(), summary.unknown), (Some(Level::Watch), 0));
+        assert_eq!(report.processes[0].sites[0].site.function, "x.f");
+    }
 
     #[test]
     fn a_time_that_no_clock_has_shown_is_the_nearest_that_can_be_written() {

@@ -2,7 +2,9 @@
 
 use std::cmp::Reverse;
 
-use super::{Level, Process, Site};
+use regex::Regex;
+
+use super::{Level, Process, Site, ignore};
 
 /// What to sort sites by. The most, oldest, longest or worst come first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,7 +41,7 @@ impl Sort {
         ("name", Sort::Name),
     ];
 
-    /// Which of two sites comes first.
+    /// Which of two sites comes first. Those that are ignored come last in each order.
     pub fn order(self, a: &Site, b: &Site) -> std::cmp::Ordering {
         let by = |key: &dyn Fn(&Site) -> u64| key(b).cmp(&key(a));
         let first = match self {
@@ -58,7 +60,8 @@ impl Sort {
             _ => (Reverse(a.live), Reverse(a.created)).cmp(&(Reverse(b.live), Reverse(b.created))),
         };
         // Names decide last, so that two runs with the same numbers look the same.
-        first.then(second).then_with(|| (&a.site, &a.entry).cmp(&(&b.site, &b.entry)))
+        let names = || (&a.site, &a.entry).cmp(&(&b.site, &b.entry));
+        a.ignored.cmp(&b.ignored).then(first).then(second).then_with(names)
     }
 }
 
@@ -81,8 +84,8 @@ pub enum Top {
     OfAll(usize),
 }
 
-/// Which sites a report shows, and in which order.
-#[derive(Clone, Copy, Debug, Default)]
+/// Which sites a report shows, in which order, and which of them are no findings.
+#[derive(Clone, Debug, Default)]
 pub struct Selection {
     /// What the sites are sorted by.
     pub sort: Sort,
@@ -92,9 +95,17 @@ pub struct Selection {
     pub min_age_ns: Option<u64>,
     /// Whether the runtime's own sites are shown, too.
     pub include_system: bool,
+    /// Sites that one of these names are ignored: see [`Selection::ignores`].
+    pub ignore: Vec<Regex>,
 }
 
 impl Selection {
+    /// Whether a site is silenced: one of the patterns matches its `go` statement, the function that its goroutines run,
+    /// the line of the program that most of them go back to, or the innermost call that most of them wait in.
+    pub fn ignores(&self, site: &Site) -> bool {
+        self.ignore.iter().any(|pattern| ignore::names(pattern, site))
+    }
+
     /// Drops sites that are too young, sorts the rest within their processes and the processes by their first site, and
     /// keeps as many as were asked for. The runtime's own sites are left out elsewhere, before totals are made.
     pub fn apply(&self, processes: &mut [Process]) {
@@ -144,7 +155,7 @@ fn keep_first(process: &mut Process, most: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{Finding, Verdict};
+    use crate::report::{Finding, Frame, Verdict};
 
     /// The live counts of the sites that are shown, for each process.
     fn shown(top: Top) -> Vec<Vec<u64>> {
@@ -166,6 +177,25 @@ mod tests {
                 .map(|(level, live)| site(level, live));
         sites.sort_by(|a, b| Sort::Verdict.order(a, b));
         assert_eq!(sites.map(|site| site.live), [1, 16_268, 7, 0]);
+    }
+
+    #[test]
+    fn what_is_ignored_comes_last_in_each_order() {
+        let site = |name: &str, ignored: bool| Site {
+            site: Frame { function: name.into(), ..Frame::default() },
+            live: 9 - u64::from(!ignored),
+            verdict: Verdict {
+                level: if ignored { Level::Proven } else { Level::Healthy },
+                ..Verdict::default()
+            },
+            ignored,
+            ..Site::default()
+        };
+        for (_, sort) in Sort::NAMES {
+            let mut sites = [site("a", true), site("b", false)];
+            sites.sort_by(|a, b| sort.order(a, b));
+            assert!(sites[1].ignored, "{sort:?}");
+        }
     }
 
     #[test]

@@ -102,6 +102,10 @@ pub struct Site {
     /// Additive: whether the goroutines are the runtime's own.
     #[serde(default)]
     pub system: bool,
+    /// Additive: whether `--ignore` has silenced the site: its verdict stands, but it is in no finding, and `--fail-on` does
+    /// not count it.
+    #[serde(default)]
+    pub ignored: bool,
 }
 
 /// A profiler label, and how many goroutines carry it.

@@ -97,7 +97,7 @@ fn sample(dump: &Dump, key: Key<'_>, values: Vec<u64>) -> Sample {
     let names = Names { binary: &dump.subject.binary, stacks: &dump.snapshot.stacks };
     let stack = names.stack(key.stack, key.startpc);
     let labels = names.labels(key.gopc, key.stack_is_old, key.labels);
-    Sample { process: 0, stack, values, reason: Some(key.state.to_owned()), level: None, labels }
+    Sample { process: 0, stack, values, reason: Some(key.state.to_owned()), labels, ..Sample::default() }
 }
 
 /// What gives names to the goroutines of a sample.

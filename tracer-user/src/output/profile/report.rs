@@ -12,7 +12,11 @@ use crate::report::{Frame, Level, Mode, Process, Report, Site, Waiting};
 /// The sample types, in the order of [`values`].
 const KINDS: [Kind; 6] = [
     Kind { name: "goroutines", unit: "count", about: "living goroutines, by the stack they are blocked in" },
-    Kind { name: "suspects", unit: "count", about: "those of sites that are suspect or proven to leak" },
+    Kind {
+        name: "suspects",
+        unit: "count",
+        about: "those of sites that are suspect or proven to leak and not ignored",
+    },
     Kind { name: "live_by_creation", unit: "count", about: "living goroutines, by the go statement" },
     Kind { name: "created", unit: "count", about: "goroutines created in the window, by the go statement" },
     Kind { name: "exited", unit: "count", about: "goroutines that ended in the window, by the go statement" },
@@ -136,7 +140,7 @@ fn cut_short(process: &Process) -> Option<String> {
 fn blocked(process: usize, site: &Site, live: u64, samples: &mut Vec<Sample>) {
     let mut add = |stack: Vec<Frame>, reason: &str, live: u64| {
         if live > 0 {
-            let suspects = if site.verdict.level >= Level::Suspect { live } else { 0 };
+            let suspects = if site.verdict.level >= Level::Suspect && !site.ignored { live } else { 0 };
             let values = values(live, suspects, Creations::default());
             samples.push(Sample { reason: Some(clean(reason)), ..sample(process, site, stack, values) });
         }
@@ -226,7 +230,16 @@ fn creations(process: usize, site: &Site, live: u64, samples: &mut Vec<Sample>) 
 fn sample(process: usize, site: &Site, stack: Vec<Frame>, values: Vec<u64>) -> Sample {
     let mut labels = vec![("site".to_owned(), located(&site.site))];
     labels.extend(site.verdict.cause.map(|cause| ("cause".to_owned(), cause.name().to_owned())));
-    Sample { process, stack, values, reason: None, level: Some(site.verdict.level), labels }
+    labels.extend(site.ignored.then(|| ("ignored".to_owned(), "true".to_owned())));
+    Sample {
+        process,
+        stack,
+        values,
+        reason: None,
+        level: Some(site.verdict.level),
+        ignored: site.ignored,
+        labels,
+    }
 }
 
 fn values(live: u64, suspects: u64, creations: Creations) -> Vec<u64> {
@@ -369,6 +382,10 @@ mod tests {
             of(Level::Unknown, 1000),
         ]);
         assert_eq!((known.total(0), known.total(1)), (1111, 11));
+        let ignored = profile(vec![Site { ignored: true, ..of(Level::Suspect, 10) }, of(Level::Proven, 1)]);
+        assert_eq!((ignored.total(0), ignored.total(1)), (11, 1));
+        let ignored = &ignored.samples[0];
+        assert_eq!((ignored.level, ignored.ignored), (Some(Level::Suspect), true), "its verdict stands");
     }
 
     #[test]
@@ -390,9 +407,10 @@ mod tests {
             let verdict = crate::report::Verdict { level, ..Default::default() };
             Site { live, verdict, entry: frame(&format!("main.{}", level.name()), 1), ..site() }
         };
-        for level in Level::WORST_FIRST {
-            let profile = profile(vec![named(level, 7), named(Level::Healthy, 5)]);
-            let is_suspect = level >= Level::Suspect;
+        let each = Level::WORST_FIRST.into_iter().flat_map(|level| [(level, false), (level, true)]);
+        for (level, ignored) in each {
+            let profile = profile(vec![Site { ignored, ..named(level, 7) }, named(Level::Healthy, 5)]);
+            let is_suspect = level >= Level::Suspect && !ignored;
             assert_eq!(profile.total(1), if is_suspect { 7 } else { 0 }, "{}", level.name());
             let mut svg = Vec::new();
             crate::output::flame::write(&profile, &mut svg).unwrap();

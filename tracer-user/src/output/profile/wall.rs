@@ -24,8 +24,8 @@ impl Profile {
             stack: names.stack(kind.stack, kind.startpc),
             values: vec![count, count.saturating_mul(each_ns)],
             reason: Some(kind.state.to_owned()),
-            level: None,
             labels: names.labels(kind.gopc, kind.stack_is_old, labels),
+            ..Sample::default()
         };
         let took = duration(wall.duration.as_nanos().try_into().unwrap_or(u64::MAX));
         Profile {
