@@ -1,5 +1,7 @@
 //! Numbers, durations, foreign text and errors, as people read them.
 
+use std::borrow::Cow;
+
 /// Adds numbers that may be anybody's, as those of a saved report: where they are too large, the sum is the largest.
 pub fn sum(numbers: impl IntoIterator<Item = u64>) -> u64 {
     numbers.into_iter().fold(0, u64::saturating_add)
@@ -131,16 +133,41 @@ pub fn ascii(text: &str) -> String {
 }
 
 /// The name of a function without the directories of its package: `example.com/api/hub.(*Hub).Run` becomes
-/// `hub.(*Hub).Run`. A major version names nothing alone: `example.com/api/v2.Get` becomes `api/v2.Get`.
-pub fn short_function(name: &str) -> &str {
+/// `hub.(*Hub).Run`. A major version names nothing alone: `example.com/api/v2.Get` becomes `api/v2.Get`. The package is
+/// written as it is imported: see [`imported`].
+pub fn short_function(name: &str) -> Cow<'_, str> {
     let path = name.find(['(', '[']).map_or(name, |end| &name[..end]);
-    let Some(slash) = path.rfind('/') else { return name };
-    let is_version = path[slash + 1..].strip_prefix('v').and_then(|rest| rest.split_once('.'));
-    match is_version {
-        Some((version, _)) if !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_digit()) => {
-            path[..slash].rfind('/').map_or(name, |before| &name[before + 1..])
+    let short = path.rfind('/').map(|slash| {
+        let is_version = path[slash + 1..].strip_prefix('v').and_then(|rest| rest.split_once('.'));
+        match is_version {
+            Some((version, _))
+                if !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_digit()) =>
+            {
+                path[..slash].rfind('/').map_or(name, |before| &name[before + 1..])
+            }
+            _ => &name[slash + 1..],
         }
-        _ => &name[slash + 1..],
+    });
+    imported(short.unwrap_or(name))
+}
+
+/// The name of a package, or of what is in it, as it is imported: `nats-io/nats%2ego.Connect` becomes
+/// `nats-io/nats.go.Connect`. The linker has escaped the dots in the last part of its path, since the first one ends it, and
+/// some other characters: `PathToPrefix` in <https://cs.opensource.google/go/go/+/master:src/cmd/internal/objabi/path.go>.
+pub fn imported(name: &str) -> Cow<'_, str> {
+    let mut parts = name.split('%');
+    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        let escaped = part.get(..2).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
+        match escaped.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => bytes.push(byte),
+            None => bytes.push(b'%'),
+        }
+        bytes.extend(&part.as_bytes()[escaped.map_or(0, str::len)..]);
+    }
+    match bytes.len() == name.len() {
+        true => Cow::Borrowed(name),
+        false => String::from_utf8(bytes).map_or(Cow::Borrowed(name), Cow::Owned),
     }
 }
 
@@ -274,9 +301,28 @@ mod tests {
             ("main.main", "main.main"),
             ("example.com/redis/v9.(*Client).Close", "redis/v9.(*Client).Close"),
             ("example.com/v2x.Close", "v2x.Close"),
+            ("github.com/nats-io/nats%2ego.(*Conn).readLoop", "nats.go.(*Conn).readLoop"),
+            ("gopkg.in/yaml%2ev3.parse", "yaml.v3.parse"),
         ];
         for (name, want) in cases {
             assert_eq!(short_function(name), want);
+        }
+    }
+
+    #[test]
+    fn packages_are_named_as_they_are_imported() {
+        let cases = [
+            ("github.com/nats-io/nats%2ego", "github.com/nats-io/nats.go"),
+            ("example.com/m%c3%bcll%2ego.Run", "example.com/müll.go.Run"),
+            ("x/100%25.F", "x/100%.F"),
+            // What the linker does not write stays as it is.
+            ("a%2", "a%2"),
+            ("%", "%"),
+            ("a%+fb%zz%é", "a%+fb%zz%é"),
+            ("x/%ff.F", "x/%ff.F"),
+        ];
+        for (name, want) in cases {
+            assert_eq!(imported(name), want);
         }
     }
 

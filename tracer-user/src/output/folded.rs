@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use super::profile::{Profile, Sample};
-use crate::human::clean;
+use crate::human::{clean, imported};
 use crate::report::Level;
 
 /// What is known about the goroutines of one line.
@@ -46,7 +46,7 @@ pub fn fold(profile: &Profile) -> BTreeMap<String, Folded> {
 fn line(profile: &Profile, sample: &Sample) -> String {
     let process = profile.processes.get(sample.process).filter(|_| profile.processes.len() > 1);
     let root = process.map(|process| format!("{} (pid {})", process.service, process.pid));
-    let calls = sample.stack.iter().rev().map(|frame| frame.function.clone());
+    let calls = sample.stack.iter().rev().map(|frame| imported(&frame.function).into_owned());
     let leaf = sample.reason.iter().map(|reason| format!("[{reason}]"));
     let frames: Vec<String> = root.into_iter().chain(calls).chain(leaf).map(|name| field(&name)).collect();
     frames.join(";")

@@ -65,7 +65,7 @@ pub fn processes(pids: &[u32]) -> String {
 
 /// A function's name in its short form, made safe for a terminal.
 pub fn function(frame: &Frame) -> String {
-    clean(short_function(&frame.function))
+    clean(&short_function(&frame.function))
 }
 
 /// A place with its function, such as `hub.go:88 in hub.(*Hub).Subscribe`.

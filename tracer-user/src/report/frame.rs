@@ -4,6 +4,8 @@ use regex::Regex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::human::imported;
+
 /// The function name of the last frame of a stack whose outer calls are not known, as in Go's own tracebacks.
 pub const ELIDED: &str = "...additional frames elided...";
 
@@ -43,13 +45,16 @@ pub struct CreationStack {
 }
 
 impl Frame {
-    /// Whether a pattern matches the function, or the file and line such as `/src/hub.go:88`.
+    /// Whether a pattern matches the function, as it is here or as text shows it (see [`imported`]), or the file and line such
+    /// as `/src/hub.go:88`.
     pub fn matches(&self, pattern: &Regex) -> bool {
         let place = || match (&self.file, self.line) {
             (Some(file), Some(line)) => Some(format!("{file}:{line}")),
             (file, _) => file.clone(),
         };
-        pattern.is_match(&self.function) || place().is_some_and(|place| pattern.is_match(&place))
+        let shown = imported(&self.function);
+        let is_function = pattern.is_match(&self.function) || pattern.is_match(&shown);
+        is_function || place().is_some_and(|place| pattern.is_match(&place))
     }
 
     /// A frame for code whose name is not known. It is named by its address in the process.

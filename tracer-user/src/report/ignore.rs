@@ -77,6 +77,8 @@ mod tests {
         for pattern in ["main.few", "pool.idle", "main.outer", "start.go:8$", "select"] {
             assert!(!is_named(pattern, &site), "{pattern}");
         }
+        let escaped = Site { entry: frame("gopkg.in/yaml%2ev3.parse"), ..Site::default() };
+        assert!(is_named("yaml%2ev3", &escaped) && is_named("^gopkg.in/yaml\\.v3\\.", &escaped));
         assert!(!is_named("", &Site { other: true, ..site.clone() }), "it is not known what it stands for");
         assert!(is_named("pool", &Site { live: 0, blame: None, waiting: None, ..site }));
     }

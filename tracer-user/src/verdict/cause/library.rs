@@ -6,7 +6,7 @@ use super::owner::{Owner, owner};
 use super::{Code, Start, position};
 use crate::go::Activity;
 use crate::go::standard::package_path;
-use crate::human::{clean, short_function};
+use crate::human::{clean, imported, short_function};
 use crate::verdict::waits::Wait;
 
 /// A sentence with gaps, as a row of the table has it. `close` is the method that is known to end it. `None` where the
@@ -26,7 +26,7 @@ pub(super) fn sentence(wait: &Wait, code: Code, start: &Start, close: Option<&st
         Activity::Running | Activity::Runnable | Activity::Preempted => "it runs at {place}",
         _ => "it waits at {place}",
     };
-    let short = |function: &str| clean(short_function(function));
+    let short = |function: &str| clean(&short_function(function));
     let call = |method: Option<&str>, otherwise: &str| {
         method.map_or_else(|| otherwise.to_owned(), |method| format!("call {}", short(method)))
     };
@@ -64,7 +64,7 @@ pub(super) fn sentence(wait: &Wait, code: Code, start: &Start, close: Option<&st
         || statement.and_then(|function| Type::of_method(function).or(Type::of_constructor(function)));
     let by_type = |found: Option<Type<'_>>| found.and_then(|found| found.closed_by(code.methods));
     let method = close.or_else(|| by_type(made()).or_else(|| by_type(typed)).or_else(|| by_type(started())));
-    let what = called.map_or_else(|| clean(package_path(statement.unwrap_or(nearest))), short);
+    let what = called.map_or_else(|| clean(&imported(package_path(statement.unwrap_or(nearest)))), short);
     let end = call(method, "close it");
     let made = verb("made");
     Some(format!("what is{made} with {what} is not closed, or made too often: {end} or share one; {at}"))
@@ -107,6 +107,12 @@ mod tests {
         assert_eq!(
             said(run, "x.io/kafka.(*producer).start", None, None).unwrap(),
             format!("what is made with x.io/kafka {end}")
+        );
+        let nats = &["runtime.gopark", "github.com/nats-io/nats%2ego.(*Conn).readLoop"];
+        let said_of_nats = said(nats, "github.com/nats-io/nats%2ego.(*Conn).start", None, None).unwrap();
+        assert!(
+            said_of_nats.starts_with("what is made with github.com/nats-io/nats.go is"),
+            "{said_of_nats}"
         );
         // A connection that a worker reads from is not what the program made.
         let none = said(run, "x.io/kafka.Dial.func1", None, None).unwrap();

@@ -17,7 +17,7 @@ mod tests;
 use super::waits::{HttpClients, Wait, stands_out};
 use crate::go::Activity;
 use crate::go::standard::waits_in;
-use crate::human::{clean, count, file_name};
+use crate::human::{clean, count, file_name, imported};
 use crate::report::{Cause, Frame};
 pub use blamed::Blamed;
 pub use owner::is_of_dependency;
@@ -170,6 +170,6 @@ fn position(frame: &Frame) -> String {
     match (&frame.file, frame.line) {
         (Some(file), Some(line)) => format!("{}:{line}", clean(file_name(file))),
         (Some(file), None) => clean(file_name(file)),
-        _ => clean(&frame.function),
+        _ => clean(&imported(&frame.function)),
     }
 }
