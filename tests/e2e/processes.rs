@@ -380,8 +380,7 @@ fn records_that_do_not_fit_end_the_tracing_of_a_binary() {
     let mut running = ready(&binary, &[]);
     let (probes, _ring) = Probes::load(Loading { ring_bytes: Some(4096), creation_stacks: false }).unwrap();
     let mut session = Session::new(Binaries::default(), Attachments::new(probes, Guard::start()));
-    let planned = session.binaries.plan(std::fs::File::open(&binary).unwrap(), &binary).unwrap();
-    session.attach_asked_for(&planned).unwrap();
+    session.ask_for(&std::fs::File::open(&binary).unwrap(), &binary).unwrap();
     assert!(patched_bytes(running.pid()) > 0);
     let mut tracker = Tracker::new(Limits::default());
     let wrong = What::Created {

@@ -194,7 +194,7 @@ fn a_library_that_is_written_under_a_process_ends_its_tracing() {
 #[test]
 fn a_file_that_was_written_since_it_was_read_gets_no_probes() {
     use golife::host::guard::Guard;
-    use golife::probes::{Loading, Probes};
+    use golife::probes::{Loading, Probes, Scope};
     use golife::targets::Binaries;
     use golife::trace::attachments::Attachments;
     use golife::trace::session::Session;
@@ -207,12 +207,26 @@ fn a_file_that_was_written_since_it_was_read_gets_no_probes() {
     let mut session = Session::new(Binaries::default(), Attachments::new(probes, Guard::start()));
     let planned = session.binaries.plan(File::open(&path).unwrap(), &path).unwrap();
     write_in_place(&path, &content);
-    let error = session.attach_asked_for(&planned).unwrap_err().to_string();
+    let error = session.attachments.attach(&planned, Scope::Everyone).unwrap_err().to_string();
     assert!(error.contains("written while golife read it"), "{error}");
     assert!(session.attachments.files().is_empty());
-    let planned = session.binaries.plan(File::open(&path).unwrap(), &path).unwrap();
-    session.attach_asked_for(&planned).unwrap();
+    session.ask_for(&File::open(&path).unwrap(), &path).unwrap();
     assert_eq!(session.attachments.files().len(), 1);
+    // A file that is touched while it is read is read once more.
+    for after in (0..30).map(|at| Duration::from_millis(at * 2)) {
+        fs::copy(&versions()[0], path.with_file_name(format!("{after:?}"))).unwrap();
+        let path = path.with_file_name(format!("{after:?}"));
+        let file = File::open(&path).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(after);
+                file.set_modified(std::time::SystemTime::now()).unwrap();
+            });
+            let asked_for = session.ask_for(&file, &path);
+            assert!(asked_for.is_ok(), "touched after {after:?}: {asked_for:?}");
+        });
+    }
+    assert_eq!(session.attachments.files().len(), 31);
 }
 
 /// Where there is no lease, each process gets its probes for itself.

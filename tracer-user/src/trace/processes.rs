@@ -31,9 +31,7 @@ impl Tracer {
         self.session.attachments.watch_processes(false)?;
         let mut failure = None;
         for executable in &self.wanted.executables {
-            let file = executable.file.try_clone().map_err(system("duplicate a file descriptor"))?;
-            let planned = self.session.binaries.plan(file, &executable.path)?;
-            self.session.attach_asked_for(&planned)?;
+            self.session.ask_for(&executable.file, &executable.path)?;
         }
         if self.wanted.searches() {
             let mut denied = 0;
@@ -84,15 +82,14 @@ impl Tracer {
         self.wanted = Wanted::family_of(root);
         self.session.attachments.watch_processes(true)?;
         let Ok(file) = std::fs::File::open(program) else { return Ok(()) };
-        match self.session.binaries.plan(file, program) {
-            Ok(planned) => {
-                self.session.attach_asked_for(&planned)?;
+        match self.session.ask_for(&file, program) {
+            Ok(()) => {
                 self.accounts.count_cpu_time(root);
                 Ok(())
             }
             // It may be a shell, a script or an interpreter, and what that starts may be a Go program.
             Err(error) if error.is_not_go() => Ok(()),
-            Err(error) => Err(error.into()),
+            other => other,
         }
     }
 

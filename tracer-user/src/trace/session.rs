@@ -6,7 +6,10 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
+    fs::File,
+    io,
     num::NonZeroU32,
+    path::Path,
     sync::Arc,
 };
 
@@ -90,10 +93,14 @@ impl Session {
     /// Puts the probes of a binary that was asked for in place, for every process that runs it or will.
     ///
     /// # Errors
-    /// The kernel refuses a probe.
-    pub fn attach_asked_for(&mut self, planned: &PlannedBinary) -> Result<(), TraceError> {
-        self.asked_for.insert(planned.file);
-        self.attach(planned, Scope::Everyone, None)
+    /// It is no Go program that golife knows, or the kernel refuses a probe.
+    pub fn ask_for(&mut self, file: &File, path: &Path) -> Result<(), TraceError> {
+        again_if_written(|| {
+            let file = file.try_clone().map_err(|source| TargetError::File { path: path.into(), source })?;
+            let planned = self.binaries.plan(file, path)?;
+            self.asked_for.insert(planned.file);
+            self.attach(&planned, Scope::Everyone, None)
+        })
     }
 
     /// Puts the probes of a binary in place. Where they cannot be for every process, they are for `process` alone, and
@@ -111,7 +118,7 @@ impl Session {
             Err(written @ AttachError::Written) => {
                 self.binaries.forget(planned.file);
                 let path = planned.binary.path().to_path_buf();
-                return Err(TargetError::File { path, source: std::io::Error::other(written) }.into());
+                return Err(TargetError::File { path, source: io::Error::other(written) }.into());
             }
             Err(AttachError::NoLease(why)) => why,
         };
@@ -181,6 +188,10 @@ impl Session {
     /// # Errors
     /// The process cannot be looked at, has no Go runtime that can be traced, or the kernel refuses a probe.
     pub fn enter(&mut self, pid: u32, scope: Scope) -> Result<Arc<Traced>, TraceError> {
+        again_if_written(|| self.try_to_enter(pid, scope))
+    }
+
+    fn try_to_enter(&mut self, pid: u32, scope: Scope) -> Result<Arc<Traced>, TraceError> {
         let subject = self.find(pid)?;
         let planned = self.binaries.plan_of(&subject)?;
         if subject.verify()? == Belief::Verified {
@@ -492,4 +503,41 @@ fn has_probes(subject: &Subject, planned: &PlannedBinary) -> bool {
     let mut now = [0; 4];
     let memory = ProcessMemory::new(subject.process.pid.cast_signed());
     memory.read(site.address.wrapping_add(subject.bias), &mut now).is_err() || own != Some(&now)
+}
+
+/// Does what reads a file and puts its probes in place, and does it once more if the file was written or touched in between:
+/// what was read of it is forgotten then. A file that is written all the time is not waited for.
+fn again_if_written<T>(mut act: impl FnMut() -> Result<T, TraceError>) -> Result<T, TraceError> {
+    let is_written = |error: &TraceError| match error {
+        TraceError::Target(TargetError::File { source, .. }) => {
+            source.get_ref().is_some_and(|source| matches!(source.downcast_ref(), Some(AttachError::Written)))
+        }
+        _ => false,
+    };
+    act().or_else(|error| if is_written(&error) { act() } else { Err(error) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_while_it_was_read_is_read_once_more() {
+        let mut done = 0;
+        let mut after = |errors: Vec<io::Error>| {
+            let mut errors = errors.into_iter();
+            done = 0;
+            let result = again_if_written(|| {
+                done += 1;
+                let fail = |source| TargetError::File { path: "/srv/api".into(), source };
+                errors.next().map_or(Ok(()), |source| Err(fail(source).into()))
+            });
+            (done, result.is_ok())
+        };
+        let written = || io::Error::other(AttachError::Written);
+        assert_eq!(after(vec![]), (1, true));
+        assert_eq!(after(vec![written()]), (2, true));
+        assert_eq!(after(vec![written(), written()]), (2, false));
+        assert_eq!(after(vec![io::ErrorKind::NotFound.into()]), (1, false));
+    }
 }
