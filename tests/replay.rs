@@ -93,8 +93,8 @@ fn a_line_that_led_to_few_is_not_blamed() {
     assert_eq!((&counts[..], site.blame_unknown), (&[(Some(42), 6)][..], Some(82)));
 }
 
-#[test]
-fn one_mistake_is_one_finding() {
+/// A server whose requests leave something of a library behind.
+fn unclosed() -> Recording {
     let mut run = Recording::new(4242);
     run.create(0, 1, 0, 0x1000);
     for at in 0..100u64 {
@@ -108,7 +108,12 @@ fn one_mistake_is_one_finding() {
         }
         run.exit(now + 4 * MS, goid);
     }
-    let report = run.report(30 * S);
+    run
+}
+
+#[test]
+fn one_mistake_is_one_finding() {
+    let report = unclosed().report(30 * S);
     let process = &report.processes[0];
     let named = |sites: &[usize]| -> Vec<String> {
         sites.iter().map(|&at| process.sites[at].site.function.clone()).collect()
@@ -128,6 +133,28 @@ fn one_mistake_is_one_finding() {
     assert!(text.contains("1 more statement follows from it, live 100:"), "{text}");
     assert!(text.contains("suspect 2   healthy 1   (3 sites are 2 findings)"), "{text}");
     assert_eq!(text.matches("suspect  ").count(), 2, "{text}");
+}
+
+#[test]
+fn what_is_silenced_leaves_the_rest_of_a_finding() {
+    let silenced = |pattern| {
+        let ignore = vec![regex::Regex::new(pattern).expect("a pattern")];
+        let report = unclosed().report_with(30 * S, &Selection { ignore, ..Selection::default() });
+        let process = &report.processes[0];
+        let live = |sites: &[usize]| sites.iter().map(|&at| process.sites[at].live).collect::<Vec<_>>();
+        let findings = process.findings.iter().map(|finding| live(&finding.sites)).collect::<Vec<_>>();
+        (findings, report.summary.suspect, text(&report, true))
+    };
+    let (findings, suspect, text) = silenced(r"rpc\.newConn$");
+    assert_eq!((findings, suspect), (vec![vec![100], vec![50]], 2), "what follows from it is not silenced");
+    assert!(text.ends_with("\n1 site is silenced by --ignore\n"), "{text}");
+    assert_eq!((text.matches("  ignored\n").count(), text.matches("suspect  ").count()), (1, 5), "{text}");
+    let (findings, suspect, text) = silenced(r"^main\.serve$");
+    assert_eq!((findings, suspect), (vec![vec![50]], 1), "both are blamed on it");
+    assert!(
+        text.ends_with("\n3 sites are silenced by --ignore\n"),
+        "the statement itself is one of them: {text}"
+    );
 }
 
 #[test]
