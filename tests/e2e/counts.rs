@@ -2,8 +2,10 @@
 //! was compiled.
 
 use crate::support::*;
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::process::Command;
+use std::time::Duration;
 
 /// Traces a fixture and compares every site.
 #[track_caller]
@@ -248,6 +250,74 @@ fn forced_loss_is_counted_exactly() {
         let finished = site["lifetime"].as_object().map_or(0, |lifetime| number(&lifetime["count"]));
         assert!(finished <= number(&site["exited"]), "no lifetime without its exit: {site:#}");
     }
+}
+
+/// Traces goroutines that are started and end on four Ps for three seconds, as fast as they can but for pauses, with rings of so
+/// many bytes, and does something with golife meanwhile. Returns what the program counts, and the report.
+fn under_churn(pause: &str, ring_bytes: &str, meanwhile: impl FnOnce(&Running)) -> (Sites, Value) {
+    let flags = ["-procs", "4", "-for", "3s", "-batch", "20", "-pause", pause];
+    let mut fixture = ready(&fixture("churn", PLAIN), &flags);
+    let pid = fixture.pid().to_string();
+    let golife = attach(&["trace", "--format", "json", "--ring-bytes", ring_bytes, "--pid", &pid]);
+    fixture.write("go");
+    std::thread::sleep(Duration::from_millis(300));
+    meanwhile(&golife);
+    let truth = truth("churn", &fixture.line());
+    (truth, interrupt(golife))
+}
+
+/// The hits of an [`under_churn`] are those that the program counts, give or take what the runtime starts for itself.
+#[track_caller]
+fn check_hits(truth: &Sites, report: &Value) {
+    let happened: u64 = truth.values().map(|counts| counts.created + counts.exited).sum();
+    let hits = report["overhead"]["probe_hits"].as_u64().unwrap();
+    assert!(
+        (happened..happened + 20).contains(&hits),
+        "{hits} hits, the fixture counts {happened}: {report:#}"
+    );
+}
+
+/// A `g` goes from one goroutine to the next, and from one CPU to another. Were the records of one CPU put before those that
+/// led to them, exits would be without creations, or end the wrong goroutine.
+#[test]
+fn each_exit_is_that_of_its_goroutine_on_whichever_cpu() {
+    need_root();
+    let (truth, report) = under_churn("1ms", ROOMY, |_| ());
+    check_exact(&report);
+    assert_eq!(reported("churn", only_process(&report)), truth);
+    check_hits(&truth, &report);
+    for site in only_process(&report)["sites"].as_array().unwrap() {
+        assert_eq!(site["reconciled"], 0, "{site:#}");
+        let lifetimes = site["lifetime"].as_object().map_or(&Value::Null, |lifetime| &lifetime["count"]);
+        if site["site"]["function"] == "main.main.func1" {
+            assert_eq!((lifetimes, &site["live"]), (&site["exited"], &Value::from(0)), "{site:#}");
+        }
+    }
+}
+
+#[test]
+fn what_a_stopped_golife_loses_is_counted_exactly() {
+    need_root();
+    let (truth, report) = under_churn("0s", "1048576", |golife| {
+        golife.signal(Signal::SIGSTOP);
+        std::thread::sleep(Duration::from_millis(1_500));
+        golife.signal(Signal::SIGCONT);
+    });
+    assert!(report["loss"]["dropped"].as_u64().unwrap() > 1_000, "{report:#}");
+    check_hits(&truth, &report);
+}
+
+#[test]
+fn a_ring_that_is_too_small_grows() {
+    need_root();
+    let small = 64 << 10;
+    let (truth, report) = under_churn("0s", &small.to_string(), |_| ());
+    let rings = &report["overhead"]["rings"];
+    if rings["kind"] == "per_cpu" {
+        let bytes = rings["bytes"].as_u64().unwrap();
+        assert!((3 * small..16 * small).contains(&bytes), "{report:#}");
+    }
+    check_hits(&truth, &report);
 }
 
 #[test]

@@ -88,9 +88,9 @@ pub fn boot(
     say(format!("booting {} in emulation (log: {})", image.display(), log.display()));
     let mut qemu = emulator.command();
     qemu.args(architecture.machine)
-        .args(["-accel", "tcg,thread=multi", "-smp", "2", "-m", "3072"])
+        .args(["-accel", "tcg,thread=multi", "-smp", "4", "-m", "3072"])
         .args(["-nographic", "-no-reboot", "-net", "none", "-append"])
-        .arg(format!("console={} panic=-1 quiet", architecture.console))
+        .arg(format!("console={} panic=-1 quiet preempt=full", architecture.console))
         .arg("-kernel")
         .arg(image)
         .arg("-initrd")
