@@ -4,6 +4,7 @@
 mod cost;
 mod flood;
 mod footprint;
+mod line;
 mod look;
 mod scale;
 mod start;
@@ -21,7 +22,7 @@ pub struct Args {
     /// Only these parts; all unless said.
     #[arg(value_enum)]
     parts: Vec<Part>,
-    /// Repeat each measurement this often; the best counts.
+    /// Measure what a life and a start cost this often, with everything started anew each time.
     #[arg(long, default_value_t = 3)]
     rounds: u32,
     /// Flood for so many seconds.
@@ -48,10 +49,15 @@ enum Part {
 
 /// Measures, prints, and keeps the tables in the target directory.
 pub fn run(args: Args) -> Result<()> {
+    let load = fs::read_to_string("/proc/loadavg").context("cannot read the load average")?;
     machine::mount_tracefs()?;
     let tools = tools::Tools::build()?;
     let wanted = |part| args.parts.is_empty() || args.parts.contains(&part);
-    let mut tables = String::new();
+    let mut tables = format!(
+        "Load average of the last 1, 5 and 15 minutes when this began: {}, on {} CPUs\n\n",
+        load.split_whitespace().take(3).collect::<Vec<_>>().join(", "),
+        std::thread::available_parallelism()?,
+    );
     if wanted(Part::Cost) {
         writeln!(tables, "{}", cost::measure(&tools, args.rounds)?)?;
     }

@@ -1,7 +1,8 @@
 //! What the benchmarks run: golife and its bare probes in release form, the Go fixtures, and bpftrace beside them.
 
 use std::{
-    io::{BufRead, BufReader, Read},
+    fs,
+    io::{BufRead, BufReader, Read, Write},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     time::{Duration, Instant},
@@ -51,8 +52,7 @@ impl Tools {
             None
         });
         let directory = machine::target_dir().join("bench");
-        std::fs::create_dir_all(&directory)
-            .with_context(|| format!("cannot make {}", directory.display()))?;
+        fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
         Ok(Tools {
             golife: release.join("golife"),
             place_probes: release.join("examples/place_probes"),
@@ -89,11 +89,10 @@ pub struct Beside {
 }
 
 impl Beside {
-    /// Starts it, pinned to the second CPU, and waits until it prints a line that contains `ready`.
-    pub fn start(program: &Path, arguments: &[&str], ready: &str) -> Result<Beside> {
-        let mut command = pinned(1, program);
-        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = command.spawn().with_context(|| format!("cannot run {}", program.display()))?;
+    /// Starts it, and waits until it prints a line that contains `ready`.
+    pub fn start(mut command: Command, ready: &str) -> Result<Beside> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().with_context(|| format!("cannot run {command:?}"))?;
         let stdin = child.stdin.take();
         let stdout = BufReader::new(child.stdout.take().context("no pipe")?);
         let mut beside = Beside { child: Guard(child), stdin, stdout };
@@ -101,21 +100,29 @@ impl Beside {
         while !line.contains(ready) {
             line.clear();
             if beside.stdout.read_line(&mut line)? == 0 {
-                bail!("{} ended before it was ready", program.display());
+                bail!("it ended before it was ready: {command:?}");
             }
         }
         Ok(beside)
     }
 
-    /// Tells it to end, by the end of its input and SIGINT, and returns the rest of what it says.
-    pub fn stop(mut self) -> Result<String> {
-        drop(self.stdin.take());
-        interrupt(self.child.0.id())?;
+    /// Tells it to end, by the end of its input or as Ctrl-C does, and returns the rest of what it says.
+    pub fn stop(mut self, by: End) -> Result<String> {
+        match by {
+            End::OfInput => drop(self.stdin.take()),
+            End::Interrupt => interrupt(self.child.0.id())?,
+        }
         let mut rest = String::new();
         self.stdout.read_to_string(&mut rest)?;
         self.child.0.wait()?;
         Ok(rest)
     }
+}
+
+/// What a program ends at.
+pub enum End {
+    OfInput,
+    Interrupt,
 }
 
 /// golife, started and live; its report goes to standard output as JSON.
@@ -128,15 +135,16 @@ pub struct Golife {
 impl Golife {
     /// Starts it on the second CPU, beside a target that has the first, and waits until it traces.
     pub fn beside(tools: &Tools, arguments: &[&str]) -> Result<Golife> {
-        Golife::wait(pinned(1, &tools.golife), arguments)
+        Golife::start(pinned(1, &tools.golife), arguments)
     }
 
     /// Starts it with the whole machine to itself, and waits until it traces.
     pub fn alone(tools: &Tools, arguments: &[&str]) -> Result<Golife> {
-        Golife::wait(Command::new(&tools.golife), arguments)
+        Golife::start(Command::new(&tools.golife), arguments)
     }
 
-    fn wait(mut command: Command, arguments: &[&str]) -> Result<Golife> {
+    /// Starts it by a command that may pin it or set its environment, and waits until it traces.
+    pub fn start(mut command: Command, arguments: &[&str]) -> Result<Golife> {
         command.args(arguments).args(["--format", "json"]).stdout(Stdio::piped()).stderr(Stdio::piped());
         let start = Instant::now();
         let mut child = command.spawn().context("cannot run golife")?;
@@ -189,6 +197,81 @@ pub fn pinned(cpu: usize, program: &Path) -> Command {
             command
         }
         _ => Command::new(program),
+    }
+}
+
+/// The fixture `lives`: a Go program that starts and ends goroutines when it is told to, and is idle until then.
+pub struct Lives {
+    child: Guard,
+    stdin: ChildStdin,
+    answers: BufReader<ChildStdout>,
+    /// How many goroutines had lived in it when it was ready.
+    before: u64,
+}
+
+/// Goroutines that the fixture was told to start.
+#[derive(Clone, Copy, Debug)]
+pub struct Batch {
+    /// CPU time in ns of the threads that started and ran them.
+    pub cpu_ns: u64,
+    /// How long that took in ns, times the number of threads.
+    pub wall_ns: u64,
+    /// How many goroutines began and ended in that time.
+    pub lives: u64,
+    /// How many have begun and ended since the fixture was ready, those before and after measurements included.
+    pub all: u64,
+}
+
+impl Batch {
+    /// Whether each of the threads had a CPU for nearly all of the time. Where there are several of them, they have
+    /// worked at the same time then.
+    pub fn is_undisturbed(&self) -> bool {
+        self.cpu_ns as f64 > 0.85 * self.wall_ns as f64
+    }
+}
+
+impl Lives {
+    /// Starts it with so many Ps: the only one on the first CPU, several wherever the kernel runs them.
+    pub fn start(binary: &Path, procs: u32) -> Result<Lives> {
+        let command = if procs == 1 { pinned(0, binary) } else { Command::new(binary) };
+        Lives::spawn(command, procs)
+    }
+
+    /// The same, before all other work of the machine. That is for batches of a millisecond, not for a flood.
+    pub fn preferred(binary: &Path, procs: u32) -> Result<Lives> {
+        let command = if procs == 1 { pinned(0, binary) } else { Command::new(binary) };
+        let Some(chrt) = machine::find("chrt") else { return Lives::spawn(command, procs) };
+        let mut preferred = Command::new(chrt);
+        preferred.args(["--rr", "1"]).arg(command.get_program()).args(command.get_args());
+        Lives::spawn(preferred, procs)
+    }
+
+    fn spawn(mut command: Command, procs: u32) -> Result<Lives> {
+        command.args(["-procs", &procs.to_string()]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().with_context(|| format!("cannot run {command:?}"))?;
+        let stdin = child.stdin.take().context("no pipe")?;
+        let answers = BufReader::new(child.stdout.take().context("no pipe")?);
+        let mut target = Lives { child: Guard(child), stdin, answers, before: 0 };
+        // Whatever the runtime starts, it has started when it answers.
+        target.before = target.live(100)?.all;
+        Ok(target)
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.0.id()
+    }
+
+    /// Has so many goroutines, a multiple of ten, live on each of its Ps, and waits for the end of the last one.
+    pub fn live(&mut self, lives: u32) -> Result<Batch> {
+        writeln!(self.stdin, "{lives}")?;
+        let mut answer = String::new();
+        self.answers.read_line(&mut answer)?;
+        let numbers: Vec<u64> = answer.split_whitespace().map_while(|number| number.parse().ok()).collect();
+        match numbers[..] {
+            [cpu_ns, wall_ns, lives, all] => Ok(Batch { cpu_ns, wall_ns, lives, all: all - self.before }),
+            _ => bail!("the fixture's answer is not four numbers: {answer:?}"),
+        }
     }
 }
 
