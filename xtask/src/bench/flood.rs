@@ -1,41 +1,63 @@
-//! Measures the highest rate of goroutines that a spawn loop reaches on the other CPU, and checks that what does not
-//! fit into the ring is counted exactly.
+//! Measures the highest rate of goroutines that spawn loops reach beside golife, and checks that what does not fit into
+//! the ring is counted exactly.
 
-use std::fmt::Write as _;
+use std::{
+    fmt::Write as _,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::tools::{Golife, Tools, churn};
+use super::tools::{Golife, Lives, Tools, pinned};
 use crate::machine::say;
 
-/// Floods golife, once with its own ring and once with one that is far too small.
+/// Goroutines that each P starts and ends before the next are asked for: some 20 ms of work.
+const BATCH: u32 = 10_000;
+
+/// Floods golife with one P and with two, each with its own ring and with one that is far too small.
 pub fn measure(tools: &Tools, seconds: u32) -> Result<String> {
-    let binary = tools.fixture("churn")?;
+    let binary = tools.fixture("lives")?;
     let path = binary.to_string_lossy();
     let mut table = format!(
-        "A spawn loop on one CPU, golife on the other, {seconds} s\n\n\
-         | ring | goroutines | a second | received | lost | received + lost | by the target's own count | golife's CPU for an event |\n\
-         |---|---:|---:|---:|---:|---:|---:|---:|\n"
+        "Spawn loops for {seconds} s: one P has one CPU and golife the other; two Ps leave golife what is left. Received and lost \
+         are twice the goroutines, exactly. CPU for each record received: of golife, looks and report included, and of its thread \
+         that reads the ring and keeps the table.\n\n\
+         | Ps | ring | goroutines | a second | received | lost | golife's CPU | of the reading thread |\n\
+         |---:|---:|---:|---:|---:|---:|---:|---:|\n"
     );
-    for ring_bytes in ["16777216", "16384"] {
-        say(format!("flood: {seconds} s with a ring of {ring_bytes} bytes"));
-        let golife = Golife::beside(tools, &["trace", "--exe", &path, "--ring-bytes", ring_bytes])?;
-        std::thread::sleep(std::time::Duration::from_millis(700));
-        let (lives, _) = churn(&binary, 1, f64::from(seconds))?;
+    for (procs, ring_bytes) in [(1, "16777216"), (1, "16384"), (2, "16777216"), (2, "16384")] {
+        say(format!("flood: {seconds} s, {procs} P, a ring of {ring_bytes} bytes"));
+        let mut target = Lives::start(&binary, procs)?;
+        let command = if procs == 1 { pinned(1, &tools.golife) } else { Command::new(&tools.golife) };
+        let golife = Golife::start(command, &["trace", "--exe", &path, "--ring-bytes", ring_bytes])?;
+        thread::sleep(Duration::from_millis(700));
+        let (reading, start) = (golife.reading_ns()?, Instant::now());
+        let (mut lives, mut took) = (0, Duration::ZERO);
+        while took < Duration::from_secs(seconds.into()) {
+            lives = target.live(BATCH)?.all;
+            took = start.elapsed();
+        }
+        // What is in the ring is read by then.
+        thread::sleep(Duration::from_millis(200));
+        let reading = golife.reading_ns()? - reading;
         let (report, _) = golife.stop()?;
         let number = |value: &Value| value.as_u64().context("a number is missing in the report");
         let (lost, hits) = (number(&report["loss"]["dropped"])?, number(&report["overhead"]["probe_hits"])?);
-        // Each goroutine has two records. The target's count has neither the runtime's goroutines nor the main one.
-        let counted = 2 * lives;
+        let received = hits - lost;
+        // The target says itself what has lived in it, and starts nothing else while golife looks on.
+        ensure!(hits == 2 * lives, "{received} received and {lost} lost, but {lives} goroutines lived");
+        ensure!(lost > 0 || ring_bytes != "16384", "nothing was lost with a ring of {ring_bytes} bytes");
+        let each = |ns: u64| ns as f64 / received as f64;
         writeln!(
             table,
-            "| {} kB | {lives} | {} | {} | {lost} | {hits} | {counted} + {} of the runtime | {:.0} ns |",
+            "| {procs} | {} kB | {lives} | {:.0} | {received} | {lost} | {:.0} ns | {:.0} ns |",
             ring_bytes.parse::<u64>()? / 1024,
-            lives / u64::from(seconds),
-            hits - lost,
-            hits as i64 - counted as i64,
-            number(&report["overhead"]["golife_cpu_ns"])? as f64 / hits as f64,
+            lives as f64 / took.as_secs_f64(),
+            each(number(&report["overhead"]["golife_cpu_ns"])?),
+            each(reading),
         )?;
     }
     Ok(table)

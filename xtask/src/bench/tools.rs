@@ -9,10 +9,6 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use nix::sys::{
-    resource::{UsageWho, getrusage},
-    time::TimeValLike,
-};
 use serde_json::Value;
 
 use crate::machine::{self, Guard, say};
@@ -171,6 +167,15 @@ impl Golife {
         self.child.id()
     }
 
+    /// CPU time in ns that its main thread has used, which reads the ring and keeps the table. Looks into processes have
+    /// threads of their own.
+    pub fn reading_ns(&self) -> Result<u64> {
+        let path = format!("/proc/{}/schedstat", self.pid());
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+        let used = text.split_whitespace().next().and_then(|used| used.parse().ok());
+        used.with_context(|| format!("{path} says {text:?}"))
+    }
+
     /// Ends it as Ctrl-C does. Returns its report and how long it took to end.
     pub fn stop(mut self) -> Result<(Value, Duration)> {
         let start = Instant::now();
@@ -273,29 +278,4 @@ impl Lives {
             _ => bail!("the fixture's answer is not four numbers: {answer:?}"),
         }
     }
-}
-
-/// Runs the fixture `churn` for `seconds` and returns how many goroutines lived and what CPU time each cost, in ns.
-pub fn churn(binary: &Path, procs: u32, seconds: f64) -> Result<(u64, f64)> {
-    let mut command = if procs == 1 { pinned(0, binary) } else { Command::new(binary) };
-    command.args(["-now", "-procs", &procs.to_string(), "-for", &format!("{}ms", (seconds * 1e3) as u64)]);
-    let before = children_cpu_ns()?;
-    let truth = machine::output(command.stderr(Stdio::null()))?;
-    let used = children_cpu_ns()? - before;
-    let truth: Value = serde_json::from_str(&truth).context("churn says something else than JSON")?;
-    let lives = truth["sites"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .find(|site| site["name"] == "churn")
-        .and_then(|site| site["created"].as_u64())
-        .context("churn does not say how many goroutines it made")?;
-    Ok((lives, used as f64 / lives as f64))
-}
-
-/// CPU time of all children that have been waited for, in ns.
-fn children_cpu_ns() -> Result<u64> {
-    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).context("cannot ask for the children's CPU time")?;
-    let times = [usage.user_time(), usage.system_time()];
-    Ok(times.map(|time| time.num_microseconds().unsigned_abs() * 1_000).iter().sum())
 }
