@@ -65,6 +65,12 @@ impl Records {
         u64::from(self.buffer_bytes) + self.rings.as_ref().map_or(0, Rings::bytes)
     }
 
+    /// How many units a CPU writes until it wakes the reader: one for an exit, two for a creation. `None` where all CPUs share
+    /// a ring.
+    pub fn units_to_wake(&self) -> Option<u64> {
+        self.rings.as_ref().map(Rings::units_to_wake)
+    }
+
     /// Hands a batch of events to `take`, 65,536 at most. Returns whether there may be more.
     pub fn drain(&mut self, mut take: impl FnMut(&Event)) -> bool {
         let Records { buffer, rings, decoder, .. } = self;

@@ -195,8 +195,8 @@ pub fn attach_multi(program: BorrowedFd<'_>, path: &CStr, offsets: &[u64], pid: 
 // These numbers, and the struct below, are those of
 // <https://github.com/torvalds/linux/blob/v6.6/include/uapi/linux/perf_event.h>.
 const PERF_FLAG_FD_CLOEXEC: libc::c_ulong = 1 << 3;
-const PERF_EVENT_IOC_ENABLE: libc::c_ulong = 0x2400;
-const PERF_EVENT_IOC_SET_BPF: libc::c_ulong = 0x4004_2408;
+const PERF_EVENT_IOC_ENABLE: libc::Ioctl = 0x2400;
+const PERF_EVENT_IOC_SET_BPF: libc::Ioctl = 0x4004_2408;
 
 /// `struct perf_event_attr` as far as a uprobe needs it.
 #[repr(C)]

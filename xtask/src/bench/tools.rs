@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
     path::{Path, PathBuf},
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    process::{ChildStdin, ChildStdout, Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -19,6 +19,8 @@ pub struct Tools {
     pub golife: PathBuf,
     /// Bare probes (`tracer-user/examples/place_probes.rs`).
     pub place_probes: PathBuf,
+    /// How long a wake-up takes (`tracer-user/examples/wake_up.rs`).
+    pub wake_up: PathBuf,
     /// golife's walk beside its floor (`tracer-user/examples/inspect_speed.rs`).
     pub inspect_speed: PathBuf,
     /// bpftrace, if it can be had.
@@ -52,6 +54,7 @@ impl Tools {
         Ok(Tools {
             golife: release.join("golife"),
             place_probes: release.join("examples/place_probes"),
+            wake_up: release.join("examples/wake_up"),
             inspect_speed: release.join("examples/inspect_speed"),
             bpftrace,
             go: machine::go()?,
@@ -123,7 +126,7 @@ pub enum End {
 
 /// golife, started and live; its report goes to standard output as JSON.
 pub struct Golife {
-    child: Child,
+    child: Guard,
     /// From its start until its probes were live.
     pub until_live: Duration,
 }
@@ -143,8 +146,8 @@ impl Golife {
     pub fn start(mut command: Command, arguments: &[&str]) -> Result<Golife> {
         command.args(arguments).args(["--format", "json"]).stdout(Stdio::piped()).stderr(Stdio::piped());
         let start = Instant::now();
-        let mut child = command.spawn().context("cannot run golife")?;
-        let mut stderr = BufReader::new(child.stderr.take().context("no pipe")?);
+        let mut child = Guard(command.spawn().context("cannot run golife")?);
+        let mut stderr = BufReader::new(child.0.stderr.take().context("no pipe")?);
         let mut said = String::new();
         loop {
             let mut line = String::new();
@@ -164,7 +167,7 @@ impl Golife {
 
     /// Its process id.
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.child.0.id()
     }
 
     /// CPU time in ns that its main thread has used, which reads the ring and keeps the table. Looks into processes have
@@ -179,10 +182,10 @@ impl Golife {
     /// Ends it as Ctrl-C does. Returns its report and how long it took to end.
     pub fn stop(mut self) -> Result<(Value, Duration)> {
         let start = Instant::now();
-        interrupt(self.child.id())?;
+        interrupt(self.child.0.id())?;
         let mut report = String::new();
-        self.child.stdout.take().context("no pipe")?.read_to_string(&mut report)?;
-        self.child.wait()?;
+        self.child.0.stdout.take().context("no pipe")?.read_to_string(&mut report)?;
+        self.child.0.wait()?;
         let took = start.elapsed();
         Ok((serde_json::from_str(&report).context("golife's report is no JSON")?, took))
     }

@@ -112,7 +112,7 @@ const FLOORS: [Row; 20] = [
         3,
         "probes/",
         &["event", "host", "human"],
-        "knowledge of Go: it is given files, offsets and cookies",
+        "knowledge of Go: it is given files, offsets and what programs must know",
     )
     .with_crate(&["tracer_ebpf"]),
     Row::new(

@@ -163,6 +163,11 @@ impl Rings {
         has_more
     }
 
+    /// After so many units a CPU wakes the reader, as long as it has its first ring.
+    pub fn units_to_wake(&self) -> u64 {
+        self.maps.sizes.first / 4
+    }
+
     /// Memory of the rings in bytes.
     pub fn bytes(&self) -> u64 {
         let grown = self.maps.sizes.may_grow - self.may_grow;

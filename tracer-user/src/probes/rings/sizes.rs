@@ -24,7 +24,7 @@ pub struct Sizes {
 
 impl Sizes {
     /// The sizes for a machine that can have so many CPUs. `bytes` is what the user wants to spend on the rings that they begin
-    /// with. Rings that grow take at most four times that.
+    /// with, or 16 MiB unless said. Rings that grow take at most four times that.
     pub fn of(cpus: u32, bytes: Option<u32>) -> Sizes {
         let cpus = u64::from(cpus.max(1));
         let total = bytes.map_or(FIRST_BYTES.max(cpus * LEAST_UNITS * UNIT), u64::from);
