@@ -272,9 +272,8 @@ fn self_test() -> Check {
         return Check::bad(NAME, "not tried", "mend what fails above, then run golife doctor again");
     }
     match selftest::run() {
-        Ok(outcome) => Check::good(
-            NAME,
-            format!(
+        Ok(outcome) => {
+            let found = format!(
                 "{} of {} hits arrived {}; a hit costs the target {:.2} µs",
                 outcome.hits,
                 outcome.hits,
@@ -283,8 +282,13 @@ fn self_test() -> Check {
                     RingKind::Shared => "in one ring for all CPUs",
                 },
                 outcome.ns_per_hit / 1e3
-            ),
-        ),
+            );
+            if outcome.ring == RingKind::Shared && kernel::running() >= kernel::RINGS_SINCE {
+                Check::limited(NAME, found, "this kernel refuses programs that share a ring without a lock")
+            } else {
+                Check::good(NAME, found)
+            }
+        }
         Err(error) => {
             Check::bad(NAME, error.to_string(), "mend what fails above, then run golife doctor again")
         }

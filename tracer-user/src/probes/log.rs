@@ -7,7 +7,7 @@ use aya::Ebpf;
 use aya_log::EbpfLogger;
 use log::{Log, Metadata, Record};
 
-use crate::probes::ProbeError;
+use super::error::ProbeError;
 
 /// Most lines that are kept until somebody takes them.
 const KEPT: usize = 16;

@@ -3,6 +3,8 @@
 //!
 //! Probes hang on file descriptors of this process, so the kernel takes them off however golife ends.
 
+mod attached;
+mod error;
 mod log;
 mod programs;
 pub mod ring;
@@ -14,21 +16,23 @@ mod witness;
 use std::{
     borrow::Cow,
     collections::HashMap,
-    ffi::{CStr, CString},
+    ffi::CString,
     fs::{self, File},
     io,
     num::NonZeroU32,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
-    path::{Path, PathBuf},
-    thread,
-    time::Duration,
+    os::fd::{AsFd, AsRawFd},
+    path::Path,
 };
 
+use attached::Way;
+pub use attached::{Attachment, detach_all, detach_all_then};
 use aya::{
     Ebpf, EbpfLoader,
     maps::{self, MapData, PerCpuArray, RingBuf},
     programs::{ProgramError, RawTracePoint, TracePoint},
 };
+pub use error::ProbeError;
+use error::{classify, describe};
 use log::ProbeLog;
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use programs::Programs;
@@ -38,58 +42,15 @@ use tracer_ebpf::{
     COUNTERS, CREATION_STACKS, Constants, Counter, EVENTS, EXIT_SAYS_GROUP_DEAD, FORK_CHILD_OFFSET, OBJECT,
     RING_MASKS, STACK_PLACES, STACKS, Stack, StackCode, WAKE_BYTES, calls_of,
 };
-use witness::Witness;
 
+use crate::host::kernel;
 use crate::host::kernel::NoTracefs;
-use crate::host::{capabilities, kernel};
 
 /// Size of the kernel's ring buffer in bytes where all records are in it, unless the user says otherwise. 16 MiB hold the
 /// records of 190,000 goroutines, each with its creation and its exit.
 const SHARED_BYTES: u32 = 16 << 20;
 /// Its size in bytes where only what happens to processes is in it: 32,000 records.
 const PROCESSES_BYTES: u32 = 1 << 20;
-
-/// Why probes could not be loaded or put in place.
-#[derive(Debug, thiserror::Error)]
-pub enum ProbeError {
-    /// Loading needs rights that this process lacks.
-    #[error("cannot load the probes: permission denied; {remedy}")]
-    Permission {
-        /// What the user can do about it, with the names of the missing capabilities.
-        remedy: String,
-    },
-    /// The kernel lacks something that golife cannot do without.
-    #[error(
-        "cannot load the probes: this kernel ({release}) has no {what}; golife needs Linux 5.10 or newer"
-    )]
-    Unsupported {
-        /// The kernel's release, as `uname -r` prints it.
-        release: String,
-        /// The feature that is missing, as the message names it.
-        what: &'static str,
-    },
-    /// The kernel refused the object, or the object is damaged. The text says why.
-    #[error("cannot load the probes: {0}")]
-    Load(String),
-    /// A probe could not be put in place.
-    #[error("cannot attach {probe} in {path}: {why}")]
-    Attach {
-        /// Which probe it is, with its offset in the file.
-        probe: String,
-        /// The binary that the probe is for.
-        path: PathBuf,
-        /// The kernel's answer, and what the user can do about it.
-        why: String,
-    },
-    /// A tracepoint could not be followed.
-    #[error("cannot follow {tracepoint}: {why}")]
-    Tracepoint {
-        /// The name of the tracepoint.
-        tracepoint: &'static str,
-        /// The kernel's answer, and what the user can do about it.
-        why: String,
-    },
-}
 
 /// Which program runs at a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,41 +122,6 @@ pub struct Probes {
     way: Way,
 }
 
-/// How probes are attached.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
-    /// By a uprobe-multi link for all probes with the same program.
-    Multi,
-    /// By a perf event for each probe, on older kernels. Its type is the number of the kernel's event source for uprobes.
-    Perf(u32),
-}
-
-impl Way {
-    /// Attaches a program at all of these places of the file to which `target` leads.
-    fn attach(
-        self,
-        program: BorrowedFd<'_>,
-        file: &File,
-        target: &CStr,
-        offsets: &[u64],
-        pid: Option<u32>,
-    ) -> io::Result<Vec<Link>> {
-        let perf = |event_type, offset: &u64| {
-            let fd = syscalls::attach_perf(event_type, program, target, *offset, pid)?;
-            Ok(Link { _fd: fd, witness: None })
-        };
-        match (self, offsets) {
-            (Way::Perf(event_type), _) => offsets.iter().map(|offset| perf(event_type, offset)).collect(),
-            (Way::Multi, [.., last]) => {
-                let witness = pid.is_none().then(|| Witness::new(file, *last)).flatten();
-                let fd = syscalls::attach_multi(program, target, offsets, pid.unwrap_or(0))?;
-                Ok(vec![Link { _fd: fd, witness: witness.filter(Witness::sees_probe) }])
-            }
-            (Way::Multi, []) => Ok(Vec::new()),
-        }
-    }
-}
-
 /// What is loaded, and how.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Loading {
@@ -218,15 +144,7 @@ impl Probes {
             // missing.
             let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
         }
-        let way = if kernel::running() >= kernel::MULTI_SINCE {
-            Way::Multi
-        } else {
-            let number = fs::read_to_string(kernel::UPROBES).ok().and_then(|text| text.trim().parse().ok());
-            Way::Perf(number.ok_or_else(|| ProbeError::Unsupported {
-                release: kernel::release(),
-                what: "uprobes (CONFIG_UPROBE_EVENTS)",
-            })?)
-        };
+        let way = Way::of_kernel()?;
         let object = override_object().map_or(Cow::Borrowed(OBJECT), Cow::Owned);
         // Older kernels refuse the programs; that they do is found out by trying.
         let rings = if kernel::running() >= kernel::RINGS_SINCE && !is_shared_wanted() {
@@ -418,55 +336,6 @@ impl Probes {
     }
 }
 
-/// The probes that are in place on one binary. Dropping this takes them off.
-pub struct Attachment {
-    links: Vec<Link>,
-}
-
-/// What holds probes in place, and takes them off when it is dropped: a uprobe-multi link, or a perf event.
-struct Link {
-    _fd: OwnedFd,
-    /// Shows when the last of its probes is off, where one link holds several for everyone.
-    witness: Option<Witness>,
-}
-
-impl Drop for Attachment {
-    fn drop(&mut self) {
-        close_all(self.links.drain(..));
-    }
-}
-
-/// Takes the probes of many attachments off, all at the same time.
-pub fn detach_all(attachments: impl Iterator<Item = Attachment>) {
-    close_all(attachments.flat_map(|mut attachment| std::mem::take(&mut attachment.links)));
-}
-
-/// Takes the probes of many attachments off, and calls `off` as soon as nobody has them any more or can get them. The
-/// kernel may need longer, and this returns after that.
-pub fn detach_all_then(attachments: Vec<Attachment>, off: impl FnOnce()) {
-    let links = attachments.into_iter().flat_map(|mut attachment| std::mem::take(&mut attachment.links));
-    let (links, witnesses): (Vec<Link>, Vec<Option<Witness>>) =
-        links.map(|link| (Link { witness: None, ..link }, link.witness)).unzip();
-    thread::scope(|scope| {
-        let closing = scope.spawn(move || close_all(links.into_iter()));
-        let has_probes = |witness: &Option<Witness>| witness.as_ref().is_none_or(Witness::sees_probe);
-        while witnesses.iter().any(has_probes) && !closing.is_finished() {
-            thread::sleep(Duration::from_micros(500));
-        }
-        off();
-    });
-}
-
-/// Closes links side by side. Each of them waits for a grace period of the kernel (50 to 100 ms), and so they wait for
-/// the same one.
-fn close_all(links: impl Iterator<Item = Link>) {
-    thread::scope(|scope| {
-        for link in links {
-            scope.spawn(move || drop(link));
-        }
-    });
-}
-
 /// Whether the environment variable GOLIFE_RING asks for the kernel's ring buffer, to compare the two ways or to test the
 /// other one.
 fn is_shared_wanted() -> bool {
@@ -476,40 +345,4 @@ fn is_shared_wanted() -> bool {
 /// The object that `GOLIFE_PROBES` names, to be used instead of the embedded one while the probes are being changed.
 fn override_object() -> Option<Vec<u8>> {
     std::env::var_os("GOLIFE_PROBES").and_then(|path| fs::read(path).ok())
-}
-
-/// Makes an error that tells missing rights and missing features from everything else.
-fn classify(error: &(dyn std::error::Error + 'static)) -> ProbeError {
-    match os_error(error) {
-        Some(libc::EPERM | libc::EACCES) => ProbeError::Permission { remedy: capabilities::remedy() },
-        Some(libc::ENOSYS) => ProbeError::Unsupported { release: kernel::release(), what: "bpf system call" },
-        _ if describe(error).contains("RingBuf") => {
-            ProbeError::Unsupported { release: kernel::release(), what: "BPF ring buffer" }
-        }
-        _ => ProbeError::Load(describe(error)),
-    }
-}
-
-/// The operating system's error number at the root of a chain of errors.
-fn os_error(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(io) = error.downcast_ref::<io::Error>() {
-            return io.raw_os_error();
-        }
-        next = error.source();
-    }
-    None
-}
-
-/// A chain of errors in one line, with what the user can do about it.
-fn describe(error: &(dyn std::error::Error + 'static)) -> String {
-    let text = crate::human::chain(error);
-    match os_error(error) {
-        Some(libc::EPERM | libc::EACCES) => {
-            format!("{text}; {}", capabilities::remedy())
-        }
-        Some(libc::ESRCH) => format!("{text}; the process ended"),
-        _ => text,
-    }
 }

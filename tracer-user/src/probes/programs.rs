@@ -10,7 +10,8 @@ use std::{
 use aya_obj::Object;
 use tracer_ebpf::{CONSTANTS, Constants};
 
-use crate::probes::{ProbeError, classify, syscalls};
+use super::error::{ProbeError, classify};
+use super::syscalls;
 
 /// Size of the buffer for the verifier's log in bytes.
 const LOG_BYTES: usize = 64 << 10;

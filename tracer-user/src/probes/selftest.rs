@@ -16,10 +16,10 @@ use std::{
 
 use tracer_ebpf::Constants;
 
+use super::error::ProbeError;
 use crate::event::{Event, StackCode, What};
 use crate::host::files::FileId;
 use crate::host::mapped;
-use crate::probes::ProbeError;
 use crate::probes::ring::RingKind;
 use crate::probes::{Loading, Probe, Probes, Program, Scope};
 

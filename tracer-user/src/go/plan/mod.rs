@@ -57,7 +57,7 @@ pub struct ProbeSite {
     /// What the probe sees happen.
     pub purpose: Purpose,
     /// Register that holds the goroutine's `*g` before the instruction runs, numbered as in
-    /// [`tracer_ebpf::Cookie::register`].
+    /// [`tracer_ebpf::Constants::register`].
     pub register: u8,
     /// What it costs the target each time that it comes here.
     pub cost: Cost,

@@ -131,7 +131,11 @@ impl CpuRing {
     /// Lets programs write where the reader is done. To be called after each pass.
     pub fn give_room(&self) {
         let limit = self.head.at(LIMIT + usize::from(self.is_grown));
-        limit.store(self.next + self.units.len(), Ordering::Release);
+        let now = self.next + self.units.len();
+        // Programs on that CPU have the line in their cache, and may keep it as long as nothing has changed.
+        if limit.load(Ordering::Relaxed) != now {
+            limit.store(now, Ordering::Release);
+        }
     }
 
     /// Whether the CPU has its second ring, or is about to get it.
