@@ -6,7 +6,8 @@
 //!
 //! A hit reads the clock, takes room in its CPU's ring, and writes its record. If one hit leads to another, the second
 //! begins after the first has written: the runtime gives a `g` away, or takes one, only after the program at the probe has
-//! returned. So the second has read the clock after the first had written, and
+//! returned. A program stays on its CPU (the kernel disables migration while it runs), but a thread may go to another between two
+//! hits, which is no other than giving the `g` to a thread there. So the second has read the clock after the first had written, and
 //!
 //! 1. a record's place in the order may be anywhere between its time and the moment at which it was written.
 //! 2. A reader first reads the clock, then how far each ring is taken. What it finds unwritten then had not been written by that time,
