@@ -27,7 +27,10 @@ use crate::probes::{Loading, Probe, Probes, Program, Scope};
 pub const TARGET_COMMAND: &str = "selftest-target";
 
 /// Fake goroutines in one round: enough for a stable mean, and few enough for a small ring and a few milliseconds.
-const LIVES: u64 = 4_000;
+const LIVES: u64 = 2_500;
+
+/// Memory in bytes of the ring of each CPU, which has room for all records of a round: nobody reads during one.
+const RING_BYTES: u32 = 192 << 10;
 
 /// Number of rounds. The quickest one counts, since other programs on the machine can only make a round slower.
 const ROUNDS: usize = 3;
@@ -138,8 +141,9 @@ pub fn run_target() -> io::Result<()> {
 /// Probes cannot be put in place, the target does not run, or records are missing or wrong.
 pub fn run() -> Result<Outcome, SelftestError> {
     let exe = File::open("/proc/self/exe")?;
-    let (mut probes, mut records) =
-        Probes::load(Loading { ring_bytes: Some(1 << 20), creation_stacks: false })?;
+    let cpus = aya::util::nr_cpus().map_err(|(_, error)| error)?;
+    let ring_bytes = Some(RING_BYTES.saturating_mul(cpus as u32));
+    let (mut probes, mut records) = Probes::load(Loading { ring_bytes, creation_stacks: false })?;
     let mut target = Target::start()?;
     let bare = target.best_of(ROUNDS, || {})?;
 
