@@ -16,11 +16,20 @@ pub struct Args {
     /// For which CPU architecture: x86-64 or arm64 [default: both]
     #[arg(long, value_parser = architecture::named)]
     arch: Vec<&'static Architecture>,
+    /// Build nothing; fail where it would not compile, which the C library of this machine cannot tell.
+    #[arg(long)]
+    check: bool,
 }
 
 /// Compiles and says where the result is.
 pub fn run(args: Args) -> Result<()> {
     let chosen = if args.arch.is_empty() { architecture::ALL.to_vec() } else { args.arch };
+    if args.check {
+        return chosen.into_iter().try_for_each(|architecture| {
+            let check = ["check", "--quiet", "--locked", "--package", "tracer-user", "--target"];
+            machine::run(cargo(architecture)?.args(check).arg(architecture.target))
+        });
+    }
     let place = machine::target_dir().join("dist");
     fs::create_dir_all(&place).with_context(|| format!("cannot make {}", place.display()))?;
     for architecture in chosen {
