@@ -289,6 +289,9 @@ fn without_finding(facts: &Facts) -> Verdict {
     }
 }
 
+/// Who came less than this before the end of a process has not seen how the goroutines that were there came about.
+const SHORT_NS: u64 = 1_000_000_000;
+
 /// The verdict on goroutines without a finding that lived when their process ended. A longer window is not to be had.
 fn left_at_end(facts: &Facts, left: u64) -> Verdict {
     let live = count(facts.standing.live);
@@ -305,6 +308,13 @@ fn left_at_end(facts: &Facts, left: u64) -> Verdict {
             Level::Unknown,
             format!("{live} lived when the process ended; what they waited for is not known"),
         ),
+        _ if !is_known && facts.standing.window_ns < SHORT_NS => {
+            let window = duration(facts.standing.window_ns);
+            let text = format!(
+                "{live} lived when the process ended, {window} after golife came; since when is not known"
+            );
+            (Level::Unknown, text)
+        }
         _ => (
             Level::Healthy,
             format!("{live} lived when the process ended, created early or at one time, as a pool is"),

@@ -23,6 +23,8 @@ struct Case {
     ages_ms: Vec<u64>,
     waits: Vec<Wait>,
     ended: bool,
+    /// So many were there before the window.
+    from_before: u64,
 }
 
 impl Case {
@@ -43,6 +45,7 @@ impl Case {
             ages_ms: (0..created.saturating_sub(exited)).map(|at| at % 31 * 1_000).collect(),
             waits: Vec::new(),
             ended: false,
+            from_before: 0,
         }
     }
 
@@ -79,6 +82,7 @@ impl Case {
         let mut ages: Vec<_> = self.ages_ms.iter().map(|&age| (age * S / 1_000, 1)).collect();
         ages.sort_unstable();
         let eldest = ages.last().map(|&(age_ns, _)| Eldest { age_ns, at_least: false });
+        let at_least = (self.from_before > 0).then_some((now_ns, self.from_before)).into_iter().collect();
         let survival = Survival::estimate(self.lifetimes.bins(), ages.iter().copied(), []);
         judge(&Facts {
             now_ns,
@@ -106,7 +110,7 @@ impl Case {
             at_begin: self.counts[0],
             lifetimes: &self.lifetimes,
             survival: &survival,
-            living: &Ages { exact: ages, at_least: Vec::new(), eldest },
+            living: &Ages { exact: ages, at_least, eldest },
         })
     }
 }
@@ -228,6 +232,21 @@ fn a_wait_that_nothing_can_end_is_proven() {
     assert_eq!(Case { waits: vec![nil_cases], ..Case::new(0, 0, [2; 31]) }.judge().level, Level::Proven);
     let collected = Wait { leaked: true, ..stuck("chan send", 1) };
     assert_eq!(Case { waits: vec![collected], ..Case::new(0, 0, [1; 31]) }.judge().level, Level::Proven);
+}
+
+#[test]
+fn who_comes_just_before_the_end_has_not_seen_how_it_came_to_that() {
+    let left_after = |seconds: usize| {
+        let waits = vec![stuck("chan receive", 9)];
+        Case { waits, from_before: 9, ..Case::new(0, 0, vec![9; seconds + 1]) }.at_end().judge()
+    };
+    let verdict = left_after(0);
+    assert_eq!(verdict.level, Level::Unknown);
+    assert_eq!(
+        said(&verdict),
+        "9 lived when the process ended, 0 ns after golife came; since when is not known"
+    );
+    assert_eq!(left_after(30).level, Level::Healthy);
 }
 
 #[test]
