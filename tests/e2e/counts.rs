@@ -298,7 +298,7 @@ fn each_exit_is_that_of_its_goroutine_on_whichever_cpu() {
 #[test]
 fn what_a_stopped_golife_loses_is_counted_exactly() {
     need_root();
-    let (truth, report) = under_churn("0s", "1048576", |golife| {
+    let (truth, report) = under_churn("0s", "65536", |golife| {
         golife.signal(Signal::SIGSTOP);
         std::thread::sleep(Duration::from_millis(1_500));
         golife.signal(Signal::SIGCONT);
