@@ -28,7 +28,7 @@ pub use process::{Container, Go, Goroutines, Mode, Process, Scan, States};
 pub use run::{BootWindow, Run};
 pub use select::{Selection, Sort, Top};
 pub use site::{CountedLabel, Lifetime, Oldest, Site, SurvivalPoint};
-pub use verdict::{Cause, Evidence, EvidenceKind, Level, Verdict};
+pub use verdict::{Cause, Evidence, EvidenceKind, Level, StaticCheck, Verdict};
 pub use waiting::{Connection, Io, Others, Served, WaitedOn, WaitedOnKind, Waiting, WaitingStack};
 
 /// Name and version of the JSON contract.

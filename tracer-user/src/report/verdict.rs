@@ -116,6 +116,47 @@ pub struct Verdict {
     /// Additive: length in nanoseconds of the window that would tell more; `null` where this window is not too short.
     #[serde(default)]
     pub needs_ns: Option<u64>,
+    /// Additive: the check of source code that reports mistakes of this kind, as far as it can see them, so that the next one
+    /// may be caught before it runs; `null` where none is known.
+    #[serde(default)]
+    pub static_check: Option<StaticCheck>,
+}
+
+/// A check of source code, without running it, that reports a mistake of which goroutines leak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum StaticCheck {
+    /// `lostcancel` of `go vet`, for contexts whose cancel function is not called.
+    LostCancel,
+    /// `bodyclose`, for bodies of HTTP responses that are not closed.
+    BodyClose,
+    /// `sqlclosecheck`, for rows of SQL queries that are not closed. `rowserrcheck` is its companion, for rows whose errors
+    /// are not looked at.
+    SqlCloseCheck,
+    /// `SA1015` of `staticcheck`, for tickers of `time.Tick` that nobody can stop.
+    Sa1015,
+    /// One that only a newer golife knows.
+    #[serde(other)]
+    Other,
+}
+
+impl StaticCheck {
+    /// What the check reports, for people to read; `None` for those that only a newer golife knows.
+    pub fn reports(self) -> Option<&'static str> {
+        match self {
+            StaticCheck::LostCancel => {
+                Some("lostcancel (go vet) reports a cancel function that is not called on every path")
+            }
+            StaticCheck::BodyClose => Some("bodyclose reports a response whose body is not closed"),
+            StaticCheck::SqlCloseCheck => Some(
+                "sqlclosecheck reports rows that are not closed, and rowserrcheck rows whose error is not checked",
+            ),
+            StaticCheck::Sa1015 => {
+                Some("SA1015 (staticcheck) reports a time.Tick whose ticker can never be stopped")
+            }
+            StaticCheck::Other => None,
+        }
+    }
 }
 
 /// What keeps goroutines from ending.

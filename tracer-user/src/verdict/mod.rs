@@ -237,10 +237,11 @@ fn conclude(standing: &Standing, found: Vec<Found>) -> Option<Verdict> {
     let mut verdict = Verdict { level, evidence, ..Verdict::default() };
     if level >= Level::Watch {
         verdict.evidence.extend(not_moved(standing));
-        if let Some(Explanation { cause, advice, beside }) = standing.cause() {
+        if let Some(Explanation { cause, advice, beside, static_check }) = standing.cause() {
             verdict.evidence.extend(beside.map(|text| Evidence::new(EvidenceKind::Mixed, text)));
             verdict.cause = Some(cause);
             verdict.advice = Some(advice);
+            verdict.static_check = static_check;
         }
     }
     Some(verdict)

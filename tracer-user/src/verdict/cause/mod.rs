@@ -11,6 +11,7 @@ mod holder;
 mod library;
 mod owner;
 mod patterns;
+mod static_check;
 #[cfg(test)]
 mod tests;
 
@@ -18,7 +19,7 @@ use super::waits::{HttpClients, Wait, stands_out};
 use crate::go::Activity;
 use crate::go::standard::waits_in;
 use crate::human::{clean, count, file_name, imported};
-use crate::report::{Cause, Frame};
+use crate::report::{Cause, Frame, StaticCheck};
 pub use blamed::Blamed;
 pub use owner::is_of_dependency;
 use owner::{Owner, owner};
@@ -56,6 +57,8 @@ pub struct Explanation {
     pub advice: String,
     /// If these goroutines are not most of the site's: by what they stand out, and what the others do.
     pub beside: Option<String>,
+    /// The check of source code that reports such mistakes.
+    pub static_check: Option<StaticCheck>,
 }
 
 /// Goroutines of a site that do not end for the same reason.
@@ -104,7 +107,8 @@ pub fn of(waits: &[Wait], code: Code, start: &Start) -> Option<Explanation> {
     let chosen = grew.unwrap_or(most);
     let beside = (chosen.cause != most.cause).then(|| beside(chosen, most));
     let advice = advice::of(chosen.cause, chosen.example, code, start);
-    Some(Explanation { cause: chosen.cause, advice, beside })
+    let static_check = static_check::of(chosen.cause, chosen.example, code, start);
+    Some(Explanation { cause: chosen.cause, advice, beside, static_check })
 }
 
 /// Names both the goroutines that stand out and those that are most.
