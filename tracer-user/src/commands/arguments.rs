@@ -105,6 +105,9 @@ pub struct Trace {
     /// What to silence.
     #[command(flatten)]
     pub silenced: Silenced,
+    /// Where the sources are.
+    #[command(flatten)]
+    pub sources: Sources,
     /// What to spend.
     #[command(flatten)]
     pub limits: Limits,
@@ -114,7 +117,7 @@ pub struct Trace {
 #[derive(Debug, Args)]
 #[command(mut_arg("top", |top| top.help("Draw only the first N sites of all processes together; 10 unless said")))]
 #[command(mut_arg("sort", |sort| sort.default_value("exited")))]
-#[command(mut_arg("format", |format| format.help("Form of the report; json and jsonl are for golife trace")))]
+#[command(mut_arg("format", |format| format.help("Form of the report; json, jsonl and sarif are for golife trace")))]
 #[command(group(ArgGroup::new("source").args(SELECTORS).arg("reports").required(true).multiple(true)))]
 pub struct Hist {
     /// Saved reports (golife trace --format json --output FILE); several are merged
@@ -171,6 +174,9 @@ pub struct Sweep {
     /// What to silence.
     #[command(flatten)]
     pub silenced: Silenced,
+    /// Where the sources are.
+    #[command(flatten)]
+    pub sources: Sources,
     /// Show the runtime's own goroutines, too
     #[arg(long)]
     pub include_system: bool,
@@ -302,6 +308,9 @@ pub struct Run {
     /// What to silence.
     #[command(flatten)]
     pub silenced: Silenced,
+    /// Where the sources are.
+    #[command(flatten)]
+    pub sources: Sources,
     /// What to spend.
     #[command(flatten)]
     pub limits: Limits,
@@ -419,6 +428,15 @@ pub struct Silenced {
     pub ignore: Vec<Regex>,
 }
 
+/// Where the sources are.
+#[derive(Clone, Debug, Args)]
+pub struct Sources {
+    /// The directory that paths in --format sarif are relative to. Unless
+    /// said, it is that of the module's go.mod, by the paths that were compiled in
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub source_root: Option<PathBuf>,
+}
+
 /// What golife may spend.
 #[derive(Clone, Debug, Args)]
 pub struct Limits {
@@ -450,13 +468,15 @@ pub enum Format {
     Folded,
     /// A flame graph of the living, coloured by verdict
     Svg,
+    /// Findings for code-scanning pages and editors (SARIF 2.1.0)
+    Sarif,
 }
 
 impl Format {
     /// The form of a profile that this is, or `None` if it is none.
     pub fn profile(self) -> Option<ProfileForm> {
         match self {
-            Format::Text | Format::Json | Format::Jsonl => None,
+            Format::Text | Format::Json | Format::Jsonl | Format::Sarif => None,
             Format::Pprof => Some(ProfileForm::Pprof),
             Format::Folded => Some(ProfileForm::Folded),
             Format::Svg => Some(ProfileForm::Svg),

@@ -19,7 +19,7 @@ use crate::report::{Selection, Site};
 use crate::trace::Targets;
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    if matches!(arguments.view.format, Format::Json | Format::Jsonl) {
+    if !matches!(arguments.view.format, Format::Text) && arguments.view.format.profile().is_none() {
         let message =
             "hist draws for people; what it draws is in the documents of golife trace --format json";
         Cli::command().error(ErrorKind::ArgumentConflict, message).exit();

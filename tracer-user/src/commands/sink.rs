@@ -11,9 +11,11 @@ use anyhow::Context;
 use clap::{CommandFactory, error::ErrorKind};
 use tokio::io::{Interest, unix::AsyncFd};
 
-use super::arguments::{Cli, Format, ProfileForm, View};
+use super::arguments::{self, Cli, Format, ProfileForm, View};
+use super::note;
 use crate::human;
-use crate::output::{flame, folded, json, pprof, profile::Profile, text};
+use crate::output::sources::Sources;
+use crate::output::{flame, folded, json, pprof, profile::Profile, sarif, text};
 use crate::report::{Report, Sort};
 
 /// Where a report goes unless `--output` names a file.
@@ -27,6 +29,8 @@ pub(super) enum Stream {
 /// Where a report goes, and in which format.
 pub(super) struct Sink {
     format: Format,
+    /// Where the user says that the sources are.
+    source_root: Option<PathBuf>,
     to: To,
     /// Whether what is in the file is golife's: what was in it before goes right before the first byte is written.
     replaced: bool,
@@ -63,7 +67,12 @@ impl Sink {
                 To::File(path.into(), file.with_context(|| format!("cannot write {}", path.display()))?)
             }
         };
-        Ok(Sink { format: Format::Text, to, replaced: false })
+        Ok(Sink { format: Format::Text, source_root: None, to, replaced: false })
+    }
+
+    /// The same output, of a program whose sources are there.
+    pub(super) fn with_sources(self, sources: &arguments::Sources) -> Sink {
+        Sink { source_root: sources.source_root.clone(), ..self }
     }
 
     /// Empties the output if it is a file and has not been emptied yet.
@@ -92,8 +101,24 @@ impl Sink {
         match self.format {
             Format::Json => self.write(|out| json::write(report, out)),
             Format::Jsonl => self.line(report),
+            Format::Sarif => self.located(report, sarif::write),
             _ => self.text(text),
         }
+    }
+
+    /// Writes what has paths to the sources.
+    fn located(
+        &mut self,
+        report: &Report,
+        body: impl FnOnce(&Report, &Sources, &mut dyn Write) -> io::Result<()>,
+    ) -> anyhow::Result<()> {
+        let here = std::env::current_dir().ok();
+        let sources = Sources::find(report, self.source_root.as_deref(), here.as_deref());
+        self.write(|out| body(report, &sources, out))?;
+        if let Some(outside) = sources.outside() {
+            note(&outside);
+        }
+        Ok(())
     }
 
     /// Writes a profile. Its bytes are not searched for escape sequences, since none of them is meant as one.

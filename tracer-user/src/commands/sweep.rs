@@ -17,7 +17,8 @@ use crate::targets::{Selectors, Wanted};
 use crate::trace::{Notice, TraceError};
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let mut sink = Sink::open(arguments.format, arguments.output.as_deref(), Stream::Stdout)?;
+    let mut sink = Sink::open(arguments.format, arguments.output.as_deref(), Stream::Stdout)?
+        .with_sources(&arguments.sources);
     let selectors = arguments.targets.selectors();
     let all = selectors.all || selectors.is_empty();
     let wanted = Wanted::resolve(&Selectors { all, ..selectors })?;

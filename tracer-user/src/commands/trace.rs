@@ -44,7 +44,7 @@ pub(super) fn leaks(arguments: &Trace) -> anyhow::Result<ExitCode> {
 }
 
 fn watch(arguments: &Trace, duration: Option<Duration>, table: bool) -> anyhow::Result<ExitCode> {
-    let mut sink = Sink::of(&arguments.view, Stream::Stdout)?;
+    let mut sink = Sink::of(&arguments.view, Stream::Stdout)?.with_sources(&arguments.sources);
     let targets = Targets::Selectors(arguments.targets.selectors());
     let settings =
         settings(targets, duration, &arguments.window, patterns(&arguments.judging), &arguments.limits);
@@ -57,7 +57,7 @@ fn watch(arguments: &Trace, duration: Option<Duration>, table: bool) -> anyhow::
 
 /// `golife run`.
 pub(super) fn launch(arguments: &Run) -> anyhow::Result<ExitCode> {
-    let mut sink = Sink::of(&arguments.view, Stream::Stderr)?;
+    let mut sink = Sink::of(&arguments.view, Stream::Stderr)?.with_sources(&arguments.sources);
     let program = arguments.command.first().map(OsString::as_os_str).unwrap_or_default();
     let path = launch::resolve(program)?;
     let patterns = patterns(&arguments.judging);

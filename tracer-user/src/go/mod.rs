@@ -17,6 +17,7 @@ mod modules;
 pub mod plan;
 pub mod probe_sites;
 pub mod runtime;
+pub mod source_root;
 pub mod standard;
 mod types;
 

@@ -1,9 +1,10 @@
 //! What a report for people shows as one: a finding with its parts, or a site that cannot be told yet.
 
-use super::names::{function, located, place};
+use super::names::{function, is_of_timer, located, place};
 use crate::assemble::alike::{Alike, Program};
+use crate::go::standard::is_of_program;
 use crate::human::{clean, count, sum};
-use crate::report::{Level, Site, Summary};
+use crate::report::{BlamedFrame, Frame, Level, Site, StaticCheck, Summary};
 
 /// Most parts of a finding that are named.
 const PARTS: usize = 12;
@@ -14,7 +15,7 @@ pub(super) struct Shown<'report> {
     /// The site whose wait tells what to do.
     pub(super) alike: &'report Alike,
     /// The sites that follow from it.
-    following: Vec<&'report Alike>,
+    pub(super) following: Vec<&'report Alike>,
     /// The worst verdict of them all.
     pub(super) level: Level,
 }
@@ -36,6 +37,61 @@ impl<'report> Shown<'report> {
             Some(Shown { program, alike, following: following.to_vec(), level })
         };
         blocks.iter().filter_map(shown).collect()
+    }
+
+    /// What is `watch` or worse, in the order of the sites.
+    pub(super) fn findings(program: &'report Program) -> impl Iterator<Item = Shown<'report>> {
+        Shown::of(program).into_iter().filter(|shown| shown.level >= Level::Watch)
+    }
+
+    /// A single site of a program.
+    pub(super) fn alone(program: &'report Program, alike: &'report Alike) -> Shown<'report> {
+        Shown { program, alike, following: Vec::new(), level: alike.site.verdict.level }
+    }
+
+    /// The line at which a reviewer would look: the `go` statement where that is the program's own; else the line of the
+    /// program that most of the goroutines go back to, and the `go` statement where none is known. A timer's function has no
+    /// statement, so that is the function itself.
+    pub(super) fn line(&self) -> &'report Frame {
+        let site = &self.alike.site;
+        let module = self.program.process.go.as_ref().and_then(|go| go.module.as_deref());
+        let created = if is_of_timer(&site.site) { &site.entry } else { &site.site };
+        let is_own = is_of_program(&created.function, module);
+        self.blamed().map(|blamed| &blamed.frame).filter(|_| !is_own).unwrap_or(created)
+    }
+
+    /// The line of the program that most of the goroutines go back to, if it is not that of the `go` statement.
+    pub(super) fn blamed(&self) -> Option<&'report BlamedFrame> {
+        let Alike { site, live_of_most: live, .. } = self.alike;
+        let most = site.blame.iter().flatten().max_by_key(|line| line.count)?;
+        (most.count.saturating_mul(2) > *live && most.frame.file.is_some()).then_some(most)
+    }
+
+    /// What is wrong, in one line: how many goroutines, of which function, and how it is known.
+    pub(super) fn what(&self) -> String {
+        let site = &self.alike.site;
+        let (noun, end) = match site.live {
+            1 => ("goroutine", ["cannot end", "leaks", "may leak"]),
+            _ => ("goroutines", ["cannot end", "leak", "may leak"]),
+        };
+        let end = match self.level {
+            Level::Proven => end[0],
+            Level::Suspect => end[1],
+            _ => end[2],
+        };
+        format!("{} {noun} of {} {end}", count(site.live), function(&site.entry))
+    }
+
+    /// The check of source code that reports such mistakes: that of the site whose wait tells what to do, or else of one that
+    /// follows from it.
+    pub(super) fn static_check(&self) -> Option<StaticCheck> {
+        let mut sites = std::iter::once(&self.alike).chain(&self.following);
+        sites.find_map(|alike| alike.site.verdict.static_check)
+    }
+
+    /// What that check reports, for people to read.
+    pub(super) fn check_reports(&self) -> Option<&'static str> {
+        self.static_check()?.reports()
     }
 
     /// The sites that follow from the first one, a line each.
@@ -72,6 +128,17 @@ fn is_worth_a_look(site: &Site) -> bool {
 /// How many findings or else sites have a verdict.
 pub(super) fn found(summary: &Summary, level: Level) -> u64 {
     summary.findings.and_then(|findings| findings.of(level)).unwrap_or(summary.of(level))
+}
+
+/// How many sites with each verdict of a finding are not among `programs`, because --min-age or --top hides them.
+pub(super) fn hidden(summary: &Summary, programs: &[Program]) -> impl Iterator<Item = (u64, Level)> {
+    [Level::Proven, Level::Suspect, Level::Watch].into_iter().filter_map(|level| {
+        let sites = programs.iter().flat_map(|program| &program.sites);
+        let shown = sites.filter(|alike| !alike.site.ignored && alike.site.verdict.level == level);
+        let shown: u64 = shown.map(|alike| alike.rows as u64).sum();
+        let hidden = summary.of(level).saturating_sub(shown);
+        (hidden > 0).then_some((hidden, level))
+    })
 }
 
 /// Says it where several sites are one finding.

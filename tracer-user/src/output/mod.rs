@@ -15,8 +15,13 @@ pub mod json;
 pub mod names;
 pub mod pprof;
 pub mod profile;
+mod rules;
+pub mod sarif;
 pub mod saved;
+pub mod sources;
 mod style;
 pub mod sweep;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod text;
 mod waited_on;

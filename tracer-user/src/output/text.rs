@@ -4,7 +4,7 @@
 use std::io::{self, Write};
 
 use super::blamed;
-use super::finding::{Shown, found, silenced, together};
+use super::finding::{Shown, found, hidden, silenced, together};
 use super::names::{
     function, holds_thread, labels, located, place, processes, program_name, starts_program, unmoved,
 };
@@ -100,13 +100,8 @@ impl Page<'_> {
 
     /// Says how many sites with a finding were not asked for, so that nobody takes their absence for good news.
     fn left_out(&self, out: &mut dyn Write) -> io::Result<()> {
-        let levels = [Level::Proven, Level::Suspect, Level::Watch].into_iter().filter_map(|level| {
-            let shown = self.sites().filter(|(_, alike)| !alike.site.ignored);
-            let shown = shown.filter(|(_, alike)| alike.site.verdict.level == level);
-            let shown: u64 = shown.map(|(_, alike)| alike.rows as u64).sum();
-            let hidden = self.report.summary.of(level).saturating_sub(shown);
-            (hidden > 0).then(|| format!("{} {}", count(hidden), paint(of_level(level), level.name())))
-        });
+        let levels = hidden(&self.report.summary, &self.programs)
+            .map(|(hidden, level)| format!("{} {}", count(hidden), paint(of_level(level), level.name())));
         let levels: Vec<_> = levels.collect();
         if levels.is_empty() {
             return Ok(());
