@@ -14,6 +14,20 @@ fn leaky(build: Build) -> (Running, String) {
     (fixture, pid)
 }
 
+/// Starts golife in a directory, for findings in the form of `go vet`.
+fn vet(directory: &Path, args: &[&str]) -> Running {
+    let mut command = golife();
+    command.args(["leaks", "--format", "vet", "--for", "8s"]).args(args).current_dir(directory);
+    Running::start(&mut command)
+}
+
+/// What it has printed.
+fn said(golife: Running) -> String {
+    let ended = golife.wait();
+    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+    ended.stdout
+}
+
 #[test]
 fn sarif_is_at_the_line_relative_to_the_module() {
     need_root();
@@ -45,4 +59,33 @@ fn sarif_is_at_the_line_relative_to_the_module() {
     let root = fixtures().canonicalize().unwrap();
     let said = log["runs"][0]["originalUriBaseIds"]["%SRCROOT%"]["uri"].as_str().unwrap();
     assert_eq!(Path::new(said.strip_prefix("file://").unwrap()).canonicalize().unwrap(), root);
+}
+
+#[test]
+fn vet_lines_lead_to_the_files_from_where_one_stands() {
+    need_root();
+    let (line, root) = (line_of("leaky", "leak"), fixtures().canonicalize().unwrap());
+    let begin = |place: &str| format!("{place}:{line}: suspect: ");
+    let (_usual, pid) = leaky(Build::default());
+    // With -trimpath the paths have nothing of the directory in which the program was built.
+    let (_trimmed, trimmed) = leaky(Build { way: Way::Trimmed, ..Build::default() });
+    let (directory, ignored) = (root.to_str().unwrap(), format!("leaky/main.go:{line}$"));
+    let here = [vet(&root, &["--pid", &pid]), vet(&root, &["--pid", &trimmed])];
+    let elsewhere = vet(Path::new("/"), &["--pid", &trimmed, "--source-root", directory]);
+    let silenced = vet(&root, &["--pid", &pid, "--ignore", &ignored]);
+    for said in here.map(said) {
+        assert!(said.starts_with(&begin("leaky/main.go")), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+    let (said_elsewhere, place) = (said(elsewhere), root.join("leaky/main.go"));
+    let place = place.strip_prefix("/").unwrap().to_str().unwrap();
+    assert!(said_elsewhere.starts_with(&begin(place)), "{said_elsewhere}");
+    assert_eq!(said(silenced), "");
+}
+
+#[test]
+fn a_histogram_has_no_findings() {
+    for format in ["sarif", "vet"] {
+        run(&["hist", "--format", format, "--pid", "1"]).expect_error(2, &["golife trace --format json"]);
+    }
 }

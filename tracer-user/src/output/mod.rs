@@ -24,4 +24,5 @@ pub mod sweep;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod text;
+pub mod vet;
 mod waited_on;
