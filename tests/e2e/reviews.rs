@@ -84,8 +84,24 @@ fn vet_lines_lead_to_the_files_from_where_one_stands() {
 }
 
 #[test]
+fn a_leaking_site_is_a_failing_case_of_its_command() {
+    need_root();
+    let (_fixture, pid) = leaky(Build::default());
+    let ended = run(&["leaks", "--format", "junit", "--for", "8s", "--pid", &pid, "--fail-on", "suspect"]);
+    assert_eq!(ended.status.code(), Some(3), "{ended:?}");
+    let line = line_of("leaky", "leak");
+    let failing = format!(r#"line="{line}">"#);
+    let after = ended.stdout.split_once(&failing).map(|(_, after)| after.trim_start());
+    assert!(after.is_some_and(|after| after.starts_with("<failure message=")), "{}", ended.stdout);
+    assert!(ended.stdout.contains(" failures=\"1\" "), "{}", ended.stdout);
+    assert!(ended.stdout.contains("-rate 40 -for 60s\" tests="), "{}", ended.stdout);
+    let sweep = run(&["sweep", "--format", "junit", "--pid", &pid]);
+    assert!(sweep.stdout.contains("<testsuites name=\"golife\" "), "{sweep:?}");
+}
+
+#[test]
 fn a_histogram_has_no_findings() {
-    for format in ["sarif", "vet"] {
+    for format in ["sarif", "vet", "junit"] {
         run(&["hist", "--format", format, "--pid", "1"]).expect_error(2, &["golife trace --format json"]);
     }
 }

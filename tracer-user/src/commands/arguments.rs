@@ -117,7 +117,7 @@ pub struct Trace {
 #[derive(Debug, Args)]
 #[command(mut_arg("top", |top| top.help("Draw only the first N sites of all processes together; 10 unless said")))]
 #[command(mut_arg("sort", |sort| sort.default_value("exited")))]
-#[command(mut_arg("format", |format| format.help("Form of the report; json, jsonl, sarif and vet are for golife trace")))]
+#[command(mut_arg("format", |format| format.help("Form of the report; json, jsonl, sarif, vet and junit are for golife trace")))]
 #[command(group(ArgGroup::new("source").args(SELECTORS).arg("reports").required(true).multiple(true)))]
 pub struct Hist {
     /// Saved reports (golife trace --format json --output FILE); several are merged
@@ -431,7 +431,7 @@ pub struct Silenced {
 /// Where the sources are.
 #[derive(Clone, Debug, Args)]
 pub struct Sources {
-    /// The directory that paths in --format sarif are relative to, and where --format vet finds the files. Unless
+    /// The directory that paths in --format sarif and junit are relative to, and where --format vet finds the files. Unless
     /// said, it is that of the module's go.mod, by the paths that were compiled in
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub source_root: Option<PathBuf>,
@@ -472,13 +472,15 @@ pub enum Format {
     Sarif,
     /// A line for each finding, file:line: message, as go vet prints
     Vet,
+    /// Sites as test cases, for CI pages (JUnit XML)
+    Junit,
 }
 
 impl Format {
     /// The form of a profile that this is, or `None` if it is none.
     pub fn profile(self) -> Option<ProfileForm> {
         match self {
-            Format::Text | Format::Json | Format::Jsonl | Format::Sarif | Format::Vet => None,
+            Format::Text | Format::Json | Format::Jsonl | Format::Sarif | Format::Vet | Format::Junit => None,
             Format::Pprof => Some(ProfileForm::Pprof),
             Format::Folded => Some(ProfileForm::Folded),
             Format::Svg => Some(ProfileForm::Svg),

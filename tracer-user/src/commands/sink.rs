@@ -15,7 +15,7 @@ use super::arguments::{self, Cli, Format, ProfileForm, View};
 use super::note;
 use crate::human;
 use crate::output::sources::Sources;
-use crate::output::{flame, folded, json, pprof, profile::Profile, sarif, text, vet};
+use crate::output::{flame, folded, json, junit, pprof, profile::Profile, sarif, text, vet};
 use crate::report::{Report, Sort};
 
 /// Where a report goes unless `--output` names a file.
@@ -103,6 +103,7 @@ impl Sink {
             Format::Jsonl => self.line(report),
             Format::Sarif => self.located(report, sarif::write),
             Format::Vet => self.located(report, vet::write),
+            Format::Junit => self.located(report, junit::write),
             _ => self.text(text),
         }
     }

@@ -12,6 +12,7 @@ pub mod folded;
 pub mod groups;
 pub mod hist;
 pub mod json;
+pub mod junit;
 pub mod names;
 pub mod pprof;
 pub mod profile;

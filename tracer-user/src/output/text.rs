@@ -56,6 +56,15 @@ pub fn write(report: &Report, text: &Text, out: &mut dyn Write) -> io::Result<()
     silenced(&report.summary).map_or(Ok(()), |silenced| writeln!(out, "\n{silenced}"))
 }
 
+/// The block of a finding or a site, without styles. `columns` is how wide it may be.
+pub(super) fn block(report: &Report, shown: &Shown, columns: usize) -> String {
+    let page = Page { report, width: columns, programs: Vec::new(), many: false };
+    let mut bytes = Vec::new();
+    // Writing to memory does not fail.
+    let _ = page.block(shown, &mut anstream::StripStream::new(&mut bytes));
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 struct Page<'report> {
     report: &'report Report,
     width: usize,

@@ -1,0 +1,321 @@
+//! Writes a report as JUnit XML, in the form that Jenkins, GitLab and others show on their pages: a suite for each program, a
+//! case for each of its sites.
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+
+use quick_xml::Writer;
+use quick_xml::events::{BytesDecl, BytesEnd, BytesStart, BytesText, Event};
+
+use super::finding::Shown;
+use super::names::{located, processes};
+use super::sources::Sources;
+use super::text;
+use crate::assemble::alike::{self, Alike, Program};
+use crate::go::standard::package_path;
+use crate::human::{clean, duration, imported, short_function};
+use crate::report::{Level, Mode, Report, Sort};
+
+/// The columns that the block of a finding is wide.
+const WIDTH: usize = 100;
+
+/// Writes the document. A site that leaks fails; one that is ignored or cannot be told is skipped; a program that was not seen
+/// is a skipped case, too.
+///
+/// # Errors
+/// The document cannot be written to `out`.
+pub fn write(report: &Report, sources: &Sources, out: &mut dyn Write) -> io::Result<()> {
+    let programs = alike::programs(&report.processes, Sort::Verdict);
+    let suites: Vec<Suite> = programs.iter().map(|program| Suite::new(report, program, sources)).collect();
+    let mut xml = Writer::new_with_indent(out, b' ', 2);
+    xml.write_event(Event::Decl(BytesDecl::new("1.0", Some("UTF-8"), None)))?;
+    let mut root = BytesStart::new("testsuites");
+    let number = |of: fn(&Suite) -> usize| suites.iter().map(of).sum::<usize>().to_string();
+    attribute(&mut root, "name", "golife");
+    attribute(&mut root, "tests", &number(|suite| suite.cases.len()));
+    attribute(&mut root, "failures", &number(|suite| suite.number(Outcome::is_failure)));
+    attribute(&mut root, "errors", "0");
+    attribute(&mut root, "skipped", &number(|suite| suite.number(Outcome::is_skipped)));
+    attribute(&mut root, "time", &seconds(report.window.duration_ns));
+    xml.write_event(Event::Start(root))?;
+    for suite in &suites {
+        suite.write(report, &mut xml)?;
+    }
+    xml.write_event(Event::End(BytesEnd::new("testsuites")))?;
+    writeln!(xml.get_mut())
+}
+
+/// A program.
+struct Suite {
+    name: String,
+    who: String,
+    cases: Vec<Case>,
+}
+
+/// A site, or a program of which no site was seen.
+struct Case {
+    class: String,
+    name: String,
+    file: Option<String>,
+    line: Option<u32>,
+    outcome: Outcome,
+}
+
+enum Outcome {
+    Passed,
+    /// It is unusual, and this is what is known of it.
+    Watched(String),
+    Failed {
+        kind: &'static str,
+        message: String,
+        text: String,
+    },
+    Skipped(String),
+}
+
+impl Outcome {
+    fn is_failure(&self) -> bool {
+        matches!(self, Outcome::Failed { .. })
+    }
+
+    fn is_skipped(&self) -> bool {
+        matches!(self, Outcome::Skipped(_))
+    }
+}
+
+impl Suite {
+    fn new(report: &Report, program: &Program, sources: &Sources) -> Suite {
+        let process = &program.process;
+        let name = process.command.as_deref().or(process.exe.as_deref()).unwrap_or("unknown");
+        let mut cases: Vec<Case> =
+            program.sites.iter().map(|alike| Case::new(report, program, alike, sources)).collect();
+        if process.mode == Mode::Unsupported {
+            let why = process.detail.as_deref().unwrap_or("it cannot be traced");
+            let outcome = Outcome::Skipped(format!("not seen: {}", clean(why)));
+            let class = process.exe.as_deref().map_or("unknown".into(), clean);
+            cases.push(Case { class, name: "goroutines".into(), file: None, line: None, outcome });
+        }
+        // Pages compare the cases of two runs by their names, so these have no lines.
+        let mut seen: HashMap<(String, String), u32> = HashMap::new();
+        let mut order: Vec<usize> = (0..cases.len()).collect();
+        order.sort_by_key(|&at| cases[at].line);
+        for at in order {
+            let case = &mut cases[at];
+            let number = seen.entry((case.class.clone(), case.name.clone())).or_default();
+            *number += 1;
+            if *number > 1 {
+                case.name += &format!(" #{number}");
+            }
+        }
+        Suite { name: clean(name), who: processes(&program.pids), cases }
+    }
+
+    fn number(&self, of: fn(&Outcome) -> bool) -> usize {
+        self.cases.iter().filter(|case| of(&case.outcome)).count()
+    }
+
+    fn write(&self, report: &Report, xml: &mut Writer<&mut dyn Write>) -> io::Result<()> {
+        let mut suite = BytesStart::new("testsuite");
+        attribute(&mut suite, "name", &self.name);
+        attribute(&mut suite, "tests", &self.cases.len().to_string());
+        attribute(&mut suite, "failures", &self.number(Outcome::is_failure).to_string());
+        attribute(&mut suite, "errors", "0");
+        attribute(&mut suite, "skipped", &self.number(Outcome::is_skipped).to_string());
+        attribute(&mut suite, "time", &seconds(report.window.duration_ns));
+        // The format has no time zone, and no fractions.
+        attribute(&mut suite, "timestamp", report.window.start.get(..19).unwrap_or_default());
+        if let Some(host) = &report.tool.host {
+            attribute(&mut suite, "hostname", host);
+        }
+        xml.write_event(Event::Start(suite))?;
+        xml.write_event(Event::Start(BytesStart::new("properties")))?;
+        for (name, value) in [("golife", &report.tool.version), ("processes", &self.who)] {
+            let mut property = BytesStart::new("property");
+            attribute(&mut property, "name", name);
+            attribute(&mut property, "value", value);
+            xml.write_event(Event::Empty(property))?;
+        }
+        xml.write_event(Event::End(BytesEnd::new("properties")))?;
+        for case in &self.cases {
+            case.write(xml)?;
+        }
+        xml.write_event(Event::End(BytesEnd::new("testsuite")))
+    }
+}
+
+impl Case {
+    fn new(report: &Report, program: &Program, alike: &Alike, sources: &Sources) -> Case {
+        let site = &alike.site;
+        let shown = Shown::alone(program, alike);
+        let block = || text::block(report, &shown, WIDTH);
+        let evidence = site.verdict.evidence.first().map(|evidence| clean(&evidence.text));
+        let why = evidence.clone().unwrap_or_else(|| "too little was seen".into());
+        let outcome = match site.verdict.level {
+            level if site.ignored => {
+                Outcome::Skipped(format!("silenced by --ignore; the verdict is {}", level.name()))
+            }
+            Level::Proven | Level::Suspect => {
+                let about = evidence.map(|text| format!(": {text}")).unwrap_or_default();
+                let check = shown.check_reports().map(|check| format!("; {check}")).unwrap_or_default();
+                Outcome::Failed {
+                    kind: site.verdict.cause.map_or("leak", |cause| cause.name()),
+                    message: format!("{}, created at {}{about}{check}", shown.what(), located(&site.site)),
+                    text: block(),
+                }
+            }
+            Level::Watch => Outcome::Watched(block()),
+            Level::Healthy => Outcome::Passed,
+            Level::Unknown => Outcome::Skipped(match site.verdict.needs_ns {
+                Some(needs) => {
+                    format!("cannot tell yet: {why} (a window of {} would tell more)", duration(needs))
+                }
+                None => format!("cannot tell yet: {why}"),
+            }),
+        };
+        let module = program.process.go.as_ref().and_then(|go| go.module.as_deref());
+        let (class, name) = if site.other {
+            (module.unwrap_or("main").to_owned(), "all other sites".to_owned())
+        } else {
+            let (from, to) = (short_function(&site.site.function), short_function(&site.entry.function));
+            let class = imported(package_path(&site.site.function)).into_owned();
+            (class, format!("{from}: go {to}"))
+        };
+        let line = shown.line();
+        let file = line.file.as_deref().map(|file| clean(sources.relative(file).unwrap_or(file)));
+        Case { class: clean(&class), name: clean(&name), file, line: line.line, outcome }
+    }
+
+    fn write(&self, xml: &mut Writer<&mut dyn Write>) -> io::Result<()> {
+        let mut case = BytesStart::new("testcase");
+        attribute(&mut case, "classname", &self.class);
+        attribute(&mut case, "name", &self.name);
+        if let Some(file) = &self.file {
+            attribute(&mut case, "file", file);
+        }
+        if let Some(line) = self.line {
+            attribute(&mut case, "line", &line.to_string());
+        }
+        let (mut within, text) = match &self.outcome {
+            Outcome::Passed => return xml.write_event(Event::Empty(case)),
+            Outcome::Watched(text) => (BytesStart::new("system-out"), Some(text)),
+            Outcome::Failed { text, .. } => (BytesStart::new("failure"), Some(text)),
+            Outcome::Skipped(_) => (BytesStart::new("skipped"), None),
+        };
+        match &self.outcome {
+            Outcome::Failed { kind, message, .. } => {
+                attribute(&mut within, "message", message);
+                attribute(&mut within, "type", kind);
+            }
+            Outcome::Skipped(why) => attribute(&mut within, "message", why),
+            Outcome::Passed | Outcome::Watched(_) => {}
+        }
+        xml.write_event(Event::Start(case))?;
+        match text {
+            Some(text) => {
+                let end = within.to_end().into_owned();
+                xml.write_event(Event::Start(within))?;
+                xml.write_event(Event::Text(BytesText::new(&allowed(text))))?;
+                xml.write_event(Event::End(end))?;
+            }
+            None => xml.write_event(Event::Empty(within))?,
+        }
+        xml.write_event(Event::End(BytesEnd::new("testcase")))
+    }
+}
+
+fn attribute(element: &mut BytesStart, name: &str, value: &str) {
+    element.push_attribute((name, allowed(value).as_str()));
+}
+
+/// A text without the characters that no XML document may have, not even escaped: <https://www.w3.org/TR/xml/#charsets>.
+fn allowed(text: &str) -> String {
+    let is_allowed = |char: char| matches!(char, '\t' | '\n' | '\r' | ' '..='\u{fffd}' | '\u{10000}'..);
+    text.chars().map(|char| if is_allowed(char) { char } else { '\u{fffd}' }).collect()
+}
+
+/// A time in ns as seconds, as the format has it.
+fn seconds(ns: u64) -> String {
+    format!("{:.3}", ns as f64 / 1e9)
+}
+
+#[cfg(test)]
+mod tests {
+    use quick_xml::Reader;
+
+    use super::*;
+    use crate::output::testing::{golden, review};
+
+    fn document(report: &Report) -> String {
+        let sources = Sources::find(report, None, None);
+        let mut bytes = Vec::new();
+        write(report, &sources, &mut bytes).unwrap();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    /// The elements of a document with the values of an attribute, in order. The reader checks that ends fit, and escapes.
+    fn elements(document: &str, name: &str, attribute: &str) -> Vec<String> {
+        let mut reader = Reader::from_str(document);
+        let mut values = Vec::new();
+        loop {
+            match reader.read_event().unwrap() {
+                Event::Eof => return values,
+                Event::Start(element) | Event::Empty(element) => {
+                    let mut attributes = element.attributes().map(Result::unwrap);
+                    let found = attributes.find(|found| found.key.as_ref() == attribute.as_bytes());
+                    if element.name().as_ref() == name.as_bytes() {
+                        let value = found.map(|found| String::from_utf8(found.value.into_owned()).unwrap());
+                        let value =
+                            value.map(|value| quick_xml::escape::unescape(&value).unwrap().into_owned());
+                        values.push(value.unwrap_or_default());
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_as_agreed() {
+        golden("review.junit.xml", &document(&review()));
+    }
+
+    #[test]
+    fn leaks_fail_and_what_is_not_known_is_skipped() {
+        let document = document(&review());
+        assert_eq!(elements(&document, "testsuites", "tests"), ["9"]);
+        assert_eq!(elements(&document, "testsuite", "failures"), ["3", "0"]);
+        assert_eq!(elements(&document, "testsuite", "skipped"), ["2", "1"]);
+        assert_eq!(elements(&document, "failure", "type"), ["nil-chan", "chan-receive", "http-body"]);
+        let skipped = elements(&document, "skipped", "message");
+        assert!(skipped.iter().any(|why| why.starts_with("cannot tell yet: ")), "{skipped:?}");
+        assert!(
+            skipped.iter().any(|why| why == "silenced by --ignore; the verdict is suspect"),
+            "{skipped:?}"
+        );
+        assert!(skipped.iter().any(|why| why == "not seen: Go 1.4 is too old"), "{skipped:?}");
+        assert_eq!(elements(&document, "testcase", "name").len(), 9);
+        let mut names = elements(&document, "testcase", "name");
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), 9, "each case is told from the others: {names:?}");
+    }
+
+    #[test]
+    fn names_cannot_leave_their_place() {
+        let mut report = review();
+        let hostile = "main.\"><failure>&amp;]]>\u{1}\u{ffff}\u{1b}[31m\n<f";
+        for site in report.processes.iter_mut().flat_map(|process| &mut process.sites) {
+            site.entry.function = hostile.into();
+            site.site.function = hostile.into();
+        }
+        report.processes[0].command = Some(hostile.into());
+        report.tool.host = Some(hostile.into());
+        let written = document(&report);
+        let failures = elements(&written, "failure", "message");
+        assert!(
+            !failures.is_empty() && failures.iter().all(|message| message.contains("\"><failure>&amp;]]>"))
+        );
+        let forbidden = |char: char| char.is_control() && char != '\n' || char == '\u{ffff}';
+        assert!(!written.contains(forbidden), "{written}");
+    }
+}
