@@ -14,6 +14,7 @@ use tokio::io::{Interest, unix::AsyncFd};
 use super::arguments::{self, Cli, Format, ProfileForm, View};
 use super::note;
 use crate::human;
+use crate::output::not_shown;
 use crate::output::sources::Sources;
 use crate::output::{flame, folded, json, junit, pprof, profile::Profile, sarif, text, vet};
 use crate::report::{Report, Sort};
@@ -117,8 +118,8 @@ impl Sink {
         let here = std::env::current_dir().ok();
         let sources = Sources::find(report, self.source_root.as_deref(), here.as_deref());
         self.write(|out| body(report, &sources, out))?;
-        if let Some(outside) = sources.outside() {
-            note(&outside);
+        for said in [sources.outside(), not_shown(report)].into_iter().flatten() {
+            note(&said);
         }
         Ok(())
     }

@@ -1,10 +1,10 @@
 //! What a report for people shows as one: a finding with its parts, or a site that cannot be told yet.
 
 use super::names::{function, is_of_timer, located, place};
-use crate::assemble::alike::{Alike, Program};
+use crate::assemble::alike::{self, Alike, Program};
 use crate::go::standard::is_of_program;
 use crate::human::{clean, count, sum};
-use crate::report::{BlamedFrame, Frame, Level, Site, StaticCheck, Summary};
+use crate::report::{BlamedFrame, Frame, Level, Report, Site, Sort, StaticCheck, Summary};
 
 /// Most parts of a finding that are named.
 const PARTS: usize = 12;
@@ -139,6 +139,14 @@ pub(super) fn hidden(summary: &Summary, programs: &[Program]) -> impl Iterator<I
         let hidden = summary.of(level).saturating_sub(shown);
         (hidden > 0).then_some((hidden, level))
     })
+}
+
+/// Says how many sites with a finding a report does not show, for outputs of which nobody reads the end.
+pub fn not_shown(report: &Report) -> Option<String> {
+    let programs = alike::programs(&report.processes, Sort::Verdict);
+    let levels = hidden(&report.summary, &programs);
+    let levels: Vec<String> = levels.map(|(n, level)| format!("{} {}", count(n), level.name())).collect();
+    (!levels.is_empty()).then(|| format!("not shown: {}, by --min-age or --top", levels.join(", ")))
 }
 
 /// Says it where several sites are one finding.

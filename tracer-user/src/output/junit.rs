@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use quick_xml::Writer;
 use quick_xml::events::{BytesDecl, BytesEnd, BytesStart, BytesText, Event};
 
-use super::finding::Shown;
+use super::finding::{Shown, not_shown};
 use super::names::{located, processes};
 use super::sources::Sources;
 use super::text;
@@ -26,7 +26,9 @@ const WIDTH: usize = 100;
 /// The document cannot be written to `out`.
 pub fn write(report: &Report, sources: &Sources, out: &mut dyn Write) -> io::Result<()> {
     let programs = alike::programs(&report.processes, Sort::Verdict);
-    let suites: Vec<Suite> = programs.iter().map(|program| Suite::new(report, program, sources)).collect();
+    let mut suites: Vec<Suite> =
+        programs.iter().map(|program| Suite::new(report, program, sources)).collect();
+    suites.extend(not_shown(report).map(Suite::not_shown));
     let mut xml = Writer::new_with_indent(out, b' ', 2);
     xml.write_event(Event::Decl(BytesDecl::new("1.0", Some("UTF-8"), None)))?;
     let mut root = BytesStart::new("testsuites");
@@ -108,6 +110,14 @@ impl Suite {
             }
         }
         Suite { name: clean(name), who: processes(&program.pids), cases }
+    }
+
+    /// Stands for findings that the report does not show, so that nobody takes it for a success.
+    fn not_shown(why: String) -> Suite {
+        let outcome = Outcome::Skipped(why);
+        let case =
+            Case { class: "golife".into(), name: "other sites".into(), file: None, line: None, outcome };
+        Suite { name: "golife".into(), who: "all".into(), cases: vec![case] }
     }
 
     fn number(&self, of: fn(&Outcome) -> bool) -> usize {
@@ -298,6 +308,18 @@ mod tests {
         names.sort();
         names.dedup();
         assert_eq!(names.len(), 9, "each case is told from the others: {names:?}");
+    }
+
+    #[test]
+    fn what_is_not_shown_is_no_success() {
+        let mut report = review();
+        report.processes[0].sites.truncate(1);
+        report.processes[0].findings.truncate(1);
+        let skipped = elements(&document(&report), "skipped", "message");
+        assert!(
+            skipped.contains(&"not shown: 2 suspect, 2 watch, by --min-age or --top".to_owned()),
+            "{skipped:?}"
+        );
     }
 
     #[test]

@@ -27,3 +27,5 @@ pub(crate) mod testing;
 pub mod text;
 pub mod vet;
 mod waited_on;
+
+pub use finding::not_shown;

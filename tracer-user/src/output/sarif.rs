@@ -6,7 +6,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::finding::{Shown, hidden};
+use super::finding::{Shown, not_shown};
 use super::json;
 use super::names::{function, located, starts_program};
 use super::rules::{Rule, rule};
@@ -236,7 +236,7 @@ impl Page<'_> {
             execution_successful: true,
             start_time_utc: window.start.clone(),
             end_time_utc: window.end.clone(),
-            tool_execution_notifications: self.notifications(&programs),
+            tool_execution_notifications: self.notifications(),
         };
         let version = self.report.tool.version.clone();
         let rules = rules.into_iter().map(|(_, rule)| descriptor(&rule)).collect();
@@ -378,7 +378,7 @@ impl Page<'_> {
     }
 
     /// What the results do not say: what was not seen, and what is not known yet.
-    fn notifications(&self, programs: &[Program]) -> Vec<Notification> {
+    fn notifications(&self) -> Vec<Notification> {
         let mut all = Vec::new();
         let mut say = |level, text: String| all.push(Notification { level, message: Message::new(text) });
         for process in self.report.processes.iter().filter(|process| process.mode == Mode::Unsupported) {
@@ -394,11 +394,8 @@ impl Page<'_> {
             let (unknown, all) = (count(summary.unknown), count(summary.sites));
             say("note", format!("{unknown} of {all} sites cannot be told yet"));
         }
-        for (hidden, level) in hidden(summary, programs) {
-            say(
-                "note",
-                format!("{} {} sites are not shown, by --min-age or --top", count(hidden), level.name()),
-            );
+        if let Some(hidden) = not_shown(self.report) {
+            say("note", hidden);
         }
         if let Some(outside) = self.sources.outside() {
             say("note", outside);
