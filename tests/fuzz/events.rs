@@ -1,8 +1,9 @@
 //! Records from the ring, and sequences of events that no kernel would send.
 
 use golife::event::{Decoder, Event, StackCode, What, encode};
+use golife::output::sources::Sources;
 use golife::output::text::{self, Text};
-use golife::output::{json, pprof, profile::Profile};
+use golife::output::{json, junit, pprof, profile::Profile, sarif, vet};
 use golife::report::{Report, Sort};
 use golife::tracker::{Existing, Limits, Lost, Tracker};
 
@@ -15,6 +16,10 @@ pub fn show(report: &Report) {
     text::write(report, &Text { width: 80, table: true, sort: Sort::Verdict }, sink).unwrap();
     json::write_line(report, sink).unwrap();
     pprof::write(&Profile::of_reports(std::slice::from_ref(report)), sink).unwrap();
+    let sources = Sources::find(report, None, None);
+    for write in [sarif::write, vet::write, junit::write] {
+        write(report, &sources, sink).unwrap();
+    }
 }
 
 #[test]
