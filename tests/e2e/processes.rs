@@ -148,7 +148,7 @@ fn a_process_is_followed_through_an_exec_by_another_thread() {
     truth("reexec", &fixture.line());
     fixture.write("exec");
     assert_eq!(fixture.line(), "ready", "the second image runs");
-    eventually("it has probes again", || patched_bytes(fixture.pid()) > 0);
+    wait_for_probes(fixture.pid());
     fixture.write("go");
     let second = truth("reexec", &fixture.line());
     let report = interrupt(golife);

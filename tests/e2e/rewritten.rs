@@ -100,14 +100,7 @@ fn rewrite_and_start(path: &Path) {
 /// Runs a program to its end, once it is traced.
 fn run_traced(path: &Path) {
     let mut running = ready(path, &[]);
-    // The next one is to be written under probes as well. Before Linux 6.10 they come one after the other, so all are in
-    // place when no more come.
-    let mut before = 0;
-    eventually("it is traced anew", || {
-        std::thread::sleep(Duration::from_millis(30));
-        let now = patched_bytes(running.pid());
-        now > 0 && std::mem::replace(&mut before, now) == now
-    });
+    wait_for_probes(running.pid());
     running.write("go");
     truth("tiny", &running.line());
     running.close_stdin();

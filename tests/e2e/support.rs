@@ -24,7 +24,7 @@ use serde_json::Value;
 
 #[path = "support/patched.rs"]
 mod patched;
-pub use patched::{patched_bytes, patched_bytes_in};
+pub use patched::{patched_bytes, patched_bytes_in, wait_for_probes};
 
 /// The longest that anything may take here. On a slow machine it may take GOLIFE_PATIENCE times as long.
 pub fn limit() -> Duration {

@@ -3,6 +3,9 @@
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::time::Duration;
+
+use super::eventually;
 
 /// How many bytes of a process's code differ from its file, since probes have replaced them.
 pub fn patched_bytes(pid: u32) -> usize {
@@ -33,4 +36,15 @@ fn patched_bytes_of(content: &[u8], path: &Path, pid: u32) -> usize {
         patched += code.iter().zip(&content[from..]).filter(|(live, file)| live != file).count();
     }
     patched
+}
+
+/// Waits until a process has all its probes. They come in two steps at least, those for ends first; before Linux 6.10 each by
+/// itself. So all are in place when no more come.
+pub fn wait_for_probes(pid: u32) {
+    let mut before = 0;
+    eventually("it has probes", || {
+        std::thread::sleep(Duration::from_millis(30));
+        let now = patched_bytes(pid);
+        now > 0 && std::mem::replace(&mut before, now) == now
+    });
 }
