@@ -40,7 +40,18 @@ fn texts() -> Vec<(std::path::PathBuf, String)> {
 #[test]
 fn every_option_that_a_text_names_exists() {
     /// Options of other programs that the texts name.
-    const OF_OTHERS: [&str; 7] = ["--arch", "--long", "--port", "--release", "--test", "--write", "--pdi"];
+    const OF_OTHERS: [&str; 10] = [
+        "--arch",
+        "--format-version",
+        "--locked",
+        "--long",
+        "--offline",
+        "--pdi",
+        "--port",
+        "--release",
+        "--test",
+        "--write",
+    ];
     let mut cli = Cli::command();
     cli.build();
     let is_known = |option: &str| {
