@@ -38,14 +38,20 @@ fn leaks_names_the_line_and_fail_on_ends_with_3() {
     );
     assert_eq!((&finding["cause"], &finding["advice"]), (&"other".into(), &advice.into()), "{report:#}");
     assert_eq!(report["summary"]["findings"]["suspect"], 1);
-    let level = |site: &str| {
+    let found = |report: &Value, site: &str| {
         let line = line_of("leaky", site);
-        let sites = only_process(&report)["sites"].as_array().unwrap();
-        let found =
-            sites.iter().find(|site| site["site"]["line"] == line && site["site"]["function"] == "main.main");
-        found.map(|site| site["verdict"]["level"].as_str().unwrap().to_owned())
+        let sites = only_process(report)["sites"].as_array().unwrap();
+        let is_it = |site: &&Value| site["site"]["line"] == line && site["site"]["function"] == "main.main";
+        sites.iter().find(is_it).cloned()
     };
+    let level =
+        |site: &str| found(&report, site).map(|site| site["verdict"]["level"].as_str().unwrap().to_owned());
     assert_eq!(level("leak").as_deref(), Some("suspect"), "{report:#}");
+    let swept = run(&["sweep", "--format", "json", "--pid", &pid]).report();
+    for (site, ordinal) in [("pool", 1), ("leak", 2)] {
+        assert_eq!(found(&swept, site).unwrap()["ordinal"], ordinal, "{swept:#}");
+    }
+    assert_eq!(found(&report, "healthy").unwrap()["ordinal"], 3, "{report:#}");
     for healthy in ["healthy", "pool"] {
         let level = level(healthy);
         assert!(!matches!(level.as_deref(), Some("suspect" | "proven")), "{healthy} is {level:?}");

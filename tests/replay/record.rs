@@ -242,7 +242,7 @@ impl Recording {
             site: site.as_ref(),
             entry: entry.as_ref(),
             is_system: *is_system,
-            looked: None,
+            ..DescribedSite::default()
         };
         Described {
             process,

@@ -51,6 +51,8 @@ pub type CreationStacks = HashMap<(SiteId, StackId), Arc<[Frame]>>;
 pub struct DescribedSite<'a> {
     /// The `go` statement; `None` if it is not known.
     pub site: Option<&'a Frame>,
+    /// Which `go` statement of its function it is, from 1; `None` if it is not known.
+    pub ordinal: Option<u32>,
     /// The function that its goroutines run; `None` if it is not known.
     pub entry: Option<&'a Frame>,
     /// Whether its goroutines are the runtime's own, by the rule of `isSystemGoroutine` in
@@ -209,6 +211,7 @@ impl<'a> Observed<'a> {
             labels: looked.map(|looked| looked.labels.to_vec()),
             stack_bytes: looked.map(|looked| looked.stack_bytes),
             site: statement,
+            ordinal: about.ordinal.filter(|_| !site.overflow),
             blame: (!is_own).then(|| self.blame.lines(number)),
             blame_unknown: (!is_own).then(|| self.blame.unknown(number, site.live)),
             dependencies: if is_own { Vec::new() } else { self.blame.dependencies(number) },

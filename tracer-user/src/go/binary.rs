@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use super::globals::Globals;
 use super::modules::Module;
 use super::standard;
+use super::statements::Statements;
 use crate::go::file::budget::TooMuch;
 use crate::go::file::buildinfo::{BuildInfo, GoVersion};
 use crate::go::file::error::{GoError, GoErrorKind};
@@ -40,6 +41,7 @@ pub struct Binary {
     standard_root: OnceLock<String>,
     opens_plugins: OnceLock<bool>,
     ending_methods: Arc<OnceLock<Vec<String>>>,
+    statements: Arc<Statements>,
 }
 
 impl Binary {
@@ -134,6 +136,7 @@ impl Binary {
             standard_root: OnceLock::new(),
             opens_plugins: OnceLock::new(),
             ending_methods: Arc::default(),
+            statements: Arc::default(),
         })
     }
 
@@ -290,6 +293,13 @@ impl Binary {
         let pc = if gopc > function.entry { gopc - 1 } else { gopc };
         let (file, line) = owner.table.file_and_line(&function, pc);
         Some(CodeFrame { function: function.name, file, line, inlined: false })
+    }
+
+    /// Which `go` statement of its function a goroutine was created by, from its `gopc`: the place among all of that function
+    /// by line, then by address, from 1. None where no `go` statement is, or where the code cannot be read.
+    pub fn go_ordinal(&self, gopc: u64) -> Option<u32> {
+        let (owner, gopc) = self.owner(gopc);
+        owner.statements.ordinal(&owner.table, gopc)
     }
 
     /// The function that a goroutine runs, from its `startpc`: file and line are where the function, or the wrapper

@@ -19,6 +19,7 @@ pub mod probe_sites;
 pub mod runtime;
 pub mod source_root;
 pub mod standard;
+mod statements;
 mod types;
 
 #[cfg(test)]

@@ -220,6 +220,7 @@ impl Seen {
         let number = number.filter(|_| !is_of_program(&site.function, code.module));
         Site {
             site,
+            ordinal: binary.go_ordinal(key.gopc),
             blame: number.map(|number| blame.lines(number)),
             blame_unknown: number.map(|number| blame.unknown(number, waits.live)),
             dependencies: number.map(|number| blame.dependencies(number)).unwrap_or_default(),

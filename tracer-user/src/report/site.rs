@@ -17,6 +17,11 @@ use crate::stats::durations::HdrError;
 pub struct Site {
     /// The `go` statement that creates the goroutines.
     pub site: Frame,
+    /// Additive: which `go` statement of its function it is, from 1: the place among the calls of `runtime.newproc` in the code
+    /// of that function, executed or not, by line and then by address. It stays when lines move. `null` where it is not known,
+    /// as where the code cannot be read, and for a row of many sites.
+    #[serde(default)]
+    pub ordinal: Option<u32>,
     /// The function that the goroutines run.
     pub entry: Frame,
     /// Number of goroutines that were created in the time that the report covers.

@@ -109,6 +109,7 @@ impl Known {
             });
             DescribedSite {
                 site: names.site.as_ref(),
+                ordinal: names.ordinal,
                 entry: names.entry.as_ref(),
                 is_system: names.is_system,
                 looked,

@@ -14,6 +14,8 @@ use crate::tracker::{Instance, StackId};
 pub(super) struct SiteNames {
     /// The `go` statement.
     pub(super) site: Option<Frame>,
+    /// Which `go` statement of its function it is.
+    pub(super) ordinal: Option<u32>,
     /// The function that its goroutines run.
     pub(super) entry: Option<Frame>,
     /// Whether its goroutines are the runtime's own.
@@ -43,6 +45,7 @@ impl Names {
             let (gopc, startpc) = (code(site.gopc), code(site.startpc));
             self.sites.push(SiteNames {
                 site: subject.binary.go_statement(gopc).as_ref().map(Frame::from),
+                ordinal: subject.binary.go_ordinal(gopc),
                 entry: subject.binary.entry_function(startpc).as_ref().map(Frame::from),
                 is_system: subject.binary.is_system(startpc),
             });

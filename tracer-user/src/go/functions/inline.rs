@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
 use super::pclntab::{CodeFrame, Function, Pclntab, printed};
+use super::pcvalue::PcValues;
 use crate::go::file::budget::{Budget, TooMuch};
 use crate::go::file::image::u32_at;
 
@@ -141,6 +142,14 @@ impl Pclntab {
         meant.collect()
     }
 
+    /// The number of the innermost inlined call that each instruction of a function belongs to, negative for the function's
+    /// own. None where nothing was inlined into it.
+    pub(crate) fn inlined_calls(&self, function: &Function) -> Option<PcValues<'_>> {
+        let record = self.record(function.index)?;
+        record.funcdata(FUNCDATA_INL_TREE)?;
+        Some(self.pcvalues(function, record.pcdata(PCDATA_INL_TREE_INDEX)?))
+    }
+
     fn call_at(&self, function: &Function, pc: u64) -> Option<Call> {
         let offset = u32::try_from(pc.checked_sub(function.entry)?).ok()?;
         self.call(function, self.call_index(function, offset)?)
@@ -174,13 +183,9 @@ impl<'t> Tree<'t> {
         function: &'t Function,
         budget: &mut Budget,
     ) -> Result<Option<Tree<'t>>, TooMuch> {
-        let offset = table.record(function.index).and_then(|record| {
-            record.funcdata(FUNCDATA_INL_TREE)?;
-            record.pcdata(PCDATA_INL_TREE_INDEX)
-        });
-        let Some(offset) = offset else { return Ok(None) };
+        let Some(calls) = table.inlined_calls(function) else { return Ok(None) };
         let mut runs = Vec::new();
-        for run in table.pcvalues(function, offset) {
+        for run in calls {
             budget.spend(1)?;
             runs.push(run);
         }

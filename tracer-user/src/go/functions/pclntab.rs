@@ -273,6 +273,11 @@ impl Pclntab {
         (size % 8 == 0).then_some(FrameSize::Bytes(size))
     }
 
+    /// The lines of a function's instructions. Where one was inlined, it is that of the innermost call.
+    pub(crate) fn lines(&self, function: &Function) -> Option<PcValues<'_>> {
+        Some(self.pcvalues(function, self.record(function.index)?.word(24)?))
+    }
+
     /// File and line of an instruction of a function. Where it was inlined, they are those of the innermost call.
     pub(crate) fn file_and_line(&self, function: &Function, pc: u64) -> (String, u32) {
         let found = || {
