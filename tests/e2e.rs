@@ -34,6 +34,8 @@ mod profiles;
 mod program;
 #[path = "e2e/programs.rs"]
 mod programs;
+#[path = "e2e/review.rs"]
+mod review;
 #[path = "e2e/reviews.rs"]
 mod reviews;
 #[path = "e2e/rewritten.rs"]

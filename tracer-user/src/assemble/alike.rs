@@ -17,15 +17,15 @@ pub struct Program {
     /// Their sites.
     pub sites: Vec<Alike>,
     /// The sites that one mistake has left, as indices into `sites`: first that whose wait tells what to do. Each site with
-    /// the verdict `watch` or worse is in one of them, unless it is ignored.
+    /// the verdict `watch` or worse is in one of them, unless it is ignored or known.
     pub findings: Vec<Vec<usize>>,
 }
 
 /// What rows have in common that are put together.
-type Name = (Frame, Frame, Level, bool);
+type Name = (Frame, Frame, Level, Option<&'static str>);
 
 fn name(site: &Site) -> Name {
-    (site.site.clone(), site.entry.clone(), site.verdict.level, site.ignored)
+    (site.site.clone(), site.entry.clone(), site.verdict.level, site.silenced())
 }
 
 /// The rows of a report that have the same statement, function and verdict: those of several processes, or of several

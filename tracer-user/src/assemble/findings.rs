@@ -16,7 +16,7 @@ pub(super) struct Reported<'a> {
     pub(super) waits: &'a [Wait],
 }
 
-/// The findings, worst first. `window_ns` is how long the process was watched. What follows from a site that is ignored is
+/// The findings, worst first. `window_ns` is how long the process was watched. What follows from a site that is ignored or known is
 /// still one finding, of which the next site tells what to do.
 pub(super) fn of(
     reported: &[Reported],
@@ -41,7 +41,7 @@ pub(super) fn of(
     });
     let parts: Vec<Part> = parts.collect();
     let finding = |mut sites: Vec<usize>| {
-        sites.retain(|&at| !reported[at].site.ignored);
+        sites.retain(|&at| !reported[at].site.is_silenced());
         let levels = sites.iter().map(|&at| reported[at].site.verdict.level);
         let level = levels.max().unwrap_or_default();
         let first = &reported[*sites.first()?].site;

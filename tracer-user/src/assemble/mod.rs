@@ -160,7 +160,7 @@ fn process(
         let creation_stacks = stacks.as_mut().map(|stacks| stacks.remove(&id).unwrap_or_default());
         let waits = observed.looked().map(|looked| looked.waits).unwrap_or_default();
         let mut site = observed.site(creation_stacks);
-        site.ignored = selection.ignores(&site);
+        selection.silence(&mut site);
         reported.push(Reported { id, site, living, waits });
     }
     let totals = Goroutines::of(reported.iter().map(|reported| &reported.site));
@@ -249,6 +249,7 @@ impl<'a> Observed<'a> {
             system: about.is_system && !site.overflow,
             creation_stacks,
             ignored: false,
+            known: false,
         }
     }
 

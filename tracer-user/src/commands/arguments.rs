@@ -10,7 +10,7 @@ use regex::Regex;
 
 use super::completion;
 use crate::output::groups::Group;
-use crate::report::{Level, Sort};
+use crate::report::{Level, MaxCreated, Sort};
 use crate::targets::Selectors;
 
 /// Shows where goroutines are created, when they end, and which ones never will: in running Go programs, without a
@@ -38,7 +38,7 @@ golife doctor                         what this machine lacks, and what to do ab
 /// What golife's exit code says, which is part of its contract.
 pub const EXIT_CODES: &str = "\
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 --fail-on found something (--strict: or is
-undecided), 4 nothing could be traced.";
+undecided) or more was created than --max-created allows, 4 nothing could be traced.";
 
 /// The names of the arguments in [`Targets`].
 const SELECTORS: [&str; 4] = ["pid", "exe", "name", "all"];
@@ -108,6 +108,9 @@ pub struct Trace {
     /// Where the sources are.
     #[command(flatten)]
     pub sources: Sources,
+    /// What may not happen.
+    #[command(flatten)]
+    pub bounds: Bounds,
     /// What to spend.
     #[command(flatten)]
     pub limits: Limits,
@@ -311,6 +314,9 @@ pub struct Run {
     /// Where the sources are.
     #[command(flatten)]
     pub sources: Sources,
+    /// What may not happen.
+    #[command(flatten)]
+    pub bounds: Bounds,
     /// What to spend.
     #[command(flatten)]
     pub limits: Limits,
@@ -426,6 +432,24 @@ pub struct Silenced {
     /// --fail-on does not count them
     #[arg(long, value_name = "REGEX")]
     pub ignore: Vec<Regex>,
+    /// Let the sites of this file pass, whose leaks you know and have not mended yet: they stay in the report, marked and with
+    /// their verdicts, but are no findings, and --fail-on does not count them. Lines are FUNCTION#ORDINAL, the number of
+    /// the go statement in its function, with a comment behind ' # '. What is listed and not there is said
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub baseline: Option<PathBuf>,
+    /// Write the file of --baseline anew, instead of reading it: all sites at the level of --fail-on or above, or else those
+    /// judged watch or above
+    #[arg(long, requires = "baseline")]
+    pub write_baseline: bool,
+}
+
+/// What may not happen, whatever the verdicts are.
+#[derive(Clone, Debug, Args)]
+pub struct Bounds {
+    /// Exit with code 3 if more than N goroutines are created, in all processes together, at the sites whose go statement or
+    /// function matches, by function or file:line (repeatable)
+    #[arg(long, value_name = "REGEX=N")]
+    pub max_created: Vec<MaxCreated>,
 }
 
 /// Where the sources are.

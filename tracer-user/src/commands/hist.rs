@@ -34,7 +34,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         let settings =
             settings(targets, duration, &arguments.window, patterns(&arguments.judging), &arguments.limits);
         // Which sites are the first ones is only known when all processes are merged.
-        let selection = Selection { top: None, ..selection(&arguments.view, &[]) };
+        let selection = Selection { top: None, ..selection(&arguments.view) };
         let follow = Follow::new(settings, selection, &arguments.view);
         reports.push(follow.run(None, &mut |_| Ok(()))?.report);
     } else {

@@ -4,6 +4,7 @@ pub mod arguments;
 pub mod completion;
 mod doctor;
 mod dump;
+mod gate;
 mod hist;
 mod manual;
 pub mod memory;
@@ -22,15 +23,14 @@ use nix::sys::signal::{SigHandler, Signal, raise, signal};
 
 use crate::inspect::WalkError;
 use crate::probes::selftest;
-use crate::report::Report;
 use crate::targets::{SelectorError, TargetError};
 use crate::trace::{StartError, TraceError};
 use crate::verdict::cause::Patterns;
 use crate::{human, output};
-use arguments::{Cli, Command, DoctorFormat, FailOn, Judging};
+use arguments::{Cli, Command, DoctorFormat, Judging};
 use sink::{ReaderGone, in_locale, is_ascii_wanted, read};
 
-/// Exit code if a site is judged at the level of `--fail-on` or above.
+/// Exit code if a site is judged at the level of `--fail-on` or above, or more was created than may be.
 const FOUND: u8 = 3;
 /// Exit code if nothing could be traced.
 const NOTHING: u8 = 4;
@@ -109,31 +109,6 @@ pub fn exit_code(error: &anyhow::Error) -> ExitCode {
 /// others have chosen.
 pub fn message(error: &anyhow::Error) -> String {
     human::clean(&human::chain(error.as_ref()))
-}
-
-/// The exit code of a report: whether a site is judged at the level of `--fail-on` or above that is not silenced. If no site is, but some
-/// cannot be told, that is said, and with `--strict` it counts as found. Said is also what `--ignore` has not silenced: what
-/// it was about may be mended.
-fn judge(report: &Report, fail_on: &FailOn) -> ExitCode {
-    let unused = report.ignored.iter().filter(|ignored| ignored.sites == 0);
-    let unused: Vec<_> = unused.map(|ignored| format!("'{}'", ignored.pattern)).collect();
-    if !unused.is_empty() {
-        note(&format!("no site matches --ignore {}", unused.join(" or ")));
-    }
-    let summary = &report.summary;
-    let Some(limit) = fail_on.fail_on else { return ExitCode::SUCCESS };
-    if summary.worst().is_some_and(|worst| worst >= limit) {
-        return ExitCode::from(FOUND);
-    }
-    if summary.unknown == 0 {
-        return ExitCode::SUCCESS;
-    }
-    let (unknown, sites) = (human::count(summary.unknown), human::count(summary.sites));
-    say(&format!(
-        "golife: --fail-on {} is undecided: {unknown} of {sites} sites cannot be told",
-        limit.name()
-    ));
-    if fail_on.strict { ExitCode::from(FOUND) } else { ExitCode::SUCCESS }
 }
 
 /// The user's own causes and remedies. A file that cannot be used is wrong usage, so golife ends with a message.

@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use super::arguments::Sweep as Arguments;
 use super::progress::{Patience, Progress, READING};
 use super::sink::{Sink, Stream, width};
-use super::{judge, note, patterns};
+use super::{gate, note, patterns};
 use crate::host::capabilities;
 use crate::look::sweep::{GLANCES, Sweep};
 use crate::output;
@@ -27,8 +27,9 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         top: arguments.top.map(Top::OfAll),
         min_age_ns: None,
         include_system: arguments.include_system,
-        ignore: arguments.silenced.ignore.clone(),
+        ..Selection::default()
     };
+    let selection = gate::silence(selection, &arguments.silenced);
     let patterns = patterns(&arguments.judging);
     let mut sweep = Sweep::new(&wanted, &patterns);
     let patience = Patience::with(READING);
@@ -52,7 +53,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         return Err(TraceError::Nothing(why).into());
     }
     sink.finish(&report, |out| output::sweep::write(&report, width(), arguments.top.is_some(), out))?;
-    Ok(judge(&report, &arguments.fail_on))
+    gate::judge(&report, &arguments.fail_on, &arguments.silenced)
 }
 
 /// Waits for the second look, and glances at the processes meanwhile, for at most a quarter of the time. Ctrl-C ends it

@@ -11,17 +11,16 @@ use std::{
 };
 
 use nix::sys::signal::{Signal, kill};
-use regex::Regex;
 use tokio::{
     signal::unix::{Signal as Signals, SignalKind, signal as listen},
     sync::mpsc,
     time::{Instant, sleep_until},
 };
 
-use super::arguments::{Format, Limits, Run, Trace, View, Window};
+use super::arguments::{Bounds, Format, Limits, Run, Silenced, Trace, View, Window};
 use super::progress::{Patience, Progress, READING};
 use super::sink::{ReaderGone, Sink, Stream, as_text, reader_gone};
-use super::{DEFAULT_WINDOW, NOTHING, judge, note, patterns, restore_default, say};
+use super::{DEFAULT_WINDOW, NOTHING, gate, note, patterns, restore_default, say};
 use crate::host::launch::{self, Launch};
 use crate::host::process;
 use crate::human;
@@ -44,19 +43,20 @@ pub(super) fn leaks(arguments: &Trace) -> anyhow::Result<ExitCode> {
 }
 
 fn watch(arguments: &Trace, duration: Option<Duration>, table: bool) -> anyhow::Result<ExitCode> {
+    let selection = gated(&arguments.view, &arguments.silenced, &arguments.bounds);
     let mut sink = Sink::of(&arguments.view, Stream::Stdout)?.with_sources(&arguments.sources);
     let targets = Targets::Selectors(arguments.targets.selectors());
     let settings =
         settings(targets, duration, &arguments.window, patterns(&arguments.judging), &arguments.limits);
-    let follow =
-        Follow::new(settings, selection(&arguments.view, &arguments.silenced.ignore), &arguments.view);
+    let follow = Follow::new(settings, selection, &arguments.view);
     let Followed { report, .. } = follow.run(None, &mut |report| sink.line(report))?;
     sink.finish(&report, as_text(&report, table, arguments.view.sort))?;
-    Ok(judge(&report, &arguments.view.fail_on))
+    gate::judge(&report, &arguments.view.fail_on, &arguments.silenced)
 }
 
 /// `golife run`.
 pub(super) fn launch(arguments: &Run) -> anyhow::Result<ExitCode> {
+    let selection = gated(&arguments.view, &arguments.silenced, &arguments.bounds);
     let mut sink = Sink::of(&arguments.view, Stream::Stderr)?.with_sources(&arguments.sources);
     let program = arguments.command.first().map(OsString::as_os_str).unwrap_or_default();
     let path = launch::resolve(program)?;
@@ -66,8 +66,7 @@ pub(super) fn launch(arguments: &Run) -> anyhow::Result<ExitCode> {
     let targets = Targets::Family { root: launch.pid(), program: path, hold: !arguments.no_hold };
     let settings =
         settings(targets, arguments.window.duration, &arguments.window, patterns, &arguments.limits);
-    let follow =
-        Follow::new(settings, selection(&arguments.view, &arguments.silenced.ignore), &arguments.view);
+    let follow = Follow::new(settings, selection, &arguments.view);
     let Followed { report, child, left } = follow.run(Some(launch), &mut |report| sink.line(report))?;
     sink.finish(&report, as_text(&report, true, arguments.view.sort))?;
     if let Some(pid) = left {
@@ -79,7 +78,7 @@ pub(super) fn launch(arguments: &Run) -> anyhow::Result<ExitCode> {
             say(&format!("golife: nothing was traced: {}", human::clean(&why)));
             ExitCode::from(NOTHING)
         }
-        None => judge(&report, &arguments.view.fail_on),
+        None => gate::judge(&report, &arguments.view.fail_on, &arguments.silenced)?,
     };
     Ok(match child.map(child_code) {
         Some(0) | None => judged,
@@ -127,15 +126,20 @@ pub(super) fn settings(
     }
 }
 
-/// Which sites are to be shown, and which are silenced.
-pub(super) fn selection(view: &View, ignore: &[Regex]) -> Selection {
+/// Which sites are to be shown.
+pub(super) fn selection(view: &View) -> Selection {
     Selection {
         sort: view.sort,
         top: view.top.map(Top::OfEachProcess),
         min_age_ns: view.min_age.map(|age| age.as_nanos() as u64),
         include_system: view.include_system,
-        ignore: ignore.to_vec(),
+        ..Selection::default()
     }
+}
+
+/// The same, with what may pass and what may not.
+fn gated(view: &View, silenced: &Silenced, bounds: &Bounds) -> Selection {
+    Selection { max_created: bounds.max_created.clone(), ..gate::silence(selection(view), silenced) }
 }
 
 /// An engine that is followed until its window is over.

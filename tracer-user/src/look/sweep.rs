@@ -187,7 +187,7 @@ impl Seen {
         let mut sites: Vec<Site> = tallies.into_iter().map(site).collect();
         let goroutines = Goroutines { states: Some(self.states), ..Goroutines::of(&sites) };
         sites.retain(|site| !site.system || selection.include_system);
-        sites.iter_mut().for_each(|site| site.ignored = selection.ignores(site));
+        sites.iter_mut().for_each(|site| selection.silence(site));
         let detail = if self.scan.cut_short {
             "too many goroutines to look at all of them in time"
         } else {

@@ -25,7 +25,7 @@ impl<'report> Shown<'report> {
     pub(super) fn of(program: &'report Program) -> Vec<Shown<'report>> {
         let untold = |at: &usize| {
             let site = &program.sites[*at].site;
-            site.verdict.level == Level::Unknown && !site.ignored && is_worth_a_look(site)
+            site.verdict.level == Level::Unknown && !site.is_silenced() && is_worth_a_look(site)
         };
         let untold = (0..program.sites.len()).filter(untold).map(|at| vec![at]);
         let mut blocks: Vec<Vec<usize>> = program.findings.iter().cloned().chain(untold).collect();
@@ -134,7 +134,7 @@ pub(super) fn found(summary: &Summary, level: Level) -> u64 {
 pub(super) fn hidden(summary: &Summary, programs: &[Program]) -> impl Iterator<Item = (u64, Level)> {
     [Level::Proven, Level::Suspect, Level::Watch].into_iter().filter_map(|level| {
         let sites = programs.iter().flat_map(|program| &program.sites);
-        let shown = sites.filter(|alike| !alike.site.ignored && alike.site.verdict.level == level);
+        let shown = sites.filter(|alike| !alike.site.is_silenced() && alike.site.verdict.level == level);
         let shown: u64 = shown.map(|alike| alike.rows as u64).sum();
         let hidden = summary.of(level).saturating_sub(shown);
         (hidden > 0).then_some((hidden, level))
@@ -158,8 +158,21 @@ pub(super) fn together(summary: &Summary) -> Option<String> {
     (findings < sites).then(|| format!("({} sites are {} {noun})", count(sites), count(findings)))
 }
 
+/// How a site is silenced.
+pub fn silenced_how(site: &Site) -> Option<&'static str> {
+    match (site.ignored, site.known) {
+        (true, _) => Some("silenced by --ignore"),
+        (false, true) => Some("known by --baseline"),
+        (false, false) => None,
+    }
+}
+
 /// Says how many sites are silenced, so that nobody takes them for good news.
 pub(super) fn silenced(summary: &Summary) -> Option<String> {
-    let noun = if summary.ignored == 1 { "site is" } else { "sites are" };
-    (summary.ignored > 0).then(|| format!("{} {noun} silenced by --ignore", count(summary.ignored)))
+    let of = |number: u64, how: &str| {
+        let noun = if number == 1 { "site is" } else { "sites are" };
+        (number > 0).then(|| format!("{} {noun} {how}", count(number)))
+    };
+    let all = [of(summary.ignored, "silenced by --ignore"), of(summary.known, "known by --baseline")];
+    all.into_iter().flatten().reduce(|ignored, known| format!("{ignored}; {known}"))
 }

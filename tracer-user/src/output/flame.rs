@@ -81,7 +81,7 @@ pub fn write(profile: &Profile, out: &mut dyn Write) -> io::Result<()> {
     let mut options = Options::default();
     options.title = shorten(&title(profile), TITLE);
     options.subtitle = is_judged.then(|| {
-        "red: leak suspects; orange: watched; green: healthy; grey: not known, ignored, or several of these".into()
+        "red: leak suspects; orange: watched; green: healthy; grey: not told, silenced, or several of these".into()
     });
     options.bgcolors = Some(BackgroundColor::Flat(WHITE));
     options.image_width = Some(WIDTH);

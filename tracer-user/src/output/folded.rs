@@ -38,7 +38,7 @@ pub fn fold(profile: &Profile) -> BTreeMap<String, Folded> {
         let Some(count) = sample.values.first().copied().filter(|count| *count > 0) else { continue };
         let folded = stacks.entry(line(profile, sample)).or_default();
         folded.count = folded.count.saturating_add(count);
-        folded.level = folded.level.max(sample.level.filter(|_| !sample.ignored));
+        folded.level = folded.level.max(sample.level.filter(|_| !sample.silenced));
     }
     stacks
 }

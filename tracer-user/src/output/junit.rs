@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use quick_xml::Writer;
 use quick_xml::events::{BytesDecl, BytesEnd, BytesStart, BytesText, Event};
 
-use super::finding::{Shown, not_shown};
+use super::finding::{Shown, not_shown, silenced_how};
 use super::names::{located, processes};
 use super::sources::Sources;
 use super::text;
@@ -19,7 +19,7 @@ use crate::report::{Level, Mode, Report, Sort};
 /// The columns that the block of a finding is wide.
 const WIDTH: usize = 100;
 
-/// Writes the document. A site that leaks fails; one that is ignored or cannot be told is skipped; a program that was not seen
+/// Writes the document. A site that leaks fails; one that is ignored or known or cannot be told is skipped; a program that was not seen
 /// is a skipped case, too.
 ///
 /// # Errors
@@ -161,8 +161,8 @@ impl Case {
         let evidence = site.verdict.evidence.first().map(|evidence| clean(&evidence.text));
         let why = evidence.clone().unwrap_or_else(|| "too little was seen".into());
         let outcome = match site.verdict.level {
-            level if site.ignored => {
-                Outcome::Skipped(format!("silenced by --ignore; the verdict is {}", level.name()))
+            level if let Some(how) = silenced_how(site) => {
+                Outcome::Skipped(format!("{how}; the verdict is {}", level.name()))
             }
             Level::Proven | Level::Suspect => {
                 let about = evidence.map(|text| format!(": {text}")).unwrap_or_default();
@@ -303,6 +303,14 @@ mod tests {
             "{skipped:?}"
         );
         assert!(skipped.iter().any(|why| why == "not seen: Go 1.4 is too old"), "{skipped:?}");
+        let mut known = review();
+        let sites = known.processes.iter_mut().flat_map(|process| &mut process.sites);
+        sites.for_each(|site| (site.ignored, site.known) = (false, site.ignored));
+        let skipped = elements(&self::document(&known), "skipped", "message");
+        assert!(
+            skipped.iter().any(|why| why == "known by --baseline; the verdict is suspect"),
+            "{skipped:?}"
+        );
         assert_eq!(elements(&document, "testcase", "name").len(), 9);
         let mut names = elements(&document, "testcase", "name");
         names.sort();

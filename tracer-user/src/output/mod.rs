@@ -4,6 +4,7 @@
 //! with ANSI escapes, so the caller should pass an `anstream::AutoStream`, which strips them if they do not belong
 //! there. Profiles (pprof, folded stacks, flame graphs) have no styles.
 
+pub mod baseline;
 mod blamed;
 pub mod dump;
 mod finding;

@@ -61,7 +61,7 @@ pub struct Sample {
     /// The verdict on their site; none if nobody judged it.
     pub level: Option<Level>,
     /// Whether the user has silenced the site, so that the verdict counts for nothing.
-    pub ignored: bool,
+    pub silenced: bool,
     /// Further labels, as pairs of key and value.
     pub labels: Vec<(String, String)>,
 }
@@ -81,7 +81,8 @@ pub struct ProcessName {
 
 /// The keys of the labels that golife itself gives to samples, both from the fields of [`Sample`] and within
 /// [`Sample::labels`].
-const OWN_LABELS: [&str; 8] = ["reason", "verdict", "service", "pid", "site", "cause", "ignored", "stack"];
+const OWN_LABELS: [&str; 9] =
+    ["reason", "verdict", "service", "pid", "site", "cause", "ignored", "known", "stack"];
 
 /// The sample type of samples that are taken over a time.
 pub const SAMPLES: &str = "samples";

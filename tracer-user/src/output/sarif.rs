@@ -6,7 +6,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::finding::{Shown, not_shown};
+use super::finding::{Shown, not_shown, silenced_how};
 use super::json;
 use super::names::{function, located, starts_program};
 use super::rules::{Rule, rule};
@@ -29,7 +29,7 @@ const FINGERPRINT: &str = "golifeSite/v1";
 const WAITS: usize = 3;
 const PARTS: usize = 12;
 
-/// Writes a result for each finding, and for what is ignored but would be one. What is not known has no field.
+/// Writes a result for each finding, and for what is ignored or known but would be one. What is not known has no field.
 ///
 /// # Errors
 /// The document cannot be written to `out`.
@@ -252,7 +252,7 @@ impl Page<'_> {
     fn finding(&self, shown: &Shown, id: &'static str, at: usize, fingerprint: String) -> Finding {
         let Alike { site, pids, .. } = shown.alike;
         let line = shown.line();
-        let ignored = Suppression { kind: "external", justification: "silenced by --ignore" };
+        let suppressed = |justification| Suppression { kind: "external", justification };
         Finding {
             rule_id: id,
             rule_index: at,
@@ -272,7 +272,7 @@ impl Page<'_> {
                 .filter_map(|one| self.stack(shown, one))
                 .collect(),
             partial_fingerprints: BTreeMap::from([(FINGERPRINT, fingerprint)]),
-            suppressions: if site.ignored { vec![ignored] } else { Vec::new() },
+            suppressions: silenced_how(site).map(suppressed).into_iter().collect(),
             properties: Properties {
                 verdict: shown.level.name(),
                 live: site.live,
@@ -404,11 +404,11 @@ impl Page<'_> {
     }
 }
 
-/// The findings of a program, and the sites that would be some if they were not ignored.
+/// The findings of a program, and the sites that would be some if they were not ignored or known.
 fn reported(program: &Program) -> Vec<Shown<'_>> {
-    let ignored = program.sites.iter().filter(|alike| alike.site.ignored);
-    let ignored = ignored.filter(|alike| alike.site.verdict.level >= Level::Watch);
-    Shown::findings(program).chain(ignored.map(|alike| Shown::alone(program, alike))).collect()
+    let silenced = program.sites.iter().filter(|alike| alike.site.is_silenced());
+    let silenced = silenced.filter(|alike| alike.site.verdict.level >= Level::Watch);
+    Shown::findings(program).chain(silenced.map(|alike| Shown::alone(program, alike))).collect()
 }
 
 fn cause(shown: &Shown) -> Option<Cause> {
@@ -569,6 +569,17 @@ mod tests {
         let location = &document["runs"][0]["results"][0]["locations"][0];
         assert_eq!(location["physicalLocation"], Value::Null);
         assert_eq!(location["logicalLocations"][0]["fullyQualifiedName"], "0x4821f0");
+    }
+
+    #[test]
+    fn what_is_known_is_suppressed_as_what_is_ignored_is() {
+        let mut known = review();
+        let sites = known.processes.iter_mut().flat_map(|process| &mut process.sites);
+        sites.for_each(|site| (site.ignored, site.known) = (false, site.ignored));
+        let ignored = document(&review()).to_string();
+        let expected = ignored.replace("silenced by --ignore", "known by --baseline");
+        assert!(expected != ignored);
+        assert_eq!(document(&known).to_string(), expected);
     }
 
     #[test]

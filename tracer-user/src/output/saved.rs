@@ -274,7 +274,7 @@ impl<'de> Visitor<'de> for Sites<'_, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{Ignored, Loss, Overhead, Summary, Tool, Window};
+    use crate::report::{Baselined, Ignored, Loss, Overhead, Summary, Tool, Window};
 
     fn report(sites: u32) -> Report {
         let window = Window { start: "s".into(), end: "e".into(), duration_ns: 7 };
@@ -284,7 +284,8 @@ mod tests {
         let processes = vec![process(1), process(2)];
         let (schema, tool) = (SCHEMA.into(), Tool::default());
         let ignored = vec![Ignored { pattern: "main".into(), sites: 1 }];
-        Report { schema, tool, window, loss, overhead, summary, ignored, processes }
+        let (baseline, max_created) = (Some(Baselined::default()), Vec::new());
+        Report { schema, tool, window, loss, overhead, summary, ignored, baseline, max_created, processes }
     }
 
     #[test]

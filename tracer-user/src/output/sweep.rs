@@ -100,7 +100,7 @@ fn site(alike: &Alike, width: usize, out: &mut dyn Write) -> io::Result<()> {
     let mut about = vec![format!("{whose}created at {}", located(&site.site))];
     about.extend(site.oldest.map(|oldest| format!("oldest at least {}", duration(oldest.age_ns))));
     about.extend(site.stack_bytes.map(|stacks| format!("stacks {}", bytes(stacks))));
-    about.extend(site.ignored.then(|| format!("{}, but ignored", site.verdict.level.name())));
+    about.extend(site.silenced().map(|why| format!("{}, but {why}", site.verdict.level.name())));
     for (at, line) in fill(&about, width.saturating_sub(INDENT)).into_iter().enumerate() {
         let number = if at == 0 { count(site.live) } else { String::new() };
         writeln!(out, "{}  {line}", paint(BOLD, format_args!("{number:>12}")))?;
@@ -126,7 +126,7 @@ fn site(alike: &Alike, width: usize, out: &mut dyn Write) -> io::Result<()> {
             writeln!(out, "{:INDENT$}{line}", "")?;
         }
     }
-    if site.verdict.level > Level::Healthy && !site.ignored {
+    if site.verdict.level > Level::Healthy && !site.is_silenced() {
         for (label, lines) in [
             ("blame", blamed::lines(site, alike.live_of_most)),
             ("through", blamed::dependencies(site, alike.live_of_most)),

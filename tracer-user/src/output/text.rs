@@ -291,7 +291,7 @@ impl Page<'_> {
                 paint(DIM, format_args!("{:<8}{}  goroutine and where it is created", "", line(&head)))
             )?;
             for row in rows {
-                let style = if row.site.ignored { DIM } else { of_level(row.level) };
+                let style = if row.site.is_silenced() { DIM } else { of_level(row.level) };
                 let label = paint(style, format_args!("{:<8}", row.level.name()));
                 writeln!(out, "{label}{}  {}", line(&row.cells), named(row.site, room))?;
             }
@@ -469,8 +469,8 @@ fn named(site: &Site, room: usize) -> String {
     let is_placed = site.site.file.is_some() || starts_program(&site.site);
     let place = if is_placed { place(&site.site) } else { function(&site.site) };
     let entry = function(&site.entry);
-    let mark = if site.ignored { "  ignored" } else { "" };
-    let name = shorten(&entry, room.saturating_sub(width(&place) + 2 + width(mark)).max(12));
+    let mark = site.silenced().map(|why| format!("  {why}")).unwrap_or_default();
+    let name = shorten(&entry, room.saturating_sub(width(&place) + 2 + width(&mark)).max(12));
     format!("{name}  {}{mark}", paint(DIM, place))
 }
 

@@ -24,10 +24,10 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// A finding of one site alone, which has this index; `None` if its verdict is better than `watch`, or it is ignored.
+    /// A finding of one site alone, which has this index; `None` if its verdict is better than `watch`, or it is ignored or known.
     pub fn alone(at: usize, site: &Site) -> Option<Finding> {
         let Verdict { level, cause, advice, .. } = &site.verdict;
-        (*level >= Level::Watch && !site.ignored).then(|| Finding {
+        (*level >= Level::Watch && !site.is_silenced()).then(|| Finding {
             level: *level,
             cause: *cause,
             advice: advice.clone(),

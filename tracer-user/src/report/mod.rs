@@ -4,7 +4,9 @@
 //! and what is not known is `null`, never 0. Fields may be added; any other change of meaning raises the number in
 //! [`SCHEMA`].
 
+mod baseline;
 mod blame;
+mod created;
 mod finding;
 mod frame;
 mod hdr;
@@ -19,7 +21,9 @@ mod waiting;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use baseline::{Baseline, Baselined, Entry as BaselineEntry, NoEntry};
 pub use blame::{BlamedFrame, LedBy};
+pub use created::{CreatedOf, MaxCreated};
 pub use finding::{Finding, FindingCounts};
 pub use frame::{CountedFrame, CreationStack, ELIDED, Frame};
 pub use hdr::Hdr;
@@ -54,6 +58,12 @@ pub struct Report {
     /// Additive: what `--ignore` was given, in that order.
     #[serde(default)]
     pub ignored: Vec<Ignored>,
+    /// Additive: what `--baseline` lists, and what of it is not there any more; `null` without it.
+    #[serde(default)]
+    pub baseline: Option<Baselined>,
+    /// Additive: what `--max-created` was given, in that order.
+    #[serde(default)]
+    pub max_created: Vec<CreatedOf>,
     /// The processes that golife has traced or read, and those that it could not, with the reason.
     pub processes: Vec<Process>,
 }
@@ -161,7 +171,7 @@ pub enum RingKind {
 }
 
 /// Totals over all sites of all processes. The runtime's own sites count only with `--include-system`. The sites of each
-/// verdict and those that are ignored are together all sites.
+/// verdict those that are ignored and those that are known are together all sites.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Summary {
     /// Number of sites.
@@ -172,15 +182,15 @@ pub struct Summary {
     pub exited: u64,
     /// Number of goroutines that are alive, or were alive when their process ended.
     pub live: u64,
-    /// Number of sites with the verdict `proven` that are not ignored.
+    /// Number of sites with the verdict `proven` that are neither ignored nor known.
     pub proven: u64,
-    /// Number of sites with the verdict `suspect` that are not ignored.
+    /// Number of sites with the verdict `suspect` that are neither ignored nor known.
     pub suspect: u64,
-    /// Number of sites with the verdict `watch` that are not ignored.
+    /// Number of sites with the verdict `watch` that are neither ignored nor known.
     pub watch: u64,
-    /// Number of sites with the verdict `healthy` that are not ignored.
+    /// Number of sites with the verdict `healthy` that are neither ignored nor known.
     pub healthy: u64,
-    /// Number of sites with the verdict `unknown` that are not ignored.
+    /// Number of sites with the verdict `unknown` that are neither ignored nor known.
     pub unknown: u64,
     /// Length in nanoseconds of the window that would tell more about all sites that `unknown` counts; `null` where a longer
     /// window is not what is missing.
@@ -192,10 +202,13 @@ pub struct Summary {
     /// Additive: number of sites that `--ignore` has silenced. No verdict counts them.
     #[serde(default)]
     pub ignored: u64,
+    /// Additive: number of sites that `--baseline` lists and that are not ignored. No verdict counts them.
+    #[serde(default)]
+    pub known: u64,
 }
 
 impl Summary {
-    /// The number of sites that have this verdict and are not ignored.
+    /// The number of sites that have this verdict and are neither ignored nor known.
     pub fn of(&self, level: Level) -> u64 {
         match level {
             Level::Proven => self.proven,
@@ -206,7 +219,7 @@ impl Summary {
         }
     }
 
-    /// The worst verdict that any site has which is not ignored; `None` without such sites.
+    /// The worst verdict that any site has which is neither ignored nor known; `None` without such sites.
     pub fn worst(&self) -> Option<Level> {
         Level::WORST_FIRST.into_iter().find(|&level| self.of(level) > 0)
     }
@@ -220,8 +233,8 @@ impl Summary {
         self.created = self.created.saturating_add(site.created);
         self.exited = self.exited.saturating_add(site.exited);
         self.live = self.live.saturating_add(site.live);
-        if site.ignored {
-            self.ignored += 1;
+        if site.is_silenced() {
+            *(if site.ignored { &mut self.ignored } else { &mut self.known }) += 1;
             return;
         }
         *match site.verdict.level {

@@ -57,12 +57,15 @@ impl Run {
             .flat_map(|process| &process.findings)
             .for_each(|finding| summary.add_finding(finding));
         processes.iter().flat_map(|process| &process.sites).for_each(|site| summary.add(site));
-        let sites = || processes.iter().flat_map(|process| &process.sites).filter(|site| site.ignored);
+        let all = || processes.iter().flat_map(|process| &process.sites);
+        let sites = || all().filter(|site| site.ignored);
         let ignored = selection.ignore.iter().map(|pattern| Ignored {
             pattern: pattern.as_str().to_owned(),
             sites: sites().filter(|site| ignore::names(pattern, site)).count() as u64,
         });
         let ignored = ignored.collect();
+        let baseline = selection.baseline.as_ref().map(|baseline| baseline.compare(all()));
+        let max_created = selection.max_created.iter().map(|most| most.count(all())).collect();
         processes.extend(self.untraced.iter().cloned());
         selection.apply(&mut processes);
         let window = &self.window;
@@ -78,6 +81,8 @@ impl Run {
             overhead: self.overhead,
             summary,
             ignored,
+            baseline,
+            max_created,
             processes,
         }
     }
@@ -101,7 +106,7 @@ mod tests {
             site("main.run", Level::Unknown),
             site("x.f", Level::Watch),
         ];
-        sites.iter_mut().for_each(|site| site.ignored = selection.ignores(site));
+        sites.iter_mut().for_each(|site| selection.silence(site));
         let run = Run {
             tool: Tool::default(),
             window: BootWindow { start_ns: 0, end_ns: 9, end: SystemTime::UNIX_EPOCH },

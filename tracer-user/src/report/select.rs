@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use regex::Regex;
 
-use super::{Level, Process, Site, ignore};
+use super::{Baseline, Level, MaxCreated, Process, Site, ignore};
 
 /// What to sort sites by. The most, oldest, longest or worst come first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,7 +41,7 @@ impl Sort {
         ("name", Sort::Name),
     ];
 
-    /// Which of two sites comes first. Those that are ignored come last in each order.
+    /// Which of two sites comes first. Those that are ignored or known come last in each order.
     pub fn order(self, a: &Site, b: &Site) -> std::cmp::Ordering {
         let by = |key: &dyn Fn(&Site) -> u64| key(b).cmp(&key(a));
         let first = match self {
@@ -61,7 +61,7 @@ impl Sort {
         };
         // Names decide last, so that two runs with the same numbers look the same.
         let names = || (&a.site, &a.entry).cmp(&(&b.site, &b.entry));
-        a.ignored.cmp(&b.ignored).then(first).then(second).then_with(names)
+        a.is_silenced().cmp(&b.is_silenced()).then(first).then(second).then_with(names)
     }
 }
 
@@ -95,15 +95,21 @@ pub struct Selection {
     pub min_age_ns: Option<u64>,
     /// Whether the runtime's own sites are shown, too.
     pub include_system: bool,
-    /// Sites that one of these names are ignored: see [`Selection::ignores`].
+    /// Sites that one of these names are ignored: see [`Selection::silence`].
     pub ignore: Vec<Regex>,
+    /// If given, sites that it lists are known.
+    pub baseline: Option<Baseline>,
+    /// At most how many goroutines may be created, and where.
+    pub max_created: Vec<MaxCreated>,
 }
 
 impl Selection {
-    /// Whether a site is silenced: one of the patterns matches its `go` statement, the function that its goroutines run,
-    /// the line of the program that most of them go back to, or the innermost call that most of them wait in.
-    pub fn ignores(&self, site: &Site) -> bool {
-        self.ignore.iter().any(|pattern| ignore::names(pattern, site))
+    /// Marks a site that is silenced: one of the patterns matches its `go` statement, the function that its goroutines run,
+    /// the line of the program that most of them go back to, or the innermost call that most of them wait in; or the baseline
+    /// lists it.
+    pub fn silence(&self, site: &mut Site) {
+        site.ignored = self.ignore.iter().any(|pattern| ignore::names(pattern, site));
+        site.known = self.baseline.as_ref().is_some_and(|baseline| baseline.knows(site));
     }
 
     /// Drops sites that are too young, sorts the rest within their processes and the processes by their first site, and

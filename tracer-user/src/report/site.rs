@@ -111,6 +111,10 @@ pub struct Site {
     /// not count it.
     #[serde(default)]
     pub ignored: bool,
+    /// Additive: whether `--baseline` lists the `go` statement: its verdict stands, but it is in no finding, and `--fail-on` does
+    /// not count it.
+    #[serde(default)]
+    pub known: bool,
 }
 
 /// A profiler label, and how many goroutines carry it.
@@ -130,6 +134,20 @@ impl CountedLabel {
 }
 
 impl Site {
+    /// Whether the verdict counts for nothing, because the site is ignored or known.
+    pub fn is_silenced(&self) -> bool {
+        self.ignored || self.known
+    }
+
+    /// What to call it where it is silenced.
+    pub fn silenced(&self) -> Option<&'static str> {
+        match (self.ignored, self.known) {
+            (true, _) => Some("ignored"),
+            (false, true) => Some("known"),
+            (false, false) => None,
+        }
+    }
+
     /// Whether the numbers can be those of a site. Counts are not compared, since sums of them saturate.
     ///
     /// # Errors

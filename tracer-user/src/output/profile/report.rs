@@ -15,7 +15,7 @@ const KINDS: [Kind; 6] = [
     Kind {
         name: "suspects",
         unit: "count",
-        about: "those of sites that are suspect or proven to leak and not ignored",
+        about: "those of sites that are suspect or proven to leak, not ignored and not known",
     },
     Kind { name: "live_by_creation", unit: "count", about: "living goroutines, by the go statement" },
     Kind { name: "created", unit: "count", about: "goroutines created in the window, by the go statement" },
@@ -140,7 +140,7 @@ fn cut_short(process: &Process) -> Option<String> {
 fn blocked(process: usize, site: &Site, live: u64, samples: &mut Vec<Sample>) {
     let mut add = |stack: Vec<Frame>, reason: &str, live: u64| {
         if live > 0 {
-            let suspects = if site.verdict.level >= Level::Suspect && !site.ignored { live } else { 0 };
+            let suspects = if site.verdict.level >= Level::Suspect && !site.is_silenced() { live } else { 0 };
             let values = values(live, suspects, Creations::default());
             samples.push(Sample { reason: Some(clean(reason)), ..sample(process, site, stack, values) });
         }
@@ -230,14 +230,14 @@ fn creations(process: usize, site: &Site, live: u64, samples: &mut Vec<Sample>) 
 fn sample(process: usize, site: &Site, stack: Vec<Frame>, values: Vec<u64>) -> Sample {
     let mut labels = vec![("site".to_owned(), located(&site.site))];
     labels.extend(site.verdict.cause.map(|cause| ("cause".to_owned(), cause.name().to_owned())));
-    labels.extend(site.ignored.then(|| ("ignored".to_owned(), "true".to_owned())));
+    labels.extend(site.silenced().map(|why| (why.to_owned(), "true".to_owned())));
     Sample {
         process,
         stack,
         values,
         reason: None,
         level: Some(site.verdict.level),
-        ignored: site.ignored,
+        silenced: site.is_silenced(),
         labels,
     }
 }
@@ -385,7 +385,7 @@ mod tests {
         let ignored = profile(vec![Site { ignored: true, ..of(Level::Suspect, 10) }, of(Level::Proven, 1)]);
         assert_eq!((ignored.total(0), ignored.total(1)), (11, 1));
         let ignored = &ignored.samples[0];
-        assert_eq!((ignored.level, ignored.ignored), (Some(Level::Suspect), true), "its verdict stands");
+        assert_eq!((ignored.level, ignored.silenced), (Some(Level::Suspect), true), "its verdict stands");
     }
 
     #[test]
