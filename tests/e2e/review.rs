@@ -96,3 +96,55 @@ fn more_than_may_be_created_ends_with_3() {
     assert!(ended.stderr.contains(&said), "{ended:?}");
     run(&["run", "--max-created", "main", "--", "true"]).expect_error(2, &["--max-created", "REGEX=N"]);
 }
+
+#[test]
+fn two_reports_are_compared_statement_by_statement() {
+    need_root();
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let [old, new] = ["old.json", "new.json"].map(path);
+    for (file, rate) in [(&old, "20"), (&new, "60")] {
+        let mut fixture = ready(&fixture("leaky", Build::default()), &["-rate", rate, "-for", "20s"]);
+        fixture.write("go");
+        let pid = fixture.pid().to_string();
+        let ended = run(&["trace", "--for", "6s", "--pid", &pid, "--format", "json", "--output", file]);
+        assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+    }
+    // The same code one line further down.
+    let mut moved: Value = serde_json::from_str(&fs::read_to_string(&old).unwrap()).unwrap();
+    for site in moved["processes"][0]["sites"].as_array_mut().unwrap() {
+        let line = site["site"]["line"].as_u64().unwrap_or_default();
+        site["site"]["line"] = (line + 1).into();
+    }
+    let shifted = path("shifted.json");
+    fs::write(&shifted, moved.to_string()).unwrap();
+    let diff = |old: &str, new: &str, more: &[&str]| run(&[&["diff", old, new], more].concat());
+    let same = diff(&old, &shifted, &["--format", "json", "--fail-on", "worse"]);
+    assert_eq!(same.status.code(), Some(0), "{same:?}");
+    let found: Value = serde_json::from_str(&same.stdout).unwrap();
+    assert_eq!((&found["schema"], &found["sites"]), (&"golife.diff/1".into(), &json!([])), "{found:#}");
+
+    let ended = diff(&old, &new, &["--format", "json", "--fail-on", "worse"]);
+    assert_eq!(ended.status.code(), Some(3), "{ended:?}");
+    let found: Value = serde_json::from_str(&ended.stdout).unwrap();
+    let leak = &found["sites"][0];
+    let about = (&leak["site"]["line"], &leak["ordinal"], &leak["change"], &leak["regression"]);
+    assert_eq!(
+        about,
+        (&line_of("leaky", "leak").into(), &2.into(), &"worse".into(), &true.into()),
+        "{found:#}"
+    );
+    assert!(leak["differences"][0]["p"].as_f64().unwrap() < 1e-6, "{found:#}");
+    let pool = line_of("leaky", "pool");
+    let sites = found["sites"].as_array().unwrap();
+    assert!(sites.iter().all(|site| site["site"]["line"] != pool), "the pool is as it was: {found:#}");
+    assert_eq!(diff(&new, &old, &["--fail-on", "worse"]).status.code(), Some(0), "better is no failure");
+    let text = diff(&old, &new, &[]).stdout;
+    assert!(text.contains("\nworse   main.go:") && text.contains(" → "), "{text}");
+    let markdown = diff(&old, &new, &["--format", "markdown"]).stdout;
+    let row = format!("\n| **worse** | `main.go:{} in main.main #2` | ", line_of("leaky", "leak"));
+    assert!(markdown.contains(&row), "{markdown}");
+    run(&["diff", &old, "/nowhere.json"]).expect_error(1, &["/nowhere.json", "No such file"]);
+    fs::write(&new, "{}").unwrap();
+    run(&["diff", &old, &new]).expect_error(1, &["new.json", "schema"]);
+}

@@ -6,6 +6,7 @@
 pub mod alike;
 mod blame;
 mod creation_stacks;
+pub mod diff;
 mod findings;
 pub mod merged;
 pub mod repeats;

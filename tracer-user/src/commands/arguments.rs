@@ -12,6 +12,7 @@ use super::completion;
 use crate::output::groups::Group;
 use crate::report::{Level, MaxCreated, Sort};
 use crate::targets::Selectors;
+pub use diff::{Diff, DiffFormat, FailOnChange};
 
 /// Shows where goroutines are created, when they end, and which ones never will: in running Go programs, without a
 /// change to them.
@@ -32,6 +33,7 @@ golife sweep --twice 30s              every Go process, without probes, and what
 golife dump --pid 4242 --group stack  what its goroutines do right now, without probes
 golife run -- ./server --port 8080    from the first goroutine on
 golife hist --pid 4242 --scale 2x     lifetimes, and what twice the load would mean
+golife diff old.json new.json         what has changed between two saved reports
 golife doctor                         what this machine lacks, and what to do about it
 ";
 
@@ -66,6 +68,8 @@ pub enum Command {
     Leaks(Trace),
     /// Draw lifetime histograms, of live processes or of saved reports, and do the capacity arithmetic
     Hist(Hist),
+    /// Compare two saved reports: which go statements are new, gone, worse and better
+    Diff(Diff),
     /// Start a program and trace it from its first goroutine on
     Run(Run),
     /// Print all goroutines of a process, in Go's own traceback format, without stopping it
@@ -559,5 +563,6 @@ fn parse_factor(text: &str) -> Result<f64, String> {
     }
 }
 
+mod diff;
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,7 @@
 
 pub mod arguments;
 pub mod completion;
+mod diff;
 mod doctor;
 mod dump;
 mod gate;
@@ -63,6 +64,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Trace(arguments) => trace::trace(&arguments),
         Command::Leaks(arguments) => trace::leaks(&arguments),
         Command::Hist(arguments) => hist::run(&arguments),
+        Command::Diff(arguments) => diff::run(&arguments),
         Command::Run(arguments) => trace::launch(&arguments),
         Command::Dump(arguments) => dump::run(&arguments),
         Command::Sweep(arguments) => sweep::run(&arguments),

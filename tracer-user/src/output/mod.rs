@@ -6,6 +6,7 @@
 
 pub mod baseline;
 mod blamed;
+pub mod diff;
 pub mod dump;
 mod finding;
 pub mod flame;

@@ -7,6 +7,7 @@
 mod baseline;
 mod blame;
 mod created;
+mod diff;
 mod finding;
 mod frame;
 mod hdr;
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 pub use baseline::{Baseline, Baselined, Entry as BaselineEntry, NoEntry};
 pub use blame::{BlamedFrame, LedBy};
 pub use created::{CreatedOf, MaxCreated};
+pub use diff::{Change, Changes, Compared, DIFF_SCHEMA, Diff, Difference, Measure, Seen, SiteDiff};
 pub use finding::{Finding, FindingCounts};
 pub use frame::{CountedFrame, CreationStack, ELIDED, Frame};
 pub use hdr::Hdr;

@@ -3,6 +3,7 @@
 
 pub mod ages;
 pub mod balance;
+pub mod compare;
 pub mod durations;
 pub mod survival;
 pub mod trend;
