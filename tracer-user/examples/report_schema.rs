@@ -1,10 +1,13 @@
-//! Prints the JSON contract `golife.report/1` as a JSON schema, made from the types that are written. `cargo xtask
-//! tidy` compares it with `docs/report.schema.json`.
+//! Prints a JSON contract as a JSON schema, made from the types that are written: `golife.report/1`, or with the argument
+//! `diff` `golife.diff/1`. `cargo xtask tidy` compares it with `docs/report.schema.json` and `docs/diff.schema.json`.
 
-use golife::report::Report;
+use golife::report::{Diff, Report};
 
 fn main() -> Result<(), serde_json::Error> {
-    let schema = schemars::schema_for!(Report);
+    let schema = match std::env::args().nth(1).as_deref() {
+        Some("diff") => schemars::schema_for!(Diff),
+        _ => schemars::schema_for!(Report),
+    };
     println!("{}", serde_json::to_string_pretty(&schema)?);
     Ok(())
 }

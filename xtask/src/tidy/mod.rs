@@ -39,7 +39,7 @@ const MUST_EXIST: [&str; 5] =
 /// What `tidy` can be told.
 #[derive(clap::Args)]
 pub struct Args {
-    /// First write what is made from the code: the table of floors in ARCHITECTURE.md, the schema of the report
+    /// First write what is made from the code: the table of floors in ARCHITECTURE.md, the schemas of documents
     #[arg(long)]
     write: bool,
 }

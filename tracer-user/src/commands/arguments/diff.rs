@@ -18,7 +18,7 @@ pub struct Diff {
     /// Form of the comparison
     #[arg(long, value_enum, default_value_t = DiffFormat::Text)]
     pub format: DiffFormat,
-    /// Write to this file instead of standard output
+    /// Write the comparison to this file instead of standard output
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub output: Option<PathBuf>,
     /// Exit with code 3 if a statement is worse, or new and judged watch or worse
