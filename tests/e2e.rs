@@ -18,6 +18,8 @@ mod ends;
 mod engine;
 #[path = "e2e/errors.rs"]
 mod errors;
+#[path = "e2e/gates.rs"]
+mod gates;
 #[path = "e2e/inspect.rs"]
 mod inspect;
 #[path = "e2e/keepers.rs"]
@@ -34,8 +36,6 @@ mod profiles;
 mod program;
 #[path = "e2e/programs.rs"]
 mod programs;
-#[path = "e2e/review.rs"]
-mod review;
 #[path = "e2e/reviews.rs"]
 mod reviews;
 #[path = "e2e/rewritten.rs"]
