@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Duration;
 
-use super::eventually;
+use super::{eventually, patience};
 
 /// How many bytes of a process's code differ from its file, since probes have replaced them.
 pub fn patched_bytes(pid: u32) -> usize {
@@ -43,7 +43,7 @@ fn patched_bytes_of(content: &[u8], path: &Path, pid: u32) -> usize {
 pub fn wait_for_probes(pid: u32) {
     let mut before = 0;
     eventually("it has probes", || {
-        std::thread::sleep(Duration::from_millis(30));
+        std::thread::sleep(Duration::from_millis(30) * patience());
         let now = patched_bytes(pid);
         now > 0 && std::mem::replace(&mut before, now) == now
     });
