@@ -200,9 +200,8 @@ impl Probes {
         let ring = if rings.is_some() { RingKind::PerCpu } else { RingKind::Shared };
         let mut programs = Programs::new(object, &globals, maps, way == Way::Multi)?;
         if ring == RingKind::PerCpu {
-            for program in [Program::Exit, Program::Creation] {
-                programs.get(program.name(ring), Constants::default())?;
-            }
+            // It does all that the other one does.
+            programs.get(Program::Creation.name(ring), Constants::default())?;
         }
         let take = |ebpf: &mut Ebpf, name: &str| {
             ebpf.take_map(name).ok_or_else(|| ProbeError::Load(format!("the object has no map {name}")))
@@ -215,11 +214,6 @@ impl Probes {
         let probes =
             Probes { ebpf, counters, stacks, keep_stacks: creation_stacks, log, programs, ring, way };
         Ok((probes, records))
-    }
-
-    /// In which rings the records are.
-    pub fn ring(&self) -> RingKind {
-        self.ring
     }
 
     /// Reports exec and exit of every process through the ring from now on, and fork as well if `forks`.

@@ -16,8 +16,8 @@ use super::rings::{RingMaps, Rings};
 use crate::event::{Decoder, Event, words};
 use crate::host::clock::suspended_ns;
 
-/// How long a record may wait in an almost empty ring. Even at the highest rate that was measured (800,000 goroutines/s
-/// on two CPUs) it takes the probes longer to fill a quarter of the default ring, and then they wake the reader.
+/// How long a record may wait in an almost empty ring. Where a quarter of a ring fills up in less time, the probes wake the
+/// reader.
 pub const IDLE: Duration = Duration::from_millis(20);
 
 /// Most records that are taken in one go, so that timers and signals get their turn under a flood.
