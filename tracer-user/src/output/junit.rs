@@ -1,14 +1,13 @@
 //! Writes a report as JUnit XML, in the form that Jenkins, GitLab and others show on their pages: a suite for each program, a
 //! case for each of its sites.
 
-use std::collections::HashMap;
 use std::io::{self, Write};
 
 use quick_xml::Writer;
 use quick_xml::events::{BytesDecl, BytesEnd, BytesStart, BytesText, Event};
 
 use super::finding::{Shown, not_shown, silenced_how};
-use super::names::{located, processes};
+use super::names::{located, numbers, processes};
 use super::sources::Sources;
 use super::text;
 use crate::assemble::alike::{self, Alike, Program};
@@ -98,16 +97,10 @@ impl Suite {
             cases.push(Case { class, name: "goroutines".into(), file: None, line: None, outcome });
         }
         // Pages compare the cases of two runs by their names, so these have no lines.
-        let mut seen: HashMap<(String, String), u32> = HashMap::new();
-        let mut order: Vec<usize> = (0..cases.len()).collect();
-        order.sort_by_key(|&at| cases[at].line);
-        for at in order {
-            let case = &mut cases[at];
-            let number = seen.entry((case.class.clone(), case.name.clone())).or_default();
-            *number += 1;
-            if *number > 1 {
-                case.name += &format!(" #{number}");
-            }
+        let names: Vec<_> = cases.iter().map(|case| ((&case.class, &case.name), case.line)).collect();
+        let numbers = numbers(&names);
+        for (case, number) in cases.iter_mut().zip(numbers).filter(|(_, number)| *number > 1) {
+            case.name += &format!(" #{number}");
         }
         Suite { name: clean(name), who: processes(&program.pids), cases }
     }

@@ -1,5 +1,8 @@
 //! Names processes, functions and places in the same way for all forms of text.
 
+use std::collections::HashMap;
+use std::hash::Hash;
+
 use super::style::{BOLD, DIM, paint};
 use crate::assemble::alike::Program;
 use crate::human::{clean, count, file_name, short_function, shorten, width, wrap};
@@ -166,6 +169,19 @@ pub fn starts_program(frame: &Frame) -> bool {
 /// <https://cs.opensource.google/go/go/+/master:src/time/sleep.go>.
 pub fn is_of_timer(frame: &Frame) -> bool {
     frame.function == "time.goFunc"
+}
+
+/// Tells equal names apart, each with its line: which one of them it is by the lines, from 1.
+pub(super) fn numbers<N: Eq + Hash>(names: &[(N, Option<u32>)]) -> Vec<u32> {
+    let mut order: Vec<usize> = (0..names.len()).collect();
+    order.sort_by_key(|&at| names[at].1);
+    let (mut seen, mut numbers) = (HashMap::new(), vec![0; names.len()]);
+    for at in order {
+        let number: &mut u32 = seen.entry(&names[at].0).or_default();
+        *number += 1;
+        numbers[at] = *number;
+    }
+    numbers
 }
 
 #[cfg(test)]

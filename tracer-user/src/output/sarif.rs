@@ -1,14 +1,14 @@
 //! Writes findings as SARIF 2.1.0 (<https://docs.oasis-open.org/sarif/sarif/v2.1.0/sarif-v2.1.0.html>), which code-scanning
 //! pages and editors show beside the lines that they are about.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use serde::Serialize;
 
 use super::finding::{Shown, not_shown, silenced_how};
 use super::json;
-use super::names::{function, located, starts_program};
+use super::names::{function, located, numbers, starts_program};
 use super::rules::{Rule, rule};
 use super::sources::{Sources, uri};
 use crate::assemble::alike::{self, Alike, Program};
@@ -457,17 +457,11 @@ fn fingerprints(shown: &[Shown]) -> Vec<String> {
             [module.unwrap_or_default(), &site.site.function, &site.entry.function, rule(cause(shown)).id];
         parts.map(clean).join(" ")
     };
-    let mut order: Vec<usize> = (0..shown.len()).collect();
-    order.sort_by_key(|&at| shown[at].alike.site.site.line);
-    let mut seen: HashMap<String, u32> = HashMap::new();
-    let mut names = vec![String::new(); shown.len()];
-    for at in order {
-        let name = name(&shown[at]);
-        let number = seen.entry(name.clone()).or_default();
-        *number += 1;
-        names[at] = if *number == 1 { name } else { format!("{name} {number}") };
-    }
-    names
+    let names: Vec<(String, Option<u32>)> =
+        shown.iter().map(|shown| (name(shown), shown.alike.site.site.line)).collect();
+    let numbers = numbers(&names);
+    let numbered = |((name, _), number)| if number == 1 { name } else { format!("{name} {number}") };
+    names.into_iter().zip(numbers).map(numbered).collect()
 }
 
 #[cfg(test)]
