@@ -90,13 +90,9 @@ pub enum Command {
     SelftestTarget,
 }
 
-/// `golife trace` and `golife leaks`.
+/// What all commands share that trace and judge.
 #[derive(Debug, Args)]
-#[command(group(ArgGroup::new("target").args(SELECTORS).required(true).multiple(true)))]
-pub struct Trace {
-    /// Whom to trace.
-    #[command(flatten)]
-    pub targets: Targets,
+pub struct Tracing {
     /// For how long.
     #[command(flatten)]
     pub window: Window,
@@ -118,6 +114,18 @@ pub struct Trace {
     /// What to spend.
     #[command(flatten)]
     pub limits: Limits,
+}
+
+/// `golife trace` and `golife leaks`.
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("target").args(SELECTORS).required(true).multiple(true)))]
+pub struct Trace {
+    /// Whom to trace.
+    #[command(flatten)]
+    pub targets: Targets,
+    /// How to trace.
+    #[command(flatten)]
+    pub tracing: Tracing,
 }
 
 /// `golife hist`.
@@ -303,27 +311,9 @@ impl DumpFormat {
     "Stop tracing after this long, e.g. 30s or 5m; CMD runs on, and golife says with which process id",
 )))]
 pub struct Run {
-    /// For how long.
+    /// How to trace.
     #[command(flatten)]
-    pub window: Window,
-    /// What to show.
-    #[command(flatten)]
-    pub view: View,
-    /// How to judge.
-    #[command(flatten)]
-    pub judging: Judging,
-    /// What to silence.
-    #[command(flatten)]
-    pub silenced: Silenced,
-    /// Where the sources are.
-    #[command(flatten)]
-    pub sources: Sources,
-    /// What may not happen.
-    #[command(flatten)]
-    pub bounds: Bounds,
-    /// What to spend.
-    #[command(flatten)]
-    pub limits: Limits,
+    pub tracing: Tracing,
     /// Do not keep the memory of CMD and its children after their end. Without this, golife keeps it until it has looked at
     /// what their goroutines wait for, for 50 ms at most. They are not stopped, and their parents hear of the end at once; but
     /// until then files that they had mapped count as in use

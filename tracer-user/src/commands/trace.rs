@@ -17,7 +17,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::arguments::{Bounds, Format, Limits, Run, Silenced, Trace, View, Window};
+use super::arguments::{Format, Limits, Run, Trace, Tracing, View, Window};
 use super::progress::{Patience, Progress, READING};
 use super::sink::{ReaderGone, Sink, Stream, as_text, reader_gone};
 use super::{DEFAULT_WINDOW, NOTHING, gate, note, patterns, restore_default, say};
@@ -34,41 +34,41 @@ use crate::verdict::cause::Patterns;
 
 /// `golife trace`.
 pub(super) fn trace(arguments: &Trace) -> anyhow::Result<ExitCode> {
-    watch(arguments, arguments.window.duration, true)
+    watch(arguments, arguments.tracing.window.duration, true)
 }
 
 /// `golife leaks`.
 pub(super) fn leaks(arguments: &Trace) -> anyhow::Result<ExitCode> {
-    watch(arguments, arguments.window.duration.or(Some(DEFAULT_WINDOW)), false)
+    watch(arguments, arguments.tracing.window.duration.or(Some(DEFAULT_WINDOW)), false)
 }
 
 fn watch(arguments: &Trace, duration: Option<Duration>, table: bool) -> anyhow::Result<ExitCode> {
-    let selection = gated(&arguments.view, &arguments.silenced, &arguments.bounds);
-    let mut sink = Sink::of(&arguments.view, Stream::Stdout)?.with_sources(&arguments.sources);
+    let tracing = &arguments.tracing;
+    let selection = gated(tracing);
+    let mut sink = Sink::of(&tracing.view, Stream::Stdout)?.with_sources(&tracing.sources);
     let targets = Targets::Selectors(arguments.targets.selectors());
-    let settings =
-        settings(targets, duration, &arguments.window, patterns(&arguments.judging), &arguments.limits);
-    let follow = Follow::new(settings, selection, &arguments.view);
+    let settings = settings(targets, duration, &tracing.window, patterns(&tracing.judging), &tracing.limits);
+    let follow = Follow::new(settings, selection, &tracing.view);
     let Followed { report, .. } = follow.run(None, &mut |report| sink.line(report))?;
-    sink.finish(&report, as_text(&report, table, arguments.view.sort))?;
-    gate::judge(&report, &arguments.view.fail_on, &arguments.silenced)
+    sink.finish(&report, as_text(&report, table, tracing.view.sort))?;
+    gate::judge(&report, &tracing.view.fail_on, &tracing.silenced)
 }
 
 /// `golife run`.
 pub(super) fn launch(arguments: &Run) -> anyhow::Result<ExitCode> {
-    let selection = gated(&arguments.view, &arguments.silenced, &arguments.bounds);
-    let mut sink = Sink::of(&arguments.view, Stream::Stderr)?.with_sources(&arguments.sources);
+    let tracing = &arguments.tracing;
+    let selection = gated(tracing);
+    let mut sink = Sink::of(&tracing.view, Stream::Stderr)?.with_sources(&tracing.sources);
     let program = arguments.command.first().map(OsString::as_os_str).unwrap_or_default();
     let path = launch::resolve(program)?;
-    let patterns = patterns(&arguments.judging);
+    let patterns = patterns(&tracing.judging);
     // The program waits before its first instruction until its probes are in place.
     let launch = Launch::fork(&arguments.command)?;
     let targets = Targets::Family { root: launch.pid(), program: path, hold: !arguments.no_hold };
-    let settings =
-        settings(targets, arguments.window.duration, &arguments.window, patterns, &arguments.limits);
-    let follow = Follow::new(settings, selection, &arguments.view);
+    let settings = settings(targets, tracing.window.duration, &tracing.window, patterns, &tracing.limits);
+    let follow = Follow::new(settings, selection, &tracing.view);
     let Followed { report, child, left } = follow.run(Some(launch), &mut |report| sink.line(report))?;
-    sink.finish(&report, as_text(&report, true, arguments.view.sort))?;
+    sink.finish(&report, as_text(&report, true, tracing.view.sort))?;
     if let Some(pid) = left {
         let program = program.to_string_lossy();
         note(&format!("{program} runs on without golife, and keeps its output open: kill {pid} ends it"));
@@ -78,7 +78,7 @@ pub(super) fn launch(arguments: &Run) -> anyhow::Result<ExitCode> {
             say(&format!("golife: nothing was traced: {}", human::clean(&why)));
             ExitCode::from(NOTHING)
         }
-        None => gate::judge(&report, &arguments.view.fail_on, &arguments.silenced)?,
+        None => gate::judge(&report, &tracing.view.fail_on, &tracing.silenced)?,
     };
     Ok(match child.map(child_code) {
         Some(0) | None => judged,
@@ -138,7 +138,7 @@ pub(super) fn selection(view: &View) -> Selection {
 }
 
 /// The same, with what may pass and what may not.
-fn gated(view: &View, silenced: &Silenced, bounds: &Bounds) -> Selection {
+fn gated(Tracing { view, silenced, bounds, .. }: &Tracing) -> Selection {
     Selection { max_created: bounds.max_created.clone(), ..gate::silence(selection(view), silenced) }
 }
 
