@@ -97,7 +97,7 @@ pub struct Window {
 /// What was lost: records that did not reach golife, and what golife could not keep.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Loss {
-    /// Number of records that did not fit into the ring buffer between the kernel and golife.
+    /// Number of records that did not fit into the rings between the kernel and golife.
     pub dropped: u64,
     /// Number of exits of goroutines whose creation should have been seen, but was not.
     pub unmatched_exits: u64,

@@ -44,11 +44,11 @@ use sites::Tick;
 /// How many records did not reach the tracker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lost {
-    /// Creations that did not fit into the ring buffer.
+    /// Creations that did not fit into a ring.
     pub created: u64,
-    /// Exits that did not fit into the ring buffer.
+    /// Exits that did not fit into a ring.
     pub exited: u64,
-    /// Exec, fork and process-exit records that did not fit into the ring buffer.
+    /// Exec, fork and process-exit records that did not fit into a ring.
     pub process: u64,
     /// Hits of probes at which the memory of the goroutine could not be read.
     pub read_faults: u64,
