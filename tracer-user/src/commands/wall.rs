@@ -45,25 +45,25 @@ async fn sample(
     let end = Instant::now() + duration;
     let mut wall = Wall::new(subject, filter, arguments.idle == Idle::Hide);
     loop {
-        let sampled = match subject.process.executes_the_same() {
-            true => wall.sample(period, WalkLimits::default()),
-            false if wall.samples > 0 => {
+        let is_there = subject.process.executes_the_same();
+        let sampled = is_there.then(|| wall.sample(period, WalkLimits::default()));
+        let pause = match sampled {
+            Some(Ok(pause)) => pause,
+            Some(Err(error)) if subject.process.executes_the_same() => {
+                if wall.samples > 0 {
+                    note(&format!("sampling ended early: {error}"));
+                    break;
+                }
+                return Err(error).with_context(|| format!("cannot read the goroutines of process {pid}"));
+            }
+            // It may have ended while it was read.
+            _ if wall.samples > 0 => {
                 note(&format!(
                     "process {pid} has ended, or executes something else: this is what was seen before"
                 ));
                 break;
             }
-            false => anyhow::bail!("process {pid} has ended, or executes something else"),
-        };
-        let pause = match sampled {
-            Ok(pause) => pause,
-            Err(error) if wall.samples > 0 => {
-                note(&format!("sampling ended early: {error}"));
-                break;
-            }
-            Err(error) => {
-                return Err(error).with_context(|| format!("cannot read the goroutines of process {pid}"));
-            }
+            _ => anyhow::bail!("process {pid} has ended, or executes something else"),
         };
         progress.say(format!("{} samples; Ctrl-C shows what there is", wall.samples));
         let next = Instant::now() + pause;
