@@ -274,7 +274,7 @@ impl<'de> Visitor<'de> for Sites<'_, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{Baselined, Ignored, Loss, Overhead, Summary, Tool, Window};
+    use crate::report::{Baselined, Ignored, Loss, Overhead, Summary, Test, Tool, Window};
 
     fn report(sites: u32) -> Report {
         let window = Window { start: "s".into(), end: "e".into(), duration_ns: 7 };
@@ -282,10 +282,20 @@ mod tests {
         let process = |pid| Process { pid, sites: (0..sites).map(site).collect(), ..Process::default() };
         let (loss, overhead, summary) = (Loss::default(), Overhead::default(), Summary::default());
         let processes = vec![process(1), process(2)];
-        let (schema, tool) = (SCHEMA.into(), Tool::default());
-        let ignored = vec![Ignored { pattern: "main".into(), sites: 1 }];
-        let (baseline, max_created) = (Some(Baselined::default()), Vec::new());
-        Report { schema, tool, window, loss, overhead, summary, ignored, baseline, max_created, processes }
+        Report {
+            schema: SCHEMA.into(),
+            tool: Tool::default(),
+            window,
+            loss,
+            overhead,
+            summary,
+            ignored: vec![Ignored { pattern: "main".into(), sites: 1 }],
+            baseline: Some(Baselined::default()),
+            max_created: Vec::new(),
+            tests: vec![Test { test: "TestPool".into(), runs: 2, ..Test::default() }],
+            toolchain_processes: 3,
+            processes,
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod created;
 mod diff;
 mod finding;
 mod frame;
+mod go_test;
 mod hdr;
 mod ignore;
 mod process;
@@ -28,6 +29,7 @@ pub use created::{CreatedOf, MaxCreated};
 pub use diff::{Change, Changes, Compared, DIFF_SCHEMA, Diff, Difference, Measure, Seen, SiteDiff};
 pub use finding::{Finding, FindingCounts};
 pub use frame::{CountedFrame, CreationStack, ELIDED, Frame};
+pub use go_test::{Leaked, StartedBy, Test, TestKind};
 pub use hdr::Hdr;
 pub use ignore::Ignored;
 pub use process::{Container, Go, Goroutines, Mode, Process, Scan, States};
@@ -66,6 +68,13 @@ pub struct Report {
     /// Additive: what `--max-created` was given, in that order.
     #[serde(default)]
     pub max_created: Vec<CreatedOf>,
+    /// Additive: the tests that ran in test binaries, by package and in the order of their names, with what they have left
+    /// behind; empty where there was no test binary.
+    #[serde(default)]
+    pub tests: Vec<Test>,
+    /// Additive: number of processes of Go's own tools, such as its compiler, that ran and are not in `processes`.
+    #[serde(default)]
+    pub toolchain_processes: u64,
     /// The processes that golife has traced or read, and those that it could not, with the reason.
     pub processes: Vec<Process>,
 }

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::finding::Finding;
+use super::go_test::StartedBy;
 use super::site::Site;
 
 /// One process, from its start or an `exec` to the next `exec` or its end.
@@ -40,6 +41,9 @@ pub struct Process {
     /// did not. The process was not stopped for that.
     #[serde(default)]
     pub held_ns: Option<u64>,
+    /// Additive: the test that has started the process; `null` where none has, or it is not known.
+    #[serde(default)]
+    pub started_by: Option<StartedBy>,
     /// Additive: when the process ended, as RFC 3339 in UTC, in which case all counts are of that moment; `null` while
     /// it runs.
     #[serde(default)]

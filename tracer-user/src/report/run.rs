@@ -83,6 +83,8 @@ impl Run {
             ignored,
             baseline,
             max_created,
+            tests: Vec::new(),
+            toolchain_processes: 0,
             processes,
         }
     }

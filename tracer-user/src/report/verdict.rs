@@ -76,6 +76,8 @@ pub enum EvidenceKind {
     Stuck,
     /// Goroutines lived when their process ended.
     Left,
+    /// Additive: goroutines have outlived the test that led to them.
+    Test,
     /// Goroutines are still blocked at the place where an earlier scan has seen them.
     Unmoved,
     /// Additive: the goroutines do different things, and the cause is not that of most of them but of those that grew.
