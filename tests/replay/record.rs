@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use golife::assemble::{self, CreationStacks, Described, DescribedSite};
-use golife::event::{Decoder, Event, StackCode, What, encode};
+use golife::event::{Decoder, Event, StackCode, TestNames, What, encode};
 use golife::report::{BootWindow, Frame, Go, Overhead, Process, Report, Run, Selection, Tool};
 use golife::tracker::{Existing, Instance, Limits, Lost, StackId, Tracker};
 use golife::verdict::cause::Patterns;
@@ -96,7 +96,7 @@ impl Recording {
     pub fn late_exit(&mut self, at: u64, happened: u64, goid: u64) {
         let what = What::Exited { g: g_of(goid) };
         let event = Event { time_ns: START + happened, pid: self.pid, losses: self.losses, what };
-        self.steps.push((at, Step::Record(encode(&event))));
+        self.steps.push((at, Step::Record(encode(&event, &TestNames::default()))));
     }
 
     /// Records words that are no record.
@@ -132,7 +132,7 @@ impl Recording {
     fn event(&mut self, at: u64, what: What) {
         let losses = self.losses;
         let event = Event { time_ns: START + at, pid: self.pid, losses, what };
-        self.steps.push((at, Step::Record(encode(&event))));
+        self.steps.push((at, Step::Record(encode(&event, &TestNames::default()))));
     }
 
     /// The report that there is `until` ns after the begin, with samples taken each second.
@@ -176,7 +176,8 @@ impl Recording {
         let described = tracker.instances().zip(&names);
         let described: HashMap<_, _> =
             described.map(|(instance, names)| (instance.id, self.described(instance, names))).collect();
-        assemble::report(&tracker, &described, &Patterns::default(), &run(until, hits), selection)
+        let names = decoder.test_names();
+        assemble::report(&tracker, &described, names, &Patterns::default(), &run(until, hits), selection)
     }
 }
 
@@ -251,6 +252,7 @@ impl Recording {
             sites: names.sites.iter().map(site).collect(),
             creation_stacks: (self.stack != StackCode::NONE).then_some(&names.stacks),
             seen_calls: None,
+            ..Described::default()
         }
     }
 }

@@ -22,11 +22,14 @@ pub enum Kind {
     Fork = 4,
     /// The last thread of a process ended: [`Process`], `other` is that thread.
     ProcessExit = 5,
+    /// A test binary has come to a [`TestPoint`]: [`Test`].
+    Test = 6,
 }
 
 impl Kind {
     /// Every kind, in wire order.
-    pub const ALL: [Kind; 5] = [Kind::Created, Kind::Exited, Kind::Exec, Kind::Fork, Kind::ProcessExit];
+    pub const ALL: [Kind; 6] =
+        [Kind::Created, Kind::Exited, Kind::Exec, Kind::Fork, Kind::ProcessExit, Kind::Test];
 
     /// The kind with this number on the wire.
     pub fn from_wire(value: u32) -> Option<Kind> {
@@ -154,13 +157,75 @@ pub struct Process {
     pub head: RecordHead,
     /// Another task, by [`Kind`].
     pub other: u32,
-    /// Zero.
-    pub pad: u32,
+    /// The thread that it happened on.
+    pub thread: u32,
+}
+
+/// What package `testing` is about to do, where a probe in a test binary has been hit. Values are part of the wire format:
+/// append, never reuse.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TestPoint {
+    /// The packages are initialised, and `main` begins.
+    Main = 1,
+    /// A test function or subtest begins, in a goroutine of its own.
+    Test = 2,
+    /// A benchmark function or a part of one begins, in a goroutine of its own. It may do so several times.
+    Benchmark = 3,
+    /// A fuzz function begins, in a goroutine of its own.
+    Fuzz = 4,
+    /// An example begins, in the goroutine that runs all of them.
+    Example = 5,
+    /// An example has ended.
+    ExampleEnd = 6,
+    /// The goroutine is about to start a process.
+    Fork = 7,
+}
+
+impl TestPoint {
+    /// Every point, in wire order.
+    pub const ALL: [TestPoint; 7] = [
+        TestPoint::Main,
+        TestPoint::Test,
+        TestPoint::Benchmark,
+        TestPoint::Fuzz,
+        TestPoint::Example,
+        TestPoint::ExampleEnd,
+        TestPoint::Fork,
+    ];
+
+    /// The point with this number on the wire.
+    pub fn from_wire(value: u32) -> Option<TestPoint> {
+        Self::ALL.into_iter().find(|point| *point as u32 == value)
+    }
+}
+
+/// Most bytes of a test's name that a record has.
+pub const NAME_BYTES: usize = 255;
+
+/// A test binary has come to a [`TestPoint`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Test {
+    /// When, where, what.
+    pub head: RecordHead,
+    /// The goroutine that has come there.
+    pub goid: u64,
+    /// The number of the [`TestPoint`].
+    pub point: u32,
+    /// The thread that the goroutine is on.
+    pub thread: u32,
+    /// How many bytes the name has, of which the record has [`NAME_BYTES`] at most; 0 where there is none, or it could not be
+    /// read.
+    pub length: u64,
+    /// The name, and after it what happens to be there.
+    pub name: [u8; NAME_BYTES + 1],
 }
 
 const _: () = assert!(size_of::<Created>() == 48);
 const _: () = assert!(size_of::<Exited>() == 24);
 const _: () = assert!(size_of::<Process>() == 24);
+const _: () = assert!(size_of::<Test>() == 40 + NAME_BYTES + 1);
 
 /// The counters that the probes keep per CPU in the map [`COUNTERS`]; the value is the index.
 #[repr(u32)]
@@ -170,7 +235,7 @@ pub enum Counter {
     DroppedCreated = 0,
     /// Exits that did not fit.
     DroppedExited = 1,
-    /// Exec, fork and process-exit records that did not fit.
+    /// Records of processes and tests that did not fit.
     DroppedProcess = 2,
     /// Hits whose user memory could not be read: no record was written.
     ReadFault = 3,
@@ -320,13 +385,17 @@ pub struct Constants {
     pub bp: u64,
     /// The only process whose threads come here; 0 where others do, too, so that each hit asks the kernel.
     pub pid: u64,
+    /// The number of the [`TestPoint`] at this place; 0 where it is none.
+    pub point: u64,
+    /// Offset of the test's name (a string) in what the function's first argument points to.
+    pub name: u64,
 }
 
 impl Constants {
     /// As they stand in the program's memory.
     pub fn to_bytes(&self) -> [u8; size_of::<Constants>()] {
-        let Constants { register, goid, parent, gopc, startpc, m, curg, bp, pid } = *self;
-        let words = [register, goid, parent, gopc, startpc, m, curg, bp, pid];
+        let Constants { register, goid, parent, gopc, startpc, m, curg, bp, pid, point, name } = *self;
+        let words = [register, goid, parent, gopc, startpc, m, curg, bp, pid, point, name];
         let mut bytes = [0; size_of::<Constants>()];
         for (to, word) in bytes.chunks_exact_mut(8).zip(words) {
             to.copy_from_slice(&word.to_ne_bytes());

@@ -15,6 +15,8 @@
 )]
 #![allow(missing_docs, reason = "the probe macros make public functions without any")]
 
+mod registers;
+
 use core::{
     intrinsics::{AtomicOrdering, atomic_cxchg, atomic_xadd, atomic_xchg},
     mem::MaybeUninit,
@@ -35,9 +37,10 @@ use aya_ebpf::{
     programs::{ProbeContext, RawTracePointContext, TracePointContext},
 };
 use aya_log_ebpf::warn;
+use registers::{ARGUMENTS, G_REGISTER, register};
 use tracer_ebpf::{
-    CUT, Constants, Counter, Facts, GROWN, Kind, LAP, Process, RecordHead, RingHead, SPAN, STACK_CALLS,
-    Stack, StackCode, UNIT_WORDS, hash_call,
+    CUT, Constants, Counter, Facts, GROWN, Kind, LAP, NAME_BYTES, Process, RecordHead, RingHead, SPAN,
+    STACK_CALLS, Stack, StackCode, Test, TestPoint, UNIT_WORDS, hash_call,
 };
 
 /// A unit in a ring of one CPU.
@@ -81,8 +84,19 @@ static SCRATCH: PerCpuArray<Stack> = PerCpuArray::with_max_entries(1, 0);
 static NOWHERE: ProgramArray = ProgramArray::with_max_entries(1, 0);
 
 #[unsafe(no_mangle)]
-static CONSTANTS: Constants =
-    Constants { register: 0, goid: 0, parent: 0, gopc: 0, startpc: 0, m: 0, curg: 0, bp: 0, pid: 0 };
+static CONSTANTS: Constants = Constants {
+    register: 0,
+    goid: 0,
+    parent: 0,
+    gopc: 0,
+    startpc: 0,
+    m: 0,
+    curg: 0,
+    bp: 0,
+    pid: 0,
+    point: 0,
+    name: 0,
+};
 
 #[unsafe(no_mangle)]
 static CREATION_STACKS: u32 = 0;
@@ -303,6 +317,44 @@ fn share<const WORDS: usize>(record: [u64; WORDS]) -> bool {
     true
 }
 
+/// A test binary is at the entry of a function of package `testing`, with the arguments in registers. This is hit a few times for
+/// each test, so it may cost more than the others.
+#[uprobe]
+pub fn tested(ctx: ProbeContext) -> u32 {
+    let goid = follow(register(ctx.regs, G_REGISTER) + known!(CONSTANTS.goid));
+    let point = known!(CONSTANTS.point) as u32;
+    let first = register(ctx.regs, ARGUMENTS[0]);
+    let [name, length] = if point == TestPoint::Example as u32 {
+        // It is passed by value, and begins with its name.
+        [first, register(ctx.regs, ARGUMENTS[1])]
+    } else if known!(CONSTANTS.name) != 0 {
+        let at = first + known!(CONSTANTS.name);
+        [follow(at), follow(at + 8)]
+    } else {
+        [0, 0]
+    };
+    let [time_ns, what] = head(Kind::Test, known!(CONSTANTS.pid));
+    let Some(mut slot) = EVENTS.reserve::<Test>(0) else {
+        count(Counter::DroppedProcess);
+        return 0;
+    };
+    let record = slot.as_mut_ptr();
+    let head = RecordHead { time_ns, kind_pid: what as u32, losses: (what >> 32) as u32 };
+    let thread = bpf_get_current_pid_tgid() as u32;
+    let bytes = if length < NAME_BYTES as u64 { length } else { NAME_BYTES as u64 } & NAME_BYTES as u64;
+    // SAFETY: the record is this program's until it submits it, and has room for so many bytes; the helper checks the address.
+    unsafe {
+        let failed = read_user_raw((&raw mut (*record).name).cast(), bytes as u32, name as *const _);
+        (&raw mut (*record).head).write(head);
+        (&raw mut (*record).goid).write(goid);
+        (&raw mut (*record).point).write(point);
+        (&raw mut (*record).thread).write(thread);
+        (&raw mut (*record).length).write(if failed == 0 { length } else { 0 });
+    }
+    slot.submit(wake_flags(time_ns));
+    0
+}
+
 /// Nothing: what the trap alone costs. Benchmarks and the calibration of `overhead` measure against it.
 #[uprobe]
 pub fn floor(_ctx: ProbeContext) -> u32 {
@@ -350,7 +402,7 @@ fn process(kind: Kind, other: u32) -> i32 {
         return 0;
     };
     let head = RecordHead { time_ns, kind_pid: what as u32, losses: (what >> 32) as u32 };
-    slot.write(Process { head, other, pad: 0 });
+    slot.write(Process { head, other, thread: bpf_get_current_pid_tgid() as u32 });
     slot.submit(BPF_RB_FORCE_WAKEUP as u64);
     0
 }
@@ -481,59 +533,6 @@ fn creator(regs: *const pt_regs) -> u64 {
 fn follow(address: u64) -> u64 {
     // SAFETY: the helper checks the address.
     unsafe { bpf_probe_read_user(address as *const u64) }.unwrap_or(0)
-}
-
-/// Where Go keeps the current g (ABIInternal): R14 on x86-64, R28 on arm64.
-#[cfg(bpf_target_arch = "x86_64")]
-const G_REGISTER: u64 = 14;
-#[cfg(bpf_target_arch = "aarch64")]
-const G_REGISTER: u64 = 28;
-
-/// A general register by its number in the instruction set. `read_volatile` keeps each access a plain load at a
-/// constant offset: the verifier refuses a computed one in the context.
-#[cfg(bpf_target_arch = "x86_64")]
-#[inline(always)]
-fn register(regs: *const pt_regs, number: u64) -> u64 {
-    macro_rules! load {
-        ($field:ident) => {
-            // SAFETY: the context of a uprobe is the interrupted registers.
-            unsafe { core::ptr::read_volatile(&raw const (*regs).$field) }
-        };
-    }
-    match number {
-        0 => load!(rax),
-        1 => load!(rcx),
-        2 => load!(rdx),
-        3 => load!(rbx),
-        5 => load!(rbp),
-        6 => load!(rsi),
-        7 => load!(rdi),
-        8 => load!(r8),
-        9 => load!(r9),
-        10 => load!(r10),
-        11 => load!(r11),
-        12 => load!(r12),
-        13 => load!(r13),
-        14 => load!(r14),
-        15 => load!(r15),
-        _ => 0,
-    }
-}
-
-/// The same: `regs[number]` would be a computed offset.
-#[cfg(bpf_target_arch = "aarch64")]
-#[inline(always)]
-fn register(regs: *const pt_regs, number: u64) -> u64 {
-    macro_rules! load {
-        ($($index:literal)*) => {
-            match number {
-                // SAFETY: the context of a uprobe is the interrupted registers.
-                $($index => unsafe { core::ptr::read_volatile(&raw const (*regs).regs[$index]) },)*
-                _ => 0,
-            }
-        };
-    }
-    load!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30)
 }
 
 #[panic_handler]

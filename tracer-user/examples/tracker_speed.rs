@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use golife::event::{Event, StackCode, What, decode, encode};
+use golife::event::{Event, StackCode, TestNames, What, decode, encode};
 use golife::tracker::{Limits, Tracker};
 
 /// The address of a goroutine's `runtime.g`. As in a Go program, 17 of them are in each 8 KiB.
@@ -32,12 +32,14 @@ fn main() {
         // Each goroutine lives as long as it takes to create a hundred others, then its g is used again. The records
         // are words, as the ring hands them out.
         let g = |at: u64| g_of(first + at % 101);
-        let records: Vec<u64> = (0..1_000).flat_map(|at| encode(&created(g(at), first + at))).collect();
+        let records: Vec<u64> =
+            (0..1_000).flat_map(|at| encode(&created(g(at), first + at), &TestNames::default())).collect();
+        let mut names = TestNames::default();
         let begin = Instant::now();
         let mut seen = 0u64;
         for at in 0..pairs {
             let record = &records[(at as usize % 1_000) * 6..][..6];
-            let Ok(mut event) = decode(record) else { continue };
+            let Ok(mut event) = decode(record, &mut names) else { continue };
             if let What::Created { g: of, goid, .. } = &mut event.what {
                 (*of, *goid) = (g(at), first + at);
             }

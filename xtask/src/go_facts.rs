@@ -38,6 +38,7 @@ pub fn run(args: Args) -> Result<()> {
     let reader = machine::target_dir().join("debug/examples/go_facts");
     let mut layouts = Vec::new();
     let mut reasons = Vec::new();
+    let mut names = Vec::new();
     for version in versions() {
         say(format!("go{version}"));
         let toolchain = Toolchain { go: &go, version };
@@ -46,10 +47,11 @@ pub fn run(args: Args) -> Result<()> {
         ensure!(layout == arm64, "go{version} lays structs out otherwise on arm64:\n{arm64}\nnot\n{layout}");
         layouts.push((minor(version)?, layout));
         reasons.push((minor(version)?, toolchain.wait_reasons()?));
+        names.push((minor(version)?, toolchain.test_name()?));
     }
     let directory = machine::root().join("tracer-user/src/go/runtime");
     let tables = [
-        (directory.join("layout_table.rs"), layout_table(&layouts)?),
+        (directory.join("layout_table.rs"), layout_table(&layouts, &names)?),
         (directory.join("wait_reason_table.rs"), wait_reason_table(&reasons)?),
     ];
     for (path, fresh) in tables {
@@ -111,6 +113,11 @@ impl Toolchain<'_> {
         output(Command::new(reader).arg(&binary))
     }
 
+    /// Where package `testing` keeps the name of a test: an offset in bytes.
+    fn test_name(&self) -> Result<u16> {
+        Ok(output(self.command().args(["run", "./testnames"]))?.trim().parse()?)
+    }
+
     /// The texts of `waitReasonStrings`, in the order of the constants that index it:
     /// <https://cs.opensource.google/go/go/+/master:src/runtime/runtime2.go>.
     fn wait_reasons(&self) -> Result<Vec<String>> {
@@ -141,7 +148,7 @@ impl Toolchain<'_> {
     }
 }
 
-fn layout_table(layouts: &[(u16, String)]) -> Result<String> {
+fn layout_table(layouts: &[(u16, String)], names: &[(u16, u16)]) -> Result<String> {
     let mut source = format!(
         "//! Offsets of the runtime's structs per Go version; written by `cargo xtask go-facts`, do not edit.\n\
          //!\n\
@@ -160,7 +167,15 @@ fn layout_table(layouts: &[(u16, String)]) -> Result<String> {
     for (minor, layout) in layouts {
         writeln!(source, "({minor}, {layout}),")?;
     }
-    source.push_str("];\n");
+    write!(
+        source,
+        "];\n\n\
+         /// The minor version of Go 1, and the offset of a test's name (`common.name` in\n\
+         /// <https://cs.opensource.google/go/go/+/master:src/testing/testing.go>) in `testing.T`, `testing.B` and `testing.F`,\n\
+         /// as each toolchain's package reflect tells it; in order.\n\
+         pub(crate) const TEST_NAMES: [(u16, u16); {}] = {names:?};\n",
+        names.len()
+    )?;
     Ok(source)
 }
 

@@ -42,6 +42,7 @@ pub struct Binary {
     opens_plugins: OnceLock<bool>,
     ending_methods: Arc<OnceLock<Vec<String>>>,
     statements: Arc<Statements>,
+    under_test: OnceLock<Option<String>>,
 }
 
 impl Binary {
@@ -83,6 +84,34 @@ impl Binary {
         let info = BuildInfo::read(&image, versions::OLDEST).unwrap_or_else(unsaid);
         let plugin = Binary::with_info(image, info).map_err(|kind| GoError::new(display_path, kind))?;
         Ok(Binary { layout: host.layout, layout_source: host.layout_source, ..plugin })
+    }
+
+    /// Whether it runs tests, as what `go test` builds does.
+    pub fn is_test(&self) -> bool {
+        let runs_tests = || !self.functions_named("testing.(*M).Run").is_empty();
+        self.build_info.path.as_ref().map_or_else(runs_tests, |path| path.ends_with(".test"))
+    }
+
+    /// Import path of the package whose tests it runs; `None` where it runs none, or it is not known.
+    pub fn package_under_test(&self) -> Option<&str> {
+        let find = || match &self.build_info.path {
+            Some(path) => path.strip_suffix(".test").map(Into::into),
+            None if self.is_test() => self.table.package_under_test(),
+            None => None,
+        };
+        self.under_test.get_or_init(find).as_deref()
+    }
+
+    /// Path of the main module, to tell the program's own code from others'. Where a test binary does not say, it is the path of
+    /// the package under test.
+    pub fn module(&self) -> Option<&str> {
+        self.build_info.module.as_deref().or_else(|| self.package_under_test())
+    }
+
+    /// Offset in bytes of the name of a test in `testing.T`, `testing.B` and `testing.F`. For a version that nobody has measured
+    /// it is that of the newest one that was.
+    pub fn test_name_offset(&self) -> u16 {
+        versions::test_name_offset(self.build_info.version)
     }
 
     fn read(image: Arc<Image>) -> Result<Binary, GoErrorKind> {
@@ -137,6 +166,7 @@ impl Binary {
             opens_plugins: OnceLock::new(),
             ending_methods: Arc::default(),
             statements: Arc::default(),
+            under_test: OnceLock::new(),
         })
     }
 

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::binary::Binary;
-use crate::go::plan::{self, Body, Kernel, PlanError, ProbeSite, Purpose};
+use crate::go::plan::{self, Body, Kernel, PlanError, ProbeSite, Purpose, TestPoint};
 
 /// How probe sites are chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +43,23 @@ pub fn of(binary: &Binary, kernel: Kernel, placement: Placement) -> Result<Vec<P
     if !coroexit.is_empty() {
         sites.extend(plan::exit(&coroexit, Purpose::CoroutineExit, &calls, kernel)?);
     }
+    if placement == Placement::Cheapest && binary.is_test() {
+        sites.extend(tests(binary, &calls, kernel));
+    }
     Ok(sites)
+}
+
+/// Plans the probes of a test binary. What cannot be planned is left out: then it is not known to which test goroutines go back.
+fn tests(binary: &Binary, calls: &plan::CallTargets, kernel: Kernel) -> Vec<ProbeSite> {
+    let planned = TestPoint::FUNCTIONS.iter().filter_map(|&(name, point)| {
+        // The largest is the function; others of its name only go from one calling convention to another.
+        let functions = binary.functions_named(name);
+        let function = functions.into_iter().max_by_key(|function| function.end - function.entry)?;
+        let code = function.entry..function.end;
+        let place = Place { function: function.name, code, inlined: Vec::new() };
+        plan::entry(&place.body(binary), Purpose::Test(point), calls, kernel).ok()
+    });
+    planned.collect()
 }
 
 /// A place where code of a probed function is; with its bytes it becomes a [`Body`].

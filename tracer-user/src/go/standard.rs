@@ -65,6 +65,12 @@ pub fn is_shown(name: &str) -> bool {
     }
 }
 
+/// Whether goroutines that this function starts, or that run it, belong to all tests of a program: those of package `testing`
+/// itself, and those that the standard library starts once and keeps, whichever test is the first to need them.
+pub fn is_shared_by_tests(function: &str) -> bool {
+    package_path(function) == "testing" || ["os/signal.loop", "os/signal.Notify.func1.1"].contains(&function)
+}
+
 fn is_within(path: &str, module: &str) -> bool {
     path.strip_prefix(module).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }

@@ -59,6 +59,8 @@ pub enum Program {
     Exit,
     /// Sends the record of a creation.
     Creation,
+    /// Sends the record of a point of a test binary's tests.
+    Test,
     /// Does nothing. Benchmarks use it to measure what the trap alone costs.
     Floor,
 }
@@ -70,6 +72,7 @@ impl Program {
             (Program::Creation, RingKind::Shared) => "created_shared",
             (Program::Exit, RingKind::PerCpu) => "exited",
             (Program::Exit, RingKind::Shared) => "exited_shared",
+            (Program::Test, _) => "tested",
             (Program::Floor, _) => "floor",
         }
     }
@@ -275,7 +278,7 @@ impl Probes {
         // The probes for exits come first, so that a goroutine that is seen to be created is also seen to end, however
         // long the kernel takes to place the others.
         let mut groups = Vec::new();
-        for program in [Program::Exit, Program::Creation, Program::Floor] {
+        for program in [Program::Exit, Program::Creation, Program::Test, Program::Floor] {
             let mut probes: Vec<&Probe> = probes.iter().filter(|probe| probe.program == program).collect();
             while let Some(first) = probes.first() {
                 let constants = Constants { pid: pid.unwrap_or(0).into(), ..first.constants };

@@ -13,7 +13,7 @@ use aya::maps::{MapData, RingBuf};
 use tokio::io::unix::AsyncFd;
 
 use super::rings::{RingMaps, Rings};
-use crate::event::{Decoder, Event, words};
+use crate::event::{Decoder, Event, RECORD_WORDS, TestNames, words};
 use crate::host::clock::suspended_ns;
 
 /// How long a record may wait in an almost empty ring. Where a quarter of a ring fills up in less time, the probes wake the
@@ -80,10 +80,21 @@ impl Records {
         }
         for _ in 0..BATCH {
             let Some(record) = buffer.next() else { return false };
-            let (words, count) = words(&record);
-            decoder.decode(&words[..count]).iter().for_each(&mut take);
+            let mut of_goroutine = [0; RECORD_WORDS];
+            let event = if record.len() <= size_of_val(&of_goroutine) {
+                of_goroutine.iter_mut().zip(words(&record)).for_each(|(to, from)| *to = from);
+                decoder.decode(&of_goroutine[..record.len() / 8])
+            } else {
+                decoder.decode(&words(&record).collect::<Vec<_>>())
+            };
+            event.iter().for_each(&mut take);
         }
         true
+    }
+
+    /// The names of tests in all records so far.
+    pub fn test_names(&self) -> &TestNames {
+        self.decoder.test_names()
     }
 
     /// The number of records since the last call that could not be read as events. The next call counts from 0 again.

@@ -53,6 +53,8 @@ const CONSTANTS: Constants = Constants {
     curg: 0,
     bp: 0,
     pid: 0,
+    point: 0,
+    name: 0,
 };
 
 // The functions begin with an instruction that the kernel emulates under a probe: `nop` on x86-64, `ret` on arm64.

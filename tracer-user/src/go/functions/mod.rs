@@ -7,4 +7,5 @@ pub mod inline;
 pub mod moduledata;
 pub mod pclntab;
 pub(super) mod pcvalue;
+mod under_test;
 mod wrapper;

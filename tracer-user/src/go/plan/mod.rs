@@ -45,6 +45,40 @@ pub enum Purpose {
     Exit,
     /// A coroutine of `iter.Pull` ends: `runtime.coroexit`, Go 1.23 and later.
     CoroutineExit,
+    /// A test binary comes to a point of its tests.
+    Test(TestPoint),
+}
+
+/// What a test binary is about to do, in <https://cs.opensource.google/go/go/+/master:src/testing/>.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TestPoint {
+    /// It begins with `main.main`, when all packages are initialised.
+    Main,
+    /// It runs a test function: `testing.tRunner`, in a goroutine of its own.
+    Test,
+    /// It runs a benchmark function: `testing.(*B).runN`, in a goroutine of its own.
+    Benchmark,
+    /// It runs a fuzz function: `testing.fRunner`, in a goroutine of its own.
+    Fuzz,
+    /// It runs an example: `testing.runExample`.
+    Example,
+    /// An example has ended: `testing.(*InternalExample).processRunResult`.
+    ExampleEnd,
+    /// It starts a process: `syscall.forkAndExecInChild1`.
+    Fork,
+}
+
+impl TestPoint {
+    /// The functions at whose entries these points are. None of them is ever inlined: they defer calls, are large, or say so.
+    pub const FUNCTIONS: [(&'static str, TestPoint); 7] = [
+        ("main.main", TestPoint::Main),
+        ("testing.tRunner", TestPoint::Test),
+        ("testing.(*B).runN", TestPoint::Benchmark),
+        ("testing.fRunner", TestPoint::Fuzz),
+        ("testing.runExample", TestPoint::Example),
+        ("testing.(*InternalExample).processRunResult", TestPoint::ExampleEnd),
+        ("syscall.forkAndExecInChild1", TestPoint::Fork),
+    ];
 }
 
 /// Where a probe goes.
@@ -106,6 +140,22 @@ pub fn exit(
     kernel: Kernel,
 ) -> Result<Vec<ProbeSite>, PlanError> {
     each(bodies, |body| exit_in(body, purpose, calls, kernel))
+}
+
+/// Plans a probe at the entry of a function, where its arguments are in registers. It is hit twice where the function's stack
+/// has to grow first.
+///
+/// # Errors
+/// The function has no code that can be decoded.
+pub fn entry(
+    body: &Body,
+    purpose: Purpose,
+    calls: &CallTargets,
+    kernel: Kernel,
+) -> Result<ProbeSite, PlanError> {
+    let steps = steps(body, calls, kernel)?;
+    let first = steps.first().ok_or(PlanError::NoBody)?;
+    Ok(site(body, first, purpose, Convention::of(body.architecture).result(), calls))
 }
 
 /// Plans the probes for creations in the obvious way, on the return instructions of `newproc1`. For comparison.

@@ -442,3 +442,19 @@ pub(crate) const TABLE: [(u16, Layout); 10] = [
         },
     ),
 ];
+
+/// The minor version of Go 1, and the offset of a test's name (`common.name` in
+/// <https://cs.opensource.google/go/go/+/master:src/testing/testing.go>) in `testing.T`, `testing.B` and `testing.F`,
+/// as each toolchain's package reflect tells it; in order.
+pub(crate) const TEST_NAMES: [(u16, u16); 10] = [
+    (18, 240),
+    (19, 240),
+    (20, 256),
+    (21, 256),
+    (22, 248),
+    (23, 248),
+    (24, 248),
+    (25, 256),
+    (26, 288),
+    (27, 288),
+];

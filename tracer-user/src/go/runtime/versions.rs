@@ -9,6 +9,7 @@
 //! case here. With an experiment for the new toolchain in `tests/e2e/matrix.rs` that is five files; the goldens of
 //! `tests/plan.rs` are written by itself.
 
+use super::layout_table::TEST_NAMES;
 use crate::go::file::buildinfo::GoVersion;
 
 /// The oldest Go that golife traces. Before it, the function table has another format, and code for arm64 passes
@@ -225,6 +226,12 @@ pub fn semaphore_offset(method: &str) -> Option<u64> {
         Lock::RwMutex if method == "sync.(*RWMutex).RLock" => 12,
         Lock::RwMutex | Lock::WaitGroup => 8,
     })
+}
+
+/// Offset in bytes of the name of a test in `testing.T`, `testing.B` and `testing.F`; that of the newest version for those that
+/// are newer than the table.
+pub(in crate::go) fn test_name_offset(version: GoVersion) -> u16 {
+    row_at_most(&TEST_NAMES, version).map_or(TEST_NAMES[0].1, |row| TEST_NAMES[row].1)
 }
 
 /// The row of a table by minor versions, lowest first, that was measured with this version. None where there is none.

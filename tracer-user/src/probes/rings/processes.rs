@@ -1,4 +1,4 @@
-//! What happens to processes, which is in the kernel's own ring buffer.
+//! What happens to processes and tests, which is in the kernel's own ring buffer.
 
 use std::collections::VecDeque;
 use std::io;
@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use aya::maps::{MapData, RingBuf};
 use memmap2::{MmapOptions, MmapRaw};
-use tracer_ebpf::UNIT_WORDS;
 
 use super::merge::{Next, Stream};
 use crate::event::words;
@@ -16,8 +15,8 @@ use crate::event::words;
 pub struct Processes {
     /// The kernel's ring buffer as memory: how far it was read, and one page on, how far room was taken.
     positions: MmapRaw,
-    pending: VecDeque<[u64; UNIT_WORDS]>,
-    record: [u64; UNIT_WORDS],
+    pending: VecDeque<Box<[u64]>>,
+    record: Box<[u64]>,
     /// Whether the next record in the ring buffer is not written yet, as far as this pass reads.
     is_unwritten: bool,
     place: u64,
@@ -33,7 +32,7 @@ impl Processes {
         Ok(Processes {
             positions,
             pending: VecDeque::new(),
-            record: [0; UNIT_WORDS],
+            record: Box::default(),
             is_unwritten: false,
             place: 0,
         })
@@ -43,9 +42,9 @@ impl Processes {
     pub fn look(&mut self, buffer: &mut RingBuf<MapData>) {
         let taken = self.position(page());
         while let Some(record) = buffer.next() {
-            let (words, count) = words(&record);
-            if let Some(record) = words[..count].first_chunk() {
-                self.pending.push_back(*record);
+            let record: Box<[u64]> = words(&record).collect();
+            if !record.is_empty() {
+                self.pending.push_back(record);
             }
         }
         self.is_unwritten = self.position(0) < taken;
@@ -66,7 +65,7 @@ fn page() -> usize {
 impl Stream for Processes {
     fn next(&mut self) -> Next {
         match self.pending.front() {
-            Some([time, ..]) => Next::At(*time),
+            Some(record) => Next::At(record[0]),
             None if self.is_unwritten => Next::Unwritten,
             None => Next::None,
         }
