@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use golife::assemble::{self, Described, DescribedSite, Looked};
 use golife::event::{Event, StackCode, What};
 use golife::report::{BootWindow, Level, Overhead, Process, Run, Selection, Tool};
-use golife::tracker::{Existing, Limits, Tracker};
+use golife::tracker::{Existing, Limits, TestNames, Tracker};
 use golife::verdict::{Wait, cause::Patterns};
 
 const S: u64 = 1_000_000_000;
@@ -224,10 +224,18 @@ impl World {
             sites: vec![DescribedSite { looked, ..DescribedSite::default() }; sites],
             creation_stacks: None,
             seen_calls: None,
+            ..Described::default()
         };
         let described: HashMap<_, _> =
             tracker.instances().map(|instance| (instance.id, described(instance.sites().len()))).collect();
-        let report = assemble::report(tracker, &described, &Patterns::default(), &run, &Selection::default());
+        let report = assemble::report(
+            tracker,
+            &described,
+            &TestNames::default(),
+            &Patterns::default(),
+            &run,
+            &Selection::default(),
+        );
         let levels =
             report.processes.iter().flat_map(|process| &process.sites).map(|site| site.verdict.level);
         levels.max().unwrap_or_default()

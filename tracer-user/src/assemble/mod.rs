@@ -8,6 +8,7 @@ mod blame;
 mod creation_stacks;
 pub mod diff;
 mod findings;
+mod go_tests;
 pub mod merged;
 pub mod repeats;
 
@@ -17,12 +18,14 @@ use std::sync::Arc;
 use crate::go::standard::is_of_program;
 use crate::report::{
     BootWindow, CountedFrame, CountedLabel, CreationStack, Frame, Goroutines, Hdr, Lifetime, Loss, Mode,
-    Oldest, Process, Report, Run, Selection, Site, SurvivalPoint, Verdict, Waiting,
+    Oldest, Process, Report, Run, Selection, Site, StartedBy, SurvivalPoint, Test, Verdict, Waiting,
 };
 use crate::stats::{Ages, Durations, Survival, Trend};
-use crate::tracker::{Instance, InstanceId, LineageId, SiteCounts, SiteId, SiteWindow, StackId, Tracker};
+use crate::tracker::{
+    Instance, InstanceId, LineageId, Origin, SiteCounts, SiteId, SiteWindow, StackId, TestNames, Tracker,
+};
 use crate::verdict::cause::{Code, Patterns, Start};
-use crate::verdict::{self, Blame, Facts, SeenCalls, Standing, Wait};
+use crate::verdict::{self, Blame, Facts, LeftBehind, Parked, SeenCalls, Standing, Wait};
 use findings::Reported;
 
 /// What is known about a process instance beside its goroutines.
@@ -41,6 +44,10 @@ pub struct Described<'a> {
     pub creation_stacks: Option<&'a CreationStacks>,
     /// The calls that the creators of each lineage were in when golife looked; `None` if it did not look.
     pub seen_calls: Option<&'a HashMap<LineageId, SeenCalls>>,
+    /// Import path of the package whose tests it runs; `None` if it runs none, or it is not known.
+    pub package: Option<&'a str>,
+    /// What goroutines were doing that tests may have left behind, by their ids; `None` if golife did not look.
+    pub parked: Option<&'a HashMap<u64, Parked>>,
 }
 
 /// The frames of each creation stack of a site, innermost first, beginning with its `go` statement; empty if they are
@@ -81,10 +88,11 @@ pub const MISSED: &str = "so golife has missed a place where this program create
     are incomplete; please report this with the program's Go version and how it was built";
 
 /// Makes a report of the state that `tracker` has at the end of the window. Instances that are not in `described`
-/// appear as processes that cannot be traced. `patterns` are the user's own.
+/// appear as processes that cannot be traced. `patterns` are the user's own, and `names` those of tests.
 pub fn report(
     tracker: &Tracker,
     described: &HashMap<InstanceId, Described>,
+    names: &TestNames,
     patterns: &Patterns,
     run: &Run,
     selection: &Selection,
@@ -99,7 +107,8 @@ pub fn report(
         forgotten_processes: missing.forgotten,
         ..Loss::default()
     };
-    let mut processes = Vec::new();
+    let (mut processes, mut tests) = (Vec::new(), Vec::new());
+    let context = Context { tracker, names, patterns, window: &run.window, selection };
     for instance in tracker.instances() {
         let gaps = instance.gaps();
         loss.unmatched_exits += gaps.unmatched_exits;
@@ -108,71 +117,112 @@ pub fn report(
         loss.untracked += instance.untracked();
         loss.without_creators += gaps.without_creators;
         loss.without_stack += gaps.without_stack;
+        let all = described;
         processes.push(match described.get(&instance.id) {
-            Some(described) => process(tracker, instance, described, patterns, &run.window, selection),
+            Some(described) => {
+                let (mut process, mut own) = context.process(instance, described);
+                process.started_by = instance.started_by.and_then(|by| started_by(tracker, by, all, names));
+                tests.append(&mut own);
+                process
+            }
             None => Process { pid: instance.pid, mode: Mode::Unsupported, ..Process::default() },
         });
     }
-    run.report(loss, processes, selection)
+    tests.sort_by(|a, b| (&a.package, a.kind, &a.test, a.pid).cmp(&(&b.package, b.kind, &b.test, b.pid)));
+    Report { tests, ..run.report(loss, processes, selection) }
 }
 
-fn process(
+/// The test that has started a process.
+fn started_by(
     tracker: &Tracker,
-    instance: &Instance,
-    described: &Described,
-    patterns: &Patterns,
-    window: &BootWindow,
-    selection: &Selection,
-) -> Process {
-    let mut process = Process { pid: instance.pid, ..described.process.clone() };
-    if process.mode == Mode::Unsupported {
-        // What the records say about such a process cannot be believed.
-        return process;
-    }
-    if tracker.misses_creations(instance) {
-        let text = format!(
-            "{} goroutines ended whose creation was not seen, {MISSED}",
-            instance.gaps().unmatched_exits
-        );
-        process.detail.get_or_insert(text);
-    }
-    process.start_time = process.start_time.or_else(|| instance.start_ns.map(|start| window.calendar(start)));
-    if let Some(ended) = instance.ended {
-        process.mode = Mode::Gone;
-        process.ended = Some(window.calendar(ended.time_ns));
-    }
-    let now_ns = instance.ended.map_or(window.end_ns, |ended| ended.time_ns);
-    let living = instance.living(now_ns);
-    let nobody = Ages::default();
-    let blame = blame::of(instance, described);
-    let code = Code { module: described.module, patterns, methods: described.methods };
-    let mut stacks = described.creation_stacks.map(|stacks| creation_stacks::by_site(instance, stacks));
-    let mut reported = Vec::new();
-    for (at, site) in instance.sites().iter().enumerate() {
-        let counts = site.window();
-        if !counts.is_used() {
-            continue;
+    (by, origin): (InstanceId, Origin),
+    described: &HashMap<InstanceId, Described>,
+    names: &TestNames,
+) -> Option<StartedBy> {
+    let package = described.get(&by).and_then(|described| described.package);
+    let pid = tracker.instance(by)?.pid;
+    Some(StartedBy { pid, package: package.map(Into::into), test: go_tests::name(origin, names).1 })
+}
+
+/// What the report of each process needs.
+struct Context<'a> {
+    tracker: &'a Tracker,
+    names: &'a TestNames,
+    patterns: &'a Patterns,
+    window: &'a BootWindow,
+    selection: &'a Selection,
+}
+
+impl Context<'_> {
+    /// A process, and the tests that ran in it.
+    fn process(&self, instance: &Instance, described: &Described) -> (Process, Vec<Test>) {
+        let Context { tracker, names, patterns, window, selection } = *self;
+        let mut process = Process { pid: instance.pid, ..described.process.clone() };
+        if process.mode == Mode::Unsupported {
+            // What the records say about such a process cannot be believed.
+            return (process, Vec::new());
         }
-        let id = SiteId(at as u32);
-        let living = living.get(at).unwrap_or(&nobody);
-        let blame = &blame;
-        let observed =
-            Observed { tracker, instance, described, code, id, site, counts, living, blame, now_ns, window };
-        let creation_stacks = stacks.as_mut().map(|stacks| stacks.remove(&id).unwrap_or_default());
-        let waits = observed.looked().map(|looked| looked.waits).unwrap_or_default();
-        let mut site = observed.site(creation_stacks);
-        selection.silence(&mut site);
-        reported.push(Reported { id, site, living, waits });
+        if tracker.misses_creations(instance) {
+            let text = format!(
+                "{} goroutines ended whose creation was not seen, {MISSED}",
+                instance.gaps().unmatched_exits
+            );
+            process.detail.get_or_insert(text);
+        }
+        process.start_time =
+            process.start_time.or_else(|| instance.start_ns.map(|start| window.calendar(start)));
+        if let Some(ended) = instance.ended {
+            process.mode = Mode::Gone;
+            process.ended = Some(window.calendar(ended.time_ns));
+        }
+        let now_ns = instance.ended.map_or(window.end_ns, |ended| ended.time_ns);
+        let living = instance.living(now_ns);
+        let nobody = Ages::default();
+        let blame = blame::of(instance, described);
+        let code = Code { module: described.module, patterns, methods: described.methods };
+        let tests = go_tests::Tests::of(instance, described, names, tracker.grace_ns(), now_ns);
+        let mut stacks = described.creation_stacks.map(|stacks| creation_stacks::by_site(instance, stacks));
+        let mut reported = Vec::new();
+        for (at, site) in instance.sites().iter().enumerate() {
+            let counts = site.window();
+            if !counts.is_used() {
+                continue;
+            }
+            let id = SiteId(at as u32);
+            let living = living.get(at).unwrap_or(&nobody);
+            let blame = &blame;
+            let left_behind = tests.as_ref().map(|tests| tests.at(id));
+            let observed = Observed {
+                tracker,
+                instance,
+                described,
+                code,
+                id,
+                site,
+                counts,
+                living,
+                blame,
+                now_ns,
+                window,
+                left_behind,
+            };
+            let creation_stacks = stacks.as_mut().map(|stacks| stacks.remove(&id).unwrap_or_default());
+            let waits = observed.looked().map(|looked| looked.waits).unwrap_or_default();
+            let mut site = observed.site(creation_stacks);
+            selection.silence(&mut site);
+            reported.push(Reported { id, site, living, waits });
+        }
+        let totals = Goroutines::of(reported.iter().map(|reported| &reported.site));
+        let at_attach = totals.at_attach.filter(|_| !instance.has_unknown_goroutines());
+        let states = process.goroutines.states.filter(|_| instance.ended.is_none());
+        process.goroutines = Goroutines { at_attach, states, ..totals };
+        reported.retain(|reported| !reported.site.system || selection.include_system);
+        let watched_ns = now_ns.saturating_sub(instance.first_seen_ns.max(window.start_ns));
+        process.findings = findings::of(&reported, instance, described.module, watched_ns);
+        let tests = tests.as_ref().map(|tests| tests.report(instance, described, code, names, &reported));
+        process.sites = reported.into_iter().map(|reported| reported.site).collect();
+        (process, tests.unwrap_or_default())
     }
-    let totals = Goroutines::of(reported.iter().map(|reported| &reported.site));
-    let at_attach = totals.at_attach.filter(|_| !instance.has_unknown_goroutines());
-    let states = process.goroutines.states.filter(|_| instance.ended.is_none());
-    process.goroutines = Goroutines { at_attach, states, ..totals };
-    reported.retain(|reported| !reported.site.system || selection.include_system);
-    let watched_ns = now_ns.saturating_sub(instance.first_seen_ns.max(window.start_ns));
-    process.findings = findings::of(&reported, instance, described.module, watched_ns);
-    process.sites = reported.into_iter().map(|reported| reported.site).collect();
-    process
 }
 
 /// One site as the tracker knows it, with all else that is known about it.
@@ -189,6 +239,8 @@ struct Observed<'a> {
     blame: &'a Blame,
     now_ns: u64,
     window: &'a BootWindow,
+    /// What tests have left behind here; `None` if the process runs none.
+    left_behind: Option<&'a LeftBehind>,
 }
 
 impl<'a> Observed<'a> {
@@ -312,6 +364,7 @@ impl<'a> Observed<'a> {
             lifetimes: &counts.lifetimes,
             survival,
             living: self.living,
+            left_behind: self.left_behind,
         })
     }
 }

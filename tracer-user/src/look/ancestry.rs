@@ -80,6 +80,6 @@ impl<'a> Dump<'a> {
     }
 
     fn is_own(&self, function: &str) -> bool {
-        is_of_program(function, self.subject.binary.build_info().module.as_deref())
+        is_of_program(function, self.subject.binary.module())
     }
 }

@@ -29,7 +29,7 @@ pub struct Seen {
 
 impl Seen {
     pub(super) fn of(snapshot: &Snapshot, binary: &Binary) -> Seen {
-        let module = binary.build_info().module.as_deref();
+        let module = binary.module();
         let mut creators = Creators { snapshot, last: (0, None) };
         let mut seen = Seen::default();
         let mut is_own: HashMap<u64, bool> = HashMap::new();
@@ -161,6 +161,6 @@ pub(super) fn blame(snapshot: &Snapshot, seen: &Seen, binary: &Binary) -> (Blame
         origin.seen = calls.get(&at).map(Vec::as_slice).unwrap_or_default();
     }
     let statements: Vec<Option<&Frame>> = statements.iter().map(Option::as_ref).collect();
-    let module = binary.build_info().module.as_deref();
+    let module = binary.module();
     (Blame::of(&origins, &statements, module), sites)
 }

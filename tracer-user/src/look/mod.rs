@@ -8,6 +8,7 @@ pub mod dump;
 pub mod filter;
 mod io;
 mod labels;
+mod parked;
 mod serves;
 mod sightings;
 mod states;

@@ -153,7 +153,7 @@ fn frames(snapshot: &Snapshot, binary: &Binary, goroutine: &Goroutine) -> Vec<Fr
 fn member(snapshot: &Snapshot, binary: &Binary, goroutine: &Goroutine) -> Option<Member> {
     let wait =
         Wait { reason: goroutine.state(), frames: frames(snapshot, binary, goroutine), ..Wait::default() };
-    let at = cause::place(&wait, binary.build_info().module.as_deref())?.clone();
+    let at = cause::place(&wait, binary.module())?.clone();
     Some(Member { waits_for: wait.waits_for(), at })
 }
 
@@ -163,7 +163,7 @@ const SEMAPHORES: u64 = 16;
 /// What is known of a lock that goroutines wait for; `None` if the object is none.
 fn contended(queue: &Queue, snapshot: &Snapshot, binary: &Binary) -> Option<Contended> {
     let Kind::Lock(_) = queue.kind else { return None };
-    let module = binary.build_info().module.as_deref();
+    let module = binary.module();
     let holder = |of: &OtherWaiters| {
         let goroutine = snapshot.goroutines.get(of.example)?;
         let wait = Wait { reason: of.state, frames: frames(snapshot, binary, goroutine), ..Wait::default() };

@@ -180,7 +180,7 @@ impl Seen {
 
     fn report(&self, patterns: &Patterns, selection: &Selection) -> report::Process {
         let binary = &self.subject.binary;
-        let module = binary.build_info().module.as_deref();
+        let module = binary.module();
         let code = Code { module, patterns, methods: binary.ending_methods() };
         let (tallies, all_gone) = (self.sightings.tallies(), SiteFindings::default());
         let site = |(key, tally)| self.site(key, self.sites.get(&key).unwrap_or(&all_gone), &tally, code);

@@ -14,7 +14,7 @@ use super::error::TargetError;
 use super::mapped_binary::MappedBinary;
 use super::subject::Subject;
 use crate::go::file::budget::TooMuch;
-use crate::go::plan::{Cost, Kernel, ProbeSite};
+use crate::go::plan::{Cost, Kernel, ProbeSite, Purpose};
 use crate::go::probe_sites::{self, Placement};
 use crate::go::{Binary, GoError, GoErrorKind, Image, Layout, truncated};
 use crate::host::executed::Executed;
@@ -428,7 +428,9 @@ impl Binaries {
         let path = || binary.path().to_path_buf();
         let fail = |source| TargetError::Plan { path: path(), source };
         let sites = probe_sites::of(binary, self.kernel, Placement::Cheapest).map_err(fail)?;
-        for site in sites.iter().filter(|site| site.cost == Cost::SingleStepped) {
+        // What is hit once for each test may cost more.
+        let is_often_hit = |site: &&ProbeSite| !matches!(site.purpose, Purpose::Test(_));
+        for site in sites.iter().filter(is_often_hit).filter(|site| site.cost == Cost::SingleStepped) {
             let (function, instruction) = (site.function.clone(), site.instruction.clone());
             self.remarks.push(Remark::Expensive { path: path(), function, instruction });
         }

@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use tracer_ebpf::{Constants, StackCode};
+use tracer_ebpf::{Constants, StackCode, TestPoint};
 
 use crate::go::Binary;
-use crate::go::plan::{ProbeSite, Purpose};
+use crate::go::plan::{self, ProbeSite, Purpose};
 use crate::host::FileId;
 use crate::host::guard::{Alarm, Guard, Lease};
 use crate::probes::{self, Attachment, Counters, Probe, ProbeError, Probes, Program, Scope};
@@ -387,13 +387,28 @@ pub fn probe(binary: &Binary, site: &ProbeSite) -> Option<Probe> {
                 m: layout.m.into(),
                 curg: layout.curg.into(),
                 bp: layout.sched_bp.into(),
-                pid: 0,
+                ..Constants::default()
             };
             (Program::Creation, constants)
         }
         // The rest is left out, so that one program serves the exits of all binaries.
         Purpose::Exit | Purpose::CoroutineExit => {
             (Program::Exit, Constants { register, ..Constants::default() })
+        }
+        Purpose::Test(point) => {
+            let (point, is_named) = match point {
+                plan::TestPoint::Main => (TestPoint::Main, false),
+                plan::TestPoint::Test => (TestPoint::Test, true),
+                plan::TestPoint::Benchmark => (TestPoint::Benchmark, true),
+                plan::TestPoint::Fuzz => (TestPoint::Fuzz, true),
+                plan::TestPoint::Example => (TestPoint::Example, false),
+                plan::TestPoint::ExampleEnd => (TestPoint::ExampleEnd, false),
+                plan::TestPoint::Fork => (TestPoint::Fork, false),
+            };
+            let name = if is_named { binary.test_name_offset().into() } else { 0 };
+            let constants =
+                Constants { goid: layout.goid.into(), point: point as u64, name, ..Constants::default() };
+            (Program::Test, constants)
         }
     };
     Some(Probe { program, file_offset: binary.vaddr_to_file_offset(site.address)?, constants })

@@ -13,7 +13,7 @@ use crate::look::Findings;
 use crate::report;
 use crate::targets::{PlannedBinary, Subject};
 use crate::tracker::{Instance, LineageId};
-use crate::verdict::SeenCalls;
+use crate::verdict::{Parked, SeenCalls};
 
 /// What a report says of a process whose binary was written under it.
 const OVERWRITTEN: &str = "not traced any more since its file was written: the counts end there";
@@ -50,6 +50,8 @@ pub(super) struct Known {
     pub(super) is_overwritten: bool,
     /// Whether it ran on then, without probes.
     pub(super) is_cut_short: bool,
+    /// What goroutines were doing that tests may have left behind, by their ids; `None` where nobody has looked.
+    pub(super) parked: Option<HashMap<u64, Parked>>,
     /// How long its memory was kept after its end, in ns; `None` where it was not.
     pub(super) held_ns: Option<u64>,
 }
@@ -117,11 +119,13 @@ impl Known {
         });
         Described {
             process,
-            module: traced.binary().build_info().module.as_deref(),
+            module: traced.binary().module(),
             methods: traced.binary().ending_methods(),
             sites: sites.collect(),
             creation_stacks: keeps_stacks.then_some(&self.names.stacks),
             seen_calls: Some(&self.seen_calls),
+            package: traced.binary().package_under_test(),
+            parked: self.parked.as_ref(),
         }
     }
 }

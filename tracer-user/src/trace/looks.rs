@@ -227,6 +227,7 @@ impl Tracer {
             self.looks.took += look.findings.took;
             self.looks.rhythm.put_off_glance(self.looks.took);
         }
+        self.see_parked(traced, &look);
         if purpose == Purpose::Glance {
             if let Some(id) = self.tracker.current_instance(pid) {
                 self.session.glanced(id, look.findings);
@@ -268,6 +269,19 @@ impl Tracer {
             self.session.looked(id, look.findings, calls);
         }
         self.say_unreached();
+    }
+
+    /// Takes note of what goroutines are doing that tests may have left behind.
+    fn see_parked(&mut self, traced: &Traced, look: &Look) {
+        let pid = traced.subject.process.pid;
+        let Some(id) = self.tracker.current_instance(pid) else { return };
+        let Some(instance) = self.tracker.instance(id).filter(|instance| instance.test_runs().is_some())
+        else {
+            return;
+        };
+        let left = instance.descendants(now_ns()).into_iter().filter(|one| one.outlived_ns.is_some());
+        let parked = look.parked(traced.binary(), left.map(|one| one.goid));
+        self.session.saw_parked(id, parked);
     }
 
     /// Says at the end of a round how many processes it could not look at.

@@ -337,7 +337,8 @@ impl Tracer {
             untraced: self.session.untraced(),
         };
         let described = self.session.describe(&self.tracker);
-        assemble::report(&self.tracker, &described, &self.patterns, &run, selection)
+        let names = self.ring.records().test_names();
+        assemble::report(&self.tracker, &described, names, &self.patterns, &run, selection)
     }
 
     /// Ends tracing with a last look into all processes. Returns the last report and the notices that were not told
@@ -436,8 +437,8 @@ impl Tracer {
         let has_more = self.ring.records().drain(|event| {
             last_event_ns = event.time_ns;
             match event.what {
-                What::Created { .. } | What::Exited { .. } => {
-                    *received += 1;
+                What::Created { .. } | What::Exited { .. } | What::Test { .. } => {
+                    *received += u64::from(!matches!(event.what, What::Test { .. }));
                     if strangers.sent(event) {
                         return;
                     }
@@ -448,7 +449,7 @@ impl Tracer {
                         if !family.names_pid(event.pid)
                             && !lifecycle
                                 .iter()
-                                .any(|e| matches!(e.what, What::Fork { child } if child == event.pid))
+                                .any(|e| matches!(e.what, What::Fork { child, .. } if child == event.pid))
                         {
                             return;
                         }

@@ -121,7 +121,7 @@ impl Tracer {
     pub(super) fn follow(&mut self, event: &Event) {
         let pid = event.pid;
         match event.what {
-            What::Fork { child } => self.wanted.cloned(pid, child),
+            What::Fork { child, .. } => self.wanted.cloned(pid, child),
             What::ProcessExit if self.session.holds.of(pid).is_some() => self.look_at_end(event),
             What::ProcessExit => self.end(event),
             What::Exec => {
@@ -150,7 +150,7 @@ impl Tracer {
                     self.session.refuse(pid, &error);
                 }
             }
-            What::Created { .. } | What::Exited { .. } => {}
+            What::Created { .. } | What::Exited { .. } | What::Test { .. } => {}
         }
     }
 

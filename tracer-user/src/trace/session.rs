@@ -33,7 +33,7 @@ use crate::targets::binaries::Beside;
 use crate::targets::subject::Belief;
 use crate::targets::{Binaries, MappedBinary, PlannedBinary, Subject, TargetError, describe};
 use crate::tracker::{Instance, InstanceId, LineageId, Tracker};
-use crate::verdict::SeenCalls;
+use crate::verdict::{Parked, SeenCalls};
 
 /// Most goroutines of a process whose places are remembered from one look to the next, at 24 bytes each. If a process
 /// has more, only of the oldest ones it is known that they have not moved.
@@ -449,6 +449,11 @@ impl Session {
         let known = self.instances.entry(id).or_default();
         let places = known.look.take().map(|look| look.places).unwrap_or_default();
         known.look = Some(LastLook::new(findings, places));
+    }
+
+    /// Takes note of what goroutines of an instance are doing that tests may have left behind.
+    pub fn saw_parked(&mut self, id: InstanceId, parked: HashMap<u64, Parked>) {
+        self.instances.entry(id).or_default().parked = Some(parked);
     }
 
     /// Takes note of how long the memory of an instance was kept after its end.

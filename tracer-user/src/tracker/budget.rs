@@ -17,6 +17,8 @@ pub struct Limits {
     pub max_gone: usize,
     /// The most exits that are remembered from the begin of a scan until its list is applied.
     pub max_remembered: usize,
+    /// For how long in ns a goroutine must outlive its test to be remembered when it ends.
+    pub grace_ns: u64,
 }
 
 impl Default for Limits {
@@ -27,6 +29,7 @@ impl Default for Limits {
             max_lineages: 1 << 18,
             max_gone: 256,
             max_remembered: 4 << 20,
+            grace_ns: 1_000_000_000,
         }
     }
 }

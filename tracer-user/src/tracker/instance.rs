@@ -12,6 +12,7 @@ use super::open_scan::{Early, Fate, OfScan, OpenScan, Unknown};
 use super::records::{Birth, Exit};
 use super::sites::{SiteCounts, Timeline};
 use super::table::{BIRTH_UNKNOWN, Conflict, Goroutine, PARENT_COUNTED, Table, mix};
+use super::test_runs::{Descendant, Origin, TestRuns};
 use crate::stats::Ages;
 
 /// A process from its start or an exec to the next exec or its end. goids are unique within it.
@@ -62,6 +63,10 @@ pub struct Instance {
     /// record that comes late shows that the exit was another goroutine's.
     pub(super) early: HashMap<u64, Early>,
     pub(super) at_end: Option<Vec<Ages>>,
+    /// What its goroutines go back to, in test binaries.
+    pub(super) test_runs: Option<Box<TestRuns>>,
+    /// Who has started it, if a test has: a process, and what in it.
+    pub started_by: Option<(InstanceId, Origin)>,
     seed: u64,
 }
 
@@ -137,6 +142,8 @@ impl Instance {
             overtaken: HashMap::new(),
             early: HashMap::new(),
             at_end: None,
+            test_runs: None,
+            started_by: None,
             seed,
         }
     }
@@ -149,6 +156,17 @@ impl Instance {
     /// The ancestry of its goroutines.
     pub fn lineages(&self) -> &Lineages {
         &self.lineages
+    }
+
+    /// Its tests; `None` where it is no test binary.
+    pub fn test_runs(&self) -> Option<&TestRuns> {
+        self.test_runs.as_deref()
+    }
+
+    /// The living goroutines of a test binary at the boot time `now_ns`, or at the instance's end, with what they go back to.
+    pub fn descendants(&self, now_ns: u64) -> Vec<Descendant> {
+        let runs = self.test_runs();
+        runs.map(|runs| runs.living(&self.table, &self.lineages, now_ns)).unwrap_or_default()
     }
 
     /// Whether there may be goroutines from before tracing of which nothing is known.
@@ -247,6 +265,9 @@ impl Instance {
         if let Some(parent) = parent.filter(|_| !counted) {
             counts.parents.count(self.lineages.site(parent));
         }
+        if let Some(runs) = &mut self.test_runs {
+            runs.created(goid, birth.parent);
+        }
         Ok(())
     }
 
@@ -322,9 +343,13 @@ impl Instance {
         let ended = match self.table.remove_if(exit.g, |goroutine| !goroutine.is_born_after(exit.time_ns)) {
             Some(goroutine) if goroutine.flags & BIRTH_UNKNOWN == 0 || exit.time_ns > overtaken_until => {
                 budget.goroutines -= 1;
-                let site = &mut self.sites[self.lineages.leave(goroutine.lineage).0 as usize];
+                let id = self.lineages.leave(goroutine.lineage);
+                let site = &mut self.sites[id.0 as usize];
                 site.live -= 1;
                 end_of(site, goroutine, exit);
+                if let Some(runs) = &mut self.test_runs {
+                    runs.exited(goroutine.goid, id, exit.time_ns);
+                }
                 Ok(goroutine.goid)
             }
             Some(listed) => self.ended_around_scan(listed, exit, budget),
@@ -449,6 +474,9 @@ impl Instance {
     /// and the table is freed.
     pub(super) fn end(&mut self, time_ns: u64, how: End, budget: &mut Budget) {
         self.at_end = Some(self.living(time_ns));
+        if let Some(runs) = &mut self.test_runs {
+            runs.end_all(&self.table, &self.lineages, time_ns);
+        }
         self.ended = Some(Ended { time_ns, how });
         budget.goroutines -= self.table.len();
         self.table = Table::new(self.seed);

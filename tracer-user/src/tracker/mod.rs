@@ -21,6 +21,7 @@ mod records;
 mod scan;
 mod sites;
 mod table;
+mod test_runs;
 #[cfg(test)]
 mod tests;
 
@@ -33,8 +34,10 @@ pub use instance::{End, Ended, Gaps, Instance};
 pub use lineage::{Lineage, Lineages};
 pub use records::Existing;
 pub use sites::{Parents, Series, SiteCounts, SiteWindow, Timeline};
+pub use test_runs::{Descendant, Origin, Runs, TestKind, TestRuns};
 
-use crate::event::{Event, What};
+pub use crate::event::TestNames;
+use crate::event::{Event, TestName, TestPoint, What};
 use budget::Budget;
 use instance::Reused;
 use open_scan::{Missing, OpenScan};
@@ -67,6 +70,9 @@ pub struct Losses {
     pub late: u64,
 }
 
+/// Most processes and threads that go back to tests and are remembered at the same time.
+const MOST_STARTED: usize = 1 << 16;
+
 /// What is known about a pid.
 #[derive(Clone, Copy, Default)]
 struct Pid {
@@ -86,6 +92,8 @@ pub struct Tracker {
     /// How many instances there have been, which is the serial number of the next one.
     serial: u64,
     pids: HashMap<u32, Pid>,
+    /// The processes that tests have started, and those that these have: the process of the test, and what in it.
+    started: HashMap<u32, (InstanceId, Origin)>,
     /// The pid of the last event, and its instance: the next event often is of the same process.
     last: Option<(u32, InstanceId)>,
     fresh: Vec<InstanceId>,
@@ -110,6 +118,7 @@ impl Tracker {
             free_slots: Vec::new(),
             serial: 0,
             pids: HashMap::new(),
+            started: HashMap::new(),
             last: None,
             fresh: Vec::new(),
             gone: VecDeque::new(),
@@ -141,10 +150,40 @@ impl Tracker {
                 }
             }
             What::Exec => self.end(pid, time_ns, End::Exec),
-            What::Fork { child } if child != pid => self.end(child, time_ns, End::Replaced),
-            What::Fork { .. } => {}
-            What::ProcessExit => self.end(pid, time_ns, End::Exit),
+            What::Fork { child, thread } => self.forked(pid, child, thread, time_ns),
+            What::Test { point, goid, thread, name } => self.tested(pid, time_ns, point, goid, thread, name),
+            What::ProcessExit => {
+                self.end(pid, time_ns, End::Exit);
+                self.started.remove(&pid);
+            }
         }
+    }
+
+    fn forked(&mut self, pid: u32, child: u32, thread: u32, time_ns: u64) {
+        if child == pid {
+            return;
+        }
+        self.end(child, time_ns, End::Replaced);
+        let by = self.pids.get(&pid).and_then(|known| known.current);
+        let runs = by.and_then(|id| self.instances[id.slot()].as_mut()?.test_runs.as_mut());
+        let origin = runs.and_then(|runs| runs.forked(thread));
+        // What a child starts goes back to the same test. A new thread stands here like a process, which does no harm.
+        let started = by.zip(origin).or_else(|| self.started.get(&pid).copied());
+        match started.filter(|_| self.started.len() < MOST_STARTED) {
+            Some(started) => _ = self.started.insert(child, started),
+            None => _ = self.started.remove(&child),
+        }
+    }
+
+    #[cold]
+    fn tested(&mut self, pid: u32, time_ns: u64, point: TestPoint, goid: u64, thread: u32, name: TestName) {
+        let grace_ns = self.budget.limits.grace_ns;
+        let Some(id) = self.instance_at(pid, time_ns, false) else { return };
+        let Some(instance) = self.instances[id.slot()].as_mut() else { return };
+        let table = &instance.table;
+        let begins = point == TestPoint::Main;
+        let runs = instance.test_runs.get_or_insert_with(|| Box::new(TestRuns::new(grace_ns, begins, table)));
+        runs.reached(point, goid, thread, name, time_ns);
     }
 
     fn created(&mut self, pid: u32, birth: Birth) {
@@ -285,6 +324,11 @@ impl Tracker {
         self.budget.goroutines
     }
 
+    /// For how long in ns a goroutine must outlive its test to have been left behind: see [`Limits::grace_ns`].
+    pub fn grace_ns(&self) -> u64 {
+        self.budget.limits.grace_ns
+    }
+
     /// The times at which live counts were sampled.
     pub fn timeline(&self) -> &Timeline {
         &self.timeline
@@ -357,6 +401,7 @@ impl Tracker {
         (instance.execs, instance.start_ns) = (entry.execs, entry.start_ns);
         // A program whose exec was seen has no goroutines from before that.
         instance.existed = existed && entry.execs == 0;
+        instance.started_by = self.started.get(&pid).copied();
         match self.instances.get_mut(slot) {
             Some(free) => *free = Some(Box::new(instance)),
             None => self.instances.push(Some(Box::new(instance))),

@@ -63,6 +63,9 @@ impl Instance {
             }
         }
         self.unlist(scan.began_ns, missing, budget);
+        if let Some(runs) = &mut self.test_runs {
+            runs.retain(&self.table);
+        }
         strangers.retain(|&existing| match scan.unknown.remove(&existing.g) {
             Some((time_ns, how)) => self.listed_but_gone(existing, time_ns, how, at_attach, budget),
             None => self.listed(existing, now_ns, at_attach, budget),
@@ -259,9 +262,13 @@ impl Instance {
             return self.unknown_exit(exit);
         }
         budget.goroutines -= 1;
-        let site = &mut self.sites[self.lineages.leave(listed.lineage).0 as usize];
+        let id = self.lineages.leave(listed.lineage);
+        let site = &mut self.sites[id.0 as usize];
         site.live -= 1;
         end_of(site, listed, exit);
+        if let Some(runs) = &mut self.test_runs {
+            runs.exited(listed.goid, id, exit.time_ns);
+        }
         let how = if self.existed { Unknown::Unattributed } else { Unknown::Unmatched };
         self.ended_early(listed, Fate::Ended(how));
         Ok(listed.goid)

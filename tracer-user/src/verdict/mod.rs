@@ -14,6 +14,7 @@ mod endless;
 pub mod findings;
 mod growth;
 mod hopeless;
+mod outlived;
 mod stuck;
 pub mod waits;
 
@@ -22,6 +23,7 @@ use crate::report::{Cause, Evidence, EvidenceKind, Level, Served, Verdict};
 use crate::stats::{Ages, Balance, Durations, Survival, Trend};
 pub use blame::{Blame, Origin, SeenCalls};
 use cause::Explanation;
+pub use outlived::{LeftBehind, Parked, Parking};
 pub use waits::{Member, Wait, WaitsFor};
 
 /// What is known about a site when it is judged.
@@ -67,6 +69,8 @@ pub struct Facts<'report> {
     pub survival: &'report Survival,
     /// The ages of the living goroutines.
     pub living: &'report Ages,
+    /// What the tests of a test binary have left behind here; `None` where the process runs no tests.
+    pub left_behind: Option<&'report LeftBehind>,
 }
 
 /// What is known about a site's goroutines without their history.
@@ -201,8 +205,8 @@ trait Finding<Seen> {
 /// The findings that need to know only what the living goroutines do.
 const OF_STANDING: [&dyn for<'seen> Finding<Standing<'seen>>; 2] = [&hopeless::Hopeless, &stuck::Stuck];
 /// The findings that need the history of the site.
-const OF_HISTORY: [&dyn for<'seen> Finding<Facts<'seen>>; 4] =
-    [&at_end::AtEnd, &growth::Growth, &ageing::Ageing, &endless::Endless];
+const OF_HISTORY: [&dyn for<'seen> Finding<Facts<'seen>>; 5] =
+    [&outlived::Outlived, &at_end::AtEnd, &growth::Growth, &ageing::Ageing, &endless::Endless];
 
 /// Judges a site by all findings.
 pub fn judge(facts: &Facts) -> Verdict {
@@ -269,6 +273,9 @@ fn without_finding(facts: &Facts) -> Verdict {
     if live == 0 && facts.untracked == 0 {
         return healthy(EvidenceKind::Ended, format!("all {} ended", count(facts.exited)));
     }
+    if let Some(tests) = facts.left_behind.filter(|_| facts.ended) {
+        return of_tests(tests, live);
+    }
     if let Some(left) = at_end::left(facts) {
         return left_at_end(facts, left);
     }
@@ -287,6 +294,17 @@ fn without_finding(facts: &Facts) -> Verdict {
     } else {
         let (low, high) = (count(trend.lowest), count(trend.highest));
         healthy(EvidenceKind::Steady, format!("live stayed between {low} and {high} for {window}"))
+    }
+}
+
+/// The verdict on goroutines of a test binary that lived when it ended, where no test has left any behind.
+fn of_tests(tests: &LeftBehind, live: u64) -> Verdict {
+    let live = count(live.max(tests.others));
+    let text = format!("{live} lived when the process ended, and none had outlived a test and was blocked");
+    Verdict {
+        level: Level::Healthy,
+        evidence: vec![Evidence::new(EvidenceKind::Left, text)],
+        ..Verdict::default()
     }
 }
 

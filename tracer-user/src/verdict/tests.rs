@@ -111,6 +111,7 @@ impl Case {
             lifetimes: &self.lifetimes,
             survival: &survival,
             living: &Ages { exact: ages, at_least, eldest },
+            left_behind: None,
         })
     }
 }

@@ -32,8 +32,14 @@ fn step() -> impl Strategy<Value = Step> {
         4 => created,
         4 => (0u64..4).prop_map(|g| What::Exited { g }),
         1 => Just(What::Exec),
-        1 => (6u32..9).prop_map(|child| What::Fork { child }),
+        1 => (6u32..9).prop_map(|child| What::Fork { child, thread: child }),
         1 => Just(What::ProcessExit),
+        2 => (0..TestPoint::ALL.len(), 0u64..4).prop_map(|(point, goid)| What::Test {
+            point: TestPoint::ALL[point],
+            goid,
+            thread: goid as u32,
+            name: TestName::UNKNOWN,
+        }),
     ];
     prop_oneof![
         8 => (extreme(), any::<u32>(), what)
@@ -64,6 +70,7 @@ proptest! {
         }
         for instance in tracker.instances() {
             prop_assert_eq!(instance.living(now).len(), instance.sites().len());
+            prop_assert!(instance.descendants(now).iter().all(|one| one.goid < 4));
             for site in 0..instance.sites().len() {
                 let series = instance.series_of(SiteId(site as u32), tracker.timeline(), now);
                 let trend = crate::stats::Trend::of(&series);

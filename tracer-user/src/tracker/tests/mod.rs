@@ -4,6 +4,7 @@
 mod absurd;
 mod ancestry;
 mod model;
+mod test_runs;
 
 use super::*;
 use crate::event::StackCode;
@@ -261,7 +262,7 @@ fn another_start_time_is_another_process() {
 fn a_record_of_how_a_process_began_does_not_end_it() {
     let mut tracker = Tracker::new(Limits::default());
     tracker.process_started(7, 1_000, false, 3_000);
-    let forked = |time_ns| Event { pid: 3, ..happened(time_ns, What::Fork { child: 7 }) };
+    let forked = |time_ns| Event { pid: 3, ..happened(time_ns, What::Fork { child: 7, thread: 1 }) };
     tracker.apply(&forked(1_000));
     tracker.apply(&happened(2_000, What::Exec));
     tracker.apply(&created(3_100, 1));
@@ -278,7 +279,8 @@ fn what_comes_after_the_end_is_ignored() {
 
 #[test]
 fn strangers_make_no_instance() {
-    let events = [What::Exec, What::Fork { child: 9 }, What::ProcessExit].map(|what| happened(5, what));
+    let events =
+        [What::Exec, What::Fork { child: 9, thread: 1 }, What::ProcessExit].map(|what| happened(5, what));
     assert_eq!(tracker(&events).instances().count(), 0);
 }
 

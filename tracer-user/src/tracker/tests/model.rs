@@ -274,13 +274,20 @@ proptest! {
         events in proptest::collection::vec((0u64..50, 1u32..4, 0u8..20, 1u64..12, 0u64..6), 0..300),
         max_goroutines in 0usize..10,
     ) {
-        let limits = Limits { max_sites: 4, max_goroutines, max_lineages: 6, max_gone: 3, max_remembered: 4 };
+        let limits = Limits {
+            max_sites: 4,
+            max_goroutines,
+            max_lineages: 6,
+            max_gone: 3,
+            max_remembered: 4,
+            ..Limits::default()
+        };
         let mut tracker = Tracker::new(limits);
         for (time_ns, pid, what, goid, gopc) in events {
             let listing = || (1..goid).map(|goid| Existing { g: goid % 5, goid, parent: gopc, gopc, startpc: 2 });
             let what = match what {
                 0 => What::Exec,
-                1 => What::Fork { child: goid as u32 },
+                1 => What::Fork { child: goid as u32, thread: 1 },
                 2 => What::ProcessExit,
                 3 => { tracker.begin_scan(pid, time_ns); continue }
                 4 => { tracker.adopt(pid, listing(), time_ns); continue }
