@@ -319,6 +319,10 @@ pub struct Run {
     /// until then files that they had mapped count as in use
     #[arg(long)]
     pub no_hold: bool,
+    /// How long a goroutine may outlive the test that led to it, and what that has to clean up, in a Go test that CMD is or
+    /// starts. One that lives longer has leaked, and so has one that is blocked when its process ends
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = parse_duration)]
+    pub grace: Duration,
     /// The program and its arguments
     #[arg(last = true, required = true, value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]
     #[arg(add = completion::command())]

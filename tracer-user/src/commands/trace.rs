@@ -66,6 +66,7 @@ pub(super) fn launch(arguments: &Run) -> anyhow::Result<ExitCode> {
     let launch = Launch::fork(&arguments.command)?;
     let targets = Targets::Family { root: launch.pid(), program: path, hold: !arguments.no_hold };
     let settings = settings(targets, tracing.window.duration, &tracing.window, patterns, &tracing.limits);
+    let settings = Settings { grace: arguments.grace, ..settings };
     let follow = Follow::new(settings, selection, &tracing.view);
     let Followed { report, child, left } = follow.run(Some(launch), &mut |report| sink.line(report))?;
     sink.finish(&report, as_text(&report, true, tracing.view.sort))?;

@@ -20,6 +20,8 @@ pub struct Settings {
     pub epoch: Option<Duration>,
     /// The user's own causes and remedies, which come before those that golife knows.
     pub patterns: Patterns,
+    /// How long a goroutine may outlive the test that led to it before it has leaked.
+    pub grace: Duration,
     /// How much memory may be spent.
     pub spending: Spending,
     /// Whether to measure what a hit costs a target.
@@ -79,6 +81,7 @@ impl Settings {
             window: None,
             epoch: None,
             patterns: Patterns::default(),
+            grace: Duration::from_secs(1),
             spending: Spending::default(),
             calibration: Calibration::None,
         }

@@ -21,6 +21,20 @@ fn a_target_is_required() {
     assert!(Cli::try_parse_from(["golife", "run"]).is_err());
 }
 
+#[test]
+fn the_grace_is_a_second_unless_said() {
+    let grace = |more: &[&str]| {
+        let parsed = Cli::try_parse_from([&["golife", "run"], more, &["--", "ls"]].concat());
+        parsed.ok().map(|cli| match cli.command {
+            Command::Run(run) => run.grace,
+            other => panic!("not run: {other:?}"),
+        })
+    };
+    assert_eq!(grace(&[]), Some(Duration::from_secs(1)));
+    assert_eq!(grace(&["--grace", "250ms"]), Some(Duration::from_millis(250)));
+    assert_eq!(grace(&["--grace", "soon"]), None);
+}
+
 /// The documents and all sources of golife, which contain everything that it prints.
 fn texts() -> Vec<(std::path::PathBuf, String)> {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
