@@ -79,6 +79,9 @@ impl Program {
         if own.container != other.container {
             own.container = None;
         }
+        if own.started_by != other.started_by {
+            own.started_by = None;
+        }
         let (sum, more) = (&mut own.goroutines, &other.goroutines);
         sum.live = sum.live.saturating_add(more.live);
         sum.system = sum.system.saturating_add(more.system);

@@ -49,6 +49,17 @@ impl<'report> Shown<'report> {
         Shown { program, alike, following: Vec::new(), level: alike.site.verdict.level }
     }
 
+    /// What is left of it without some sites; `None` if nothing is.
+    pub(super) fn without(self, is_left_out: impl Fn(&Site) -> bool) -> Option<Shown<'report>> {
+        let sites = std::iter::once(self.alike).chain(self.following);
+        let mut left = sites.filter(|alike| !is_left_out(&alike.site));
+        let alike = left.next()?;
+        let following: Vec<_> = left.collect();
+        let all = std::iter::once(&alike).chain(&following);
+        let level = all.map(|alike| alike.site.verdict.level).max()?;
+        Some(Shown { alike, following, level, ..self })
+    }
+
     /// The line at which a reviewer would look: the `go` statement where that is the program's own; else the line of the
     /// program that most of the goroutines go back to, and the `go` statement where none is known. A timer's function has no
     /// statement, so that is the function itself.

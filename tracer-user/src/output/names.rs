@@ -40,6 +40,10 @@ pub fn program_name(program: &Program, columns: usize) -> String {
     if process.stopped {
         about.push("stopped".into());
     }
+    about.extend(process.started_by.as_ref().map(|by| {
+        let package = by.package.as_ref().map(|package| format!(" of {}", clean(package)));
+        format!("started by {}{}", clean(&by.test), package.unwrap_or_default())
+    }));
     // The detail of a process that was scanned is shown only if the scan was cut short.
     let went_well = process.mode == Mode::Scanned && process.scan.is_some_and(|scan| !scan.cut_short);
     if let Some(detail) = process.detail.as_ref().filter(|_| !went_well) {

@@ -3,8 +3,9 @@
 use std::time::{Duration, SystemTime};
 
 use crate::report::{
-    BlamedFrame, BootWindow, Cause, Evidence, EvidenceKind, Finding, Frame, Go, LedBy, Level, Loss, Mode,
-    Oldest, Overhead, Process, Report, Run, Selection, Site, StaticCheck, Tool, Verdict, Waiting,
+    BlamedFrame, BootWindow, Cause, Evidence, EvidenceKind, Finding, Frame, Go, Leaked, LedBy, Level, Loss,
+    Mode, Oldest, Overhead, Process, Report, Run, Selection, Site, StartedBy, StaticCheck, Test, TestKind,
+    Tool, Verdict, Waiting,
 };
 
 const S: u64 = 1_000_000_000;
@@ -26,6 +27,7 @@ pub(crate) fn frame(function: &str, file: &str, line: u32) -> Frame {
 fn site(site: Frame, entry: Frame, live: u64, verdict: Verdict) -> Site {
     let oldest = Some(Oldest { age_ns: 29 * S, at_least: false });
     Site {
+        ordinal: ordinal(&site),
         site,
         entry,
         live,
@@ -36,6 +38,17 @@ fn site(site: Frame, entry: Frame, live: u64, verdict: Verdict) -> Site {
         verdict,
         ..Site::default()
     }
+}
+
+/// The place of a statement among those of its function.
+fn ordinal(site: &Frame) -> Option<u32> {
+    let lines: &[u32] = match site.function.as_str() {
+        "main.serve" => &[42, 49, 70, 80],
+        "example.com/api/hub.(*Hub).Subscribe" => &[88, 95, 120],
+        _ => return None,
+    };
+    let at = lines.iter().position(|line| Some(*line) == site.line)?;
+    u32::try_from(at + 1).ok()
 }
 
 fn verdict(level: Level, cause: Option<Cause>, evidence: &str, advice: Option<&str>) -> Verdict {
@@ -140,6 +153,124 @@ pub(crate) fn review() -> Report {
     let mut report = report(vec![api, denied]);
     report.loss.dropped = 3;
     report
+}
+
+/// A test of a package that ran once in a process.
+pub(crate) fn test(pid: u32, package: &str, name: &str, leaked: Vec<Leaked>) -> Test {
+    Test {
+        package: Some(package.into()),
+        test: name.into(),
+        kind: TestKind::Test,
+        pid,
+        runs: 1,
+        leaked_count: leaked.len() as u64,
+        leaked,
+        ..Test::default()
+    }
+}
+
+/// A goroutine of `pool.work` that a test has left behind.
+pub(crate) fn worker(goid: u64) -> Leaked {
+    let file = "/src/m/pool/pool.go";
+    Leaked {
+        goid,
+        site: frame("example.com/m/pool.(*Pool).Start", file, 31),
+        ordinal: Some(1),
+        entry: frame("example.com/m/pool.(*Pool).work", file, 40),
+        waiting: waiting("chan receive", 1, &[frame("example.com/m/pool.(*Pool).work", file, 44)])
+            .and_then(|waiting| waiting.into_iter().next()),
+        cause: Some(Cause::ChanReceive),
+        advice: Some(
+            "nothing closes or sends on the channel received from at pool.go:44: close it when the work ends"
+                .into(),
+        ),
+        outlived_ns: S + goid * 10_000_000,
+        ..Leaked::default()
+    }
+}
+
+/// A goroutine of the standard library that a test has left behind, and that has ended then.
+pub(crate) fn connection(goid: u64) -> Leaked {
+    let transport = |function: &str, line| frame(function, "/go/src/net/http/transport.go", line);
+    let read = transport("net/http.(*persistConn).readLoop", 2325);
+    Leaked {
+        site: transport("net/http.(*Transport).dialConn", 1948),
+        ordinal: Some(2),
+        entry: transport("net/http.(*persistConn).readLoop", 2246),
+        waiting: Some(Waiting { reason: "select".into(), count: 1, at: vec![read], ..Waiting::default() }),
+        cause: Some(Cause::HttpBody),
+        advice: Some("a request got a response whose body is not closed: defer response.Body.Close()".into()),
+        ended: true,
+        ..worker(goid)
+    }
+}
+
+/// The sites of what tests have left behind, as verdicts have them.
+fn left_site(leaked: &Leaked, live: u64, tests: &str) -> Site {
+    let evidence = vec![Evidence::new(EvidenceKind::Test, format!("{live} of {live} outlived {tests}"))];
+    let (cause, advice) = (leaked.cause, leaked.advice.clone());
+    let verdict = Verdict { level: Level::Suspect, cause, evidence, advice, ..Verdict::default() };
+    let waiting = leaked.waiting.clone().map(|waiting| vec![Waiting { count: live, ..waiting }]);
+    Site {
+        waiting,
+        ordinal: leaked.ordinal,
+        ..site(leaked.site.clone(), leaked.entry.clone(), live, verdict)
+    }
+}
+
+/// What `go test ./...` of two packages may show: tests that leak and others that do not, in two runs of one of the packages,
+/// what lives and has not leaked, and a program that a test has started.
+pub(crate) fn go_tests() -> Report {
+    let (pool, db) = ("example.com/m/pool", "example.com/m/db");
+    let silenced = Leaked { silenced: true, ..worker(70) };
+    let of = |kind, living, test| Test { kind, living, runs: 0, ..test };
+    let mut tests = vec![
+        test(100, pool, "TestPool", Vec::new()),
+        test(100, pool, "TestPool/full", vec![worker(34), worker(35), connection(36)]),
+        test(100, pool, "TestPool/idle", vec![worker(37)]),
+        Test { ending: 2, ..test(100, pool, "TestResize", Vec::new()) },
+        Test { unfinished: 1, living: 4, ..test(100, pool, "TestSlow", Vec::new()) },
+        Test { kind: TestKind::Benchmark, runs: 3, ..test(100, pool, "BenchmarkPool", Vec::new()) },
+        of(TestKind::Init, 1, test(100, pool, "init", Vec::new())),
+        of(TestKind::Unknown, 1, test(100, pool, "", Vec::new())),
+        test(102, pool, "TestPool/full", vec![worker(34)]),
+        test(101, db, "TestKnown", vec![silenced]),
+        of(TestKind::TestMain, 2, test(101, db, "TestMain", Vec::new())),
+    ];
+    tests.sort_by(|a, b| (&a.package, &a.test).cmp(&(&b.package, &b.test)));
+    let go = Some(Go { module: Some("example.com/m".into()), ..Go::default() });
+    let binary = |pid, exe: &str, sites: Vec<Site>| Process {
+        pid,
+        exe: Some(format!("/tmp/go-build{pid}/b001/{exe}")),
+        command: Some(format!("/tmp/go-build{pid}/b001/{exe} -test.timeout=10m0s")),
+        go: go.clone(),
+        mode: Mode::Gone,
+        findings: (0..sites.len()).filter_map(|at| Finding::alone(at, &sites[at])).collect(),
+        sites,
+        ..Process::default()
+    };
+    let grew = verdict(Level::Suspect, None, "live grew by 12 in 30 s: rose in every sample", None);
+    let reap = frame("example.com/m/pool.reap", "/src/m/pool/reap.go", 9);
+    let listen = frame("main.listen", "/src/m/cmd/server/main.go", 12);
+    let known = Site { known: true, ..left_site(&worker(70), 1, "TestKnown") };
+    let healthy = verdict(Level::Healthy, None, "live stays about the same", None);
+    let server = Process {
+        started_by: Some(StartedBy { pid: 101, package: Some(db.into()), test: "TestKnown".into() }),
+        ..binary(200, "server", vec![site(listen.clone(), listen, 1, healthy)])
+    };
+    let first = vec![
+        left_site(&worker(34), 3, "TestPool/full, TestPool/idle"),
+        left_site(&connection(36), 0, "TestPool/full"),
+        site(reap.clone(), reap, 12, grew),
+    ];
+    let second = vec![left_site(&worker(34), 1, "TestPool/full")];
+    let processes = vec![
+        binary(100, "pool.test", first),
+        binary(102, "pool.test", second),
+        binary(101, "db.test", vec![known]),
+        server,
+    ];
+    Report { tests, ..report(processes) }
 }
 
 /// Compares a text with a file in `tests/golden`, or replaces the file if that was asked for: `GOLIFE_GOLDEN=update`.

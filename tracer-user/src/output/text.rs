@@ -5,6 +5,9 @@ use std::io::{self, Write};
 
 use super::blamed;
 use super::finding::{Shown, found, hidden, silenced, together};
+use super::go_tests::Told;
+use super::left_behind;
+use super::lines::{self, INDENT};
 use super::names::{
     function, holds_thread, labels, located, place, processes, program_name, starts_program, unmoved,
 };
@@ -29,8 +32,6 @@ pub struct Text {
 
 /// The fewest columns that are filled. In fewer, there is no room beside the labels.
 const LEAST: usize = 36;
-/// The column at which the text of a block begins.
-const INDENT: usize = 9;
 /// Most places of a site that are shown each at which its goroutines wait.
 const WAITS: usize = 3;
 /// Most calls of a creation stack that are shown.
@@ -46,6 +47,7 @@ pub fn write(report: &Report, text: &Text, out: &mut dyn Write) -> io::Result<()
     let programs = alike::programs(&report.processes, text.sort);
     let page = Page { report, width: text.width.max(LEAST), many: programs.len() > 1, programs };
     page.heading(out)?;
+    left_behind::write(report, page.width, out)?;
     page.findings(out)?;
     page.verdicts(out)?;
     if text.table {
@@ -91,7 +93,10 @@ impl Page<'_> {
     }
 
     fn findings(&self, out: &mut dyn Write) -> io::Result<()> {
-        let all: Vec<Shown> = self.programs.iter().flat_map(Shown::of).collect();
+        // What is told of the tests that leak is not told again of the statements.
+        let told = Told::of(self.report);
+        let all = self.programs.iter().flat_map(Shown::of);
+        let all: Vec<Shown> = all.filter_map(|shown| shown.without(|site| told.has(site))).collect();
         let at = |level| all.iter().filter(move |shown| shown.level == level);
         // A queue that does not move needs a remedy as a leak does, so it is shown with the leaks.
         let stands = |shown: &&Shown| {
@@ -132,7 +137,7 @@ impl Page<'_> {
             return writeln!(out, "{label} {}   {created}", paint(BOLD, name));
         }
         writeln!(out, "{label} {}", paint(BOLD, name))?;
-        self.line(out, &created)
+        lines::parts(out, self.width, &[created])
     }
 
     fn block(&self, shown: &Shown, out: &mut dyn Write) -> io::Result<()> {
@@ -153,7 +158,7 @@ impl Page<'_> {
             let (n, p50, p99) = (count(lifetime.count), duration(lifetime.p50_ns), duration(lifetime.p99_ns));
             facts.push(format!("{n} others ended: half within {p50}, 99 % within {p99}"));
         }
-        self.parts(out, &facts)?;
+        lines::parts(out, self.width, &facts)?;
         if alike.pids.len() > 1 {
             let most = format!("process {pid_of_most}, which has most: {}", count(*live));
             self.list(out, "as in", std::iter::once(most))?;
@@ -194,33 +199,13 @@ impl Page<'_> {
         self.list(out, "do", site.verdict.advice.iter().map(|advice| clean(advice)))
     }
 
-    /// Writes the items, one on each line, with the label before the first.
     fn list(
         &self,
         out: &mut dyn Write,
         label: &str,
         items: impl IntoIterator<Item = String>,
     ) -> io::Result<()> {
-        const LABEL: usize = 11;
-        for (at, item) in items.into_iter().enumerate() {
-            let label = if at == 0 { label } else { "" };
-            for (at, part) in wrap(&item, self.width - INDENT - LABEL).into_iter().enumerate() {
-                let label = paint(DIM, format_args!("{:<LABEL$}", if at == 0 { label } else { "" }));
-                writeln!(out, "{:INDENT$}{label}{part}", "")?;
-            }
-        }
-        Ok(())
-    }
-
-    fn line(&self, out: &mut dyn Write, text: &str) -> io::Result<()> {
-        self.parts(out, &[text.into()])
-    }
-
-    fn parts(&self, out: &mut dyn Write, parts: &[String]) -> io::Result<()> {
-        for part in fill(parts, self.width - INDENT) {
-            writeln!(out, "{:INDENT$}{part}", "")?;
-        }
-        Ok(())
+        lines::list(out, self.width, label, items)
     }
 
     /// Writes `cannot tell yet` or `no leak found`, and how many sites have which verdict. What is not known is never
@@ -336,10 +321,7 @@ impl Page<'_> {
         let events = self.events();
         parts.push(format!("lost {} of {} events", count(lost.dropped), count(events)));
         writeln!(out)?;
-        for (at, part) in fill(&parts, self.width - INDENT).into_iter().enumerate() {
-            writeln!(out, "{} {part}", paint(DIM, format_args!("{:<8}", if at == 0 { "cost" } else { "" })))?;
-        }
-        Ok(())
+        lines::remark(out, "cost", fill(&parts, self.width - INDENT))
     }
 
     fn events(&self) -> u64 {
@@ -393,14 +375,7 @@ impl Page<'_> {
             let whose = if self.many { format!(" of {unread} processes") } else { String::new() };
             gaps.push(format!("goroutines{whose} from before tracing are not counted as live"));
         }
-        for (at, gap) in gaps.iter().enumerate() {
-            let label = paint(DIM, format_args!("{:<8}", if at == 0 { "missing" } else { "" }));
-            for (at, part) in wrap(gap, self.width - INDENT).into_iter().enumerate() {
-                let label = if at == 0 { label.clone() } else { format!("{:8}", "") };
-                writeln!(out, "{label} {part}")?;
-            }
-        }
-        Ok(())
+        lines::remark(out, "missing", gaps.iter().flat_map(|gap| wrap(gap, self.width - INDENT)))
     }
 }
 

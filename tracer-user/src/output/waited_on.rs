@@ -9,8 +9,12 @@ use crate::report::{Level, Others, Site, WaitedOn, Waiting};
 pub(super) fn lines(site: &Site) -> impl Iterator<Item = String> {
     let suspicious = site.verdict.level >= Level::Suspect;
     let most = site.waiting.iter().flatten().next().filter(|_| suspicious);
-    let of = |waiting: &Waiting| waiting.on.first().map(line).or_else(|| descriptor_of_group(waiting));
     most.and_then(of).into_iter()
+}
+
+/// The line about what most of these goroutines wait on; `None` if it is not known.
+pub(super) fn of(waiting: &Waiting) -> Option<String> {
+    waiting.on.first().map(line).or_else(|| descriptor_of_group(waiting))
 }
 
 /// A line such as `channel 0xc000012345 (unbuffered): 40 on it, 3 others in select at hub.go:9; known to 1 in
