@@ -494,7 +494,7 @@ pub enum Format {
     Sarif,
     /// A line for each finding, file:line: message, as go vet prints
     Vet,
-    /// Sites as test cases, for CI pages (JUnit XML)
+    /// Go tests as test cases, and elsewhere sites, for CI pages (JUnit XML)
     Junit,
 }
 

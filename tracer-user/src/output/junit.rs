@@ -1,6 +1,8 @@
 //! Writes a report as JUnit XML, in the form that Jenkins, GitLab and others show on their pages: a suite for each program, a
 //! case for each of its sites.
 
+mod packages;
+
 use std::io::{self, Write};
 
 use quick_xml::Writer;
@@ -9,7 +11,6 @@ use quick_xml::events::{BytesDecl, BytesEnd, BytesStart, BytesText, Event};
 use super::finding::{Shown, not_shown, silenced_how};
 use super::names::{located, numbers, processes};
 use super::sources::Sources;
-use super::text;
 use crate::assemble::alike::{self, Alike, Program};
 use crate::go::standard::package_path;
 use crate::human::{clean, duration, imported, short_function};
@@ -18,16 +19,17 @@ use crate::report::{Level, Mode, Report, Sort};
 /// The columns that the block of a finding is wide.
 const WIDTH: usize = 100;
 
-/// Writes the document. A site that leaks fails; one that is ignored or known or cannot be told is skipped; a program that was not seen
+/// Writes the document. A test that leaves goroutines behind fails, and so does a site that leaks; one that is ignored or known or cannot be told is skipped; a program that was not seen
 /// is a skipped case, too.
 ///
 /// # Errors
 /// The document cannot be written to `out`.
 pub fn write(report: &Report, sources: &Sources, out: &mut dyn Write) -> io::Result<()> {
     let programs = alike::programs(&report.processes, Sort::Verdict);
-    let mut suites: Vec<Suite> =
-        programs.iter().map(|program| Suite::new(report, program, sources)).collect();
-    suites.extend(not_shown(report).map(Suite::not_shown));
+    let mut suites = packages::suites(report, sources);
+    let others = programs.iter().filter(|program| !packages::has_tests(report, program));
+    suites.extend(others.map(|program| Suite::new(report, program, sources)));
+    suites.extend(not_shown(report).map(|why| Suite::not_shown(report, why)));
     let mut xml = Writer::new_with_indent(out, b' ', 2);
     xml.write_event(Event::Decl(BytesDecl::new("1.0", Some("UTF-8"), None)))?;
     let mut root = BytesStart::new("testsuites");
@@ -46,26 +48,32 @@ pub fn write(report: &Report, sources: &Sources, out: &mut dyn Write) -> io::Res
     writeln!(xml.get_mut())
 }
 
-/// A program.
+/// A package under test, or another program.
 struct Suite {
     name: String,
     who: String,
     cases: Vec<Case>,
+    /// What is to be said beside the cases.
+    out: String,
+    /// For how long it was watched; `None` where that is not how long its cases took.
+    time_ns: Option<u64>,
 }
 
-/// A site, or a program of which no site was seen.
+/// A test, a site, or a program of which no site was seen.
 struct Case {
     class: String,
     name: String,
     file: Option<String>,
     line: Option<u32>,
+    /// Which statement of its function the site is.
+    ordinal: Option<u32>,
     outcome: Outcome,
 }
 
 enum Outcome {
     Passed,
-    /// It is unusual, and this is what is known of it.
-    Watched(String),
+    /// It passed, and this is known of it.
+    Told(String),
     Failed {
         kind: &'static str,
         message: String,
@@ -94,23 +102,40 @@ impl Suite {
             let why = process.detail.as_deref().unwrap_or("it cannot be traced");
             let outcome = Outcome::Skipped(format!("not seen: {}", clean(why)));
             let class = process.exe.as_deref().map_or("unknown".into(), clean);
-            cases.push(Case { class, name: "goroutines".into(), file: None, line: None, outcome });
+            let name = "goroutines".into();
+            cases.push(Case { class, name, file: None, line: None, ordinal: None, outcome });
         }
-        // Pages compare the cases of two runs by their names, so these have no lines.
-        let names: Vec<_> = cases.iter().map(|case| ((&case.class, &case.name), case.line)).collect();
+        let time_ns = Some(report.window.duration_ns);
+        let mut suite = Suite { who: processes(&program.pids), cases, time_ns, ..Suite::named(&clean(name)) };
+        suite.tell_apart();
+        suite
+    }
+
+    fn named(name: &str) -> Suite {
+        Suite { name: name.into(), who: String::new(), cases: Vec::new(), out: String::new(), time_ns: None }
+    }
+
+    /// Gives each case a name of its own, by which pages compare it with that of another run. So it has no line in it.
+    fn tell_apart(&mut self) {
+        for case in &mut self.cases {
+            if let Some(ordinal @ 2..) = case.ordinal {
+                case.name += &format!(" #{ordinal}");
+            }
+        }
+        let names: Vec<_> = self.cases.iter().map(|case| ((&case.class, &case.name), case.line)).collect();
         let numbers = numbers(&names);
-        for (case, number) in cases.iter_mut().zip(numbers).filter(|(_, number)| *number > 1) {
-            case.name += &format!(" #{number}");
+        for (case, number) in self.cases.iter_mut().zip(numbers).filter(|(_, number)| *number > 1) {
+            case.name += &format!(" ({number})");
         }
-        Suite { name: clean(name), who: processes(&program.pids), cases }
     }
 
     /// Stands for findings that the report does not show, so that nobody takes it for a success.
-    fn not_shown(why: String) -> Suite {
+    fn not_shown(report: &Report, why: String) -> Suite {
         let outcome = Outcome::Skipped(why);
-        let case =
-            Case { class: "golife".into(), name: "other sites".into(), file: None, line: None, outcome };
-        Suite { name: "golife".into(), who: "all".into(), cases: vec![case] }
+        let (class, name) = ("golife".into(), "other sites".into());
+        let case = Case { class, name, file: None, line: None, ordinal: None, outcome };
+        let time_ns = Some(report.window.duration_ns);
+        Suite { who: "all".into(), cases: vec![case], time_ns, ..Suite::named("golife") }
     }
 
     fn number(&self, of: fn(&Outcome) -> bool) -> usize {
@@ -124,7 +149,9 @@ impl Suite {
         attribute(&mut suite, "failures", &self.number(Outcome::is_failure).to_string());
         attribute(&mut suite, "errors", "0");
         attribute(&mut suite, "skipped", &self.number(Outcome::is_skipped).to_string());
-        attribute(&mut suite, "time", &seconds(report.window.duration_ns));
+        if let Some(time) = self.time_ns {
+            attribute(&mut suite, "time", &seconds(time));
+        }
         // The format has no time zone, and no fractions.
         attribute(&mut suite, "timestamp", report.window.start.get(..19).unwrap_or_default());
         if let Some(host) = &report.tool.host {
@@ -142,6 +169,9 @@ impl Suite {
         for case in &self.cases {
             case.write(xml)?;
         }
+        if !self.out.is_empty() {
+            text(xml, BytesStart::new("system-out"), &self.out)?;
+        }
         xml.write_event(Event::End(BytesEnd::new("testsuite")))
     }
 }
@@ -150,7 +180,7 @@ impl Case {
     fn new(report: &Report, program: &Program, alike: &Alike, sources: &Sources) -> Case {
         let site = &alike.site;
         let shown = Shown::alone(program, alike);
-        let block = || text::block(report, &shown, WIDTH);
+        let block = || super::text::block(report, &shown, WIDTH);
         let evidence = site.verdict.evidence.first().map(|evidence| clean(&evidence.text));
         let why = evidence.clone().unwrap_or_else(|| "too little was seen".into());
         let outcome = match site.verdict.level {
@@ -166,7 +196,7 @@ impl Case {
                     text: block(),
                 }
             }
-            Level::Watch => Outcome::Watched(block()),
+            Level::Watch => Outcome::Told(block()),
             Level::Healthy => Outcome::Passed,
             Level::Unknown => Outcome::Skipped(match site.verdict.needs_ns {
                 Some(needs) => {
@@ -185,7 +215,8 @@ impl Case {
         };
         let line = shown.line();
         let file = line.file.as_deref().map(|file| clean(sources.relative(file).unwrap_or(file)));
-        Case { class: clean(&class), name: clean(&name), file, line: line.line, outcome }
+        let ordinal = site.ordinal;
+        Case { class: clean(&class), name: clean(&name), file, line: line.line, ordinal, outcome }
     }
 
     fn write(&self, xml: &mut Writer<&mut dyn Write>) -> io::Result<()> {
@@ -200,7 +231,7 @@ impl Case {
         }
         let (mut within, text) = match &self.outcome {
             Outcome::Passed => return xml.write_event(Event::Empty(case)),
-            Outcome::Watched(text) => (BytesStart::new("system-out"), Some(text)),
+            Outcome::Told(text) => (BytesStart::new("system-out"), Some(text)),
             Outcome::Failed { text, .. } => (BytesStart::new("failure"), Some(text)),
             Outcome::Skipped(_) => (BytesStart::new("skipped"), None),
         };
@@ -210,20 +241,22 @@ impl Case {
                 attribute(&mut within, "type", kind);
             }
             Outcome::Skipped(why) => attribute(&mut within, "message", why),
-            Outcome::Passed | Outcome::Watched(_) => {}
+            Outcome::Passed | Outcome::Told(_) => {}
         }
         xml.write_event(Event::Start(case))?;
         match text {
-            Some(text) => {
-                let end = within.to_end().into_owned();
-                xml.write_event(Event::Start(within))?;
-                xml.write_event(Event::Text(BytesText::new(&allowed(text))))?;
-                xml.write_event(Event::End(end))?;
-            }
+            Some(text) => self::text(xml, within, text)?,
             None => xml.write_event(Event::Empty(within))?,
         }
         xml.write_event(Event::End(BytesEnd::new("testcase")))
     }
+}
+
+fn text(xml: &mut Writer<&mut dyn Write>, element: BytesStart, text: &str) -> io::Result<()> {
+    let end = element.to_end().into_owned();
+    xml.write_event(Event::Start(element))?;
+    xml.write_event(Event::Text(BytesText::new(&allowed(text))))?;
+    xml.write_event(Event::End(end))
 }
 
 fn attribute(element: &mut BytesStart, name: &str, value: &str) {
@@ -246,7 +279,7 @@ mod tests {
     use quick_xml::Reader;
 
     use super::*;
-    use crate::output::testing::{golden, review};
+    use crate::output::testing::{go_tests, golden, review};
 
     fn document(report: &Report) -> String {
         let sources = Sources::find(report, None, None);
@@ -324,6 +357,53 @@ mod tests {
     }
 
     #[test]
+    fn tests_are_the_cases_of_their_packages() {
+        let written = document(&go_tests());
+        golden("go-tests.junit.xml", &written);
+        let suites = elements(&written, "testsuite", "name");
+        assert_eq!(suites[..2], ["example.com/m/db", "example.com/m/pool"], "{suites:?}");
+        assert_eq!(suites.len(), 3, "what a test has started is a program of its own: {suites:?}");
+        assert_eq!(elements(&written, "testsuite", "failures"), ["0", "3", "0"]);
+        assert_eq!(elements(&written, "testsuite", "skipped"), ["1", "0", "0"], "the site that is known");
+        let names = elements(&written, "testcase", "name");
+        // Twice in one package is one case, and what tests are told of is not told again.
+        assert_eq!(names.iter().filter(|name| *name == "TestPool/full").count(), 1);
+        assert!(!names.iter().any(|name| name.contains("work") && !name.contains("Start")), "{names:?}");
+        let (classes, mut all) = (elements(&written, "testcase", "classname"), Vec::new());
+        all.extend(classes.iter().zip(&names));
+        all.sort();
+        all.dedup();
+        assert_eq!(all.len(), names.len(), "each case is told from the others: {names:?}");
+        let times = elements(&written, "testsuite", "time");
+        assert_eq!(times, ["", "", "30.000"], "nobody knows how long tests took");
+        let failures = elements(&written, "failure", "message");
+        let full = "4 goroutines outlived it in 2 runs: 3 × pool.(*Pool).work, created at pool.go:31 in \
+            pool.(*Pool).Start; 1 × http.(*persistConn).readLoop, created at transport.go:1948 in \
+            http.(*Transport).dialConn";
+        assert!(failures.iter().any(|message| message == full), "{failures:?}");
+    }
+
+    #[test]
+    fn equal_names_are_told_apart_by_ordinal_or_by_line() {
+        let names = |report: &Report| elements(&document(report), "testcase", "name");
+        let of = |names: Vec<String>| -> Vec<String> {
+            names.into_iter().filter(|name| name.starts_with("hub.(*Hub).Subscribe: ")).collect()
+        };
+        let is_numbered = |names: &[String], form: [&str; 3]| {
+            let mut ends: Vec<&str> = names.iter().map(|name| name.split("func1").nth(1).unwrap()).collect();
+            ends.sort_unstable();
+            assert_eq!(ends, form, "{names:?}");
+        };
+        let mut report = review();
+        is_numbered(&of(names(&report)), ["", " #2", " #3"]);
+        report.processes[0].sites.iter_mut().for_each(|site| site.site.line = Some(1));
+        is_numbered(&of(names(&report)), ["", " #2", " #3"]);
+        let mut report = review();
+        report.processes[0].sites.iter_mut().for_each(|site| site.ordinal = None);
+        is_numbered(&of(names(&report)), ["", " (2)", " (3)"]);
+    }
+
+    #[test]
     fn names_cannot_leave_their_place() {
         let mut report = review();
         let hostile = "main.\"><failure>&amp;]]>\u{1}\u{ffff}\u{1b}[31m\n<f";
@@ -333,7 +413,15 @@ mod tests {
         }
         report.processes[0].command = Some(hostile.into());
         report.tool.host = Some(hostile.into());
+        report.tests = go_tests().tests;
+        for test in &mut report.tests {
+            (test.package, test.test) = (Some(hostile.into()), format!("{hostile}{}", test.test));
+            test.leaked.iter_mut().for_each(|leaked| leaked.entry.function = hostile.into());
+        }
         let written = document(&report);
+        assert!(
+            elements(&written, "testsuite", "name").iter().any(|name| name.contains("main.\"><failure>"))
+        );
         let failures = elements(&written, "failure", "message");
         assert!(
             !failures.is_empty() && failures.iter().all(|message| message.contains("\"><failure>&amp;]]>"))

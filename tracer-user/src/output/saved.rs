@@ -274,7 +274,8 @@ impl<'de> Visitor<'de> for Sites<'_, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{Baselined, Ignored, Loss, Overhead, Summary, Test, Tool, Window};
+    use crate::output::testing::go_tests;
+    use crate::report::{Baselined, Ignored, Loss, Overhead, Summary, Test, TestKind, Tool, Window};
 
     fn report(sites: u32) -> Report {
         let window = Window { start: "s".into(), end: "e".into(), duration_ns: 7 };
@@ -307,6 +308,20 @@ mod tests {
         let sorted = serde_json::to_value(&report).unwrap().to_string();
         assert_eq!(read(&sorted).unwrap(), report);
         assert_eq!(read(&format!("{{}}\n{sorted}\n")).unwrap(), report, "the last line counts");
+    }
+
+    #[test]
+    fn what_tests_have_left_behind_is_read_again() {
+        let report = go_tests();
+        assert!(report.tests.iter().any(|test| test.leaked.len() > 1));
+        assert_eq!(read(&serde_json::to_string(&report).unwrap()).unwrap(), report);
+        let mut value = serde_json::to_value(&report).unwrap();
+        value["tests"][0]["kind"] = "of_tomorrow".into();
+        assert_eq!(read(&value.to_string()).unwrap().tests[0].kind, TestKind::Unknown);
+        let left = value["tests"].as_array().unwrap().iter().position(|test| test["leaked"][0].is_object());
+        value["tests"][left.unwrap()]["leaked"][0]["outlived_ns"] = (-1).into();
+        let said = read(&value.to_string()).unwrap_err().to_string();
+        assert!(said.contains("leaked[0].outlived_ns: invalid value"), "{said}");
     }
 
     #[test]
