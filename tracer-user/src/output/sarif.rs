@@ -1,7 +1,7 @@
 //! Writes findings as SARIF 2.1.0 (<https://docs.oasis-open.org/sarif/sarif/v2.1.0/sarif-v2.1.0.html>), which code-scanning
 //! pages and editors show beside the lines that they are about.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 
 use serde::Serialize;
@@ -14,7 +14,7 @@ use super::sources::{Sources, uri};
 use crate::assemble::alike::{self, Alike, Program};
 use crate::go::standard::is_of_program;
 use crate::human::{clean, count};
-use crate::report::{Cause, ELIDED, Frame, LedBy, Level, Mode, Report, Sort, Waiting};
+use crate::report::{Cause, ELIDED, Frame, LedBy, Level, Mode, Report, Site, Sort, Waiting};
 
 /// The schema that documents are valid by.
 const SCHEMA: &str =
@@ -116,6 +116,9 @@ struct Finding {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     stacks: Vec<Stack>,
     partial_fingerprints: BTreeMap<&'static str, String>,
+    /// How it stands against the file of `--baseline`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    baseline_state: Option<&'static str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     suppressions: Vec<Suppression>,
     properties: Properties,
@@ -143,6 +146,9 @@ struct Properties {
     #[serde(skip_serializing_if = "Option::is_none")]
     static_check: Option<crate::report::StaticCheck>,
     pids: Vec<u32>,
+    /// The tests that have left its goroutines behind, by package and name.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    tests: BTreeSet<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     command: Option<String>,
 }
@@ -272,6 +278,11 @@ impl Page<'_> {
                 .filter_map(|one| self.stack(shown, one))
                 .collect(),
             partial_fingerprints: BTreeMap::from([(FINGERPRINT, fingerprint)]),
+            baseline_state: self
+                .report
+                .baseline
+                .as_ref()
+                .map(|_| if site.known { "unchanged" } else { "new" }),
             suppressions: silenced_how(site).map(suppressed).into_iter().collect(),
             properties: Properties {
                 verdict: shown.level.name(),
@@ -283,9 +294,18 @@ impl Page<'_> {
                 oldest_at_least: site.oldest.map(|oldest| oldest.at_least),
                 static_check: shown.static_check(),
                 pids: pids.clone(),
+                tests: self.tests(shown),
                 command: shown.program.process.command.as_ref().map(|command| clean(command)),
             },
         }
+    }
+
+    fn tests(&self, shown: &Shown) -> BTreeSet<String> {
+        let Site { site, entry, .. } = &shown.alike.site;
+        let of = self.report.tests.iter().filter(|test| shown.alike.pids.contains(&test.pid));
+        let of = of.filter(|test| test.leaked.iter().any(|left| left.site == *site && left.entry == *entry));
+        of.map(|test| clean(format!("{} {}", test.package.as_deref().unwrap_or_default(), test.test).trim()))
+            .collect()
     }
 
     /// The other places that belong to it, each with what happens there.
@@ -447,14 +467,16 @@ fn message(shown: &Shown) -> String {
     text + "."
 }
 
-/// A name for each finding that stays the same where lines move and counts change: its functions and its cause. Findings with
-/// the same are numbered by their lines.
+/// A name for each finding that stays the same where lines move and counts change: its statement by function and ordinal, the
+/// function that it starts and its cause. Findings with the same, as where the ordinal is not known, are numbered by their lines.
 fn fingerprints(shown: &[Shown]) -> Vec<String> {
     let name = |shown: &Shown| {
         let site = &shown.alike.site;
         let module = shown.program.process.go.as_ref().and_then(|go| go.module.as_deref());
-        let parts =
-            [module.unwrap_or_default(), &site.site.function, &site.entry.function, rule(cause(shown)).id];
+        let ordinal = site.ordinal.map(|ordinal| format!("#{ordinal}")).unwrap_or_default();
+        let statement = format!("{}{ordinal}", site.site.function);
+        let rule = rule(cause(shown)).id;
+        let parts = [module.unwrap_or_default(), &statement, &site.entry.function, rule];
         parts.map(clean).join(" ")
     };
     let names: Vec<(String, Option<u32>)> =
@@ -465,123 +487,4 @@ fn fingerprints(shown: &[Shown]) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::path::Path;
-    use std::process::Command;
-    use std::sync::LazyLock;
-
-    use serde_json::Value;
-
-    use super::*;
-    use crate::output::testing::{golden, review};
-
-    fn document(report: &Report) -> Value {
-        let sources = Sources::find(report, None, None);
-        let mut bytes = Vec::new();
-        write(report, &sources, &mut bytes).unwrap();
-        serde_json::from_slice(&bytes).unwrap()
-    }
-
-    /// The official schema, which the source of the crate serde-sarif comes with.
-    fn schema() -> Value {
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["metadata", "--format-version", "1", "--locked", "--offline"]);
-        let metadata = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
-        let metadata: Value = serde_json::from_slice(&metadata.stdout).unwrap();
-        let packages = metadata["packages"].as_array().unwrap();
-        let package = packages.iter().find(|package| package["name"] == "serde-sarif").unwrap();
-        let manifest = Path::new(package["manifest_path"].as_str().unwrap());
-        let schema = fs::read_to_string(manifest.with_file_name("src").join("schema.json")).unwrap();
-        // Its pattern of languages has a `]` too many, which not every engine of regular expressions takes for itself.
-        serde_json::from_str(&schema.replace("-[a-zA-Z]{2}]?$", "-[a-zA-Z]{2}$")).unwrap()
-    }
-
-    /// All problems that the official schema has with a document.
-    fn problems(document: &Value) -> Vec<String> {
-        static SCHEMA: LazyLock<Value> = LazyLock::new(schema);
-        let schema = &*SCHEMA;
-        let validator = jsonschema::options().should_validate_formats(true).build(schema).unwrap();
-        validator.iter_errors(document).map(|error| format!("{}: {error}", error.instance_path())).collect()
-    }
-
-    #[test]
-    fn a_document_is_valid_by_the_schema() {
-        let mut document = document(&review());
-        assert_eq!(problems(&document), [""; 0]);
-        // The schema would say so if it were not.
-        document["runs"][0]["results"][0]["locations"][0]["physicalLocation"]["region"]["startLine"] =
-            0.into();
-        document["runs"][0]["results"][1]["level"] = "fatal".into();
-        assert_eq!(problems(&document).len(), 2);
-    }
-
-    #[test]
-    fn what_is_written_is_as_agreed() {
-        let report = review();
-        let sources = Sources::find(&report, None, None);
-        let mut bytes = Vec::new();
-        write(&report, &sources, &mut bytes).unwrap();
-        golden("review.sarif", &String::from_utf8(bytes).unwrap());
-        assert!(sources.outside().is_none());
-    }
-
-    #[test]
-    fn findings_are_told_apart_by_what_does_not_move() {
-        let prints = |document: &Value| -> Vec<String> {
-            let results = document["runs"][0]["results"].as_array().unwrap();
-            let print =
-                |result: &Value| result["partialFingerprints"][FINGERPRINT].as_str().unwrap().to_owned();
-            results.iter().map(print).collect()
-        };
-        let mut report = review();
-        let before = prints(&document(&report));
-        let mut different = before.clone();
-        different.sort();
-        different.dedup();
-        assert_eq!(different.len(), before.len());
-        for site in report.processes.iter_mut().flat_map(|process| &mut process.sites) {
-            site.site.line = site.site.line.map(|line| line + 100);
-            site.live += 7;
-        }
-        assert_eq!(prints(&document(&report)), before);
-    }
-
-    #[test]
-    fn an_unknown_place_has_no_line() {
-        let mut report = review();
-        for frame in
-            report.processes.iter_mut().flat_map(|process| &mut process.sites).map(|site| &mut site.site)
-        {
-            *frame = Frame { function: "0x4821f0".into(), ..Frame::default() };
-        }
-        for site in report.processes.iter_mut().flat_map(|process| &mut process.sites) {
-            site.blame = None;
-        }
-        let document = document(&report);
-        assert_eq!(problems(&document), [""; 0]);
-        let location = &document["runs"][0]["results"][0]["locations"][0];
-        assert_eq!(location["physicalLocation"], Value::Null);
-        assert_eq!(location["logicalLocations"][0]["fullyQualifiedName"], "0x4821f0");
-    }
-
-    #[test]
-    fn what_is_known_is_suppressed_as_what_is_ignored_is() {
-        let mut known = review();
-        let sites = known.processes.iter_mut().flat_map(|process| &mut process.sites);
-        sites.for_each(|site| (site.ignored, site.known) = (false, site.ignored));
-        let ignored = document(&review()).to_string();
-        let expected = ignored.replace("silenced by --ignore", "known by --baseline");
-        assert!(expected != ignored);
-        assert_eq!(document(&known).to_string(), expected);
-    }
-
-    #[test]
-    fn nothing_found_is_a_run_without_results() {
-        let mut report = review();
-        report.processes.clear();
-        let document = document(&report);
-        assert_eq!(problems(&document), [""; 0]);
-        assert_eq!(document["runs"][0]["results"].as_array().map(Vec::len), Some(0));
-    }
-}
+mod tests;

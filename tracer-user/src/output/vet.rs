@@ -7,7 +7,7 @@ use super::names::{located, place};
 use super::sources::Sources;
 use crate::assemble::alike;
 use crate::human::{clean, count};
-use crate::report::{Report, Sort};
+use crate::report::{EvidenceKind, Report, Sort};
 
 /// Writes a line for each finding: the place where the goroutines are created, or else where the program led to them, what is
 /// wrong, where they wait, and what to do.
@@ -41,8 +41,12 @@ fn message(shown: &Shown) -> String {
         let at = waiting.at.first().map(|frame| format!(" at {}", place(frame))).unwrap_or_default();
         text += &format!(", {} in {}{at}", count(waiting.count), clean(&waiting.reason));
     }
-    if let Some(evidence) = site.verdict.evidence.first() {
-        text += &format!(" ({})", clean(&evidence.text));
+    // Of which tests it is, is said in any case.
+    let told = site.verdict.evidence.iter().enumerate();
+    let told = told.filter(|(at, evidence)| *at == 0 || evidence.kind == EvidenceKind::Test);
+    let told: Vec<String> = told.map(|(_, evidence)| clean(&evidence.text)).collect();
+    if !told.is_empty() {
+        text += &format!(" ({})", told.join("; "));
     }
     let advice = site.verdict.advice.as_ref().map(|advice| clean(advice));
     for more in advice.into_iter().chain(shown.check_reports().map(Into::into)) {
@@ -56,7 +60,8 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::output::testing::{golden, review};
+    use crate::output::testing::{go_tests, golden, review};
+    use crate::report::Evidence;
 
     fn lines(report: &Report) -> String {
         let sources = Sources::find(report, None, Some(Path::new("/src/api")));
@@ -72,6 +77,16 @@ mod tests {
         let form = regex::Regex::new(r"^[^:]+:[0-9]+: (proven|suspect|watch): .+$").unwrap();
         assert_eq!(text.lines().count(), 4);
         assert!(text.lines().all(|line| form.is_match(line)), "{text}");
+    }
+
+    #[test]
+    fn the_tests_are_named_whatever_else_is_known() {
+        let mut report = go_tests();
+        for site in report.processes.iter_mut().flat_map(|process| &mut process.sites) {
+            site.verdict.evidence.insert(0, Evidence::new(EvidenceKind::Growth, "live grew by 3"));
+        }
+        let text = lines(&report);
+        assert!(text.contains("(live grew by 3; 3 of 3 outlived TestPool/full, TestPool/idle)"), "{text}");
     }
 
     #[test]
