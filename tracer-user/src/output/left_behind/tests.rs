@@ -3,7 +3,7 @@
 use super::*;
 use crate::output::testing::{connection, frame, go_tests, golden, test, worker};
 use crate::output::text::{self, Text};
-use crate::report::{BlamedFrame, Frame, LedBy, Sort, Test};
+use crate::report::{BlamedFrame, Finding, Frame, LedBy, Sort, Test};
 
 fn page(report: &Report, columns: usize) -> String {
     let mut bytes = Vec::new();
@@ -45,6 +45,26 @@ fn a_leak_is_told_first_and_once() {
     );
     let idle = from(&page, "leak     TestPool/idle");
     assert!(idle[1].ends_with("as in TestPool/full") && idle.len() == 2, "{idle:?}");
+}
+
+#[test]
+fn what_is_not_told_of_a_test_stays_in_its_finding() {
+    let mut report = go_tests();
+    let process = &mut report.processes[0];
+    let at =
+        |entry: &str| process.sites.iter().position(|site| site.entry.function.ends_with(entry)).unwrap();
+    let (leak, grew) = (at(".work"), at(".reap"));
+    let together = Finding { level: Level::Suspect, sites: vec![leak, grew], ..Finding::default() };
+    process.findings.retain(|finding| finding.sites != [leak] && finding.sites != [grew]);
+    process.findings.push(together);
+    let text = page(&report, 100);
+    assert_eq!(from(&text, "suspect  pool.reap").len(), 3, "{text}");
+    assert!(!text.contains("suspect  pool.(*Pool).work "), "{text}");
+    // A statement that no test is told of is shown, whatever the reason for its verdict.
+    report.tests.retain(|test| test.leaked.is_empty());
+    let text = page(&report, 100);
+    assert!(text.contains("suspect  pool.(*Pool).work "), "{text}");
+    assert!(text.contains("1 more statement follows from it"), "{text}");
 }
 
 #[test]
