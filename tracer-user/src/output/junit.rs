@@ -26,7 +26,7 @@ const WIDTH: usize = 100;
 /// The document cannot be written to `out`.
 pub fn write(report: &Report, sources: &Sources, out: &mut dyn Write) -> io::Result<()> {
     let programs = alike::programs(&report.processes, Sort::Verdict);
-    let mut suites = packages::suites(report, sources);
+    let mut suites = packages::suites(report, &programs, sources);
     let others = programs.iter().filter(|program| !packages::has_tests(report, program));
     suites.extend(others.map(|program| Suite::new(report, program, sources)));
     suites.extend(not_shown(report).map(|why| Suite::not_shown(report, why)));
@@ -280,6 +280,7 @@ mod tests {
 
     use super::*;
     use crate::output::testing::{go_tests, golden, review};
+    use crate::report::Process;
 
     fn document(report: &Report) -> String {
         let sources = Sources::find(report, None, None);
@@ -381,6 +382,19 @@ mod tests {
             pool.(*Pool).Start; 1 × http.(*persistConn).readLoop, created at transport.go:1948 in \
             http.(*Transport).dialConn";
         assert!(failures.iter().any(|message| message == full), "{failures:?}");
+    }
+
+    #[test]
+    fn what_a_test_binary_leaks_that_a_test_has_started_is_not_lost() {
+        let mut report = go_tests();
+        report.processes[0].sites.clear();
+        report.processes[0].findings.clear();
+        let of_tests = report.processes.iter().position(|process| process.pid == 102).unwrap();
+        let helper = Process { pid: 103, ..go_tests().processes[0].clone() };
+        let helper = Process { exe: report.processes[of_tests].exe.clone(), ..helper };
+        report.processes.push(helper);
+        let names = elements(&document(&report), "testcase", "name");
+        assert_eq!(names.iter().filter(|name| *name == "pool.reap: go pool.reap").count(), 1, "{names:?}");
     }
 
     #[test]

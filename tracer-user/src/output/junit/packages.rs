@@ -16,7 +16,7 @@ const KINDS: usize = 3;
 
 /// The suites of the packages under test, in the order of their paths. Of their programs they have what is not told of the tests
 /// and is to be acted on, or would be if it were not silenced.
-pub(super) fn suites(report: &Report, sources: &Sources) -> Vec<Suite> {
+pub(super) fn suites(report: &Report, programs: &[Program], sources: &Sources) -> Vec<Suite> {
     let tests = GoTest::all(report);
     let told = Told::of(report);
     let mut packages: BTreeMap<String, (Suite, Vec<u32>)> = BTreeMap::new();
@@ -30,10 +30,14 @@ pub(super) fn suites(report: &Report, sources: &Sources) -> Vec<Suite> {
         suite.out.extend(kept(test));
     }
     for (suite, pids) in packages.values_mut() {
+        // A test may start its own binary once more, and no test runs in that.
+        let own = programs.iter().filter(|program| program.pids.iter().any(|pid| pids.contains(pid)));
+        let own: Vec<u32> = own.flat_map(|program| program.pids.iter().copied()).collect();
+        pids.extend(own);
         pids.sort_unstable();
         pids.dedup();
         suite.who = processes(pids);
-        for program in &programs(report, &suite.name, pids) {
+        for program in &as_one(report, &suite.name, pids) {
             let sites = program.sites.iter().filter(|alike| !told.has(&alike.site) && is_of_note(alike));
             // Some pages tell cases apart by class and name alone, and a statement may leak in the tests of several packages.
             let class = &suite.name;
@@ -46,10 +50,10 @@ pub(super) fn suites(report: &Report, sources: &Sources) -> Vec<Suite> {
 }
 
 /// The processes of a package under test as one program, though `go test` builds another file each time.
-fn programs(report: &Report, package: &str, pids: &[u32]) -> Vec<Program> {
+fn as_one(report: &Report, package: &str, pids: &[u32]) -> Vec<Program> {
     let processes = report.processes.iter().filter(|process| pids.contains(&process.pid)).cloned();
-    let as_one = |process| Process { exe: Some(package.into()), build_id: None, ..process };
-    alike::programs(&processes.map(as_one).collect::<Vec<_>>(), Sort::Verdict)
+    let named = |process| Process { exe: Some(package.into()), build_id: None, ..process };
+    alike::programs(&processes.map(named).collect::<Vec<_>>(), Sort::Verdict)
 }
 
 /// Whether tests ran in a program, which a suite of [`suites`] is about then.
