@@ -227,7 +227,11 @@ impl Tracer {
         let mut tracer = Tracer {
             session,
             ring,
-            tracker: Tracker::new(Limits { max_sites, ..Limits::default() }),
+            tracker: Tracker::new(Limits {
+                max_sites,
+                grace_ns: settings.grace.as_nanos().try_into().unwrap_or(u64::MAX),
+                ..Limits::default()
+            }),
             wanted: Wanted::default(),
             accounts: Accounts::new(),
             looks: Looks::new(settings.window),
