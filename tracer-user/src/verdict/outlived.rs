@@ -57,6 +57,7 @@ impl Finding<Facts<'_>> for Outlived {
         let names: Vec<&str> = left.by_test.iter().take(NAMED).map(|(name, _)| name.as_str()).collect();
         let more = match left.by_test.len() - names.len() {
             0 => String::new(),
+            1 => " and 1 more test".into(),
             more => format!(" and {} more tests", count(more as u64)),
         };
         let text = format!("{} outlived {}{more}", count(leaked), names.join(", "));
