@@ -8,13 +8,14 @@ mod record;
 
 use golife::assemble::merged;
 use golife::assemble::repeats::Repeats;
-use golife::event::StackCode;
+use golife::event::{StackCode, TestPoint};
 use golife::human;
 use golife::output::hist::{self, Hist};
 use golife::output::text::{self, Text};
 use golife::output::{flame, folded, json, pprof, profile::Profile, saved};
 use golife::report::{Report, Selection, Sort, Top};
 use golife::tracker::{Existing, Limits, Lost};
+use golife::verdict::Parking;
 use record::{DIAL, LEAK, MS, POOL, READ, Recording, S, SERVE, g_of, golden, plain};
 
 fn text(report: &Report, table: bool) -> String {
@@ -51,6 +52,47 @@ fn a_leaking_site_is_named() {
     golden("leak.json", &json(&report));
     let again = saved::read(&json(&report)).expect("a report that was written can be read");
     assert_eq!(again, report);
+}
+
+/// A test binary in which two tests run at the same time and a third has a subtest. One leaves a goroutine behind that is
+/// blocked at the end, one that has ended by then, and one that was about to end; `init` and `TestMain` keep what they start.
+fn test_binary() -> Recording {
+    let mut run = Recording::new(4242);
+    run.create(0, 1, 0, 0x1000);
+    run.create(MS, 2, 1, POOL);
+    run.reach(2 * MS, TestPoint::Main, 1, "");
+    run.create(3 * MS, 3, 1, POOL);
+    for (at, goid, name) in [(4, 10, "TestLeak"), (5, 11, "TestClean"), (6, 12, "TestOuter")] {
+        run.create(at * MS, goid, 1, SERVE);
+        run.reach(at * MS + MS / 2, TestPoint::Test, goid, name);
+    }
+    run.create(7 * MS, 13, 12, SERVE);
+    run.reach(8 * MS, TestPoint::Test, 13, "TestOuter/inner");
+    (20..24).for_each(|goid| run.create((goid - 10) * MS, goid, 10, LEAK));
+    run.create(15 * MS, 30, 11, LEAK);
+    run.create(16 * MS, 40, 13, LEAK);
+    // Within the grace, and long after it.
+    run.exit(17 * MS, 10);
+    run.exit(30 * MS, 20);
+    run.exit(2 * S, 21);
+    run.park(22, Parking::Blocked, "chan receive");
+    run.park(23, Parking::Running, "runnable");
+    // What a test still runs for has not leaked.
+    run.exit(2 * S + MS, 30);
+    run.exit(2 * S + 2 * MS, 11);
+    run.exit(2 * S + 3 * MS, 13);
+    run.process_exit(2 * S + 4 * MS);
+    run
+}
+
+#[test]
+fn what_outlives_its_test_has_leaked_and_nothing_else() {
+    let report = test_binary().report(3 * S);
+    golden("test-binary.txt", &text(&report, true));
+    golden("test-binary.json", &json(&report));
+    assert_eq!(saved::read(&json(&report)).expect("it can be read"), report);
+    let leaked = |name: &str| report.tests.iter().find(|test| test.test == name).unwrap().leaked_count;
+    assert_eq!(["TestLeak", "TestClean", "TestOuter", "TestOuter/inner"].map(leaked), [3, 0, 0, 0]);
 }
 
 /// What was not asked for is still said to be there.

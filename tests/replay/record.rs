@@ -7,10 +7,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use golife::assemble::{self, CreationStacks, Described, DescribedSite};
-use golife::event::{Decoder, Event, StackCode, TestNames, What, encode};
-use golife::report::{BootWindow, Frame, Go, Overhead, Process, Report, Run, Selection, Tool};
+use golife::event::{Decoder, Event, StackCode, TestNames, TestPoint, What, encode};
+use golife::report::{BootWindow, Frame, Go, Overhead, Process, Report, Run, Selection, Tool, Waiting};
 use golife::tracker::{Existing, Instance, Limits, Lost, StackId, Tracker};
 use golife::verdict::cause::Patterns;
+use golife::verdict::{Parked, Parking};
 
 pub const MS: u64 = 1_000_000;
 pub const S: u64 = 1_000_000_000;
@@ -45,6 +46,8 @@ pub struct Recording {
     steps: Vec<(u64, Step)>,
     losses: u32,
     stack: StackCode,
+    names: TestNames,
+    parked: HashMap<u64, Parked>,
     pub command: String,
 }
 
@@ -59,6 +62,8 @@ impl Recording {
             steps: Vec::new(),
             losses: 0,
             stack: StackCode::NONE,
+            names: TestNames::default(),
+            parked: HashMap::new(),
             command,
         }
     }
@@ -96,7 +101,21 @@ impl Recording {
     pub fn late_exit(&mut self, at: u64, happened: u64, goid: u64) {
         let what = What::Exited { g: g_of(goid) };
         let event = Event { time_ns: START + happened, pid: self.pid, losses: self.losses, what };
-        self.steps.push((at, Step::Record(encode(&event, &TestNames::default()))));
+        self.steps.push((at, Step::Record(encode(&event, &self.names))));
+    }
+
+    /// A test binary comes to a point of its tests.
+    pub fn reach(&mut self, at: u64, point: TestPoint, goid: u64, name: &str) {
+        let name = self.names.number(name);
+        self.event(at, What::Test { point, goid, thread: self.pid, name });
+    }
+
+    /// What a goroutine was last seen to do.
+    pub fn park(&mut self, goid: u64, state: Parking, reason: &str) {
+        let at = vec![frame("example.com/api/hub.(*Hub).Subscribe.func1", "hub/hub.go", 91)];
+        let waiting =
+            Waiting { reason: reason.into(), count: 1, at, goids: vec![goid], ..Waiting::default() };
+        self.parked.insert(goid, Parked { state, waiting });
     }
 
     /// Records words that are no record.
@@ -132,7 +151,7 @@ impl Recording {
     fn event(&mut self, at: u64, what: What) {
         let losses = self.losses;
         let event = Event { time_ns: START + at, pid: self.pid, losses, what };
-        self.steps.push((at, Step::Record(encode(&event, &TestNames::default()))));
+        self.steps.push((at, Step::Record(encode(&event, &self.names))));
     }
 
     /// The report that there is `until` ns after the begin, with samples taken each second.
@@ -225,7 +244,7 @@ impl Recording {
         Names { sites: sites.collect(), stacks }
     }
 
-    fn described<'a>(&self, instance: &Instance, names: &'a Names) -> Described<'a> {
+    fn described<'a>(&'a self, instance: &Instance, names: &'a Names) -> Described<'a> {
         let process = Process {
             exe: Some("/srv/api".into()),
             command: Some(if instance.pid == 77 { "worker".into() } else { self.command.clone() }),
@@ -251,7 +270,8 @@ impl Recording {
             methods: &[],
             sites: names.sites.iter().map(site).collect(),
             creation_stacks: (self.stack != StackCode::NONE).then_some(&names.stacks),
-            seen_calls: None,
+            package: (!self.parked.is_empty()).then_some("example.com/api/hub"),
+            parked: Some(&self.parked),
             ..Described::default()
         }
     }

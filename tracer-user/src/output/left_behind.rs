@@ -238,9 +238,13 @@ fn remarks(tests: &[GoTest]) -> Vec<(&'static str, String)> {
     let young = of(|test| test.living > 0 && test.unfinished == 0 && test.is_test());
     if !young.is_empty() {
         let n = sum(young.iter().map(|test| test.living));
-        let outlive = if n == 1 { "outlives" } else { "outlive" };
-        let text =
-            format!("{} {outlive} {} for less than --grace: not counted yet", goroutines(n), named(&young));
+        let (outlive, are) = if n == 1 { ("outlives", "is") } else { ("outlive", "are") };
+        // Those of a process that has ended would count if it were known that they were blocked.
+        let text = format!(
+            "{} {outlive} {} by less than --grace and {are} not known to stay: not counted",
+            goroutines(n),
+            named(&young)
+        );
         all.push(("young", text));
     }
     all.extend(kept(tests).map(|text| ("kept", text)));

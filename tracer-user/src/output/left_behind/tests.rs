@@ -120,7 +120,7 @@ fn what_does_not_count_is_said_in_a_line_each() {
     let young = with(vec![Test { living: 2, ..test(1, "a", "TestA", Vec::new()) }]);
     let said = self::page(&young, 100);
     assert!(
-        said.starts_with("young    2 goroutines outlive TestA for less than --grace: not counted yet\n"),
+        said.starts_with("young    2 goroutines outlive TestA by less than --grace and are not known to stay: not counted\n"),
         "{said}"
     );
 }
