@@ -42,3 +42,5 @@ mod reviews;
 mod rewritten;
 #[path = "e2e/support.rs"]
 mod support;
+#[path = "e2e/tested.rs"]
+mod tested;

@@ -88,16 +88,15 @@ impl Binary {
 
     /// Whether it runs tests, as what `go test` builds does.
     pub fn is_test(&self) -> bool {
-        let runs_tests = || !self.functions_named("testing.(*M).Run").is_empty();
-        self.build_info.path.as_ref().map_or_else(runs_tests, |path| path.ends_with(".test"))
+        self.table.has_name("testing.(*M).Run")
     }
 
     /// Import path of the package whose tests it runs; `None` where it runs none, or it is not known.
     pub fn package_under_test(&self) -> Option<&str> {
         let find = || match &self.build_info.path {
-            Some(path) => path.strip_suffix(".test").map(Into::into),
-            None if self.is_test() => self.table.package_under_test(),
-            None => None,
+            _ if !self.is_test() => None,
+            Some(path) => Some(path.strip_suffix(".test").unwrap_or(path).to_owned()),
+            None => self.table.package_under_test(),
         };
         self.under_test.get_or_init(find).as_deref()
     }

@@ -175,6 +175,11 @@ impl Pclntab {
         self.part(self.header.funcnames..self.header.units)
     }
 
+    /// Whether the name table has this name. That is much quicker than to look for the function.
+    pub(crate) fn has_name(&self, name: &str) -> bool {
+        memchr::memmem::find(self.names(), format!("\0{name}\0").as_bytes()).is_some()
+    }
+
     /// The string at an offset of the name table.
     pub(crate) fn name_at(&self, offset: u32) -> &[u8] {
         string_at(self.names(), offset as usize)
