@@ -20,6 +20,8 @@ mod engine;
 mod errors;
 #[path = "e2e/gates.rs"]
 mod gates;
+#[path = "e2e/go_tests.rs"]
+mod go_tests;
 #[path = "e2e/inspect.rs"]
 mod inspect;
 #[path = "e2e/keepers.rs"]

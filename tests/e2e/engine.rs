@@ -46,7 +46,7 @@ fn two_engines_one_after_the_other() {
         let first = start(of_process(fixture.pid())).await;
         assert_eq!((first.process_count(), first.builds().len()), (1, 1));
         assert!(patched_bytes(fixture.pid()) > 0);
-        let Ending { report, notices } = first.stop(&Selection::default()).await.unwrap();
+        let Ending { report, notices, .. } = first.stop(&Selection::default()).await.unwrap();
         assert_eq!(patched_bytes(fixture.pid()), 0, "none is left");
         assert_eq!((report.summary.created, own(notices)), (0, vec![]));
         let second = start(of_process(fixture.pid())).await;

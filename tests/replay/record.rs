@@ -265,6 +265,7 @@ impl Recording {
             ..DescribedSite::default()
         };
         Described {
+            is_left_out: false,
             process,
             module: Some("example.com/api"),
             methods: &[],

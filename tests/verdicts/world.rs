@@ -218,6 +218,7 @@ impl World {
         let waits = [Wait { reason: "chan receive", count: live, ..Wait::default() }];
         let looked = Some(Looked { waits: &waits, ..Looked::default() });
         let described = |sites: usize| Described {
+            is_left_out: false,
             process: Process::default(),
             module: None,
             methods: &[],

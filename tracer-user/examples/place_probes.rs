@@ -20,7 +20,7 @@ use golife::go::plan::{ProbeSite, Purpose};
 use golife::go::probe_sites::Placement;
 use golife::go::{Binary, probe_sites};
 use golife::probes::{Loading, Probe, Probes, Program, Scope};
-use golife::targets::binaries::running_kernel;
+use golife::targets::running_kernel;
 use golife::trace::attachments::probe;
 
 fn main() -> anyhow::Result<()> {

@@ -16,7 +16,7 @@ use golife::go::probe_sites::Placement;
 use golife::go::{Binary, probe_sites};
 use golife::host::clock::now_ns;
 use golife::probes::{Loading, Probe, Probes, Scope};
-use golife::targets::binaries::running_kernel;
+use golife::targets::running_kernel;
 use golife::trace::attachments::probe;
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sched::{CpuSet, sched_setaffinity};

@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
-use golife::commands::{self, arguments::Cli, completion, memory::Memory};
+use golife::commands::{self, arguments::Cli, completion, launcher, memory::Memory};
 
 /// Size in bytes from which on glibc gets each block of memory from the kernel and gives it back when it is freed.
 /// Without this, glibc raises the size up to 32 MB as it goes, and keeps the old memory of tables that have grown
@@ -17,6 +17,10 @@ const LARGE: i32 = 1 << 20;
 static MEMORY: Memory = Memory;
 
 fn main() -> ExitCode {
+    // This comes before all else, since a program waits for it.
+    if let Some(failed) = launcher::become_program() {
+        return failed;
+    }
     Memory::watch();
     #[cfg(target_env = "gnu")]
     // SAFETY: this only sets a number of the allocator, before there is another thread. If it fails, freed memory is

@@ -31,6 +31,8 @@ use findings::Reported;
 /// What is known about a process instance beside its goroutines.
 #[derive(Default)]
 pub struct Described<'a> {
+    /// Whether it is not to be in the report.
+    pub is_left_out: bool,
     /// The process as the report shows it, except for `pid`, `ended`, `sites` and of `goroutines` all but the states, which
     /// are filled in from the table. If the process has ended, so is the mode, unless it is `unsupported`.
     pub process: Process,
@@ -119,6 +121,7 @@ pub fn report(
         loss.without_stack += gaps.without_stack;
         let all = described;
         processes.push(match described.get(&instance.id) {
+            Some(described) if described.is_left_out => continue,
             Some(described) => {
                 let (mut process, mut own) = context.process(instance, described);
                 process.started_by = instance.started_by.and_then(|by| started_by(tracker, by, all, names));

@@ -319,6 +319,9 @@ pub struct Run {
     /// until then files that they had mapped count as in use
     #[arg(long)]
     pub no_hold: bool,
+    /// Which of the processes are traced that CMD starts
+    #[arg(long, value_enum, value_name = "WHICH", default_value_t = Children::Tests)]
+    pub children: Children,
     /// How long a goroutine may outlive the test that led to it, and what that has to clean up, in a Go test that CMD is or
     /// starts. One that lives longer has leaked, and so has one that is blocked when its process ends
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = parse_duration)]
@@ -327,6 +330,30 @@ pub struct Run {
     #[arg(last = true, required = true, value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]
     #[arg(add = completion::command())]
     pub command: Vec<std::ffi::OsString>,
+}
+
+/// Which of the processes are traced that CMD starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Children {
+    /// None: only CMD itself
+    None,
+    /// All Go programs but Go's own tools, such as the compiler, which are only counted
+    Tests,
+    /// All Go programs
+    Go,
+    /// All Go programs, and what is none is listed as not traced
+    All,
+}
+
+impl From<Children> for crate::trace::Children {
+    fn from(children: Children) -> crate::trace::Children {
+        match children {
+            Children::None => crate::trace::Children::None,
+            Children::Tests => crate::trace::Children::Tests,
+            Children::Go => crate::trace::Children::Go,
+            Children::All => crate::trace::Children::All,
+        }
+    }
 }
 
 /// Whom to trace: any of these selectors, together.

@@ -17,7 +17,8 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::arguments::{Format, Limits, Run, Trace, Tracing, View, Window};
+use super::arguments::{self, Format, Limits, Run, Trace, Tracing, View, Window};
+use super::goflags::{self, Exec};
 use super::progress::{Patience, Progress, READING};
 use super::sink::{ReaderGone, Sink, Stream, as_text, reader_gone};
 use super::{DEFAULT_WINDOW, NOTHING, gate, note, patterns, restore_default, say};
@@ -62,14 +63,35 @@ pub(super) fn launch(arguments: &Run) -> anyhow::Result<ExitCode> {
     let program = arguments.command.first().map(OsString::as_os_str).unwrap_or_default();
     let path = launch::resolve(program)?;
     let patterns = patterns(&tracing.judging);
+    let exec = match arguments.children {
+        arguments::Children::None => Exec::Nobody,
+        _ => Exec::of(&arguments.command, &path),
+    };
+    match &exec {
+        Exec::Users => {
+            note(&"-exec is yours, so golife does not start the test binaries: their beginning may be missed")
+        }
+        Exec::Impossible(why) => note(&format!("{why}: the beginning of test binaries may be missed")),
+        Exec::Golife(_) | Exec::Nobody => {}
+    }
     // The program waits before its first instruction until its probes are in place.
-    let launch = Launch::fork(&arguments.command)?;
-    let targets = Targets::Family { root: launch.pid(), program: path, hold: !arguments.no_hold };
+    let launch = Launch::fork(&arguments.command, &exec.environment())?;
+    let targets = Targets::Family {
+        root: launch.pid(),
+        program: path,
+        hold: !arguments.no_hold,
+        children: arguments.children.into(),
+        gate: exec.gate(),
+    };
     let settings = settings(targets, tracing.window.duration, &tracing.window, patterns, &tracing.limits);
     let settings = Settings { grace: arguments.grace, ..settings };
     let follow = Follow::new(settings, selection, &tracing.view);
-    let Followed { report, child, left } = follow.run(Some(launch), &mut |report| sink.line(report))?;
+    let Followed { report, test_binaries, child, left } =
+        follow.run(Some(launch), &mut |report| sink.line(report))?;
     sink.finish(&report, as_text(&report, true, tracing.view.sort))?;
+    if goflags::runs_tests(&arguments.command) {
+        observed(test_binaries, &exec);
+    }
     if let Some(pid) = left {
         let program = program.to_string_lossy();
         note(&format!("{program} runs on without golife, and keeps its output open: kill {pid} ends it"));
@@ -87,6 +109,22 @@ pub(super) fn launch(arguments: &Run) -> anyhow::Result<ExitCode> {
     })
 }
 
+/// Says how many test binaries there were, and what of the tests was not observed. Go keeps no results of what `-exec` runs,
+/// and looks for none.
+fn observed(test_binaries: usize, exec: &Exec) {
+    let cached = match exec {
+        Exec::Golife(_) | Exec::Users => "",
+        Exec::Impossible(_) | Exec::Nobody => {
+            "; results that go calls (cached) were not observed: go test -count=1 runs those tests"
+        }
+    };
+    match test_binaries {
+        0 => say(&format!("golife: no test binary ran, so no test was observed{cached}")),
+        1 => note(&format!("1 test binary ran{cached}")),
+        more => note(&format!("{more} test binaries ran{cached}")),
+    }
+}
+
 /// Why nothing was traced by `golife run`, or `None` if something was.
 fn untraced(report: &Report, program: &std::ffi::OsStr) -> Option<String> {
     if report.processes.iter().any(|process| process.mode != Mode::Unsupported) {
@@ -95,7 +133,12 @@ fn untraced(report: &Report, program: &std::ffi::OsStr) -> Option<String> {
     let detail = report.processes.iter().find_map(|process| process.detail.clone());
     Some(detail.unwrap_or_else(|| {
         let program = program.to_string_lossy();
-        format!("{program} is not a Go program, and started none that lived long enough to be seen")
+        match report.toolchain_processes {
+            0 => format!("{program} is not a Go program, and started none that lived long enough to be seen"),
+            _ => format!(
+                "{program} is not a Go program, and started only Go's own tools: --children go shows them"
+            ),
+        }
     }))
 }
 
@@ -159,6 +202,8 @@ pub(super) struct Follow {
 pub(super) struct Followed {
     /// The last report.
     pub(super) report: Report,
+    /// How many test binaries ran.
+    test_binaries: usize,
     /// How the program ended that golife has started, if it has started one.
     child: Option<ExitStatus>,
     /// The id of that program, if it runs on.
@@ -271,12 +316,12 @@ impl Follow {
             }
         }
         progress.finish();
-        let Ending { report, notices } = tracer.stop(&self.selection).await?;
+        let Ending { report, test_binaries, notices } = tracer.stop(&self.selection).await?;
         notices.iter().for_each(print);
         let left = child.as_ref().filter(|_| status.is_none()).map(Child::id);
         match failed {
             Some(error) => Err(error),
-            None => Ok(Followed { report, child: status, left }),
+            None => Ok(Followed { report, test_binaries, child: status, left }),
         }
     }
 }

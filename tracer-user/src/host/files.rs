@@ -125,6 +125,11 @@ impl OpenFile {
         FileStamp::of(&self.file).is_ok_and(|stamp| stamp == self.stamp)
     }
 
+    /// Whether no path leads to the file any more.
+    pub fn is_removed(&self) -> bool {
+        self.file.metadata().is_ok_and(|metadata| metadata.nlink() == 0)
+    }
+
     /// Whether the file was written since. Who sets its times back goes unnoticed.
     pub fn is_written(&self) -> bool {
         !FileStamp::of(&self.file)

@@ -57,12 +57,13 @@ pub fn resolve(program: &OsStr) -> Result<PathBuf, LaunchError> {
 }
 
 impl Launch {
-    /// Forks a child that waits. It inherits standard input, output and error, the terminal and the process group.
+    /// Forks a child that waits. It inherits standard input, output and error, the terminal and the process group, and has
+    /// what is in `environment` beside what it inherits.
     ///
     /// # Errors
     /// - [`LaunchError::NotFound`]: the command is empty.
     /// - [`LaunchError::Spawn`]: the system refused to fork.
-    pub fn fork(command: &[OsString]) -> Result<Launch, LaunchError> {
+    pub fn fork(command: &[OsString], environment: &[(&str, OsString)]) -> Result<Launch, LaunchError> {
         let (program, arguments) =
             command.split_first().ok_or_else(|| LaunchError::NotFound(String::new()))?;
         let name = program.to_string_lossy().into_owned();
@@ -75,7 +76,7 @@ impl Launch {
         let mut wait = File::from(wait);
 
         let mut command = Command::new(program);
-        command.args(arguments);
+        command.args(arguments).envs(environment.iter().map(|(name, value)| (name, value)));
         let in_child = move || {
             // SAFETY: this is the forked child's own copy of the descriptor, and it is not used again there.
             unsafe { libc::close(inherited) };
@@ -150,7 +151,7 @@ mod tests {
 
     #[test]
     fn a_child_waits_until_it_is_released() {
-        let launch = Launch::fork(&["sh".into(), "-c".into(), "exit 7".into()]).expect("fork");
+        let launch = Launch::fork(&["sh".into(), "-c".into(), "exit 7".into()], &[]).expect("fork");
         let comm =
             std::fs::read_to_string(format!("/proc/{}/comm", launch.pid())).expect("the child is there");
         assert_ne!(comm.trim(), "sh", "it has not become its program yet");
@@ -161,7 +162,7 @@ mod tests {
 
     #[test]
     fn an_abandoned_child_goes_away() {
-        let launch = Launch::fork(&["sh".into(), "-c".into(), "exit 0".into()]).expect("fork");
+        let launch = Launch::fork(&["sh".into(), "-c".into(), "exit 0".into()], &[]).expect("fork");
         let pid = launch.pid();
         drop(launch.release);
         assert!(launch.spawned.join().expect("thread").is_err());
@@ -175,7 +176,7 @@ mod tests {
             error.to_string(),
             "cannot run no-such-program-anywhere: not found in PATH; give its path, e.g. ./no-such-program-anywhere"
         );
-        let launch = Launch::fork(&["/no/such/program".into()]).expect("the fork itself works");
+        let launch = Launch::fork(&["/no/such/program".into()], &[]).expect("the fork itself works");
         assert!(launch.release().expect_err("exec fails").to_string().contains("No such file"));
     }
 }

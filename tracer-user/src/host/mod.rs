@@ -8,6 +8,7 @@ pub mod container;
 pub mod cpu_time;
 pub mod executed;
 pub mod files;
+pub mod gate;
 pub mod guard;
 pub mod keeper;
 pub mod kernel;

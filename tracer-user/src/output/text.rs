@@ -55,7 +55,18 @@ pub fn write(report: &Report, text: &Text, out: &mut dyn Write) -> io::Result<()
     }
     page.cost(out)?;
     page.gaps(out)?;
+    go_tools(report.toolchain_processes).map_or(Ok(()), |line| writeln!(out, "\n{line}"))?;
     silenced(&report.summary).map_or(Ok(()), |silenced| writeln!(out, "\n{silenced}"))
+}
+
+/// What is said of Go's own tools that ran and were not traced.
+fn go_tools(processes: u64) -> Option<String> {
+    let count = match processes {
+        0 => return None,
+        1 => "1 process".to_owned(),
+        more => format!("{more} processes"),
+    };
+    Some(format!("and {count} of Go's own tools: --children go shows them"))
 }
 
 /// The block of a finding or a site, without styles. `columns` is how wide it may be.

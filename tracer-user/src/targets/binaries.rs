@@ -11,16 +11,18 @@ use std::{
 
 use super::Selectors;
 use super::error::TargetError;
+use super::go_tools::GoTools;
 use super::mapped_binary::MappedBinary;
+use super::read_ahead::{ReadAhead, running_kernel};
 use super::subject::Subject;
 use crate::go::file::budget::TooMuch;
-use crate::go::plan::{Cost, Kernel, ProbeSite, Purpose};
+use crate::go::plan::{Cost, Kernel, PlanError, ProbeSite, Purpose};
 use crate::go::probe_sites::{self, Placement};
 use crate::go::{Binary, GoError, GoErrorKind, Image, Layout, truncated};
 use crate::host::executed::Executed;
 use crate::host::files::{FileStamp, OpenFile};
 use crate::host::mapped::{self, Loaded, MappedFile, Mapping};
-use crate::host::{FileId, RunningProcess, kernel};
+use crate::host::{FileId, RunningProcess};
 
 /// A Go binary and where its probes go.
 pub struct PlannedBinary {
@@ -125,6 +127,7 @@ pub struct Binaries {
     /// Files that are no Go programs. They are not kept open, so another file may have the identity of one some day;
     /// that is why more than the identity is remembered.
     no_go: HashSet<FileStamp>,
+    go_tools: GoTools,
     /// The files that processes have loaded, with `None` for those without Go.
     loaded: HashMap<MappedFile, Option<FileId>>,
     remarks: Vec<Remark>,
@@ -142,6 +145,7 @@ impl Default for Binaries {
             planned: HashMap::new(),
             refused: HashSet::new(),
             no_go: HashSet::new(),
+            go_tools: GoTools::default(),
             loaded: HashMap::new(),
             remarks: Vec::new(),
         }
@@ -251,6 +255,11 @@ impl Binaries {
         !self.is_no_go(file) && (is_read() || is_marked())
     }
 
+    /// Whether a file is one of Go's own tools, such as its compiler or the `go` command.
+    pub fn is_go_tool(&mut self, file: &File) -> bool {
+        !self.is_no_go(file) && self.go_tools.has(file)
+    }
+
     /// Adds the plugins that a process has loaded to its executable. Returns the plugins, and the libraries that have a
     /// runtime of their own.
     pub fn add_plugins(&mut self, pid: u32, executable: &mut MappedBinary) -> Beside {
@@ -344,6 +353,26 @@ impl Binaries {
         Ok(library)
     }
 
+    /// Takes in what was read on another thread, unless the file is known.
+    ///
+    /// # Errors
+    /// It is no Go program that golife knows, or has no place for a probe.
+    pub fn take_in(&mut self, ahead: ReadAhead) -> Result<Arc<PlannedBinary>, TargetError> {
+        let ReadAhead { opened, binary } = ahead;
+        let file = opened.id();
+        if let Some(read) = self.known(file) {
+            return self.plan_once(file, read);
+        }
+        let (binary, sites) = binary?;
+        let sites = self.checked(&binary, sites)?;
+        let read = ReadBinary { binary: Arc::new(binary), opened: Arc::new(opened) };
+        self.read.insert(file, read.clone());
+        let ReadBinary { binary, opened } = read;
+        let planned = Arc::new(PlannedBinary { binary, opened, file, sites });
+        self.planned.insert(file, planned.clone());
+        Ok(planned)
+    }
+
     /// Reads a binary and plans its probes, unless that was done before.
     ///
     /// # Errors
@@ -425,9 +454,17 @@ impl Binaries {
     }
 
     fn sites_of(&mut self, binary: &Binary) -> Result<Vec<ProbeSite>, TargetError> {
+        self.checked(binary, probe_sites::of(binary, self.kernel, Placement::Cheapest))
+    }
+
+    /// Takes note of what the user should know about the plan of a binary.
+    fn checked(
+        &mut self,
+        binary: &Binary,
+        sites: Result<Vec<ProbeSite>, PlanError>,
+    ) -> Result<Vec<ProbeSite>, TargetError> {
         let path = || binary.path().to_path_buf();
-        let fail = |source| TargetError::Plan { path: path(), source };
-        let sites = probe_sites::of(binary, self.kernel, Placement::Cheapest).map_err(fail)?;
+        let sites = sites.map_err(|source| TargetError::Plan { path: path(), source })?;
         // What is hit once for each test may cost more.
         let is_often_hit = |site: &&ProbeSite| !matches!(site.purpose, Purpose::Test(_));
         for site in sites.iter().filter(is_often_hit).filter(|site| site.cost == Cost::SingleStepped) {
@@ -499,10 +536,4 @@ impl Binaries {
 /// process has not mapped it.
 fn bias_of(mappings: &[Mapping], binary: &Binary) -> Option<u64> {
     mappings.iter().find_map(|mapping| binary.image().load_bias(mapping.start, mapping.file_offset))
-}
-
-/// How the running kernel handles probes, which its version tells.
-pub fn running_kernel() -> Kernel {
-    let (major, minor) = kernel::running();
-    Kernel::from_version(major, minor)
 }

@@ -4,7 +4,9 @@
 pub mod binaries;
 pub mod describe;
 mod error;
+mod go_tools;
 mod mapped_binary;
+mod read_ahead;
 mod selectors;
 pub mod subject;
 pub mod wanted;
@@ -12,6 +14,7 @@ pub mod wanted;
 pub use binaries::{Binaries, PlannedBinary, Remark};
 pub use error::TargetError;
 pub use mapped_binary::MappedBinary;
+pub use read_ahead::{ReadAhead, running_kernel};
 pub use selectors::Selectors;
 pub use subject::{OtherRuntime, Subject};
 pub use wanted::{Executable, SelectorError, Wanted};

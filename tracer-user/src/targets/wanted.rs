@@ -48,6 +48,8 @@ pub struct Wanted {
     names: Vec<Regex>,
     all: bool,
     family: Option<HashSet<u32>>,
+    /// Processes of the family that execute something which is not to be traced.
+    left_out: HashSet<u32>,
 }
 
 impl Wanted {
@@ -74,6 +76,7 @@ impl Wanted {
             names: selectors.names.clone(),
             all: selectors.all,
             family: None,
+            left_out: HashSet::new(),
         })
     }
 
@@ -92,6 +95,17 @@ impl Wanted {
     pub fn names_pid(&self, pid: u32) -> bool {
         self.pids.binary_search(&pid).is_ok()
             || self.family.as_ref().is_some_and(|family| family.contains(&pid))
+    }
+
+    /// Takes note of whether a process of the family executes something that is not to be traced. Its children may be all
+    /// the same. Returns whether it executed nothing of the kind before.
+    pub fn leave_out(&mut self, pid: u32, is_left_out: bool) -> bool {
+        if is_left_out { self.left_out.insert(pid) } else { !self.left_out.remove(&pid) }
+    }
+
+    /// Whether a process executes something that is not to be traced, though it belongs to the family.
+    pub fn leaves_out(&self, pid: u32) -> bool {
+        self.left_out.contains(&pid)
     }
 
     /// Whether a file was named by its path.
@@ -174,6 +188,7 @@ impl Wanted {
         if let Some(family) = &mut self.family {
             family.remove(&pid);
         }
+        self.left_out.remove(&pid);
     }
 }
 

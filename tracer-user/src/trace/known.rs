@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::names::Names;
+use super::trust::Trust;
 use super::unseen::unbelievable;
 use crate::assemble::{Described, DescribedSite, Looked};
 use crate::go::Binary;
@@ -32,16 +33,41 @@ pub struct Traced {
     pub(super) number: u64,
 }
 
+/// What a report says of a process that has ended, without the file that it executed.
+pub(super) struct Settled {
+    process: report::Process,
+    module: Option<String>,
+    package: Option<String>,
+    methods: Vec<String>,
+    bias: u64,
+}
+
+impl Settled {
+    fn of(traced: &Traced) -> Settled {
+        Settled {
+            process: traced.subject.describe(),
+            module: traced.binary().module().map(str::to_owned),
+            package: traced.binary().package_under_test().map(str::to_owned),
+            methods: traced.binary().ending_methods().to_vec(),
+            bias: traced.subject.bias,
+        }
+    }
+}
+
 /// What is known of a process instance beside its goroutines.
 #[derive(Default)]
 pub(super) struct Known {
-    /// What it executes; `None` where it ended before anybody could look.
+    /// What it executes; `None` where it ended before anybody could look, or where that is settled.
     pub(super) traced: Option<Arc<Traced>>,
+    /// What is kept of a process that has ended and whose file is gone.
+    pub(super) settled: Option<Settled>,
     /// What the last look has found.
     pub(super) look: Option<LastLook>,
     pub(super) names: Names,
     /// The calls that looks have found the creators of each lineage in.
     pub(super) seen_calls: HashMap<LineageId, SeenCalls>,
+    /// Whether it is one of Go's own tools, which are not in the report.
+    pub(super) is_left_out: bool,
     /// Why its records cannot be right, if they cannot.
     pub(super) unfit: Option<String>,
     /// Whether there was a notice that creations are missing.
@@ -77,12 +103,40 @@ impl Known {
         self.traced.as_ref().is_some_and(|own| Arc::ptr_eq(own, traced))
     }
 
+    /// Keeps only what a report says of the process, if it has ended and its file is not there any more. Nobody can run
+    /// that again, and as long as it is open, it takes its room on the disk: `go test` removes each test binary after its test.
+    pub(super) fn settle(&mut self, instance: Option<&Instance>, trust: &Trust) {
+        let Some(instance) = instance.filter(|instance| instance.ended.is_some()) else { return };
+        let Some(traced) = &self.traced else { return };
+        let is_named = self.names.sites.len() == instance.sites().len();
+        let is_sure = trust.is_trusted(traced.planned.file) || instance.sites().is_empty();
+        if is_named && is_sure && traced.planned.opened.is_removed() {
+            self.settled = Some(Settled::of(traced));
+            self.traced = None;
+        }
+    }
+
     pub(super) fn described(&self, instance: &Instance, keeps_stacks: bool) -> Described<'_> {
-        let Some(traced) = &self.traced else {
-            let why = "ended before it could be looked at, and fits no binary that is traced";
-            return Described { process: unbelievable(why), ..Described::default() };
+        let (described, module, package, methods, bias) = match (&self.settled, &self.traced) {
+            (Some(settled), _) => (
+                settled.process.clone(),
+                settled.module.as_deref(),
+                settled.package.as_deref(),
+                &settled.methods[..],
+                settled.bias,
+            ),
+            (None, Some(traced)) => (
+                traced.subject.describe(),
+                traced.binary().module(),
+                traced.binary().package_under_test(),
+                traced.binary().ending_methods(),
+                traced.subject.bias,
+            ),
+            (None, None) => {
+                let why = "ended before it could be looked at, and fits no binary that is traced";
+                return Described { process: unbelievable(why), ..Described::default() };
+            }
         };
-        let described = traced.subject.describe();
         let process = match &self.unfit {
             Some(why) => report::Process { exe: described.exe, ..unbelievable(why) },
             None => {
@@ -97,7 +151,7 @@ impl Known {
                 report::Process { detail, scan, held_ns: self.held_ns, ..described }
             }
         };
-        let code = |address: u64| if address == 0 { 0 } else { address.wrapping_sub(traced.subject.bias) };
+        let code = |address: u64| if address == 0 { 0 } else { address.wrapping_sub(bias) };
         let sites = self.names.sites.iter().zip(instance.sites()).map(|(names, counts)| {
             let key = SiteKey { gopc: code(counts.gopc), startpc: code(counts.startpc) };
             let looked = self.look.as_ref().map(|look| match look.findings.sites.get(&key) {
@@ -118,13 +172,14 @@ impl Known {
             }
         });
         Described {
+            is_left_out: self.is_left_out,
             process,
-            module: traced.binary().module(),
-            methods: traced.binary().ending_methods(),
+            module,
+            methods,
             sites: sites.collect(),
             creation_stacks: keeps_stacks.then_some(&self.names.stacks),
             seen_calls: Some(&self.seen_calls),
-            package: traced.binary().package_under_test(),
+            package,
             parked: self.parked.as_ref(),
         }
     }

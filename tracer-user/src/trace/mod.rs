@@ -11,6 +11,7 @@
 mod accounts;
 pub mod attachments;
 mod creation_stacks;
+mod family;
 pub mod holds;
 pub mod known;
 mod looks;
@@ -48,12 +49,13 @@ use crate::tracker::{Limits, Tracker};
 use crate::verdict::cause::Patterns;
 use accounts::Accounts;
 use attachments::Attachments;
+use family::{AtGate, Family};
 use holds::Holds;
 use looks::Looks;
 pub use notices::Notice;
 use rhythm::Rhythm;
 use session::Session;
-pub use settings::{Calibration, Settings, Spending, Targets};
+pub use settings::{Calibration, Children, Settings, Spending, Targets};
 
 /// Why tracing cannot begin or go on.
 #[derive(Debug, thiserror::Error)]
@@ -137,6 +139,8 @@ enum Woken {
     Glance,
     /// A look into a process is done.
     Scanned(Box<looks::Scanned>),
+    /// A process is about to execute a program, and waits.
+    Waiting(AtGate),
 }
 
 /// What an engine can be told while it runs.
@@ -154,6 +158,8 @@ pub enum Command {
 pub struct Ending {
     /// The last report.
     pub report: Report,
+    /// How many test binaries have run in a family, each counted once.
+    pub test_binaries: usize,
     /// What there still is to say.
     pub notices: Vec<Notice>,
 }
@@ -167,6 +173,7 @@ pub struct Tracer {
     ring: Ring,
     tracker: Tracker,
     wanted: Wanted,
+    family: Family,
     accounts: Accounts,
     looks: Looks,
     ticks: Interval,
@@ -233,6 +240,7 @@ impl Tracer {
                 ..Limits::default()
             }),
             wanted: Wanted::default(),
+            family: Family::default(),
             accounts: Accounts::new(),
             looks: Looks::new(settings.window),
             ticks,
@@ -281,6 +289,7 @@ impl Tracer {
                 () = sleep_until(self.looks.rhythm.glance), if self.looks.open == 0 => Woken::Glance,
                 Some(scanned) = self.looks.scanned.recv() => Woken::Scanned(Box::new(scanned)),
                 () = self.session.attachments.writer() => Woken::Records,
+                waiting = self.family.next() => Woken::Waiting(waiting),
             };
             match woken {
                 Woken::Records => {}
@@ -293,6 +302,8 @@ impl Tracer {
                 }
                 Woken::Glance => self.glance_at_all(),
                 Woken::Scanned(scanned) => self.take_scanned(*scanned),
+                Woken::Waiting(AtGate::Comes(waiting)) => self.receive(waiting),
+                Woken::Waiting(AtGate::IsRead(waiting, ahead)) => self.admit(&waiting, *ahead),
             }
             self.has_more = self.drain();
             self.collect_notices();
@@ -342,7 +353,8 @@ impl Tracer {
         };
         let described = self.session.describe(&self.tracker);
         let names = self.ring.records().test_names();
-        assemble::report(&self.tracker, &described, names, &self.patterns, &run, selection)
+        let report = assemble::report(&self.tracker, &described, names, &self.patterns, &run, selection);
+        Report { toolchain_processes: self.family.go_tools() + self.session.ended_go_tools, ..report }
     }
 
     /// Ends tracing with a last look into all processes. Returns the last report and the notices that were not told
@@ -351,6 +363,7 @@ impl Tracer {
     /// # Errors
     /// [`TraceError::Unfit`]: the records of what was traced do not fit the binaries.
     pub async fn stop(mut self, selection: &Selection) -> Result<Ending, TraceError> {
+        self.family.close_gate();
         self.drain_all();
         self.last_look().await;
         self.preferred = None;
@@ -361,7 +374,7 @@ impl Tracer {
         self.check_fit(true)?;
         self.accounts.calibrate();
         let report = self.report(selection);
-        Ok(Ending { report, notices: self.take_notices() })
+        Ok(Ending { report, test_binaries: self.family.test_binaries(), notices: self.take_notices() })
     }
 
     /// How many processes are traced now.
@@ -435,7 +448,8 @@ impl Tracer {
         let (tracker, lifecycle, received) =
             (&mut self.tracker, &mut self.lifecycle, &mut self.accounts.received);
         let family = self.wanted.is_family().then_some(&self.wanted);
-        let strangers = &mut self.session.strangers;
+        let is_selective = self.family.is_selective();
+        let (strangers, expected) = (&mut self.session.strangers, &self.session.expected);
         let mut last = None;
         let mut last_event_ns = self.last_event_ns;
         let has_more = self.ring.records().drain(|event| {
@@ -457,6 +471,18 @@ impl Tracer {
                         {
                             return;
                         }
+                        if family.leaves_out(event.pid) {
+                            return;
+                        }
+                        // Unless it was at the gate, whether what it executes now is to be traced turns out when this batch
+                        // is followed.
+                        if is_selective
+                            && !expected.contains_key(&event.pid)
+                            && lifecycle.iter().any(|e| matches!(e.what, What::Exec) && e.pid == event.pid)
+                        {
+                            lifecycle.push(*event);
+                            return;
+                        }
                         last = Some(event.pid);
                     }
                     tracker.apply(event);
@@ -464,6 +490,7 @@ impl Tracer {
                 // A family's process may have left its memory, and then has not ended before that was looked at.
                 What::ProcessExit if family.is_some() => lifecycle.push(*event),
                 What::Exec | What::Fork { .. } | What::ProcessExit => {
+                    last = None;
                     lifecycle.push(*event);
                     tracker.apply(event);
                 }

@@ -63,6 +63,11 @@ pub enum Notice {
         /// Why there is no lease on it.
         why: String,
     },
+    /// The programs that descendants execute cannot be seen before they run.
+    NoGate {
+        /// Why not.
+        why: String,
+    },
     /// The memory of processes that end cannot be kept until it was looked at.
     NoHold {
         /// Why not.
@@ -109,6 +114,11 @@ impl fmt::Display for Notice {
                 let them = if *processes == 1 { "process" } else { "processes" };
                 write!(f, "cannot look at {processes} {them}: permission denied; {}", ptrace_remedy())
             }
+            Notice::NoGate { why } => write!(
+                f,
+                "test binaries cannot wait for their probes ({why}): what they create in their first milliseconds is counted as \
+                 living before, not as created"
+            ),
             Notice::NoHold { why } => write!(
                 f,
                 "the memory of processes that end cannot be kept for a last look ({why}): what is said of their goroutines is \

@@ -3,8 +3,9 @@
 use std::num::NonZeroU32;
 use std::path::Path;
 
+use super::family::Family;
 use super::notices::{Notice, build_text};
-use super::settings::Targets;
+use super::settings::{Children, Targets};
 use super::{TraceError, Tracer};
 use crate::event::{Event, What};
 use crate::host::clock::now_ns;
@@ -21,7 +22,17 @@ impl Tracer {
                 self.wanted = Wanted::resolve(selectors)?;
                 self.begin_selected()
             }
-            Targets::Family { root, program, hold: _ } => self.begin_family(*root, program),
+            Targets::Family { root, program, children, gate, hold: _ } => {
+                self.family = Family::new(*root, *children);
+                self.session.only_go_tool = (*children == Children::Tests).then_some(*root);
+                self.begin_family(*root, program)?;
+                if let Some(name) = gate
+                    && let Err(error) = self.family.open_gate(name)
+                {
+                    self.session.say(Notice::NoGate { why: error.to_string() });
+                }
+                Ok(())
+            }
         }
     }
 
@@ -125,12 +136,20 @@ impl Tracer {
             What::ProcessExit if self.session.holds.of(pid).is_some() => self.look_at_end(event),
             What::ProcessExit => self.end(event),
             What::Exec => {
+                self.family.executed(pid);
                 self.session.forget_process(pid);
                 // This comes first, since the process may soon end.
                 if self.wanted.is_family() && self.wanted.names_pid(pid) {
+                    if self.leaves_out(pid) {
+                        self.session.holds.let_go(pid);
+                        return;
+                    }
                     self.session.hold(pid);
                 }
-                let Some(file) = self.executes_wanted(pid) else { return };
+                let Some(file) = self.executes_wanted(pid) else {
+                    self.list_as_untraced(pid);
+                    return;
+                };
                 let entered = if self.session.attachments.is_everywhere(file) {
                     if let Some(traced) = self.session.recognise(pid) {
                         self.accounts.begin(&traced.subject.process);
@@ -144,13 +163,19 @@ impl Tracer {
                 } else {
                     self.join(pid)
                 };
+                self.count_test_binary(pid);
                 let Err(error) = entered else { return };
                 self.session.holds.let_go(pid);
-                if !error.is_not_go() {
+                if !error.is_not_go() || self.family.lists_all() && self.wanted.names_pid(pid) {
                     self.session.refuse(pid, &error);
                 }
             }
-            What::Created { .. } | What::Exited { .. } | What::Test { .. } => {}
+            // These have waited until it was known what their process executes.
+            What::Created { .. } | What::Exited { .. } | What::Test { .. } => {
+                if !self.wanted.leaves_out(pid) {
+                    self.tracker.apply(event);
+                }
+            }
         }
     }
 
@@ -168,6 +193,8 @@ impl Tracer {
             self.tracker.apply(event);
         }
         self.session.forget_process(event.pid);
+        self.session.expect_no_more(event.pid);
+        self.family.executed(event.pid);
         self.wanted.ended(event.pid);
     }
 

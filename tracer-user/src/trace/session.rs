@@ -31,7 +31,7 @@ use crate::probes::Scope;
 use crate::report;
 use crate::targets::binaries::Beside;
 use crate::targets::subject::Belief;
-use crate::targets::{Binaries, MappedBinary, PlannedBinary, Subject, TargetError, describe};
+use crate::targets::{Binaries, MappedBinary, PlannedBinary, ReadAhead, Subject, TargetError, describe};
 use crate::tracker::{Instance, InstanceId, LineageId, Tracker};
 use crate::verdict::{Parked, SeenCalls};
 
@@ -52,6 +52,10 @@ pub struct Session {
     pub strangers: Strangers,
     /// The processes whose memory is kept beyond their end.
     pub holds: Holds,
+    /// The only process that is traced although it is one of Go's own tools; `None` if all are.
+    pub only_go_tool: Option<u32>,
+    /// How many processes of Go's own tools are left out that had ended before anybody could see what they were.
+    pub ended_go_tools: u64,
     raw_stacks: RawStacks,
     /// The current process of each pid.
     current: HashMap<u32, Arc<Traced>>,
@@ -60,6 +64,8 @@ pub struct Session {
     trust: Trust,
     /// Executables and libraries that were asked for. Their probes stay even if no process has them.
     asked_for: HashSet<FileId>,
+    /// Files that processes are about to execute for the first time, by the process.
+    pub expected: HashMap<u32, FileId>,
     /// Files of which was said that they have no lease.
     unleased: HashSet<FileId>,
     notices: Vec<Notice>,
@@ -77,12 +83,15 @@ impl Session {
             binaries,
             strangers: Strangers::default(),
             holds: Holds::default(),
+            only_go_tool: None,
+            ended_go_tools: 0,
             raw_stacks: RawStacks::default(),
             current: HashMap::new(),
             instances: HashMap::new(),
             untraced: BTreeMap::new(),
             trust: Trust::default(),
             asked_for: HashSet::new(),
+            expected: HashMap::new(),
             unleased: HashSet::new(),
             notices: Vec::new(),
             next: 0,
@@ -101,6 +110,23 @@ impl Session {
             self.asked_for.insert(planned.file);
             self.attach(&planned, Scope::Everyone, None)
         })
+    }
+
+    /// Puts the probes of a binary in place that a process is about to execute, for every process that runs it. They stay
+    /// until none does.
+    ///
+    /// # Errors
+    /// It is no Go program that golife knows, or the kernel refuses a probe.
+    pub fn expect(&mut self, pid: u32, ahead: ReadAhead) -> Result<(), TraceError> {
+        let planned = self.binaries.take_in(ahead)?;
+        self.attach(&planned, Scope::Everyone, None)?;
+        self.expected.insert(pid, planned.file);
+        Ok(())
+    }
+
+    /// Takes note that a process has ended, or has executed what was expected of it.
+    pub fn expect_no_more(&mut self, pid: u32) {
+        self.has_ended |= self.expected.remove(&pid).is_some();
     }
 
     /// Puts the probes of a binary in place. Where they cannot be for every process, they are for `process` alone, and
@@ -267,6 +293,7 @@ impl Session {
         let traced = Arc::new(Traced { subject, planned, number: self.next });
         self.untraced.remove(&pid);
         self.current.insert(pid, traced.clone());
+        self.expect_no_more(pid);
         traced
     }
 
@@ -331,7 +358,11 @@ impl Session {
         if self.untraced.len() > MOST_UNTRACED {
             self.untraced.retain(|pid, _| RunningProcess::look(*pid).is_ok());
         }
+        for (id, known) in &mut self.instances {
+            known.settle(tracker.instance(*id), &self.trust);
+        }
         let mut used = self.asked_for.clone();
+        used.extend(self.expected.values());
         let traced = self.instances.values().filter_map(|known| known.traced.as_ref());
         for traced in traced.chain(self.current.values()) {
             used.insert(traced.planned.file);
@@ -361,7 +392,12 @@ impl Session {
             if let Some(traced) = &traced {
                 self.trust.watch(id, traced.planned.file);
             }
-            self.instances.insert(id, Known { traced, ..Known::default() });
+            // Others are known by their exec, unless they have ended by then.
+            let is_go_tool =
+                || traced.as_ref().is_some_and(|traced| traced.binary().build_info().is_go_tool());
+            let is_left_out = self.only_go_tool.is_some_and(|only| only != instance.pid) && is_go_tool();
+            self.ended_go_tools += u64::from(is_left_out);
+            self.instances.insert(id, Known { traced, is_left_out, ..Known::default() });
         }
     }
 

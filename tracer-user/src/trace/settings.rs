@@ -41,7 +41,26 @@ pub enum Targets {
         program: PathBuf,
         /// Whether the memory of those that end is kept until it was looked at: see [`crate::host::keeper`].
         hold: bool,
+        /// Which of its descendants are traced.
+        children: Children,
+        /// The name of the gate at which descendants wait until their files were seen: see [`crate::host::gate`]. `None` if
+        /// there is none.
+        gate: Option<String>,
     },
+}
+
+/// Which descendants of a family's root are traced. The root always is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Children {
+    /// None.
+    None,
+    /// All Go programs but Go's own tools, which are only counted.
+    #[default]
+    Tests,
+    /// All Go programs.
+    Go,
+    /// All Go programs; and all others are in the report as processes that are not traced.
+    All,
 }
 
 /// What may be spent on tracing.

@@ -100,6 +100,12 @@ impl BuildInfo {
         Ok(info)
     }
 
+    /// Whether the program is one of Go's own tools, such as its compiler or the `go` command: import paths that begin with
+    /// `cmd/` are Go's own. The tests of these tools are none.
+    pub fn is_go_tool(&self) -> bool {
+        self.path.as_deref().is_some_and(|path| path.starts_with("cmd/") && !path.ends_with(".test"))
+    }
+
     /// Finds the version in an executable whose build info was removed: the runtime keeps it in `runtime.buildVersion`,
     /// the one variable in the given range of initialised data that is a string and reads as a Go version. Module and
     /// settings stay unknown.
