@@ -4,6 +4,7 @@
 mod cost;
 mod flood;
 mod footprint;
+mod go_test;
 mod line;
 mod look;
 mod scale;
@@ -45,6 +46,8 @@ enum Part {
     Look,
     /// Many statements on one channel, many goroutines, many processes: each and half of it.
     Scale,
+    /// What `golife run` adds to `go test` of a module with many packages.
+    Tests,
 }
 
 /// Measures, prints, and keeps the tables in the target directory.
@@ -75,6 +78,9 @@ pub fn run(args: Args) -> Result<()> {
     }
     if wanted(Part::Scale) {
         writeln!(tables, "{}", scale::measure(&tools)?)?;
+    }
+    if wanted(Part::Tests) {
+        writeln!(tables, "{}", go_test::measure(&tools, args.rounds)?)?;
     }
     let file = machine::target_dir().join("bench.md");
     fs::write(&file, &tables).with_context(|| format!("cannot write {}", file.display()))?;
