@@ -18,10 +18,10 @@ mod ends;
 mod engine;
 #[path = "e2e/errors.rs"]
 mod errors;
+#[path = "e2e/gated.rs"]
+mod gated;
 #[path = "e2e/gates.rs"]
 mod gates;
-#[path = "e2e/go_tests.rs"]
-mod go_tests;
 #[path = "e2e/inspect.rs"]
 mod inspect;
 #[path = "e2e/keepers.rs"]
