@@ -57,6 +57,9 @@ use rhythm::Rhythm;
 use session::Session;
 pub use settings::{Calibration, Children, Settings, Spending, Targets};
 
+/// So many ended processes of a family are kept for the report.
+const MOST_GONE_OF_FAMILY: usize = 4096;
+
 /// Why tracing cannot begin or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum TraceError {
@@ -236,6 +239,11 @@ impl Tracer {
             ring,
             tracker: Tracker::new(Limits {
                 max_sites,
+                max_gone: match settings.targets {
+                    // The tests of a repository are as many processes as it has packages, and each counts.
+                    Targets::Family { .. } => MOST_GONE_OF_FAMILY,
+                    Targets::Selectors(_) => Limits::default().max_gone,
+                },
                 grace_ns: settings.grace.as_nanos().try_into().unwrap_or(u64::MAX),
                 ..Limits::default()
             }),
