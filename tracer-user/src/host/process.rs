@@ -165,7 +165,7 @@ impl RunningProcess {
 
     /// What the kernel says of it now; `None` if it is not there any more, whoever has its id.
     fn stat(&self) -> Option<Stat> {
-        let stat = Proc::new(i32::try_from(self.pid).ok()?).ok()?.stat().ok()?;
+        let stat = stat(self.pid)?;
         (stat.starttime == self.start_ticks).then_some(stat)
     }
 
@@ -198,7 +198,7 @@ pub struct CpuTime {
 
 /// The CPU time of a process, also of one that has ended but was not waited for. `None` where there is no such process.
 pub fn cpu_time(pid: u32) -> Option<CpuTime> {
-    let stat = Proc::new(i32::try_from(pid).ok()?).ok()?.stat().ok()?;
+    let stat = stat(pid)?;
     let used_ns = ticks_to_ns(stat.utime.saturating_add(stat.stime));
     Some(CpuTime { start_ticks: stat.starttime, used_ns })
 }
@@ -218,6 +218,46 @@ pub fn all() -> io::Result<Vec<u32>> {
         fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
     pids.sort_unstable();
     Ok(pids)
+}
+
+/// The children of these processes that were not waited for, each with its parent. A process whose parent has ended is
+/// somebody else's child by then.
+pub fn children(parents: &[u32]) -> Vec<(u32, u32)> {
+    // Only kernels with CONFIG_PROC_CHILDREN list them.
+    if Path::new("/proc/thread-self/children").exists() {
+        let of_one = |&parent: &u32| {
+            let tasks = fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten().flatten();
+            let texts = tasks.filter_map(|task| read_text(task.path().join("children")).ok());
+            let pids: Vec<u32> = texts
+                .flat_map(|text| text.split_whitespace().flat_map(str::parse).collect::<Vec<_>>())
+                .collect();
+            pids.into_iter().map(move |child| (parent, child))
+        };
+        return parents.iter().flat_map(of_one).collect();
+    }
+    let parent_of = |pid: u32| Some((stat(pid)?.ppid.cast_unsigned(), pid));
+    let all = all().unwrap_or_default().into_iter().filter_map(parent_of);
+    all.filter(|(parent, _)| parents.contains(parent)).collect()
+}
+
+/// What tells a program that a process executes from the one that it executed before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// When the process started, in clock ticks since boot.
+    pub start_ticks: u64,
+    /// The address at which its stack begins, which is random from one exec to the next; 0 where this user may not know. A
+    /// child has that of its parent until it executes something.
+    pub stack: u64,
+}
+
+/// What a process executes at this moment. `None` where it has ended, waited for or not.
+pub fn image(pid: u32) -> Option<Image> {
+    let stat = stat(pid).filter(|stat| !matches!(stat.state, 'Z' | 'X'))?;
+    Some(Image { start_ticks: stat.starttime, stack: stat.startstack })
+}
+
+fn stat(pid: u32) -> Option<Stat> {
+    Proc::new(i32::try_from(pid).ok()?).ok()?.stat().ok()
 }
 
 /// Whether this process has been started with a signal ignored, as nohup does with SIGHUP.

@@ -34,6 +34,7 @@ pub fn program_name(program: &Program, columns: usize) -> String {
     match process.mode {
         Mode::Traced => {}
         Mode::Gone => about.push("ended".into()),
+        Mode::Scanned if process.ended.is_some() => about.extend(["no probes".into(), "ended".into()]),
         Mode::Scanned => about.push("no probes".into()),
         Mode::Unsupported => about.push("not traced".into()),
     }

@@ -329,8 +329,11 @@ impl Page<'_> {
         if overhead.rings.is_some_and(|rings| rings.kind == RingKind::Shared) {
             parts.push("one ring with a lock for all CPUs".into());
         }
-        let events = self.events();
-        parts.push(format!("lost {} of {} events", count(lost.dropped), count(events)));
+        if self.report.processes.iter().any(|process| process.mode == Mode::Scanned) {
+            parts.push("no probes".into());
+        } else {
+            parts.push(format!("lost {} of {} events", count(lost.dropped), count(self.events())));
+        }
         writeln!(out)?;
         lines::remark(out, "cost", fill(&parts, self.width - INDENT))
     }
@@ -380,11 +383,21 @@ impl Page<'_> {
         );
         gap(loss.late, "records of processes that had already ended, counted nowhere");
         gap(loss.forgotten_processes, "ended processes left out: only the latest are kept");
+        gap(loss.missed_processes, "Go processes ended before they could be looked at");
         let other = self.sites().filter(|(_, alike)| alike.site.other).count() as u64;
         gap(other, "row(s) for sites beyond the limit: see --max-sites");
         if unread > 0 {
             let whose = if self.many { format!(" of {unread} processes") } else { String::new() };
             gaps.push(format!("goroutines{whose} from before tracing are not counted as live"));
+        }
+        let scanned = self.report.processes.iter().filter(|process| process.mode == Mode::Scanned);
+        let mut details: Vec<&String> = scanned.filter_map(|process| process.detail.as_ref()).collect();
+        // What one process lacks beyond all others is said with what they have in common.
+        details.sort_by_key(|detail| std::cmp::Reverse(detail.len()));
+        for detail in details {
+            if !gaps.iter().any(|gap| gap.starts_with(detail.as_str())) {
+                gaps.push(detail.clone());
+            }
         }
         lines::remark(out, "missing", gaps.iter().flat_map(|gap| wrap(gap, self.width - INDENT)))
     }

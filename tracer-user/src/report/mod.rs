@@ -130,6 +130,10 @@ pub struct Loss {
     /// Additive: number of ended processes that are not in the report any more, because golife keeps only so many.
     #[serde(default)]
     pub forgotten_processes: u64,
+    /// Additive: number of Go processes that ended before they could be looked at; 0 where there were probes. Others may
+    /// have come and gone without having been noticed.
+    #[serde(default)]
+    pub missed_processes: u64,
     /// Additive: number of records that arrived but could not be read, because golife and its probes are of different
     /// builds.
     #[serde(default)]
