@@ -42,6 +42,8 @@ mod programs;
 mod reviews;
 #[path = "e2e/rewritten.rs"]
 mod rewritten;
+#[path = "e2e/run_as.rs"]
+mod run_as;
 #[path = "e2e/support.rs"]
 mod support;
 #[path = "e2e/tested.rs"]

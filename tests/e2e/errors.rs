@@ -153,7 +153,7 @@ fn a_real_32_bit_go_program() {
 }
 
 /// Runs golife as a user without any capability.
-fn as_nobody(args: &[&str]) -> Ended {
+pub fn as_nobody(args: &[&str]) -> Ended {
     with_capabilities("-all", args)
 }
 

@@ -326,6 +326,10 @@ pub struct Run {
     /// starts. One that lives longer has leaked, and so has one that is blocked when its process ends
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = parse_duration)]
     pub grace: Duration,
+    /// Run CMD as this user, with the user's groups, HOME, USER and LOGNAME; golife itself stays who it is. Unless said, that
+    /// is who has called sudo, if golife is root by that; root keeps root
+    #[arg(long, value_name = "NAME|UID", value_hint = ValueHint::Username)]
+    pub user: Option<String>,
     /// The program and its arguments
     #[arg(last = true, required = true, value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]
     #[arg(add = completion::command())]

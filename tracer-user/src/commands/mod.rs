@@ -24,6 +24,8 @@ use std::time::Duration;
 use clap::{CommandFactory, error::ErrorKind};
 use nix::sys::signal::{SigHandler, Signal, raise, signal};
 
+use crate::host::account::AccountError;
+use crate::host::launch::LaunchError;
 use crate::inspect::WalkError;
 use crate::probes::selftest;
 use crate::targets::{SelectorError, TargetError};
@@ -103,7 +105,8 @@ pub fn exit_code(error: &anyhow::Error) -> ExitCode {
             error.is::<TargetError>()
                 || error.is::<WalkError>()
                 || error.is::<SelectorError>()
-                || error.is::<crate::host::launch::LaunchError>()
+                || error.is::<LaunchError>()
+                || error.is::<AccountError>()
         }
     };
     if is_nothing { ExitCode::from(NOTHING) } else { ExitCode::FAILURE }

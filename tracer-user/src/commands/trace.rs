@@ -22,6 +22,7 @@ use super::goflags::{self, Exec};
 use super::progress::{Patience, Progress, READING};
 use super::sink::{ReaderGone, Sink, Stream, as_text, reader_gone};
 use super::{DEFAULT_WINDOW, NOTHING, gate, note, patterns, restore_default, say};
+use crate::host::account::Account;
 use crate::host::launch::{self, Launch};
 use crate::host::process;
 use crate::human;
@@ -75,7 +76,8 @@ pub(super) fn launch(arguments: &Run) -> anyhow::Result<ExitCode> {
         Exec::Golife(_) | Exec::Nobody => {}
     }
     // The program waits before its first instruction until its probes are in place.
-    let launch = Launch::fork(&arguments.command, &exec.environment())?;
+    let account = account(arguments)?;
+    let launch = Launch::fork(&arguments.command, &exec.environment(), account.as_ref())?;
     let targets = Targets::Family {
         root: launch.pid(),
         program: path,
@@ -123,6 +125,18 @@ fn observed(test_binaries: usize, exec: &Exec) {
         1 => note(&format!("1 test binary ran{cached}")),
         more => note(&format!("{more} test binaries ran{cached}")),
     }
+}
+
+/// Whom the program is to run as, if that is somebody else than golife.
+fn account(arguments: &Run) -> anyhow::Result<Option<Account>> {
+    if let Some(user) = &arguments.user {
+        return Ok(Account::named(user)?);
+    }
+    let account = Account::of_sudo()?;
+    if let Some(Account { name, .. }) = &account {
+        note(&format!("the program runs as {name}, who has called sudo; --user root keeps root"));
+    }
+    Ok(account)
 }
 
 /// Why nothing was traced by `golife run`, or `None` if something was.

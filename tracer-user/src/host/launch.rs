@@ -16,12 +16,30 @@ use nix::{
     unistd::{AccessFlags, Pid, access, pipe},
 };
 
+use super::account::{self, Account};
+
 /// Why the program did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum LaunchError {
     /// No directory in PATH has such a program.
     #[error("cannot run {0}: not found in PATH; give its path, e.g. ./{0}")]
     NotFound(String),
+    /// No directory in the PATH that sudo has set has such a program.
+    #[error(
+        "cannot run {0}: not found in PATH, which sudo has replaced (secure_path); keep yours with sudo env \"PATH=$PATH\" \
+         golife run …, or give the path of {0}"
+    )]
+    NotFoundBySudo(String),
+    /// The system refused to start the program as another user.
+    #[error("cannot run {program} as {user}: {source}")]
+    As {
+        /// The name of the user.
+        user: String,
+        /// The program as the user named it.
+        program: String,
+        /// What the system says.
+        source: io::Error,
+    },
     /// The system refused to start the program.
     #[error("cannot run {program}: {source}")]
     Spawn {
@@ -32,10 +50,22 @@ pub enum LaunchError {
     },
 }
 
+impl LaunchError {
+    fn of(program: &str, user: Option<&str>, source: io::Error) -> LaunchError {
+        let program = program.to_owned();
+        match user {
+            Some(user) => LaunchError::As { user: user.to_owned(), program, source },
+            None => LaunchError::Spawn { program, source },
+        }
+    }
+}
+
 /// A child that has been forked and waits until it may become its program.
 pub struct Launch {
     pid: u32,
     program: String,
+    /// The name of the user that it is started as, if that is another one.
+    user: Option<String>,
     release: File,
     spawned: JoinHandle<io::Result<Child>>,
 }
@@ -43,9 +73,15 @@ pub struct Launch {
 /// The file that a command name leads to, as execvp(3) would find it.
 ///
 /// # Errors
-/// [`LaunchError::NotFound`]: no directory in PATH has such a program.
+/// [`LaunchError::NotFound`], [`LaunchError::NotFoundBySudo`]: no directory in PATH has such a program.
 pub fn resolve(program: &OsStr) -> Result<PathBuf, LaunchError> {
-    let not_found = || LaunchError::NotFound(program.to_string_lossy().into_owned());
+    let not_found = || {
+        let program = program.to_string_lossy().into_owned();
+        match account::sudo_user() {
+            Some(_) => LaunchError::NotFoundBySudo(program),
+            None => LaunchError::NotFound(program),
+        }
+    };
     if program.as_encoded_bytes().contains(&b'/') {
         return Ok(PathBuf::from(program));
     }
@@ -58,16 +94,21 @@ pub fn resolve(program: &OsStr) -> Result<PathBuf, LaunchError> {
 
 impl Launch {
     /// Forks a child that waits. It inherits standard input, output and error, the terminal and the process group, and has
-    /// what is in `environment` beside what it inherits.
+    /// what is in `environment` beside what it inherits. If there is an account, it is that user's from then on.
     ///
     /// # Errors
     /// - [`LaunchError::NotFound`]: the command is empty.
-    /// - [`LaunchError::Spawn`]: the system refused to fork.
-    pub fn fork(command: &[OsString], environment: &[(&str, OsString)]) -> Result<Launch, LaunchError> {
+    /// - [`LaunchError::Spawn`], [`LaunchError::As`]: the system refused to fork, or to make it that user's.
+    pub fn fork(
+        command: &[OsString],
+        environment: &[(&str, OsString)],
+        account: Option<&Account>,
+    ) -> Result<Launch, LaunchError> {
         let (program, arguments) =
             command.split_first().ok_or_else(|| LaunchError::NotFound(String::new()))?;
         let name = program.to_string_lossy().into_owned();
-        let fail = |source: io::Error| LaunchError::Spawn { program: name.clone(), source };
+        let user = account.map(|account| account.name.clone());
+        let fail = |source: io::Error| LaunchError::of(&name, user.as_deref(), source);
         let (announced, announce) = pipe().map_err(|errno| fail(errno.into()))?;
         let (wait, release) = pipe().map_err(|errno| fail(errno.into()))?;
         // The child must see the end of this pipe when golife dies, so it may not hold the writing end itself.
@@ -77,9 +118,20 @@ impl Launch {
 
         let mut command = Command::new(program);
         command.args(arguments).envs(environment.iter().map(|(name, value)| (name, value)));
+        if let Some(Account { name, home, .. }) = account {
+            command.env("USER", name).env("LOGNAME", name);
+            match home {
+                Some(home) => command.env("HOME", home),
+                None => command.env_remove("HOME"),
+            };
+        }
+        let ids = account.map(|account| account.ids.clone());
         let in_child = move || {
             // SAFETY: this is the forked child's own copy of the descriptor, and it is not used again there.
             unsafe { libc::close(inherited) };
+            if let Some(ids) = &ids {
+                ids.assume()?;
+            }
             announce.write_all(&std::process::id().to_ne_bytes())?;
             let mut go = [0];
             match wait.read(&mut go)? {
@@ -87,7 +139,7 @@ impl Launch {
                 _ => Ok(()),
             }
         };
-        // SAFETY: between fork and exec the closure only reads and writes pipes, which is async-signal-safe.
+        // SAFETY: between fork and exec the closure makes system calls alone, which is async-signal-safe.
         unsafe { command.pre_exec(in_child) };
         // `spawn` returns only after exec, so it runs on another thread while the child waits for its release.
         let spawned = thread::spawn(move || command.spawn());
@@ -97,16 +149,17 @@ impl Launch {
             Ok(()) => Ok(Launch {
                 pid: u32::from_ne_bytes(pid),
                 program: name,
+                user,
                 release: File::from(release),
                 spawned,
             }),
             Err(error) => {
-                // The fork itself failed, and the thread knows why.
+                // The fork itself failed, or to become the user, and the thread knows why.
                 let source = match spawned.join() {
                     Ok(Err(source)) => source,
                     _ => error,
                 };
-                Err(LaunchError::Spawn { program: name, source })
+                Err(fail(source))
             }
         }
     }
@@ -124,13 +177,13 @@ impl Launch {
     /// Lets the child become its program.
     ///
     /// # Errors
-    /// [`LaunchError::Spawn`]: the program could not be executed.
+    /// [`LaunchError::Spawn`], [`LaunchError::As`]: the program could not be executed.
     pub fn release(mut self) -> Result<Child, LaunchError> {
-        let fail = |program: &str, source| LaunchError::Spawn { program: program.to_owned(), source };
-        self.release.write_all(&[1]).map_err(|source| fail(&self.program, source))?;
+        let fail = |source| LaunchError::of(&self.program, self.user.as_deref(), source);
+        self.release.write_all(&[1]).map_err(fail)?;
         match self.spawned.join() {
-            Ok(child) => child.map_err(|source| fail(&self.program, source)),
-            Err(_) => Err(fail(&self.program, io::Error::other("the starting thread panicked"))),
+            Ok(child) => child.map_err(fail),
+            Err(_) => Err(fail(io::Error::other("the starting thread panicked"))),
         }
     }
 }
@@ -151,7 +204,7 @@ mod tests {
 
     #[test]
     fn a_child_waits_until_it_is_released() {
-        let launch = Launch::fork(&["sh".into(), "-c".into(), "exit 7".into()], &[]).expect("fork");
+        let launch = Launch::fork(&["sh".into(), "-c".into(), "exit 7".into()], &[], None).expect("fork");
         let comm =
             std::fs::read_to_string(format!("/proc/{}/comm", launch.pid())).expect("the child is there");
         assert_ne!(comm.trim(), "sh", "it has not become its program yet");
@@ -162,7 +215,7 @@ mod tests {
 
     #[test]
     fn an_abandoned_child_goes_away() {
-        let launch = Launch::fork(&["sh".into(), "-c".into(), "exit 0".into()], &[]).expect("fork");
+        let launch = Launch::fork(&["sh".into(), "-c".into(), "exit 0".into()], &[], None).expect("fork");
         let pid = launch.pid();
         drop(launch.release);
         assert!(launch.spawned.join().expect("thread").is_err());
@@ -176,7 +229,7 @@ mod tests {
             error.to_string(),
             "cannot run no-such-program-anywhere: not found in PATH; give its path, e.g. ./no-such-program-anywhere"
         );
-        let launch = Launch::fork(&["/no/such/program".into()], &[]).expect("the fork itself works");
+        let launch = Launch::fork(&["/no/such/program".into()], &[], None).expect("the fork itself works");
         assert!(launch.release().expect_err("exec fails").to_string().contains("No such file"));
     }
 }

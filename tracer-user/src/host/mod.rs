@@ -1,6 +1,7 @@
 //! The machine that golife runs on, as the kernel shows it: processes and the files that they have mapped, containers,
 //! clocks, the kernel's features, and what this process may do. Nothing here knows about Go, probes or reports.
 
+pub mod account;
 pub mod capabilities;
 pub mod clock;
 mod companion;
