@@ -69,7 +69,7 @@ pub(super) fn run() -> Findings {
     checks.extend(FEATURES.iter().map(feature));
     checks.extend([btf(), tracefs(), uprobes(), ring_buffer(), jit(), lockdown()]);
     checks.extend(capabilities::that_matter().map(capability));
-    checks.extend([paranoid(), pid_namespace()]);
+    checks.extend([paranoid(), ptrace_scope(), pid_namespace()]);
     let self_test = self_test();
     let works = self_test.state != State::Bad;
     checks.push(self_test);
@@ -92,7 +92,9 @@ pub(super) fn write(findings: &Findings, out: &mut dyn Write) -> std::io::Result
     }
     let verdict = match findings.works {
         true => "golife can trace on this machine",
-        false => "golife cannot trace on this machine yet",
+        false => {
+            "golife cannot trace on this machine yet; golife run looks at what it starts instead, without probes (--mode scanned)"
+        }
     };
     writeln!(out, "\n{verdict}")
 }
@@ -251,6 +253,27 @@ fn capability(&Need { capability, name, purpose }: &Need) -> Check {
         Check::bad(name, format!("missing: cannot {purpose}"), format!("run as root or grant {name}"))
     } else {
         Check::limited(name, format!("missing: cannot {purpose}"), "only needed where that matters")
+    }
+}
+
+fn ptrace_scope() -> Check {
+    const NAME: &str = "ptrace_scope";
+    let (scope, remedy) =
+        (capabilities::ptrace_scope(), "sysctl kernel.yama.ptrace_scope=1, or grant CAP_SYS_PTRACE");
+    match scope {
+        0 => Check::good(NAME, "the same user's processes may be looked at"),
+        1 if capabilities::lacks_ptrace() => Check::limited(
+            NAME,
+            "1: of processes without probes, only what golife run starts may be looked at",
+            "sysctl kernel.yama.ptrace_scope=0, or grant CAP_SYS_PTRACE",
+        ),
+        2 if capabilities::lacks_ptrace() => Check::bad(NAME, "2: no process may be looked at", remedy),
+        1 | 2 => Check::good(NAME, format!("{scope}: does not matter with CAP_SYS_PTRACE")),
+        _ => Check::bad(
+            NAME,
+            format!("{scope}: nobody may look at a process"),
+            "start the machine without that setting",
+        ),
     }
 }
 

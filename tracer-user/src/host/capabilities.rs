@@ -77,11 +77,24 @@ pub fn ptrace_remedy() -> &'static str {
     let ids = read_text("/proc/self/uid_map").unwrap_or_default();
     let of_host = ids.split_whitespace().eq(["0", "0", "4294967295"]);
     match (lacks_ptrace(), geteuid().is_root()) {
+        (true, _) if ptrace_scope() == 2 => {
+            "kernel.yama.ptrace_scope is 2: grant CAP_SYS_PTRACE, or sysctl kernel.yama.ptrace_scope=1 for what golife runs itself"
+        }
+        _ if ptrace_scope() >= 3 => {
+            "kernel.yama.ptrace_scope is 3, so nobody may: start the machine without that setting"
+        }
         (true, false) => "run as root or grant CAP_SYS_PTRACE",
         (true, true) => "this root lacks CAP_SYS_PTRACE, as in most containers: grant it",
         (false, _) if !of_host => "golife is root in its own user namespace only: run it as root of the host",
         (false, _) => "CAP_SYS_PTRACE is there, so a security module refuses: see golife doctor",
     }
+}
+
+/// How far the kernel restricts who may look at whom (<https://docs.kernel.org/admin-guide/LSM/Yama.html>): 0 where it does not,
+/// 1 to descendants, 2 to those with CAP_SYS_PTRACE, 3 to nobody.
+pub fn ptrace_scope() -> u8 {
+    let scope = read_text("/proc/sys/kernel/yama/ptrace_scope").unwrap_or_default();
+    scope.trim().parse().unwrap_or(0)
 }
 
 /// Whether this process may do what a capability allows. The kernel accepts CAP_SYS_ADMIN in place of CAP_BPF and
