@@ -44,6 +44,8 @@ mod reviews;
 mod rewritten;
 #[path = "e2e/run_as.rs"]
 mod run_as;
+#[path = "e2e/scanned.rs"]
+mod scanned;
 #[path = "e2e/support.rs"]
 mod support;
 #[path = "e2e/tested.rs"]

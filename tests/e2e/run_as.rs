@@ -56,12 +56,12 @@ fn the_program_is_the_users_and_all_of_it_is_counted() {
         let mut golife = Running::start(setpriv.env("HOME", "/root").env("USER", "root"));
         assert_eq!(golife.line(), "ready");
         golife.wait_for_error_line("tracing ");
-        let children = fs::read_dir(format!("/proc/{}/task", golife.pid())).unwrap().flat_map(|task| {
+        let mut children = fs::read_dir(format!("/proc/{}/task", golife.pid())).unwrap().flat_map(|task| {
             let text = fs::read_to_string(task.unwrap().path().join("children")).unwrap_or_default();
             text.split_whitespace().map(|pid| pid.parse::<u32>().unwrap()).collect::<Vec<_>>()
         });
         let is_program = |pid: &u32| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == binary);
-        let pid = children.filter(is_program).next().expect("golife has started it");
+        let pid = children.find(is_program).expect("golife has started it");
         assert_eq!(ids(pid, "Uid:"), [uid; 4]);
         assert_eq!(ids(pid, "Gid:"), [gid; 4]);
         assert_eq!(ids(pid, "Groups:").into_iter().collect::<BTreeSet<_>>(), groups);
@@ -137,9 +137,12 @@ fn who_has_called_sudo_is_the_user() {
 #[test]
 fn a_user_that_cannot_be_is_refused_with_a_remedy() {
     need_root();
-    let args = |user| ["run", "--user", user, "--", "id", "-u"];
+    let args = |user| ["run", "--mode", "scanned", "--user", user, "--", "id", "-u"];
     run(&args("no-such-user")).expect_error(4, &["there is no user no-such-user", "getent"]);
     as_nobody(&args("root")).expect_error(4, &["cannot run programs as root", "with sudo", "--user"]);
+    let (uid, _, _) = nobody();
+    let ended = as_nobody(&args("nobody"));
+    assert_eq!(ended.stdout.trim(), uid.to_string(), "{ended:?}");
     // Root of a container may lack what it needs.
     let mut setpriv = Command::new("setpriv");
     setpriv.args(["--bounding-set=-setuid", env!("CARGO_BIN_EXE_golife")]).args(args("nobody"));

@@ -13,6 +13,7 @@ use crate::output::groups::Group;
 use crate::report::{Level, MaxCreated, Sort};
 use crate::targets::Selectors;
 pub use diff::{Diff, DiffFormat, FailOnChange};
+pub use run::Mode;
 
 /// Shows where goroutines are created, when they end, and which ones never will: in running Go programs, without a
 /// change to them.
@@ -330,6 +331,11 @@ pub struct Run {
     /// is who has called sudo, if golife is root by that; root keeps root
     #[arg(long, value_name = "NAME|UID", value_hint = ValueHint::Username)]
     pub user: Option<String>,
+    /// How to see what CMD and its children do. scanned needs no more than the right to read their memory, as in most CI
+    /// containers, but knows less: how many goroutines stay, not how many come and go, and `watch` and `proven` are all that
+    /// it can tell
+    #[arg(long, value_enum, value_name = "MODE", default_value_t = Mode::Auto)]
+    pub mode: Mode,
     /// The program and its arguments
     #[arg(last = true, required = true, value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]
     #[arg(add = completion::command())]
@@ -589,5 +595,6 @@ fn parse_factor(text: &str) -> Result<f64, String> {
 }
 
 mod diff;
+mod run;
 #[cfg(test)]
 mod tests;

@@ -17,7 +17,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::arguments::{self, Format, Limits, Run, Trace, Tracing, View, Window};
+use super::arguments::{self, Format, Limits, Mode, Run, Trace, Tracing, View, Window};
 use super::goflags::{self, Exec};
 use super::progress::{Patience, Progress, READING};
 use super::sink::{ReaderGone, Sink, Stream, as_text, reader_gone};
@@ -26,11 +26,11 @@ use crate::host::account::Account;
 use crate::host::launch::{self, Launch};
 use crate::host::process;
 use crate::human;
-use crate::report::{Level, Mode, Report, Selection, Top};
+use crate::report::{self, Level, Report, Selection, Top};
 use crate::trace::notices::build_text;
 use crate::trace::{
-    Calibration, Command, Ending, Happened, Notice, Settings, Spending, StartError, Targets, TraceError,
-    Tracer,
+    Calibration, Command, Ending, Engine, Happened, Notice, Settings, Spending, StartError, Targets,
+    TraceError, Way,
 };
 use crate::verdict::cause::Patterns;
 
@@ -86,7 +86,12 @@ pub(super) fn launch(arguments: &Run) -> anyhow::Result<ExitCode> {
         gate: exec.gate(),
     };
     let settings = settings(targets, tracing.window.duration, &tracing.window, patterns, &tracing.limits);
-    let settings = Settings { grace: arguments.grace, ..settings };
+    let way = match arguments.mode {
+        Mode::Auto => Way::Auto,
+        Mode::Traced => Way::Traced,
+        Mode::Scanned => Way::Scanned,
+    };
+    let settings = Settings { grace: arguments.grace, way, ..settings };
     let follow = Follow::new(settings, selection, &tracing.view);
     let Followed { report, test_binaries, child, left } =
         follow.run(Some(launch), &mut |report| sink.line(report))?;
@@ -141,11 +146,13 @@ fn account(arguments: &Run) -> anyhow::Result<Option<Account>> {
 
 /// Why nothing was traced by `golife run`, or `None` if something was.
 fn untraced(report: &Report, program: &std::ffi::OsStr) -> Option<String> {
-    if report.processes.iter().any(|process| process.mode != Mode::Unsupported) {
+    if report.processes.iter().any(|process| process.mode != report::Mode::Unsupported) {
         return None;
     }
     let detail = report.processes.iter().find_map(|process| process.detail.clone());
-    Some(detail.unwrap_or_else(|| {
+    let missed = report.loss.missed_processes;
+    let missed = (missed > 0).then(|| format!("{missed} Go processes ended before they could be looked at"));
+    Some(detail.or(missed).unwrap_or_else(|| {
         let program = program.to_string_lossy();
         match report.toolchain_processes {
             0 => format!("{program} is not a Go program, and started none that lived long enough to be seen"),
@@ -260,7 +267,7 @@ impl Follow {
         };
         let window = self.settings.window;
         let patience = Patience::with(READING);
-        let started = Tracer::start(self.settings).await;
+        let started = Engine::start(self.settings).await;
         drop(patience);
         let mut tracer = match started {
             Ok(tracer) => tracer,
@@ -342,7 +349,7 @@ impl Follow {
 
 /// Lets a program run that has waited. The engine follows it meanwhile, since it may soon end; what it says is added to
 /// `notices`.
-async fn start(launch: Launch, tracer: &mut Tracer, notices: &mut Vec<Notice>) -> anyhow::Result<Child> {
+async fn start(launch: Launch, tracer: &mut Engine, notices: &mut Vec<Notice>) -> anyhow::Result<Child> {
     let mut released = tokio::task::spawn_blocking(move || launch.release());
     loop {
         tokio::select! {
@@ -370,13 +377,16 @@ async fn caught(signals: &mut Signals, which: Signal, child: Option<&Child>) -> 
 }
 
 /// The line that says that the probes are live. Scripts wait for it.
-fn live(tracer: &Tracer, program: Option<&str>) -> String {
+fn live(tracer: &Engine, program: Option<&str>) -> String {
     let builds = tracer.builds();
     let build = match &builds[..] {
         [only] => build_text(only),
         _ => String::new(),
     };
     let line = match program {
+        Some(program) if matches!(tracer, Engine::Scanned(_)) => {
+            format!("looking at {program} and what it starts, without probes")
+        }
         Some(program) if builds.is_empty() => {
             format!("tracing what {program} starts (it is no Go program itself)")
         }

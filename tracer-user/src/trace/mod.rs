@@ -11,6 +11,7 @@
 mod accounts;
 pub mod attachments;
 mod creation_stacks;
+pub mod engine;
 mod family;
 pub mod holds;
 pub mod known;
@@ -20,6 +21,7 @@ pub mod notices;
 mod processes;
 mod rhythm;
 mod round;
+pub mod scanned;
 pub mod session;
 pub mod settings;
 pub mod strangers;
@@ -49,13 +51,14 @@ use crate::tracker::{Limits, Tracker};
 use crate::verdict::cause::Patterns;
 use accounts::Accounts;
 use attachments::Attachments;
+pub use engine::Engine;
 use family::{AtGate, Family};
 use holds::Holds;
 use looks::Looks;
 pub use notices::Notice;
 use rhythm::Rhythm;
 use session::Session;
-pub use settings::{Calibration, Children, Settings, Spending, Targets};
+pub use settings::{Calibration, Children, Settings, Spending, Targets, Way};
 
 /// So many ended processes of a family are kept for the report.
 const MOST_GONE_OF_FAMILY: usize = 4096;

@@ -19,6 +19,11 @@ pub enum Notice {
         /// How many processes.
         processes: u64,
     },
+    /// There are no probes, so that looks have to do.
+    NoProbes {
+        /// Why there are none, and what the user can do about it.
+        why: String,
+    },
     /// A process is stopped, so that nothing happens in it.
     Stopped {
         /// The process.
@@ -123,6 +128,12 @@ impl fmt::Display for Notice {
                 f,
                 "the memory of processes that end cannot be kept for a last look ({why}): what is said of their goroutines is \
                  up to 0.3 s old, and missing where they end sooner"
+            ),
+            Notice::NoProbes { why } => write!(
+                f,
+                "{why}. Without probes, golife looks at the memory of the processes from time to time: what becomes more is watch \
+                 then and what waits for nothing is proven, but nothing is suspect, since who comes and goes is not known; --mode \
+                 traced ends here instead"
             ),
             Notice::Stopped { pid } => write!(
                 f,

@@ -11,6 +11,8 @@ use crate::verdict::cause::Patterns;
 pub struct Settings {
     /// Which processes to trace.
     pub targets: Targets,
+    /// How to see what they do.
+    pub way: Way,
     /// How often live goroutines are sampled.
     pub interval: Duration,
     /// For how long the caller means to trace, which paces the looks into memory; `None` where that is open.
@@ -63,6 +65,17 @@ pub enum Children {
     All,
 }
 
+/// How an [`super::Engine`] sees what a family of processes does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// By probes, or by looks where the kernel refuses those.
+    Auto,
+    /// By probes.
+    Traced,
+    /// By looks into their memory.
+    Scanned,
+}
+
 /// What may be spent on tracing.
 #[derive(Clone, Copy, Debug)]
 pub struct Spending {
@@ -92,10 +105,11 @@ pub enum Calibration {
 }
 
 impl Settings {
-    /// Settings for these targets, with a sample each second and the defaults for everything else.
+    /// Settings for these targets, by probes, with a sample each second and the defaults for everything else.
     pub fn new(targets: Targets) -> Settings {
         Settings {
             targets,
+            way: Way::Traced,
             interval: Duration::from_secs(1),
             window: None,
             epoch: None,
