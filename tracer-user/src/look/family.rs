@@ -164,6 +164,13 @@ impl Family {
         self.members.values().filter_map(Member::seen).count()
     }
 
+    /// Number of processes that ran tests, of those that were looked at.
+    pub fn test_binaries(&self) -> usize {
+        let ended = self.ended.iter().map(|ended| &ended.seen);
+        let all = ended.chain(self.members.values().filter_map(Member::seen));
+        all.filter(|seen| seen.subject.binary.package_under_test().is_some()).count()
+    }
+
     /// The build info of each binary that was read.
     pub fn builds(&self) -> Vec<BuildInfo> {
         let planned = self.binaries.all_planned();

@@ -90,11 +90,12 @@ impl Scanner {
         let mut family = locked(&self.family);
         family.look_at_all();
         let (report, processes) = (family.report(selection), family.denied());
+        let test_binaries = family.test_binaries();
         drop(family);
         if processes > 0 {
             self.say(Notice::Denied { processes });
         }
-        Ending { report, notices: self.take_notices() }
+        Ending { report, test_binaries, notices: self.take_notices() }
     }
 
     pub(super) fn process_count(&self) -> usize {
