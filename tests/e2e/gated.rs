@@ -84,7 +84,7 @@ fn test_binaries_are_seen_from_their_first_goroutine_on() {
         // What a test starts of Go's own tools is none of what was asked for, also where that is the same file.
         assert_eq!(processes(&report, "/bin/go").len(), 1, "{report:#}");
         assert!(report["toolchain_processes"].as_u64().unwrap() > 0, "{report:#}");
-        assert!(ended.stderr.contains("note: 2 test binaries ran"), "{ended:?}");
+        assert!(ended.stderr.contains("note: 2 test binaries were seen"), "{ended:?}");
         let joined =
             ended.stderr.lines().filter(|line| line.starts_with("tracing ") && line.contains(".test"));
         assert_eq!(joined.count(), 0, "nobody needs a line for each: {ended:?}");
@@ -143,14 +143,14 @@ fn who_says_exec_has_it() {
 fn where_no_test_runs_that_is_said() {
     need_root();
     let ended = run_to_end(&mut observed(&[], &["go", "test", "-count=1", "-run=^$", "./nowhere/..."]));
-    assert!(ended.stderr.contains("golife: no test binary ran, so no test was observed\n"), "{ended:?}");
+    assert!(ended.stderr.contains("golife: no test binary was seen, so no test was observed\n"), "{ended:?}");
     // What go has cached it does not look for where golife runs the tests; it does where golife cannot.
     let go_test = ["go", "test", "./first"];
     let cached = |ended: &Ended| ended.stdout.contains("(cached)");
     run_to_end(&mut gated(&go_test));
     assert!(cached(&run_to_end(&mut gated(&go_test))));
     let ended = run_to_end(&mut observed(&[], &go_test));
-    assert!(!cached(&ended) && ended.stderr.contains("note: 1 test binary ran\n"), "{ended:?}");
+    assert!(!cached(&ended) && ended.stderr.contains("note: 1 test binary was seen\n"), "{ended:?}");
     let ended = run_to_end(&mut observed(&["--children", "none"], &go_test));
     assert!(cached(&ended), "{ended:?}");
     assert!(ended.stderr.contains("no test was observed; results that go calls (cached)"), "{ended:?}");

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{AccessFlags, access};
 
 use crate::go::Image;
+use crate::host::account::Account;
 use crate::host::clock::now_ns;
 
 /// The variable with flags for the `go` command.
@@ -58,8 +59,8 @@ pub(super) enum Exec {
 }
 
 impl Exec {
-    /// How it is for this command. `program` is the file that it executes.
-    pub(super) fn of(command: &[OsString], program: &Path) -> Exec {
+    /// How it is for this command. `program` is the file that it executes, as the user with this account if there is one.
+    pub(super) fn of(command: &[OsString], program: &Path, account: Option<&Account>) -> Exec {
         let name = program_name(command);
         let runs_go = name == "go" || name.starts_with("go1.") || name == "gotestsum" || name == "ginkgo";
         let is_go = || {
@@ -78,14 +79,18 @@ impl Exec {
             Some(Ok(flags)) => Some(flags),
             Some(Err(_)) => return Exec::Impossible("GOFLAGS is not UTF-8"),
         };
+        let home = account.and_then(|account| account.home.clone());
         match env::current_exe() {
-            Ok(golife) => Exec::with(before, from_file, &golife),
+            Ok(golife) if account.is_some_and(|account| !account.may_execute(&golife)) => {
+                Exec::Impossible("the user may not execute golife's own file")
+            }
+            Ok(golife) => Exec::with(before, || from_file(home), &golife),
             Err(_) => Exec::Impossible("golife does not find its own file"),
         }
     }
 
     /// How it is with these flags, from the environment or else from Go's own file.
-    fn with(before: Option<String>, from_file: impl Fn() -> Option<String>, golife: &Path) -> Exec {
+    fn with(before: Option<String>, from_file: impl FnOnce() -> Option<String>, golife: &Path) -> Exec {
         // An empty variable is the same as none to `go`.
         let given = before.clone().filter(|flags| !flags.is_empty()).or_else(from_file).unwrap_or_default();
         let Some(words) = words(&given) else {
@@ -194,14 +199,15 @@ fn flag(golife: &Path) -> Option<String> {
     Some(format!("-exec={path}"))
 }
 
-/// What `go env -w` has set: a variable that is set hides it.
-fn from_file() -> Option<String> {
+/// What `go env -w` has set, of who has this home if that is not who golife runs as: a variable that is set hides it.
+fn from_file(home: Option<PathBuf>) -> Option<String> {
     let file = match env::var_os("GOENV").filter(|file| !file.is_empty()) {
         Some(file) if file == "off" => return None,
         Some(file) => PathBuf::from(file),
         None => {
             let set = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-            set("XDG_CONFIG_HOME").or_else(|| Some(set("HOME")?.join(".config")))?.join("go/env")
+            let own = || home.or_else(|| set("HOME")).map(|home| home.join(".config"));
+            set("XDG_CONFIG_HOME").or_else(own)?.join("go/env")
         }
     };
     in_file(&fs::read_to_string(file).ok()?)

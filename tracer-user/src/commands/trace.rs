@@ -17,7 +17,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::arguments::{self, Format, Limits, Mode, Run, Trace, Tracing, View, Window};
+use super::arguments::{Children, Format, Limits, Mode, Run, Trace, Tracing, View, Window};
 use super::goflags::{self, Exec};
 use super::progress::{Patience, Progress, READING};
 use super::sink::{ReaderGone, Sink, Stream, as_text, reader_gone};
@@ -64,9 +64,11 @@ pub(super) fn launch(arguments: &Run) -> anyhow::Result<ExitCode> {
     let program = arguments.command.first().map(OsString::as_os_str).unwrap_or_default();
     let path = launch::resolve(program)?;
     let patterns = patterns(&tracing.judging);
-    let exec = match arguments.children {
-        arguments::Children::None => Exec::Nobody,
-        _ => Exec::of(&arguments.command, &path),
+    let account = account(arguments)?;
+    // Without probes, nothing is gained by a test binary that waits for them.
+    let exec = match (arguments.children, arguments.mode) {
+        (Children::None, _) | (_, Mode::Scanned) => Exec::Nobody,
+        _ => Exec::of(&arguments.command, &path, account.as_ref()),
     };
     match &exec {
         Exec::Users => {
@@ -76,7 +78,6 @@ pub(super) fn launch(arguments: &Run) -> anyhow::Result<ExitCode> {
         Exec::Golife(_) | Exec::Nobody => {}
     }
     // The program waits before its first instruction until its probes are in place.
-    let account = account(arguments)?;
     let launch = Launch::fork(&arguments.command, &exec.environment(), account.as_ref())?;
     let targets = Targets::Family {
         root: launch.pid(),
@@ -126,9 +127,9 @@ fn observed(test_binaries: usize, exec: &Exec) {
         }
     };
     match test_binaries {
-        0 => say(&format!("golife: no test binary ran, so no test was observed{cached}")),
-        1 => note(&format!("1 test binary ran{cached}")),
-        more => note(&format!("{more} test binaries ran{cached}")),
+        0 => say(&format!("golife: no test binary was seen, so no test was observed{cached}")),
+        1 => note(&format!("1 test binary was seen{cached}")),
+        more => note(&format!("{more} test binaries were seen{cached}")),
     }
 }
 

@@ -2,8 +2,10 @@
 
 use std::env::var;
 use std::ffi::CString;
+use std::fs::Metadata;
 use std::io;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use caps::Capability;
 use nix::unistd::{Gid, Uid, User, geteuid, getgrouplist};
@@ -120,7 +122,27 @@ pub fn sudo_user() -> Option<String> {
     var("SUDO_USER").ok().filter(|name| !name.is_empty() && geteuid().is_root())
 }
 
+impl Account {
+    /// Whether the user may execute a file, by the permissions of it and of the directories that lead to it. Access control
+    /// lists are not asked.
+    pub fn may_execute(&self, path: &Path) -> bool {
+        path.ancestors()
+            .all(|part| std::fs::metadata(part).is_ok_and(|metadata| self.ids.may_execute(&metadata)))
+    }
+}
+
 impl Ids {
+    fn may_execute(&self, metadata: &Metadata) -> bool {
+        let shift = if self.uid == 0 || self.uid == metadata.uid() {
+            6
+        } else if self.gid == metadata.gid() || self.groups.contains(&metadata.gid()) {
+            3
+        } else {
+            0
+        };
+        metadata.mode() >> shift & 1 == 1
+    }
+
     /// Makes this process that user, for good. It makes system calls and nothing else, so that it may be called between
     /// `fork` and `exec`.
     ///
@@ -152,6 +174,35 @@ mod tests {
         let own = User::from_uid(geteuid()).ok().flatten().expect("this user is known");
         assert_eq!(Account::named(&own.name).expect("it is"), None);
         assert_eq!(Account::named(&own.uid.to_string()).expect("it is"), None);
+    }
+
+    #[test]
+    fn who_may_execute_what() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("golife");
+        std::fs::write(&file, "").expect("a file");
+        let set = |path: &Path, mode| {
+            let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
+            std::fs::set_permissions(path, permissions).expect("it is ours");
+        };
+        let own = std::fs::metadata(&file).expect("it is there");
+        let ids = |uid, gid| Ids { uid, gid, groups: vec![gid] };
+        let may = |ids| Account { name: "one".into(), home: None, ids }.may_execute(&file);
+        let (other, member) = (ids(own.uid() + 7, own.gid() + 7), ids(own.uid() + 7, own.gid()));
+        for (directory_mode, file_mode, by_others, by_members) in [
+            (0o755, 0o755, true, true),
+            (0o700, 0o755, false, false),
+            (0o755, 0o750, false, true),
+            (0o711, 0o644, false, false),
+        ] {
+            set(directory.path(), directory_mode);
+            set(&file, file_mode);
+            assert_eq!(
+                (may(other.clone()), may(member.clone())),
+                (by_others, by_members),
+                "{directory_mode:o} {file_mode:o}"
+            );
+        }
     }
 
     #[test]

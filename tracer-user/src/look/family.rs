@@ -10,12 +10,12 @@ use std::io::ErrorKind;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::seen::{self, Seen};
-use crate::go::BuildInfo;
+use crate::go::{BuildInfo, GoError, GoErrorKind};
 use crate::host::clock::now_ns;
 use crate::host::process::{self, Image};
 use crate::host::{FileId, ProcessError, cpu_time};
 use crate::report::{self, BootWindow, Goroutines, Loss, Report, Run, Selection};
-use crate::targets::{Binaries, TargetError, describe};
+use crate::targets::{Binaries, Children, TargetError, describe};
 use crate::verdict::cause::Patterns;
 
 /// How long to wait at least before asking again who is there.
@@ -46,6 +46,8 @@ const NO_TESTS: &str = "which test has left what behind is not known";
 
 /// A process with all that descends from it.
 pub struct Family {
+    root: u32,
+    children: Children,
     patterns: Patterns,
     binaries: Binaries,
     start_ns: u64,
@@ -60,6 +62,8 @@ pub struct Family {
     missed: u64,
     /// Processes that are kept no more.
     forgotten: u64,
+    /// Processes of Go's own tools that are left out.
+    go_tools: u64,
 }
 
 /// A process of the family.
@@ -77,6 +81,8 @@ struct Runs {
     file: FileId,
     image: Image,
     is_go: bool,
+    /// Whether it is not wanted, as Go's own tools may be.
+    is_left_out: bool,
     /// Whether it had its parent's memory when it was last asked.
     is_clone: bool,
     failures: u32,
@@ -103,9 +109,11 @@ struct Ended {
 }
 
 impl Family {
-    /// A process and what it will start. The window of the report begins now.
-    pub fn of(root: u32, patterns: Patterns) -> Family {
+    /// A process and, of what it will start, the `children` that are wanted. The window of the report begins now.
+    pub fn of(root: u32, children: Children, patterns: Patterns) -> Family {
         let mut family = Family {
+            root,
+            children,
             patterns,
             binaries: Binaries::default(),
             start_ns: now_ns(),
@@ -116,6 +124,7 @@ impl Family {
             denied: 0,
             missed: 0,
             forgotten: 0,
+            go_tools: 0,
         };
         family.join(root, 0);
         family
@@ -138,6 +147,9 @@ impl Family {
             let Some(runs) = self.members.get_mut(&pid).and_then(|member| member.runs.as_mut()) else {
                 continue;
             };
+            if runs.is_left_out {
+                continue;
+            }
             if runs.looks.next <= now {
                 self.look_at(pid);
             } else if runs.glances.next <= now {
@@ -209,7 +221,8 @@ impl Family {
         processes.sort_by_key(|process| process.pid);
         let loss =
             Loss { missed_processes: self.missed, forgotten_processes: self.forgotten, ..Loss::default() };
-        run.report(loss, processes, selection)
+        let report = run.report(loss, processes, selection);
+        Report { toolchain_processes: self.go_tools, ..report }
     }
 
     fn process(&self, seen: &Seen, selection: &Selection) -> report::Process {
@@ -277,10 +290,15 @@ impl Family {
         }
         let now = Instant::now();
         let is_go = self.binaries.seems_go(&opened);
+        let is_go_tool =
+            self.children == Children::Tests && pid != self.root && self.binaries.is_go_tool(&opened);
+        self.go_tools += u64::from(is_go_tool);
+        let is_left_out = is_go_tool || self.children == Children::None && pid != self.root;
         let before = member.runs.replace(Runs {
             file,
             image,
-            is_go,
+            is_go: is_go && !is_left_out,
+            is_left_out,
             is_clone: false,
             failures: 0,
             looks: Turns::from(now),
@@ -288,6 +306,11 @@ impl Family {
             seen: None,
         });
         self.end(before);
+        if !is_go && self.children == Children::All {
+            let path = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+            let error = TargetError::from(GoError { path, kind: GoErrorKind::NotGo });
+            self.refuse(describe::unsupported(pid, &error));
+        }
     }
 
     /// Keeps what the last look has found of a program that is not executed any more.

@@ -15,6 +15,6 @@ pub use binaries::{Binaries, PlannedBinary, Remark};
 pub use error::TargetError;
 pub use mapped_binary::MappedBinary;
 pub use read_ahead::{ReadAhead, running_kernel};
-pub use selectors::Selectors;
+pub use selectors::{Children, Selectors};
 pub use subject::{OtherRuntime, Subject};
 pub use wanted::{Executable, SelectorError, Wanted};

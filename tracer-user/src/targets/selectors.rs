@@ -17,6 +17,20 @@ pub struct Selectors {
     pub all: bool,
 }
 
+/// Which descendants of a family's root are traced. The root always is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Children {
+    /// None.
+    None,
+    /// All Go programs but Go's own tools, which are only counted.
+    #[default]
+    Tests,
+    /// All Go programs.
+    Go,
+    /// All Go programs; and all others are in the report as processes that are not traced.
+    All,
+}
+
 impl Selectors {
     /// Whether nothing was asked for.
     pub fn is_empty(&self) -> bool {

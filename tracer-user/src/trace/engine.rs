@@ -20,7 +20,7 @@ impl Engine {
     /// # Errors
     /// Those of [`Tracer::start`], where there is no other way.
     pub async fn start(settings: Settings) -> Result<Engine, StartError> {
-        let Targets::Family { root, program, .. } = settings.targets.clone() else {
+        let Targets::Family { root, program, children, .. } = settings.targets.clone() else {
             return Ok(Engine::Traced(Box::new(Tracer::start(settings).await?)));
         };
         let (interval, patterns) = (settings.interval, settings.patterns.clone());
@@ -32,7 +32,7 @@ impl Engine {
                 Err(start) => return Err(start),
             },
         };
-        let mut scanner = Scanner::start(root, &program, patterns, interval)?;
+        let mut scanner = Scanner::start(root, &program, children, patterns, interval)?;
         if let Some(why) = why {
             scanner.say(Notice::NoProbes { why });
         }

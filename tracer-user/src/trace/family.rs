@@ -13,10 +13,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use super::Tracer;
-use super::settings::Children;
 use crate::go::{GoError, GoErrorKind};
 use crate::host::gate::{Gate, Waiting};
-use crate::targets::{ReadAhead, TargetError};
+use crate::targets::{Children, ReadAhead, TargetError};
 
 /// For how long nobody else may go on while a process has not executed its program. A test may end within milliseconds
 /// from then on, and to keep its memory, golife must have nothing else to do at that moment.

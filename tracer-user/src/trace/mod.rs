@@ -58,7 +58,7 @@ use looks::Looks;
 pub use notices::Notice;
 use rhythm::Rhythm;
 use session::Session;
-pub use settings::{Calibration, Children, Settings, Spending, Targets, Way};
+pub use settings::{Calibration, Settings, Spending, Targets, Way};
 
 /// So many ended processes of a family are kept for the report.
 const MOST_GONE_OF_FAMILY: usize = 4096;

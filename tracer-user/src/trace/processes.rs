@@ -5,14 +5,14 @@ use std::path::Path;
 
 use super::family::Family;
 use super::notices::{Notice, build_text};
-use super::settings::{Children, Targets};
+use super::settings::Targets;
 use super::{TraceError, Tracer};
 use crate::event::{Event, What};
 use crate::host::clock::now_ns;
 use crate::host::{FileId, ProcessError, capabilities, process};
 use crate::probes::Scope;
-use crate::targets::Wanted;
 use crate::targets::wanted::Search;
+use crate::targets::{Children, Wanted};
 
 impl Tracer {
     /// Puts probes on everything that is wanted.

@@ -14,6 +14,7 @@ use super::{Command, Ending, Happened, Notice, TraceError};
 use crate::go::BuildInfo;
 use crate::look::family::Family;
 use crate::report::{Report, Selection};
+use crate::targets::Children;
 use crate::verdict::cause::Patterns;
 
 /// Looks at a family of processes. Dropping this ends it.
@@ -33,10 +34,11 @@ impl Scanner {
     pub(super) fn start(
         root: u32,
         program: &Path,
+        children: Children,
         patterns: Patterns,
         interval: Duration,
     ) -> Result<Scanner, TraceError> {
-        let mut family = Family::of(root, patterns);
+        let mut family = Family::of(root, children, patterns);
         family.read_program(program);
         let family = Arc::new(Mutex::new(family));
         let is_over = Arc::new(AtomicBool::new(false));

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::targets::Selectors;
+use crate::targets::{Children, Selectors};
 use crate::verdict::cause::Patterns;
 
 /// How to trace.
@@ -49,20 +49,6 @@ pub enum Targets {
         /// there is none.
         gate: Option<String>,
     },
-}
-
-/// Which descendants of a family's root are traced. The root always is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Children {
-    /// None.
-    None,
-    /// All Go programs but Go's own tools, which are only counted.
-    #[default]
-    Tests,
-    /// All Go programs.
-    Go,
-    /// All Go programs; and all others are in the report as processes that are not traced.
-    All,
 }
 
 /// How an [`super::Engine`] sees what a family of processes does.
