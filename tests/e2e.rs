@@ -22,6 +22,8 @@ mod errors;
 mod gated;
 #[path = "e2e/gates.rs"]
 mod gates;
+#[path = "e2e/go_tests.rs"]
+mod go_tests;
 #[path = "e2e/inspect.rs"]
 mod inspect;
 #[path = "e2e/keepers.rs"]
