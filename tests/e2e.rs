@@ -40,6 +40,8 @@ mod profiles;
 mod program;
 #[path = "e2e/programs.rs"]
 mod programs;
+#[path = "e2e/recipes.rs"]
+mod recipes;
 #[path = "e2e/reviews.rs"]
 mod reviews;
 #[path = "e2e/rewritten.rs"]
