@@ -24,6 +24,8 @@ mod gated;
 mod gates;
 #[path = "e2e/go_tests.rs"]
 mod go_tests;
+#[path = "e2e/goleak.rs"]
+mod goleak;
 #[path = "e2e/inspect.rs"]
 mod inspect;
 #[path = "e2e/keepers.rs"]

@@ -56,8 +56,9 @@ enum Command {
     /// statement; the others live 100 ms in the mean; nothing had leaked before. 200 seeds for each cell where something
     /// leaks, 5,000 where nothing does.
     Verdicts,
-    /// Let Go's own profile of leaked goroutines look at the corpus of leaks, too. Writes docs/compared.md.
-    Compare,
+    /// Let Go's own profile of leaked goroutines look at the corpus of leaks, too, and goleak at tests. Writes
+    /// docs/compared.md and docs/goleak.md.
+    Compare(compare::Args),
     /// Let golife find three leaks in a small web service.
     Demo(demo::Args),
     /// Check what no compiler checks: which folder may use which, headers, file sizes, leftovers, commands in the README.
@@ -76,7 +77,7 @@ fn main() -> anyhow::Result<()> {
         Command::Matrix => matrix::run(),
         Command::Programs => programs::run(),
         Command::Verdicts => verdicts::run(),
-        Command::Compare => compare::run(),
+        Command::Compare(args) => compare::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Tidy(args) => tidy::run(args),
     }
