@@ -180,11 +180,13 @@ pub enum TestPoint {
     ExampleEnd = 6,
     /// The goroutine is about to start a process.
     Fork = 7,
+    /// A test or a fuzz function has ended, and so have its subtests and what they had to clean up.
+    End = 8,
 }
 
 impl TestPoint {
     /// Every point, in wire order.
-    pub const ALL: [TestPoint; 7] = [
+    pub const ALL: [TestPoint; 8] = [
         TestPoint::Main,
         TestPoint::Test,
         TestPoint::Benchmark,
@@ -192,6 +194,7 @@ impl TestPoint {
         TestPoint::Example,
         TestPoint::ExampleEnd,
         TestPoint::Fork,
+        TestPoint::End,
     ];
 
     /// The point with this number on the wire.
@@ -424,12 +427,23 @@ mod tests {
 
     #[test]
     fn constants_stand_in_memory_as_they_are_declared() {
-        let constants =
-            Constants { register: 1, goid: 2, parent: 3, gopc: 4, startpc: 5, m: 6, curg: 7, bp: 8, pid: 9 };
-        // SAFETY: the struct is nothing but 9 words.
-        let words: [u64; 9] = unsafe { core::mem::transmute(constants) };
-        assert_eq!(words, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
-        assert_eq!(constants.to_bytes().chunks_exact(8).next_back(), Some(&9u64.to_ne_bytes()[..]));
+        let constants = Constants {
+            register: 1,
+            goid: 2,
+            parent: 3,
+            gopc: 4,
+            startpc: 5,
+            m: 6,
+            curg: 7,
+            bp: 8,
+            pid: 9,
+            point: 10,
+            name: 11,
+        };
+        // SAFETY: the struct is nothing but 11 words.
+        let words: [u64; 11] = unsafe { core::mem::transmute(constants) };
+        assert_eq!(words, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
+        assert_eq!(constants.to_bytes().chunks_exact(8).next_back(), Some(&11u64.to_ne_bytes()[..]));
     }
 
     #[test]
@@ -492,6 +506,6 @@ mod tests {
             assert_eq!(Kind::from_wire(kind as u32), Some(kind));
         }
         assert_eq!(Kind::from_wire(0), None);
-        assert_eq!(Kind::from_wire(6), None);
+        assert_eq!(Kind::from_wire(7), None);
     }
 }

@@ -22,6 +22,8 @@ enum Fate {
     Ending,
     /// It lives, and that is no fault.
     Living,
+    /// Its process has ended, and nobody could see whether it was blocked.
+    Unseen,
 }
 
 /// The goroutines of a test binary, with what has become of them.
@@ -54,9 +56,8 @@ impl Tests {
             Some(_) if instance.ended.is_none() => Fate::Living,
             Some(_) => match parked(one.goid).map(|parked| parked.state) {
                 Some(Parking::Blocked) => Fate::Leaked,
-                Some(Parking::Outside | Parking::Running) => Fate::Ending,
-                // Nobody could see whether it was blocked.
-                None => Fate::Living,
+                Some(Parking::Running) => Fate::Ending,
+                None => Fate::Unseen,
             },
         };
         let living = instance.descendants(now_ns);
@@ -70,7 +71,11 @@ impl Tests {
                 Fate::Leaked | Fate::EndedLate => {
                     *counts.entry(one.site).or_default().entry(one.origin).or_default() += 1;
                 }
-                Fate::Ending | Fate::Living => by_site.entry(one.site).or_default().others += 1,
+                Fate::Ending | Fate::Living | Fate::Unseen => {
+                    let left = by_site.entry(one.site).or_default();
+                    left.others += 1;
+                    left.unseen += u64::from(*fate == Fate::Unseen);
+                }
             }
         }
         for (site, tests) in counts {
@@ -117,7 +122,7 @@ impl Tests {
             let known = tests.entry(one.origin).or_insert_with(|| test(one.origin));
             match fate {
                 Fate::Ending => known.ending += 1,
-                Fate::Living => known.living += 1,
+                Fate::Living | Fate::Unseen => known.living += 1,
                 Fate::Leaked | Fate::EndedLate => {
                     known.leaked_count += 1;
                     if known.leaked.len() < Test::MOST_LEAKED

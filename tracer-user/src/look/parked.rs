@@ -33,7 +33,7 @@ impl Look {
 fn parking(goroutine: &Goroutine) -> Parking {
     match goroutine.status {
         _ if goroutine.waits() => Parking::Blocked,
-        Status::Syscall => Parking::Outside,
+        Status::Syscall => Parking::Blocked,
         _ => Parking::Running,
     }
 }

@@ -404,6 +404,7 @@ pub fn probe(binary: &Binary, site: &ProbeSite) -> Option<Probe> {
                 plan::TestPoint::Example => (TestPoint::Example, false),
                 plan::TestPoint::ExampleEnd => (TestPoint::ExampleEnd, false),
                 plan::TestPoint::Fork => (TestPoint::Fork, false),
+                plan::TestPoint::End => (TestPoint::End, false),
             };
             let name = if is_named { binary.test_name_offset().into() } else { 0 };
             let constants =

@@ -4,9 +4,10 @@
 //! creates goes back to the test, and so does whatever that creates: each goroutine goes back to what its creator does, at the
 //! moment of its creation. So of several tests that run at the same time, each has its own, also where all run the same code.
 //!
-//! A test has ended when its goroutine has: package `testing` runs what was given to `Cleanup` there, and waits for subtests
-//! (`tRunner` in <https://cs.opensource.google/go/go/+/master:src/testing/testing.go>). Examples all run in the main goroutine,
-//! one after the other, between their begin and their end.
+//! A test has ended when its goroutine reports it: package `testing` waits for subtests there, runs what was given to `Cleanup`,
+//! reports, and then tells whoever waits (`tRunner` in <https://cs.opensource.google/go/go/+/master:src/testing/testing.go>). The
+//! goroutine itself may end later, even after the process; that of a benchmark is all there is to tell its end. Examples all run
+//! in the main goroutine, one after the other, between their begin and their end.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -192,6 +193,13 @@ impl TestRuns {
                 return;
             }
             TestPoint::ExampleEnd => return self.end_example(time_ns),
+            TestPoint::End => {
+                let id = self.run_of(goid);
+                if goid != MAIN && self.run(id).runner == goid {
+                    self.finish(id, time_ns);
+                }
+                return;
+            }
             TestPoint::Test => TestKind::Test,
             TestPoint::Benchmark => TestKind::Benchmark,
             TestPoint::Fuzz => TestKind::Fuzz,
@@ -203,9 +211,10 @@ impl TestRuns {
         if is_example != (goid == MAIN) {
             return;
         }
-        // A function is entered twice where its stack has to grow first, and a benchmark runs its function several times.
-        let current = self.run_of(goid);
-        if self.run(current).origin == origin && (is_example || self.run(current).runner == goid) {
+        // A function is entered twice where its stack has to grow first, a benchmark runs its function several times, and within
+        // a test `synctest.Test` runs another of its name.
+        let current = self.run(self.run_of(goid));
+        if current.origin == origin && current.ended_ns.is_none() {
             return;
         }
         if is_example {
@@ -290,17 +299,26 @@ impl TestRuns {
         }
     }
 
+    /// Takes note that the goroutine of a run is gone, or does something else.
     fn end(&mut self, id: RunId, time_ns: u64) {
-        let run = &mut self.runs[id.0 as usize];
-        run.ended_ns = Some(time_ns);
+        self.finish(id, time_ns);
         // The goroutine's id is not used again, but the place of this run may be.
-        run.runner = 0;
+        self.runs[id.0 as usize].runner = 0;
+        self.free_if_over(id);
+    }
+
+    /// Takes note that a run is over, if it was not.
+    fn finish(&mut self, id: RunId, time_ns: u64) {
+        let run = &mut self.runs[id.0 as usize];
+        if run.ended_ns.is_some() {
+            return;
+        }
+        run.ended_ns = Some(time_ns);
         if let Origin::Test(kind, name) = run.origin
             && let Some(runs) = self.tests.get_mut(&(kind, name))
         {
             runs.ended += 1;
         }
-        self.free_if_over(id);
     }
 
     fn end_example(&mut self, time_ns: u64) {
@@ -312,8 +330,8 @@ impl TestRuns {
 
     /// Gives the place of a run to another when it has ended, and nothing that goes back to it lives.
     fn free_if_over(&mut self, id: RunId) {
-        let Run { ended_ns, living, .. } = *self.run(id);
-        if ended_ns.is_some() && living == 0 && !self.forking.values().any(|of| *of == id) {
+        let Run { ended_ns, living, runner, .. } = *self.run(id);
+        if ended_ns.is_some() && living == 0 && runner == 0 && !self.forking.values().any(|of| *of == id) {
             self.free.push(id);
         }
     }

@@ -299,6 +299,13 @@ fn without_finding(facts: &Facts) -> Verdict {
 
 /// The verdict on goroutines of a test binary that lived when it ended, where no test has left any behind.
 fn of_tests(tests: &LeftBehind, live: u64) -> Verdict {
+    if tests.unseen > 0 {
+        let unseen = count(tests.unseen);
+        let text = format!(
+            "{unseen} had outlived a test when the process ended, and whether they were blocked nobody could see"
+        );
+        return Verdict { evidence: vec![Evidence::new(EvidenceKind::Left, text)], ..Verdict::default() };
+    }
     let live = count(live.max(tests.others));
     let text = format!("{live} lived when the process ended, and none had outlived a test and was blocked");
     Verdict {

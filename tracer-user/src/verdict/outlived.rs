@@ -14,6 +14,9 @@ pub struct LeftBehind {
     pub by_test: Vec<(String, u64)>,
     /// How many goroutines of the site live beside these.
     pub others: u64,
+    /// How many of these have outlived a test by less than the grace, so that they were left behind if they were blocked at the
+    /// end, which nobody could see.
+    pub unseen: u64,
 }
 
 impl LeftBehind {
@@ -26,7 +29,7 @@ impl LeftBehind {
 /// What a goroutine that may have been left behind was doing when it was last looked at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Parked {
-    /// Whether it was blocked, running, or in a system call.
+    /// Whether it was blocked or ran.
     pub state: Parking,
     /// The same in words, with where it was.
     pub waiting: Waiting,
@@ -35,10 +38,8 @@ pub struct Parked {
 /// Whether a goroutine was blocked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Parking {
-    /// It waited for something, and the runtime had taken it off its thread.
+    /// It waited for something, or was in a system call or in C.
     Blocked,
-    /// It was in a system call or in C, which may take long or not.
-    Outside,
     /// It ran, or could have run.
     #[default]
     Running,

@@ -66,11 +66,14 @@ pub enum TestPoint {
     ExampleEnd,
     /// It starts a process: `syscall.forkAndExecInChild1`.
     Fork,
+    /// A test or a fuzz function has ended, with its subtests and all that they had to clean up, and is not waited for any more
+    /// soon: `testing.(*T).report` and the same of `F`, before whoever waits is told.
+    End,
 }
 
 impl TestPoint {
     /// The functions at whose entries these points are. None of them is ever inlined: they defer calls, are large, or say so.
-    pub const FUNCTIONS: [(&'static str, TestPoint); 7] = [
+    pub const FUNCTIONS: [(&'static str, TestPoint); 9] = [
         ("main.main", TestPoint::Main),
         ("testing.tRunner", TestPoint::Test),
         ("testing.(*B).runN", TestPoint::Benchmark),
@@ -78,6 +81,8 @@ impl TestPoint {
         ("testing.runExample", TestPoint::Example),
         ("testing.(*InternalExample).processRunResult", TestPoint::ExampleEnd),
         ("syscall.forkAndExecInChild1", TestPoint::Fork),
+        ("testing.(*T).report", TestPoint::End),
+        ("testing.(*F).report", TestPoint::End),
     ];
 }
 

@@ -129,6 +129,37 @@ fn a_benchmark_function_that_runs_several_times_is_one_run() {
 }
 
 #[test]
+fn a_test_has_ended_when_it_reports_however_long_its_goroutine_stays() {
+    let mut binary = Binary::new();
+    binary.reach(TestPoint::Main, 1, "");
+    let test = binary.test(2, 1, "TestA");
+    binary.create(3, 2);
+    // Its function is entered twice where its stack has to grow first.
+    (0..2).for_each(|_| _ = binary.reach(TestPoint::End, 2, ""));
+    // What all tests are subtests of reports, too.
+    binary.reach(TestPoint::End, 1, "");
+    binary.happens(What::ProcessExit);
+    assert_eq!(binary.living(), [(3, test, Some(3))]);
+    let counts: Vec<_> = binary.instance().test_runs().unwrap().tests().map(|(_, runs)| runs).collect();
+    assert_eq!(counts, [Runs { begun: 1, ended: 1 }]);
+}
+
+#[test]
+fn a_test_within_a_bubble_is_the_same_test() {
+    let mut binary = Binary::new();
+    binary.reach(TestPoint::Main, 1, "");
+    let test = binary.test(2, 1, "TestA");
+    binary.test(3, 2, "TestA");
+    binary.create(4, 3);
+    binary.reach(TestPoint::End, 3, "");
+    binary.exit(3);
+    assert_eq!(binary.living(), [(4, test, None)]);
+    binary.exit(2);
+    assert_eq!(binary.living(), [(4, test, Some(0))]);
+    assert_eq!(binary.instance().test_runs().unwrap().tests().next().unwrap().1, Runs { begun: 1, ended: 1 });
+}
+
+#[test]
 fn examples_run_one_after_the_other_in_the_main_goroutine() {
     let mut binary = Binary::new();
     binary.reach(TestPoint::Main, 1, "");
@@ -250,7 +281,8 @@ proptest! {
                     next += 1;
                 }
                 Step::Test(creator, name) => {
-                    let test = binary.test(next, chosen(creator), &format!("Test{name}"));
+                    // Subtests have other names than what they are part of.
+                    let test = binary.test(next, chosen(creator), &format!("Test{next}/{name}"));
                     origins.insert(next, (next, test));
                     living.push(next);
                     next += 1;
