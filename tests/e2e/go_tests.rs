@@ -11,7 +11,7 @@ use std::{
 };
 
 use golife::go::releases::RELEASES;
-use golife::report::{Report, TestKind};
+use golife::report::{Level, Report, TestKind};
 use marks::{Runs, check, directory, living, named, ran};
 
 use crate::support::*;
@@ -203,6 +203,7 @@ fn processes_that_end_in_the_middle_of_a_test() {
 fn the_last_test_of_a_process() {
     need_root();
     let binary = compiled(NEWEST, "ends", false);
+    let mut decided = 0;
     for round in 1..=15 {
         let file = tempfile::NamedTempFile::new().unwrap();
         let mut golife = Command::new("taskset");
@@ -212,9 +213,18 @@ fn the_last_test_of_a_process() {
         running.close_stdin();
         let ended = running.wait();
         assert_eq!(ended.status.code(), Some(0), "{round}: {ended:?}");
-        let report = serde_json::from_str(&fs::read_to_string(file.path()).unwrap()).unwrap();
-        check("ends", &report, &ran(&ended.stdout));
+        let report: Report = serde_json::from_str(&fs::read_to_string(file.path()).unwrap()).unwrap();
+        let process = &report.processes[0];
+        if process.scan.is_some() {
+            check("ends", &report, &ran(&ended.stdout));
+            decided += 1;
+        } else {
+            // The only CPU was busy for longer than memory is kept, so nobody can say that nothing leaks.
+            let level = |level| process.sites.iter().filter(|site| site.verdict.level == level).count();
+            assert!(level(Level::Unknown) > 0, "{round}: {process:#?}");
+        }
     }
+    assert!(decided >= 10, "{decided} of 15");
 }
 
 #[test]
