@@ -44,7 +44,7 @@ const ROWS: [Row; 15] = [
     row("a test leaves one goroutine behind", "one", Some("TestLeak")),
     row("one of eight parallel tests does", "parallel", Some("Test3")),
     row("the goroutine ends by itself, 1.5 s after its test", "late", Some("TestLeak")),
-    Row { untold: true, ..row("it is in a system call", "blocked", Some("TestLeak")) },
+    row("it is in a system call", "blocked", Some("TestLeak")),
     Row { untold: true, ..row("a timer's function never returns", "timers", Some("TestLeak")) },
     Row { untold: true, ..row("it runs in a loop, and the process ends", "endless", Some("TestLeak")) },
     row("a connection of the default HTTP client stays idle", "keepalive", Some("TestGet")),

@@ -57,7 +57,7 @@ fn tests(binary: &Binary, calls: &plan::CallTargets, kernel: Kernel) -> Vec<Prob
         let function = functions.into_iter().max_by_key(|function| function.end - function.entry)?;
         let code = function.entry..function.end;
         let place = Place { function: function.name, code, inlined: Vec::new() };
-        plan::entry(&place.body(binary), Purpose::Test(point), calls, kernel).ok()
+        plan::beginning(&place.body(binary), Purpose::Test(point), calls, kernel).ok()
     });
     planned.collect()
 }

@@ -11,7 +11,8 @@ use super::testing::{FOREIGN, PIE, PLAIN, Program, STRIPPED, STRIPPED_PIE, toolc
 use super::{Binary, GoError, GoErrorKind, Layout, LayoutSource, pclntab, symbols};
 use crate::go::file::image::{Architecture, Image};
 use crate::go::functions::header::Header;
-use crate::go::plan::{self, Kernel, Next};
+use crate::go::plan::{self, Cost, Kernel, Next, Purpose, TestPoint};
+use crate::go::probe_sites::{self, Placement};
 use crate::go::runtime::dwarf;
 
 /// Each toolchain, for this machine's CPU and for the other one, as environment of `go build`.
@@ -50,6 +51,31 @@ fn build_info_is_read() {
             assert_eq!(cpu.is_empty(), Some(binary.image().architecture()) == Architecture::HOST);
             assert!(binary.build_id().is_some(), "{toolchain} {flags:?}");
             assert_eq!(binary.is_stripped(), flags == STRIPPED_PIE);
+        }
+    }
+}
+
+/// Where the trap is not cheap, a test costs its program many times as much.
+#[test]
+fn points_of_tests_have_cheap_probes() {
+    let source = "package main\n\nimport (\n\t\"os/exec\"\n\t\"regexp\"\n\t\"testing\"\n)\n\n\
+        func main() {\n\texec.Command(\"true\").Run()\n\ttesting.Main(regexp.MatchString, nil, nil, nil)\n}\n";
+    for (toolchain, cpu) in targets() {
+        for flags in [PLAIN, STRIPPED_PIE] {
+            let binary = Program::build_source(toolchain, source, flags, cpu).binary();
+            assert!(binary.is_test());
+            let sites = probe_sites::of(&binary, Kernel::from_version(6, 1), Placement::Cheapest).unwrap();
+            let of_tests = sites.iter().filter_map(|site| match site.purpose {
+                Purpose::Test(point) => Some((point, site)),
+                _ => None,
+            });
+            let (points, sites): (Vec<_>, Vec<_>) = of_tests.unzip();
+            assert_eq!(points, TestPoint::FUNCTIONS.map(|(_, point)| point), "{toolchain} {cpu:?}");
+            for site in sites {
+                assert_eq!(site.cost, Cost::Emulated, "{toolchain} {cpu:?}: {site:#x?}");
+                let function = binary.function_at(site.address).unwrap();
+                assert!(site.address - function.entry < 32, "{toolchain} {cpu:?}: {site:#x?} {function:#x?}");
+            }
         }
     }
 }

@@ -147,12 +147,13 @@ pub fn exit(
     each(bodies, |body| exit_in(body, purpose, calls, kernel))
 }
 
-/// Plans a probe at the entry of a function, where its arguments are in registers. It is hit twice where the function's stack
-/// has to grow first.
+/// Plans a probe at the beginning of a function, where its arguments are still in registers: the first cheap instruction that
+/// every call passes before the first two and g hold anything else, such as the jump to where the stack grows. It is hit twice where the stack
+/// has to. Without one, it is the entry.
 ///
 /// # Errors
 /// The function has no code that can be decoded.
-pub fn entry(
+pub fn beginning(
     body: &Body,
     purpose: Purpose,
     calls: &CallTargets,
@@ -160,7 +161,20 @@ pub fn entry(
 ) -> Result<ProbeSite, PlanError> {
     let steps = steps(body, calls, kernel)?;
     let first = steps.first().ok_or(PlanError::NoBody)?;
-    Ok(site(body, first, purpose, Convention::of(body.architecture).result(), calls))
+    let convention = Convention::of(body.architecture);
+    let needed =
+        convention.arguments[..2].iter().chain([&convention.g]).fold(0, |mask, of| mask | 1u32 << of);
+    let mut cheap = None;
+    for step in &steps {
+        if step.probe.cost() != Cost::SingleStepped {
+            cheap = Some(step);
+            break;
+        }
+        if step.next != Next::Following || step.effect.registers() & needed != 0 {
+            break;
+        }
+    }
+    Ok(site(body, cheap.unwrap_or(first), purpose, convention.result(), calls))
 }
 
 /// Plans the probes for creations in the obvious way, on the return instructions of `newproc1`. For comparison.
