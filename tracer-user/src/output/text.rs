@@ -155,11 +155,14 @@ impl Page<'_> {
         let alike = shown.alike;
         let Alike { site, live_of_most: live, pid_of_most, .. } = alike;
         self.head(shown, out)?;
-        let net = site.created as i64 - site.exited.saturating_add(site.reconciled) as i64;
+        let net = i128::from(site.created) - i128::from(site.exited.saturating_add(site.reconciled));
         let sign = if net < 0 { '−' } else { '+' };
         let window = duration(self.report.window.duration_ns);
-        let mut facts =
-            vec![format!("live {} ({sign}{} in {window})", count(site.live), count(net.unsigned_abs()))];
+        let mut facts = vec![format!(
+            "live {} ({sign}{} in {window})",
+            count(site.live),
+            count(net.unsigned_abs().try_into().unwrap_or(u64::MAX))
+        )];
         if let Some(oldest) = site.oldest {
             let least = if oldest.at_least { "at least " } else { "" };
             facts.push(format!("oldest {least}{}", duration(oldest.age_ns)));

@@ -161,7 +161,10 @@ impl Tracer {
             self.tracker.begin_scan(traced.subject.process.pid, now_ns());
             processes.push(self.due(traced));
         }
-        self.looks.round(processes, Purpose::Reconcile);
+        // A round takes a moment in which nothing happens, and golife would wait for it at its end.
+        if !processes.is_empty() {
+            self.looks.round(processes, Purpose::Reconcile);
+        }
     }
 
     /// Glances at all processes that may end without leaving their memory.
