@@ -232,7 +232,7 @@ impl Page<'_> {
             let pid = process.pid;
             writeln!(out, "process {pid} is stopped: nothing happens in it before kill -CONT {pid}")?;
         }
-        if seen().all(|process| process.stopped) && summary.created + summary.exited == 0 {
+        if seen().all(|process| process.stopped) && summary.created.max(summary.exited) == 0 {
             return Ok(());
         }
         if summary.sites == 0 {
@@ -240,11 +240,12 @@ impl Page<'_> {
         }
         let (sites, noun) = (count(summary.sites), if summary.sites == 1 { "site" } else { "sites" });
         let (created, exited) = (count(summary.created), count(summary.exited));
-        if summary.unknown > 0 && summary.proven + summary.suspect == 0 {
+        let leaks = summary.proven.saturating_add(summary.suspect);
+        if summary.unknown > 0 && leaks == 0 {
             let unknown = count(summary.unknown);
             let of = format!("{unknown} of {sites} {noun}, {created} created, {exited} ended");
             writeln!(out, "cannot tell yet after {window}: {of}")?;
-        } else if summary.proven + summary.suspect + summary.watch == 0 {
+        } else if leaks.saturating_add(summary.watch) == 0 {
             return writeln!(
                 out,
                 "no leak found in {window}: {sites} {noun}, {created} created, {exited} ended"
