@@ -37,7 +37,8 @@ fn words(subject: &Subject, memory: &File) -> Vec<u64> {
     };
     let is_g = |address| snapshot.goroutines.iter().any(|goroutine| goroutine.address == address);
     let mut words = Vec::new();
-    // What points to an array of goroutines is the list, and after it is its length.
+    // What points to an array of goroutines is the list, and after it is its length. Where the heap begins is random from
+    // Go 1.26 on, so nothing is known of the pointer but what it points to.
     let mut maps = String::new();
     File::open(format!("/proc/{}/maps", subject.process.pid)).unwrap().read_to_string(&mut maps).unwrap();
     let of_program = maps.lines().filter(|line| line.contains("rw") && line.contains("fuzz-"));
@@ -45,7 +46,7 @@ fn words(subject: &Subject, memory: &File) -> Vec<u64> {
         let bound = |text| u64::from_str_radix(text, 16).unwrap();
         for address in (bound(start)..bound(end)).step_by(8) {
             if let Some(list) = word(address)
-                && list > 0xc0_0000_0000
+                && list.is_multiple_of(8)
                 && word(list).is_some_and(is_g)
             {
                 words.extend([address, address + 8, address + 16, list, list + 8, list + 16]);
