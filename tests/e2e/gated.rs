@@ -129,6 +129,7 @@ fn who_says_exec_has_it() {
     for (command, flags) in [(&on_command_line[..], None), (&in_flags[..], Some(&quoted))] {
         let _ = fs::remove_file(&log);
         let (report, ended) = report_of(command, |golife| {
+            golife.env("LINGER", "yes");
             if let Some(flags) = flags {
                 golife.env("GOFLAGS", flags).env("WANT_GOFLAGS", flags);
             }
@@ -159,7 +160,8 @@ fn where_no_test_runs_that_is_said() {
 #[test]
 fn children_says_which_processes_are_traced() {
     need_root();
-    let command = ["sh", "-c", "go version; ls"];
+    // It reads until there is no more, and so it is there when golife hears of its exec.
+    let command = ["sh", "-c", "sleep 0.5 | gofmt; ls"];
     let with = |children: &str| {
         let file = tempfile::NamedTempFile::new().unwrap();
         let path = file.path().to_str().unwrap();
@@ -169,7 +171,7 @@ fn children_says_which_processes_are_traced() {
         let modes = |end: &str| {
             processes(&report, end).iter().map(|process| process["mode"].to_string()).collect::<Vec<_>>()
         };
-        (modes("/go"), modes("sh"), report["toolchain_processes"].as_u64().unwrap(), ended)
+        (modes("/gofmt"), modes("sh"), report["toolchain_processes"].as_u64().unwrap(), ended)
     };
     let (go, sh, tools, ended) = with("tests");
     assert_eq!((go.len(), sh.len(), tools), (0, 0, 1), "{ended:?}");
