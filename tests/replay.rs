@@ -15,7 +15,6 @@ use golife::output::text::{self, Text};
 use golife::output::{flame, folded, json, pprof, profile::Profile, saved};
 use golife::report::{Report, Selection, Sort, Top};
 use golife::tracker::{Existing, Limits, Lost};
-use golife::verdict::Parking;
 use record::{DIAL, LEAK, MS, POOL, READ, Recording, S, SERVE, g_of, golden, plain};
 
 fn text(report: &Report, table: bool) -> String {
@@ -75,8 +74,8 @@ fn test_binary() -> Recording {
     run.exit(17 * MS, 10);
     run.exit(30 * MS, 20);
     run.exit(2 * S, 21);
-    run.park(22, Parking::Blocked, "chan receive");
-    run.park(23, Parking::Running, "runnable");
+    run.park(22, true, "chan receive");
+    run.park(23, false, "runnable");
     // What a test still runs for has not leaked.
     run.exit(2 * S + MS, 30);
     run.exit(2 * S + 2 * MS, 11);

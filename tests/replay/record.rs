@@ -10,8 +10,8 @@ use golife::assemble::{self, CreationStacks, Described, DescribedSite};
 use golife::event::{Decoder, Event, StackCode, TestNames, TestPoint, What, encode};
 use golife::report::{BootWindow, Frame, Go, Overhead, Process, Report, Run, Selection, Tool, Waiting};
 use golife::tracker::{Existing, Instance, Limits, Lost, StackId, Tracker};
+use golife::verdict::Parked;
 use golife::verdict::cause::Patterns;
-use golife::verdict::{Parked, Parking};
 
 pub const MS: u64 = 1_000_000;
 pub const S: u64 = 1_000_000_000;
@@ -111,11 +111,11 @@ impl Recording {
     }
 
     /// What a goroutine was last seen to do.
-    pub fn park(&mut self, goid: u64, state: Parking, reason: &str) {
+    pub fn park(&mut self, goid: u64, is_blocked: bool, reason: &str) {
         let at = vec![frame("example.com/api/hub.(*Hub).Subscribe.func1", "hub/hub.go", 91)];
         let waiting =
             Waiting { reason: reason.into(), count: 1, at, goids: vec![goid], ..Waiting::default() };
-        self.parked.insert(goid, Parked { state, waiting });
+        self.parked.insert(goid, Parked { is_blocked, waiting });
     }
 
     /// Records words that are no record.

@@ -7,9 +7,9 @@
 //! Created goroutines are compared as counts over the time that the processes were watched, or over the processes where all were
 //! seen from start to end, living ones as counts over the processes, lifetimes by their ranks; see [`crate::stats::compare`].
 //! Creations come in bursts more often than chance has it, so a difference counts only if it is a large one, too, and what is
-//! rare by chance has to be rarer the more is tested (Bonferroni). Loads that differ make differences that are none of the program's. How many are created and how long they live
-//! is also the work's and the machine's doing: one and the same command has created 1.9 times as many from one run to the next.
-//! So that alone is neither worse nor better.
+//! rare by chance has to be rarer the more is tested (Bonferroni). Loads that differ make differences that are none of the
+//! program's. How many are created and how long they live is also the work's and the machine's doing: one and the same command
+//! has created 1.9 times as many from one run to the next. So that alone is neither worse nor better.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashSet};

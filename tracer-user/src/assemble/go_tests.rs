@@ -9,7 +9,7 @@ use crate::go::standard::is_shared_by_tests;
 use crate::report::{Leaked, Site, Test, TestKind, Waiting};
 use crate::tracker::{self, Descendant, Instance, Origin, SiteId, TestNames};
 use crate::verdict::cause::{self, Code, Start};
-use crate::verdict::{LeftBehind, Parked, Parking, Wait};
+use crate::verdict::{LeftBehind, Parked, Wait};
 
 /// What has become of a goroutine that goes back to a test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,9 +54,9 @@ impl Tests {
             None => Fate::Living,
             Some(outlived) if outlived >= grace_ns => Fate::Leaked,
             Some(_) if instance.ended.is_none() => Fate::Living,
-            Some(_) => match parked(one.goid).map(|parked| parked.state) {
-                Some(Parking::Blocked) => Fate::Leaked,
-                Some(Parking::Running) => Fate::Ending,
+            Some(_) => match parked(one.goid).map(|parked| parked.is_blocked) {
+                Some(true) => Fate::Leaked,
+                Some(false) => Fate::Ending,
                 None => Fate::Unseen,
             },
         };

@@ -63,10 +63,7 @@ impl Exec {
     pub(super) fn of(command: &[OsString], program: &Path, account: Option<&Account>) -> Exec {
         let name = program_name(command);
         let runs_go = name == "go" || name.starts_with("go1.") || name == "gotestsum" || name == "ginkgo";
-        let is_go = || {
-            let image = File::open(program).ok().and_then(|file| Image::open(&file, program).ok());
-            image.is_some_and(|image| image.has_go_mark())
-        };
+        let is_go = || File::open(program).is_ok_and(|file| Image::of_go(&file, program).is_some());
         if !runs_go && is_go() {
             return Exec::Nobody;
         }

@@ -42,6 +42,7 @@ pub struct Binary {
     opens_plugins: OnceLock<bool>,
     ending_methods: Arc<OnceLock<Vec<String>>>,
     statements: Arc<Statements>,
+    is_test: OnceLock<bool>,
     under_test: OnceLock<Option<String>>,
 }
 
@@ -88,7 +89,7 @@ impl Binary {
 
     /// Whether it runs tests, as what `go test` builds does.
     pub fn is_test(&self) -> bool {
-        self.table.has_name("testing.(*M).Run")
+        *self.is_test.get_or_init(|| self.table.has_name("testing.(*M).Run"))
     }
 
     /// Import path of the package whose tests it runs; `None` where it runs none, or it is not known.
@@ -165,6 +166,7 @@ impl Binary {
             opens_plugins: OnceLock::new(),
             ending_methods: Arc::default(),
             statements: Arc::default(),
+            is_test: OnceLock::new(),
             under_test: OnceLock::new(),
         })
     }

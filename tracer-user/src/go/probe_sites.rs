@@ -51,15 +51,12 @@ pub fn of(binary: &Binary, kernel: Kernel, placement: Placement) -> Result<Vec<P
 
 /// Plans the probes of a test binary. What cannot be planned is left out: then it is not known to which test goroutines go back.
 fn tests(binary: &Binary, calls: &plan::CallTargets, kernel: Kernel) -> Vec<ProbeSite> {
-    let planned = TestPoint::FUNCTIONS.iter().filter_map(|&(name, point)| {
-        // The largest is the function; others of its name only go from one calling convention to another.
-        let functions = binary.functions_named(name);
-        let function = functions.into_iter().max_by_key(|function| function.end - function.entry)?;
-        let code = function.entry..function.end;
-        let place = Place { function: function.name, code, inlined: Vec::new() };
-        plan::beginning(&place.body(binary), Purpose::Test(point), calls, kernel).ok()
+    let planned = TestPoint::FUNCTIONS.iter().map(|&(name, point)| {
+        let places: Vec<Place> = own_places(binary, name).collect();
+        let bodies: Vec<Body> = places.iter().map(|place| place.body(binary)).collect();
+        plan::beginning(&bodies, Purpose::Test(point), calls, kernel).unwrap_or_default()
     });
-    planned.collect()
+    planned.flatten().collect()
 }
 
 /// A place where code of a probed function is; with its bytes it becomes a [`Body`].
@@ -82,15 +79,18 @@ impl Place {
 }
 
 fn places(binary: &Binary, name: &str) -> Result<Vec<Place>, PlanError> {
-    let own = binary.functions_named(name).into_iter().map(|function| Place {
-        code: function.entry..function.end,
-        function: function.name,
-        inlined: Vec::new(),
-    });
     let copies = binary.inlined_into(name)?.into_iter().map(|copy| Place {
         code: copy.into.entry..copy.into.end,
         function: copy.into.name,
         inlined: copy.ranges,
     });
-    Ok(own.chain(copies).collect())
+    Ok(own_places(binary, name).chain(copies).collect())
+}
+
+fn own_places(binary: &Binary, name: &str) -> impl Iterator<Item = Place> {
+    binary.functions_named(name).into_iter().map(|function| Place {
+        code: function.entry..function.end,
+        function: function.name,
+        inlined: Vec::new(),
+    })
 }

@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::time::Duration;
@@ -102,8 +102,7 @@ pub fn pass(name: &str, file: &File) -> io::Result<()> {
     let patience = TimeVal::seconds(PATIENCE);
     setsockopt(&socket, sockopt::SendTimeout, &patience)?;
     setsockopt(&socket, sockopt::ReceiveTimeout, &patience)?;
-    let (socket_fd, file_fd) =
-        (std::os::fd::AsRawFd::as_raw_fd(&socket), std::os::fd::AsRawFd::as_raw_fd(file));
+    let (socket_fd, file_fd) = (socket.as_raw_fd(), file.as_raw_fd());
     connect(socket_fd, &UnixAddr::new_abstract(name.as_bytes())?)?;
     let file = [file_fd];
     let rights = [ControlMessage::ScmRights(&file)];

@@ -10,7 +10,7 @@ use std::io::ErrorKind;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::seen::{self, Seen};
-use crate::go::{BuildInfo, GoError, GoErrorKind};
+use crate::go::BuildInfo;
 use crate::host::clock::now_ns;
 use crate::host::process::{self, Image};
 use crate::host::{FileId, ProcessError, cpu_time};
@@ -180,7 +180,7 @@ impl Family {
     pub fn test_binaries(&self) -> usize {
         let ended = self.ended.iter().map(|ended| &ended.seen);
         let all = ended.chain(self.members.values().filter_map(Member::seen));
-        all.filter(|seen| seen.subject.binary.package_under_test().is_some()).count()
+        all.filter(|seen| seen.subject.binary.is_test()).count()
     }
 
     /// The build info of each binary that was read.
@@ -228,7 +228,7 @@ impl Family {
     fn process(&self, seen: &Seen, selection: &Selection) -> report::Process {
         let process = seen.report(&self.patterns, selection);
         let is_cut = process.scan.is_some_and(|scan| scan.cut_short);
-        let is_test = seen.subject.binary.package_under_test().is_some();
+        let is_test = seen.subject.binary.is_test();
         let parts =
             [process.detail.filter(|_| is_cut), Some(NO_PROBES.into()), is_test.then(|| NO_TESTS.into())];
         let detail = parts.into_iter().flatten().collect::<Vec<String>>().join("; ");
@@ -290,10 +290,8 @@ impl Family {
         }
         let now = Instant::now();
         let is_go = self.binaries.seems_go(&opened);
-        let is_go_tool =
-            self.children == Children::Tests && pid != self.root && self.binaries.is_go_tool(&opened);
-        self.go_tools += u64::from(is_go_tool);
-        let is_left_out = is_go_tool || self.children == Children::None && pid != self.root;
+        let is_left_out = pid != self.root && self.children.leave_out(|| self.binaries.is_go_tool(&opened));
+        self.go_tools += u64::from(is_left_out && self.children == Children::Tests);
         let before = member.runs.replace(Runs {
             file,
             image,
@@ -306,9 +304,10 @@ impl Family {
             seen: None,
         });
         self.end(before);
-        if !is_go && self.children == Children::All {
-            let path = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
-            let error = TargetError::from(GoError { path, kind: GoErrorKind::NotGo });
+        if !is_go
+            && self.children == Children::All
+            && let Some(error) = TargetError::no_go(pid)
+        {
             self.refuse(describe::unsupported(pid, &error));
         }
     }

@@ -4,9 +4,8 @@ use std::collections::HashMap;
 
 use super::{Look, at_and_callers};
 use crate::go::{Binary, Status};
-use crate::inspect::Goroutine;
 use crate::report;
-use crate::verdict::{Parked, Parking};
+use crate::verdict::Parked;
 
 /// Most goroutines of a look of which this is kept, some hundred bytes each.
 const MOST: usize = 10_000;
@@ -24,16 +23,9 @@ impl Look {
                 goids: vec![goid],
                 ..report::Waiting::default()
             };
-            Some((goid, Parked { state: parking(goroutine), waiting }))
+            let is_blocked = goroutine.waits() || goroutine.status == Status::Syscall;
+            Some((goid, Parked { is_blocked, waiting }))
         };
         goids.take(MOST).filter_map(parked).collect()
-    }
-}
-
-fn parking(goroutine: &Goroutine) -> Parking {
-    match goroutine.status {
-        _ if goroutine.waits() => Parking::Blocked,
-        Status::Syscall => Parking::Blocked,
-        _ => Parking::Running,
     }
 }

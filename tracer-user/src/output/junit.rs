@@ -19,8 +19,8 @@ use crate::report::{Level, Mode, Report, Sort};
 /// The columns that the block of a finding is wide.
 const WIDTH: usize = 100;
 
-/// Writes the document. A test that leaves goroutines behind fails, and so does a site that leaks; one that is ignored or known or cannot be told is skipped; a program that was not seen
-/// is a skipped case, too.
+/// Writes the document. A test that leaves goroutines behind fails, and so does a site that leaks; one that is ignored or known or
+/// cannot be told is skipped; a program that was not seen is a skipped case, too.
 ///
 /// # Errors
 /// The document cannot be written to `out`.

@@ -251,7 +251,7 @@ impl Binaries {
     /// Whether a file is a Go program, as far as its headers tell.
     pub fn seems_go(&self, file: &File) -> bool {
         let is_read = || FileId::of(file).is_ok_and(|id| self.read.contains_key(&id));
-        let is_marked = || Image::open(file, Path::new("")).is_ok_and(|image| image.has_go_mark());
+        let is_marked = || Image::of_go(file, Path::new("")).is_some();
         !self.is_no_go(file) && (is_read() || is_marked())
     }
 
@@ -328,7 +328,7 @@ impl Binaries {
         // A file that cannot be opened now may be opened another time, so this is not remembered. Most of what is
         // mapped has no Go code, and its headers are enough to see that.
         let Ok(opened) = loaded.open(pid) else { return Ok(None) };
-        if !Image::open(&opened, path).is_ok_and(|image| image.has_go_mark()) {
+        if Image::of_go(&opened, path).is_none() {
             if self.loaded.len() >= MOST_WITHOUT_GO {
                 self.loaded.retain(|_, known| known.is_some());
             }

@@ -1,5 +1,6 @@
 //! Why a process or a binary can't be looked into or traced.
 
+use std::fs;
 use std::path::PathBuf;
 
 use crate::go::plan::PlanError;
@@ -66,6 +67,12 @@ pub enum TargetError {
 }
 
 impl TargetError {
+    /// What there is to say of a process that executes no Go program; `None` where it is gone.
+    pub fn no_go(pid: u32) -> Option<TargetError> {
+        let path = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+        Some(GoError { path, kind: GoErrorKind::NotGo }.into())
+    }
+
     /// Whether this process lacks a right, so that another user might succeed.
     pub fn is_permission(&self) -> bool {
         matches!(

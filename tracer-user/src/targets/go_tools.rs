@@ -23,7 +23,7 @@ impl GoTools {
             self.0.clear();
         }
         *self.0.entry(stamp).or_insert_with(|| {
-            let image = Image::open(file, Path::new("")).ok().filter(Image::has_go_mark);
+            let image = Image::of_go(file, Path::new(""));
             let info = image.and_then(|image| BuildInfo::read(&image, versions::OLDEST).ok());
             info.is_some_and(|info| info.is_go_tool())
         })

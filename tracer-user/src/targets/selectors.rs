@@ -31,6 +31,17 @@ pub enum Children {
     All,
 }
 
+impl Children {
+    /// Whether a descendant is not traced. Whether it is one of Go's own tools is asked only where that matters.
+    pub fn leave_out(self, is_go_tool: impl FnOnce() -> bool) -> bool {
+        match self {
+            Children::None => true,
+            Children::Tests => is_go_tool(),
+            Children::Go | Children::All => false,
+        }
+    }
+}
+
 impl Selectors {
     /// Whether nothing was asked for.
     pub fn is_empty(&self) -> bool {

@@ -13,7 +13,6 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use super::Tracer;
-use crate::go::{GoError, GoErrorKind};
 use crate::host::gate::{Gate, Waiting};
 use crate::targets::{Children, ReadAhead, TargetError};
 
@@ -111,14 +110,10 @@ impl Tracer {
     /// it is traced whatever it is.
     pub(super) fn leaves_out(&mut self, pid: u32) -> bool {
         let Family { root, children, .. } = self.family;
-        let mut is_go_tool = || {
+        let is_go_tool = || {
             File::open(format!("/proc/{pid}/exe")).is_ok_and(|file| self.session.binaries.is_go_tool(&file))
         };
-        let is_left_out = match children {
-            Children::None => pid != root,
-            Children::Tests => pid != root && is_go_tool(),
-            Children::Go | Children::All => false,
-        };
+        let is_left_out = pid != root && children.leave_out(is_go_tool);
         let is_first = self.wanted.leave_out(pid, is_left_out);
         self.family.go_tools += u64::from(is_left_out && is_first && children == Children::Tests);
         is_left_out
@@ -152,12 +147,9 @@ impl Tracer {
     pub(super) fn count_test_binary(&mut self, pid: u32) {
         if self.wanted.is_family()
             && let Some(traced) = self.session.current(pid)
+            && traced.binary().is_test()
         {
-            // `go test` calls them all so. The build info of older ones does not say what they are.
-            let path = traced.subject.process.path();
-            if path.extension().is_some_and(|end| end == "test") {
-                self.family.test_binaries.insert(path.to_path_buf());
-            }
+            self.family.test_binaries.insert(traced.subject.process.path().to_path_buf());
         }
     }
 
@@ -165,9 +157,8 @@ impl Tracer {
     pub(super) fn list_as_untraced(&mut self, pid: u32) {
         if self.family.lists_all()
             && self.wanted.names_pid(pid)
-            && let Ok(path) = fs::read_link(format!("/proc/{pid}/exe"))
+            && let Some(error) = TargetError::no_go(pid)
         {
-            let error = TargetError::from(GoError { path, kind: GoErrorKind::NotGo });
             self.session.refuse(pid, &error.into());
         }
     }

@@ -23,7 +23,7 @@ use crate::report::{Cause, Evidence, EvidenceKind, Level, Served, Verdict};
 use crate::stats::{Ages, Balance, Durations, Survival, Trend};
 pub use blame::{Blame, Origin, SeenCalls};
 use cause::Explanation;
-pub use outlived::{LeftBehind, Parked, Parking};
+pub use outlived::{LeftBehind, Parked};
 pub use waits::{Member, Wait, WaitsFor};
 
 /// What is known about a site when it is judged.

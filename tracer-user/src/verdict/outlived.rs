@@ -29,20 +29,10 @@ impl LeftBehind {
 /// What a goroutine that may have been left behind was doing when it was last looked at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Parked {
-    /// Whether it was blocked or ran.
-    pub state: Parking,
+    /// Whether it waited for something, or was in a system call or in C; else it ran, or could have run.
+    pub is_blocked: bool,
     /// The same in words, with where it was.
     pub waiting: Waiting,
-}
-
-/// Whether a goroutine was blocked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Parking {
-    /// It waited for something, or was in a system call or in C.
-    Blocked,
-    /// It ran, or could have run.
-    #[default]
-    Running,
 }
 
 /// A goroutine that a test has left behind, like those that `goleak` finds (<https://pkg.go.dev/go.uber.org/goleak>).

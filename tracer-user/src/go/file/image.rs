@@ -179,6 +179,11 @@ impl Image {
         self.interpreter
     }
 
+    /// Opens a file if a Go linker has marked it: see [`Image::has_go_mark`].
+    pub fn of_go(file: &File, path: &Path) -> Option<Image> {
+        Image::open(file, path).ok().filter(Image::has_go_mark)
+    }
+
     /// Whether a Go linker has marked the file, by a section for build info or by a note with its build id. All
     /// versions of Go mark libraries and plugins, too.
     pub fn has_go_mark(&self) -> bool {

@@ -72,7 +72,7 @@ pub enum TestPoint {
 }
 
 impl TestPoint {
-    /// The functions at whose entries these points are. None of them is ever inlined: they defer calls, are large, or say so.
+    /// The functions at whose beginnings these points are. None of them is ever inlined: they defer calls, are large, or say so.
     pub const FUNCTIONS: [(&'static str, TestPoint); 9] = [
         ("main.main", TestPoint::Main),
         ("testing.tRunner", TestPoint::Test),
@@ -154,6 +154,15 @@ pub fn exit(
 /// # Errors
 /// The function has no code that can be decoded.
 pub fn beginning(
+    bodies: &[Body],
+    purpose: Purpose,
+    calls: &CallTargets,
+    kernel: Kernel,
+) -> Result<Vec<ProbeSite>, PlanError> {
+    each(bodies, |body| Ok(vec![beginning_of(body, purpose, calls, kernel)?]))
+}
+
+fn beginning_of(
     body: &Body,
     purpose: Purpose,
     calls: &CallTargets,
