@@ -6,6 +6,7 @@ pub mod capabilities;
 pub mod clock;
 mod companion;
 pub mod container;
+pub mod control_group;
 pub mod cpu_time;
 pub mod executed;
 pub mod files;

@@ -19,6 +19,7 @@ use super::{
     capabilities,
     clock::{boot_time, ticks_to_ns},
     container::{self, ContainerNames},
+    control_group,
     files::read_text,
 };
 
@@ -94,6 +95,8 @@ pub struct RunningProcess {
     pub comm: String,
     /// The container that it runs in; `None` where it runs in none.
     pub container: Option<ContainerNames>,
+    /// Its systemd unit, and what it may use.
+    pub limits: control_group::Limits,
 }
 
 /// Bytes of a command line that are kept.
@@ -143,6 +146,7 @@ impl RunningProcess {
             command: command_of(&arguments),
             comm: stat.comm,
             container: container::of(pid),
+            limits: control_group::of(pid),
         })
     }
 

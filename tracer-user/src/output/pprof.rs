@@ -120,6 +120,7 @@ impl Tables {
             ("reason", sample.reason.as_deref()),
             ("verdict", sample.level.map(|level| level.name())),
             ("service", process.map(|process| process.service.as_str())),
+            ("version", process.map(|process| process.version.as_str())),
         ];
         let known = known.into_iter().filter_map(|(key, value)| Some((key, value?)));
         let others = sample.labels.iter().map(|(key, value)| (key.as_str(), value.as_str()));

@@ -71,8 +71,10 @@ pub struct Sample {
 pub struct ProcessName {
     /// Its id.
     pub pid: u32,
-    /// A short name for it: its executable's file name, or if that is not known the last part of its module's path.
+    /// What it is to the people who run it: see [`Process::service`].
     pub service: String,
+    /// Version of the program: see [`Process::version`]; empty if it is not known.
+    pub version: String,
     /// Path of its executable.
     pub exe: String,
     /// GNU or Go build id of its executable; empty if there is none.
@@ -81,8 +83,8 @@ pub struct ProcessName {
 
 /// The keys of the labels that golife itself gives to samples, both from the fields of [`Sample`] and within
 /// [`Sample::labels`].
-const OWN_LABELS: [&str; 9] =
-    ["reason", "verdict", "service", "pid", "site", "cause", "ignored", "known", "stack"];
+const OWN_LABELS: [&str; 10] =
+    ["reason", "verdict", "service", "version", "pid", "site", "cause", "ignored", "known", "stack"];
 
 /// The sample type of samples that are taken over a time.
 pub const SAMPLES: &str = "samples";
@@ -99,14 +101,11 @@ impl Profile {
 
 impl ProcessName {
     fn of(process: &Process) -> ProcessName {
-        let exe = process.exe.as_deref().unwrap_or_default();
-        let exe = exe.strip_suffix(" (deleted)").unwrap_or(exe);
-        let last = |path: &str| path.rsplit('/').find(|part| !part.is_empty()).map(str::to_owned);
-        let module = process.go.as_ref().and_then(|go| go.module.as_deref());
         ProcessName {
             pid: process.pid,
-            service: last(exe).or_else(|| module.and_then(last)).unwrap_or_else(|| UNKNOWN.into()),
-            exe: exe.into(),
+            service: process.service().to_owned(),
+            version: process.version().unwrap_or_default().to_owned(),
+            exe: process.exe_path().unwrap_or_default().into(),
             build_id: process.build_id.clone().unwrap_or_default(),
         }
     }
@@ -127,6 +126,7 @@ pub(super) mod testing {
         let process = |pid, name: &str| ProcessName {
             pid,
             service: name.into(),
+            version: String::new(),
             exe: format!("/srv/{name}"),
             build_id: "b1".into(),
         };

@@ -16,6 +16,7 @@ mod ignore;
 mod process;
 mod run;
 mod select;
+mod service;
 mod site;
 mod verdict;
 mod waiting;

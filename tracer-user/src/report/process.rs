@@ -29,6 +29,16 @@ pub struct Process {
     pub go: Option<Go>,
     /// The container that the process runs in; `null` where it runs in none, or where that is not known.
     pub container: Option<Container>,
+    /// Additive: name of the systemd service that the process belongs to, without `.service`; `null` where it belongs to none.
+    #[serde(default)]
+    pub unit: Option<String>,
+    /// Additive: the memory that the control group of the process may use, in bytes; `null` where that has no limit, or it is
+    /// not known.
+    #[serde(default)]
+    pub memory_limit: Option<u64>,
+    /// Additive: what the user calls the process (`--service`); `null` where the user did not say. See [`Process::service`].
+    #[serde(default, rename = "service")]
+    pub called: Option<String>,
     /// How much golife sees of the process.
     pub mode: Mode,
     /// Additive: whether the process is stopped, by a signal or a debugger, so that nothing in it runs.

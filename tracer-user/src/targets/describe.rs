@@ -38,6 +38,8 @@ pub fn process(process: &RunningProcess, binary: &Binary) -> report::Process {
             stripped: Some(binary.is_stripped()),
         }),
         container: process.container.clone().map(container),
+        unit: process.limits.unit.clone(),
+        memory_limit: process.limits.memory_bytes,
         stopped: process.is_stopped(),
         ..report::Process::default()
     }

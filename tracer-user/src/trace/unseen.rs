@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use crate::host::RunningProcess;
+use crate::host::{RunningProcess, control_group};
 use crate::report;
 use crate::tracker::Instance;
 
@@ -27,5 +27,6 @@ pub(super) fn unseen(instance: &Instance, exe: PathBuf) -> RunningProcess {
         called: String::new(),
         comm: String::new(),
         container: None,
+        limits: control_group::Limits::default(),
     }
 }
