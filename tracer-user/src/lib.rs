@@ -5,7 +5,7 @@
 //! stand [`human`], [`stats`], [`host`] and [`go`]; [`report`] is the result as plain data, [`event`] what the kernel tells,
 //! [`inspect`] a live process's memory. [`verdict`] judges, [`probes`] are put into the kernel, [`tracker`] keeps the
 //! goroutine table, [`targets`] knows whom to trace. [`look`] and [`assemble`] make of that what a report shows,
-//! [`trace`] is the engine, [`output`] writes, and [`commands`] is what a person runs.
+//! [`trace`] is the engine, [`output`] writes, [`store`] keeps what many hosts know, and [`commands`] is what a person runs.
 
 pub mod assemble;
 pub mod commands;
@@ -19,6 +19,7 @@ pub mod output;
 pub mod probes;
 pub mod report;
 pub mod stats;
+pub mod store;
 pub mod targets;
 pub mod trace;
 pub mod tracker;

@@ -149,12 +149,17 @@ impl Durations {
         bins.into_iter()
     }
 
-    /// The distribution in ns as base64 of HdrHistogram's V2 encoding with deflate compression; `None` if it is empty.
-    pub fn to_base64(&self) -> Option<String> {
+    /// The distribution in ns in HdrHistogram's V2 encoding with deflate compression; `None` if it is empty.
+    pub fn to_bytes(&self) -> Option<Vec<u8>> {
         let all = self.whole()?;
         let mut bytes = Vec::new();
         V2DeflateSerializer::new().serialize(&all, &mut bytes).ok()?;
-        Some(STANDARD.encode(bytes))
+        Some(bytes)
+    }
+
+    /// [`Durations::to_bytes`] as base64; `None` if it is empty.
+    pub fn to_base64(&self) -> Option<String> {
+        self.to_bytes().map(|bytes| STANDARD.encode(bytes))
     }
 
     /// Reads what [`Durations::to_base64`] writes, or any other HdrHistogram in V2 encoding with deflate compression,

@@ -5,6 +5,7 @@ pub mod ages;
 pub mod balance;
 pub mod compare;
 pub mod durations;
+pub mod native;
 pub mod survival;
 pub mod trend;
 

@@ -73,7 +73,7 @@ const GUARDED: [&str; 2] = ["clap", "tracer_ebpf"];
 const TO_COME: &[&str] = &["agent", "top"];
 
 /// The rows from the ground up. Each uses only rows above it in this table.
-const FLOORS: [Row; 20] = [
+const FLOORS: [Row; 21] = [
     Row::new(
         1,
         "human.rs",
@@ -156,11 +156,17 @@ const FLOORS: [Row; 20] = [
         "a judgement, or a stream of its own: it writes what there is into what it is given",
     ),
     Row::new(
+        5,
+        "store/",
+        &["report", "stats"],
+        "a judgement, or a question to the store: it only ever adds files",
+    ),
+    Row::new(
         6,
         "agent/",
         &[
-            "trace", "output", "look", "assemble", "targets", "probes", "tracker", "verdict", "inspect",
-            "report", "event", "go", "host", "stats", "human",
+            "trace", "output", "store", "look", "assemble", "targets", "probes", "tracker", "verdict",
+            "inspect", "report", "event", "go", "host", "stats", "human",
         ],
         "a loop beside the engine's: it sends what that says",
     ),
@@ -168,8 +174,8 @@ const FLOORS: [Row; 20] = [
         6,
         "top/",
         &[
-            "trace", "output", "look", "assemble", "targets", "probes", "tracker", "verdict", "inspect",
-            "report", "event", "go", "host", "stats", "human",
+            "trace", "output", "store", "look", "assemble", "targets", "probes", "tracker", "verdict",
+            "inspect", "report", "event", "go", "host", "stats", "human",
         ],
         "a loop beside the engine's: it draws what that says",
     ),
