@@ -14,6 +14,7 @@ use crate::report::{Level, MaxCreated, Sort};
 use crate::targets::Selectors;
 pub use diff::{Diff, DiffFormat, FailOnChange};
 pub use run::{Children, Mode, Run};
+pub use storing::{Naming, Storing};
 
 /// Shows where goroutines are created, when they end, and which ones never will: in running Go programs, without a
 /// change to them.
@@ -115,6 +116,12 @@ pub struct Tracing {
     /// What to spend.
     #[command(flatten)]
     pub limits: Limits,
+    /// Where to keep what was found.
+    #[command(flatten)]
+    pub storing: Storing,
+    /// How to call processes.
+    #[command(flatten)]
+    pub naming: Naming,
 }
 
 /// `golife trace` and `golife leaks`.
@@ -169,6 +176,10 @@ pub struct Sweep {
     /// Look again after this long: what came, what went, what has not moved
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub twice: Option<Duration>,
+    /// Look again and again at about this interval until Ctrl-C, and store each sweep: with --to. Hosts that begin at the same
+    /// time do not stay together
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, requires = "to", conflicts_with_all = ["twice", "fail_on"])]
+    pub every: Option<Duration>,
     /// Form of the report
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
@@ -196,6 +207,12 @@ pub struct Sweep {
     /// Show the runtime's own goroutines, too
     #[arg(long)]
     pub include_system: bool,
+    /// Where to keep what was found.
+    #[command(flatten)]
+    pub storing: Storing,
+    /// How to call processes.
+    #[command(flatten)]
+    pub naming: Naming,
 }
 
 /// `golife dump`.
@@ -536,5 +553,6 @@ fn parse_factor(text: &str) -> Result<f64, String> {
 
 mod diff;
 mod run;
+mod storing;
 #[cfg(test)]
 mod tests;

@@ -13,6 +13,7 @@ mod manual;
 pub mod memory;
 mod progress;
 mod sink;
+mod storing;
 mod sweep;
 mod trace;
 mod wall;

@@ -85,6 +85,11 @@ impl Sink {
         Ok(())
     }
 
+    /// Whether each report is a line, so that there may be many.
+    pub(super) fn is_of_lines(&self) -> bool {
+        self.format == Format::Jsonl
+    }
+
     /// Writes the report of one interval as a line of JSON.
     pub(super) fn line(&mut self, report: &Report) -> anyhow::Result<()> {
         self.write(|out| json::write_line(report, out))

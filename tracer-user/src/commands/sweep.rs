@@ -4,12 +4,15 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use tokio::signal::unix::SignalKind;
 
 use super::arguments::Sweep as Arguments;
 use super::progress::{Patience, Progress, READING};
 use super::sink::{Sink, Stream, width};
+use super::storing::{self, Shaping};
 use super::{gate, note, patterns};
 use crate::host::capabilities;
+use crate::human;
 use crate::look::sweep::{GLANCES, Sweep};
 use crate::output;
 use crate::report::{Selection, Top};
@@ -30,17 +33,21 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         ..Selection::default()
     };
     let selection = gate::silence(selection, &arguments.silenced);
+    let shaping = Shaping::of(&arguments.storing, &arguments.naming, selection)?;
     let patterns = patterns(&arguments.judging);
     let mut sweep = Sweep::new(&wanted, &patterns);
+    if let Some(every) = arguments.every {
+        return again_and_again(every, &mut sweep, &shaping, &mut sink);
+    }
     let patience = Patience::with(READING);
     sweep.look()?;
     drop(patience);
     if let Some(between) = arguments.twice {
-        pause(between, &mut sweep)?;
+        pause(between, "until the second look; Ctrl-C takes it now", &mut sweep)?;
         sweep.look()?;
     }
     // Some processes cannot be looked at by anybody, so this is only said if a capability would help.
-    let report = sweep.report(&selection);
+    let mut report = sweep.report(&shaping.wanted());
     if sweep.forbidden() > 0 && capabilities::lacks_ptrace() && !report.processes.is_empty() {
         note(&Notice::Denied { processes: sweep.forbidden() });
     }
@@ -52,13 +59,40 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         };
         return Err(TraceError::Nothing(why).into());
     }
+    let stored = shaping.keep(&mut report);
     sink.finish(&report, |out| output::sweep::write(&report, width(), arguments.top.is_some(), out))?;
-    gate::judge(&report, &arguments.fail_on, &arguments.silenced)
+    stored.and_then(|()| gate::judge(&report, &arguments.fail_on, &arguments.silenced))
 }
 
-/// Waits for the second look, and glances at the processes meanwhile, for at most a quarter of the time. Ctrl-C ends it
-/// early, and another one ends golife.
-fn pause(between: Duration, sweep: &mut Sweep) -> anyhow::Result<()> {
+/// Looks at about this interval until Ctrl-C, and stores what came and went since the look before. A store that is away does not
+/// end it.
+fn again_and_again(
+    every: Duration,
+    sweep: &mut Sweep,
+    shaping: &Shaping,
+    sink: &mut Sink,
+) -> anyhow::Result<ExitCode> {
+    for is_first in std::iter::once(true).chain(std::iter::repeat(false)) {
+        sweep.look()?;
+        let mut report = sweep.report(&shaping.wanted());
+        match shaping.keep(&mut report) {
+            Err(error) if storing::waits(&error) => note(&human::chain(error.as_ref())),
+            other => other?,
+        }
+        if sink.is_of_lines() {
+            sink.line(&report)?;
+        }
+        sweep.begin_anew();
+        if pause(storing::pause(every, is_first), "until the next look; Ctrl-C ends", sweep)? {
+            break;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Waits for the next look, and glances at the processes meanwhile, for at most a quarter of the time. Ctrl-C ends it
+/// early, which is what it returns, and another one ends golife. So does SIGTERM.
+fn pause(between: Duration, what: &str, sweep: &mut Sweep) -> anyhow::Result<bool> {
     let start = Instant::now();
     let end = start + between;
     let mut glances = (1..=GLANCES).map(|at| start + between * at / (GLANCES + 1)).peekable();
@@ -66,7 +100,7 @@ fn pause(between: Duration, sweep: &mut Sweep) -> anyhow::Result<()> {
     let progress = Progress::start(Some(between), true);
     let wait = async {
         while Instant::now() < end {
-            progress.say("until the second look; Ctrl-C takes it now".into());
+            progress.say(what.into());
             let now = Instant::now();
             let is_due = std::iter::from_fn(|| glances.next_if(|at| *at <= now)).count() > 0;
             if is_due && now >= rested {
@@ -78,12 +112,20 @@ fn pause(between: Duration, sweep: &mut Sweep) -> anyhow::Result<()> {
         }
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        tokio::select! {
-            () = wait => {}
-            _ = tokio::signal::ctrl_c() => super::restore_default(Signal::SIGINT),
-        }
-    });
+    let is_over = runtime.block_on(async {
+        let mut terminate = tokio::signal::unix::signal(SignalKind::terminate())?;
+        std::io::Result::Ok(tokio::select! {
+            () = wait => false,
+            _ = tokio::signal::ctrl_c() => {
+                super::restore_default(Signal::SIGINT);
+                true
+            }
+            _ = terminate.recv() => {
+                super::restore_default(Signal::SIGTERM);
+                true
+            }
+        })
+    })?;
     progress.finish();
-    Ok(())
+    Ok(is_over)
 }

@@ -21,6 +21,7 @@ use super::arguments::{Children, Format, Limits, Mode, Run, Trace, Tracing, View
 use super::goflags::{self, Exec};
 use super::progress::{Patience, Progress, READING};
 use super::sink::{ReaderGone, Sink, Stream, as_text, reader_gone};
+use super::storing::Shaping;
 use super::{DEFAULT_WINDOW, NOTHING, gate, note, patterns, restore_default, say};
 use crate::host::account::Account;
 use crate::host::launch::{self, Launch};
@@ -48,12 +49,14 @@ fn watch(arguments: &Trace, duration: Option<Duration>, table: bool) -> anyhow::
     let tracing = &arguments.tracing;
     let selection = gated(tracing);
     let mut sink = Sink::of(&tracing.view, Stream::Stdout)?.with_sources(&tracing.sources);
+    let shaping = Shaping::of(&tracing.storing, &tracing.naming, selection)?;
     let targets = Targets::Selectors(arguments.targets.selectors());
     let settings = settings(targets, duration, &tracing.window, patterns(&tracing.judging), &tracing.limits);
-    let follow = Follow::new(settings, selection, &tracing.view);
-    let Followed { report, .. } = follow.run(None, &mut |report| sink.line(report))?;
+    let follow = Follow::new(settings, shaping.wanted(), &tracing.view);
+    let Followed { mut report, .. } = follow.run(None, &mut |report| sink.line(&shaping.shown(report)))?;
+    let stored = shaping.keep(&mut report);
     sink.finish(&report, as_text(&report, table, tracing.view.sort))?;
-    gate::judge(&report, &tracing.view.fail_on, &tracing.silenced)
+    stored.and_then(|()| gate::judge(&report, &tracing.view.fail_on, &tracing.silenced))
 }
 
 /// `golife run`.
@@ -63,6 +66,7 @@ pub(super) fn launch(arguments: &Run) -> anyhow::Result<ExitCode> {
     let mut sink = Sink::of(&tracing.view, Stream::Stderr)?.with_sources(&tracing.sources);
     let program = arguments.command.first().map(OsString::as_os_str).unwrap_or_default();
     let path = launch::resolve(program)?;
+    let shaping = Shaping::of(&tracing.storing, &tracing.naming, selection)?;
     let patterns = patterns(&tracing.judging);
     let account = account(arguments)?;
     // Without probes, nothing is gained by a test binary that waits for them.
@@ -93,9 +97,10 @@ pub(super) fn launch(arguments: &Run) -> anyhow::Result<ExitCode> {
         Mode::Scanned => Way::Scanned,
     };
     let settings = Settings { grace: arguments.grace, way, ..settings };
-    let follow = Follow::new(settings, selection, &tracing.view);
-    let Followed { report, test_binaries, child, left } =
-        follow.run(Some(launch), &mut |report| sink.line(report))?;
+    let follow = Follow::new(settings, shaping.wanted(), &tracing.view);
+    let Followed { mut report, test_binaries, child, left } =
+        follow.run(Some(launch), &mut |report| sink.line(&shaping.shown(report)))?;
+    let stored = shaping.keep(&mut report);
     sink.finish(&report, as_text(&report, true, tracing.view.sort))?;
     if goflags::runs_tests(&arguments.command) {
         observed(test_binaries, &exec);
@@ -104,6 +109,7 @@ pub(super) fn launch(arguments: &Run) -> anyhow::Result<ExitCode> {
         let program = program.to_string_lossy();
         note(&format!("{program} runs on without golife, and keeps its output open: kill {pid} ends it"));
     }
+    stored?;
     let judged = match untraced(&report, program) {
         Some(why) => {
             say(&format!("golife: nothing was traced: {}", human::clean(&why)));

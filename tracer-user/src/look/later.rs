@@ -38,7 +38,7 @@ impl Later {
             self.begins.swap(0, 1);
             self.begins[1] = (now, Sightings::default());
         }
-        self.begins.iter_mut().for_each(|(_, sightings)| sightings.add(snapshot));
+        self.begins.iter_mut().for_each(|(_, sightings)| sightings.add(snapshot, now));
     }
 
     /// The time from the begin by which is judged to the last look or glance.

@@ -77,7 +77,7 @@ impl Seen {
         let (mut sightings, mut later) = before
             .map(|before| (std::mem::take(&mut before.sightings), before.later.take()))
             .unwrap_or_default();
-        sightings.add(&look.snapshot);
+        sightings.add(&look.snapshot, at);
         if let Some(later) = &mut later {
             later.add(&look.snapshot, at);
         }
@@ -95,9 +95,10 @@ impl Seen {
         let limits = WalkLimits { time: MOST_TIME, ..WalkLimits::default() };
         match self.subject.scan(limits, Depth::States) {
             Ok(snapshot) if snapshot.cut_short.is_none() && snapshot.unreadable == 0 => {
-                self.sightings.add(&snapshot);
+                let now = Instant::now();
+                self.sightings.add(&snapshot, now);
                 if let Some(later) = &mut self.later {
-                    later.add(&snapshot, Instant::now());
+                    later.add(&snapshot, now);
                 }
             }
             _ => {}
@@ -111,6 +112,12 @@ impl Seen {
     /// When the last look began.
     pub(super) fn at_time(&self) -> Instant {
         self.at
+    }
+
+    /// Takes the last look for the first from now on. How long the living have been seen is kept.
+    pub(super) fn begin_anew(&mut self) {
+        self.sightings.begin_anew();
+        self.first = self.at;
     }
 
     /// Forgets what only a further look would need.
@@ -163,8 +170,8 @@ impl Seen {
         // A glance may have seen more of them than the last look, or that they are gone.
         let live = (tally.at_first + tally.came).saturating_sub(tally.went);
         let binary = &self.subject.binary;
-        let since_first = self.since_first_ns().filter(|_| tally.remained > 0);
-        let age_ns = waits.longest_wait_ns.max(since_first);
+        let seen_for = self.sightings.seen_for(tally, self.at).map(|seen| seen.as_nanos() as u64);
+        let age_ns = waits.longest_wait_ns.max(seen_for.filter(|seen_ns| *seen_ns > 0));
         let site = frame_of(key.gopc, binary.go_statement(key.gopc));
         let (blame, numbers) = &self.blame;
         let number = numbers.get(&key).copied();

@@ -6,6 +6,7 @@
 //! leaks, both are equally many on the long run, and the many that live only for a moment are on neither side.
 
 use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 use crate::inspect::{SiteKey, Snapshot};
 
@@ -18,6 +19,8 @@ pub(super) struct Sightings {
     living: Vec<Sighting>,
     /// Those that are gone, by site.
     gone: HashMap<SiteKey, Tally>,
+    /// When the very first look was.
+    origin: Option<Instant>,
 }
 
 /// A goroutine that the last look has seen.
@@ -27,6 +30,9 @@ struct Sighting {
     site: SiteKey,
     /// Number of the look that saw it first, counted from 0.
     first: u16,
+    /// When that was or, if the count of looks has begun anew since, when it was seen first of all: in seconds since the
+    /// very first look.
+    since_s: u32,
 }
 
 /// What several looks tell of the goroutines of a site.
@@ -36,6 +42,9 @@ pub(super) struct Tally {
     pub at_first: u64,
     /// How many of those are still there.
     pub remained: u64,
+    /// When the one that has been there for longest was seen first: in seconds since the very first look; `None` if none is
+    /// there.
+    oldest_s: Option<u32>,
     /// How many later looks have seen for the first time.
     pub came: u64,
     /// How many were seen and are gone.
@@ -68,16 +77,32 @@ impl Tally {
 }
 
 impl Sightings {
-    /// Takes in what a further look has found.
-    pub fn add(&mut self, snapshot: &Snapshot) {
-        self.add_all(snapshot.by_goid().map(|goroutine| {
+    /// Takes in what a further look has found, which began at `at`.
+    pub fn add(&mut self, snapshot: &Snapshot, at: Instant) {
+        let since = at.saturating_duration_since(*self.origin.get_or_insert(at));
+        let goroutines = snapshot.by_goid().map(|goroutine| {
             let site = snapshot.site(goroutine);
             (goroutine.goid, SiteKey::of(site))
-        }));
+        });
+        self.add_all(goroutines, since.as_secs().try_into().unwrap_or(u32::MAX));
+    }
+
+    /// Takes the last look for the first: who came and went before it counts no more. How long the living have been there is
+    /// kept.
+    pub fn begin_anew(&mut self) {
+        self.looks = self.looks.min(1);
+        self.gone.clear();
+        self.living.iter_mut().for_each(|sighting| sighting.first = 0);
+    }
+
+    /// How long the goroutine of a site has been seen that has been seen for longest; `None` if none is there.
+    pub fn seen_for(&self, tally: &Tally, at: Instant) -> Option<Duration> {
+        let first = self.origin? + Duration::from_secs(tally.oldest_s?.into());
+        Some(at.saturating_duration_since(first))
     }
 
     /// Takes in the goroutines of a further look, in the order of their ids.
-    fn add_all(&mut self, found: impl IntoIterator<Item = (u64, SiteKey)>) {
+    fn add_all(&mut self, found: impl IntoIterator<Item = (u64, SiteKey)>, since_s: u32) {
         let look = self.looks;
         self.looks = look.saturating_add(1);
         let mut before = std::mem::take(&mut self.living).into_iter().peekable();
@@ -87,7 +112,7 @@ impl Sightings {
                 self.leave(gone, look);
             }
             let known = before.next_if(|before| before.goid == goid);
-            living.push(known.unwrap_or(Sighting { goid, site, first: look }));
+            living.push(known.unwrap_or(Sighting { goid, site, first: look, since_s }));
         }
         before.for_each(|gone| self.leave(gone, look));
         self.living = living;
@@ -114,6 +139,7 @@ impl Sightings {
         let mut tallies = self.gone.clone();
         for one in &self.living {
             let tally = tallies.entry(one.site).or_default();
+            tally.oldest_s = Some(tally.oldest_s.map_or(one.since_s, |oldest| oldest.min(one.since_s)));
             match one.first {
                 0 => {
                     tally.at_first += 1;
@@ -147,7 +173,7 @@ mod tests {
         for look in 0..=10 * HZ {
             let now = 100_000 + look * 1_000 / HZ;
             let lives = (1..).zip(lives).filter(|(_, life)| life.0 <= now && now < life.1);
-            sightings.add_all(lives.map(|(goid, _)| (goid, SITE)));
+            sightings.add_all(lives.map(|(goid, _)| (goid, SITE)), look as u32);
         }
         sightings.tallies().remove(&SITE).unwrap_or_default()
     }
@@ -189,9 +215,27 @@ mod tests {
     #[test]
     fn two_looks_alone_tell_who_came_but_not_who_stays() {
         let mut sightings = Sightings::default();
-        sightings.add_all([(1, SITE), (2, SITE)]);
-        sightings.add_all([(2, SITE), (7, SITE), (8, SITE)]);
+        sightings.add_all([(1, SITE), (2, SITE)], 0);
+        sightings.add_all([(2, SITE), (7, SITE), (8, SITE)], 0);
         let tally = &sightings.tallies()[&SITE];
         assert_eq!((tally.at_first, tally.came, tally.went, tally.stayed), (2, 2, 1, 0));
+    }
+
+    #[test]
+    fn who_came_before_a_new_beginning_was_there_from_the_start_but_keeps_its_age() {
+        let start = Instant::now();
+        let mut sightings = Sightings { origin: Some(start), ..Sightings::default() };
+        let looks: [&[u64]; 3] = [&[1, 2], &[2, 3], &[2, 3, 4]];
+        for (look, goids) in looks.iter().enumerate() {
+            sightings.add_all(goids.iter().map(|goid| (*goid, SITE)), 60 * look as u32);
+            if look == 1 {
+                sightings.begin_anew();
+            }
+        }
+        let tally = sightings.tallies().remove(&SITE).unwrap();
+        assert_eq!((tally.at_first, tally.remained, tally.came, tally.went), (2, 2, 1, 0), "{tally:?}");
+        let now = start + Duration::from_secs(120);
+        assert_eq!(sightings.seen_for(&tally, now), Some(Duration::from_secs(120)));
+        assert_eq!(sightings.seen_for(&Tally::default(), now), None);
     }
 }

@@ -24,6 +24,8 @@ pub struct Sweep<'a> {
     patterns: &'a Patterns,
     binaries: Binaries,
     start_ns: u64,
+    /// When the last look began.
+    looked_ns: u64,
     /// What the last look found, process by process.
     seen: Vec<Seen>,
     untraced: Vec<report::Process>,
@@ -38,6 +40,7 @@ impl<'a> Sweep<'a> {
             patterns,
             binaries: Binaries::default(),
             start_ns: now_ns(),
+            looked_ns: now_ns(),
             seen: Vec::new(),
             untraced: Vec::new(),
             forbidden: 0,
@@ -51,6 +54,7 @@ impl<'a> Sweep<'a> {
     pub fn look(&mut self) -> Result<(), TargetError> {
         self.untraced.clear();
         self.forbidden = 0;
+        self.looked_ns = now_ns();
         let mut before: HashMap<ProcessKey, Seen> =
             std::mem::take(&mut self.seen).into_iter().map(|seen| (seen.key(), seen)).collect();
         let pids = process::all().map_err(|source| TargetError::File { path: "/proc".into(), source })?;
@@ -78,6 +82,13 @@ impl<'a> Sweep<'a> {
     /// of a process that has ended, is left out.
     pub fn glance(&mut self) {
         self.seen.iter_mut().for_each(Seen::glance);
+    }
+
+    /// Lets the window begin anew with the last look: who came and went before it is not in the next report. How long the
+    /// living have been there is kept.
+    pub fn begin_anew(&mut self) {
+        self.seen.iter_mut().for_each(Seen::begin_anew);
+        self.start_ns = self.looked_ns;
     }
 
     /// Number of processes that this user may not look into. It is not known whether they are Go programs.
