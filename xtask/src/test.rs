@@ -52,13 +52,14 @@ pub fn run(args: Args) -> Result<()> {
     }
     // Some of the Go programs contain C code, linked with shared libraries or without, and one is loaded by Python. What
     // docs/ci.md says is done as it says it, which takes make and setcap.
-    machine::apt_install(&["gcc", "libc6-dev", "make", "libcap2-bin"])?;
+    machine::apt_install(&["gcc", "libc6-dev", "make", "libcap2-bin", "curl"])?;
     if find("python3").is_none() {
         machine::apt_install(&["python3"])?;
     }
+    let moto = machine::moto()?;
     say("e2e tests: real probes on real Go programs, as root");
     let mut cargo = e2e(&path, &E2E)?;
-    cargo.args(filter);
+    cargo.env("PYTHONPATH", &moto).args(filter);
     machine::mount_tracefs()?;
     machine::run(&mut cargo)?;
     if args.long {

@@ -22,7 +22,7 @@ struct Store {
 
 /// The sweep was not stored, and waits.
 #[derive(Debug, thiserror::Error)]
-#[error("{why}; the sweep waits in {spool}, and goes with the next golife that has the same --to")]
+#[error("the sweep waits in {spool} for the next golife with this --to: {why}")]
 struct Waits {
     why: StoreError,
     spool: String,
@@ -35,7 +35,7 @@ impl Store {
     /// The address is none, or holds what looks like a secret.
     fn open(arguments: &Storing) -> anyhow::Result<Option<Store>> {
         let Some(to) = &arguments.to else { return Ok(None) };
-        let location = Location::open(to)?;
+        let location = Location::open(to, arguments.store_timeout)?;
         let spool = Spool::new(&spool(arguments.spool.clone()), to, arguments.spool_bytes);
         let (host, with_hdr) = (arguments.host.clone(), arguments.with_hdr);
         Ok(Some(Store { writer: Writer::new(location, spool), host, with_hdr }))

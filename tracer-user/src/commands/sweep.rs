@@ -4,7 +4,8 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use tokio::signal::unix::SignalKind;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
 
 use super::arguments::Sweep as Arguments;
 use super::progress::{Patience, Progress, READING};
@@ -43,7 +44,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     sweep.look()?;
     drop(patience);
     if let Some(between) = arguments.twice {
-        pause(between, "until the second look; Ctrl-C takes it now", &mut sweep)?;
+        Pauses::new()?.pause(between, "until the second look; Ctrl-C takes it now", &mut sweep);
         sweep.look()?;
     }
     // Some processes cannot be looked at by anybody, so this is only said if a capability would help.
@@ -72,6 +73,7 @@ fn again_and_again(
     shaping: &Shaping,
     sink: &mut Sink,
 ) -> anyhow::Result<ExitCode> {
+    let mut pauses = Pauses::new()?;
     for is_first in std::iter::once(true).chain(std::iter::repeat(false)) {
         sweep.look()?;
         let mut report = sweep.report(&shaping.wanted());
@@ -83,49 +85,63 @@ fn again_and_again(
             sink.line(&report)?;
         }
         sweep.begin_anew();
-        if pause(storing::pause(every, is_first), "until the next look; Ctrl-C ends", sweep)? {
+        if pauses.pause(storing::pause(every, is_first), "until the next look; Ctrl-C ends", sweep) {
             break;
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Waits for the next look, and glances at the processes meanwhile, for at most a quarter of the time. Ctrl-C ends it
-/// early, which is what it returns, and another one ends golife. So does SIGTERM.
-fn pause(between: Duration, what: &str, sweep: &mut Sweep) -> anyhow::Result<bool> {
-    let start = Instant::now();
-    let end = start + between;
-    let mut glances = (1..=GLANCES).map(|at| start + between * at / (GLANCES + 1)).peekable();
-    let mut rested = start;
-    let progress = Progress::start(Some(between), true);
-    let wait = async {
-        while Instant::now() < end {
-            progress.say(what.into());
-            let now = Instant::now();
-            let is_due = std::iter::from_fn(|| glances.next_if(|at| *at <= now)).count() > 0;
-            if is_due && now >= rested {
-                sweep.glance();
-                rested = Instant::now() + now.elapsed() * 3;
+/// The pauses between looks. From the first one on, Ctrl-C and SIGTERM end a pause, also where they come during a look; a second
+/// one ends golife.
+struct Pauses {
+    runtime: Runtime,
+    interrupt: Signals,
+    terminate: Signals,
+}
+
+impl Pauses {
+    fn new() -> std::io::Result<Pauses> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (interrupt, terminate) =
+            runtime.block_on(async { (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) });
+        Ok(Pauses { runtime, interrupt: interrupt?, terminate: terminate? })
+    }
+
+    /// Waits for the next look, and glances at the processes meanwhile, for at most a quarter of the time. Returns whether the user
+    /// has ended it.
+    fn pause(&mut self, between: Duration, what: &str, sweep: &mut Sweep) -> bool {
+        let start = Instant::now();
+        let end = start + between;
+        let mut glances = (1..=GLANCES).map(|at| start + between * at / (GLANCES + 1)).peekable();
+        let mut rested = start;
+        let progress = Progress::start(Some(between), true);
+        let wait = async {
+            while Instant::now() < end {
+                progress.say(what.into());
+                let now = Instant::now();
+                let is_due = std::iter::from_fn(|| glances.next_if(|at| *at <= now)).count() > 0;
+                if is_due && now >= rested {
+                    sweep.glance();
+                    rested = Instant::now() + now.elapsed() * 3;
+                }
+                let next = glances.peek().copied().unwrap_or(end).saturating_duration_since(Instant::now());
+                tokio::time::sleep(next.min(Duration::from_millis(200))).await;
             }
-            let next = glances.peek().copied().unwrap_or(end).saturating_duration_since(Instant::now());
-            tokio::time::sleep(next.min(Duration::from_millis(200))).await;
+        };
+        let Pauses { runtime, interrupt, terminate } = self;
+        let ended_by = runtime.block_on(async {
+            tokio::select! {
+                biased;
+                _ = interrupt.recv() => Some(Signal::SIGINT),
+                _ = terminate.recv() => Some(Signal::SIGTERM),
+                () = wait => None,
+            }
+        });
+        progress.finish();
+        if let Some(signal) = ended_by {
+            super::restore_default(signal);
         }
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let is_over = runtime.block_on(async {
-        let mut terminate = tokio::signal::unix::signal(SignalKind::terminate())?;
-        std::io::Result::Ok(tokio::select! {
-            () = wait => false,
-            _ = tokio::signal::ctrl_c() => {
-                super::restore_default(Signal::SIGINT);
-                true
-            }
-            _ = terminate.recv() => {
-                super::restore_default(Signal::SIGTERM);
-                true
-            }
-        })
-    })?;
-    progress.finish();
-    Ok(is_over)
+        ended_by.is_some()
+    }
 }

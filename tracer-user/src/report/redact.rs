@@ -40,7 +40,7 @@ mod tests {
     fn what_is_redacted_is_nowhere_in_the_document() {
         let label = CountedLabel { key: "user".into(), value: "secret-label".into(), count: 1 };
         let site = Site { labels: Some(vec![label]), ..Site::default() };
-        let command = Some("/srv/api --password secret-word".into());
+        let command = Some("/srv/api password=secret-word".into());
         let process = Process { command, sites: vec![site], ..Process::default() };
         let window = BootWindow { start_ns: 0, end_ns: 9, end: std::time::SystemTime::UNIX_EPOCH };
         let run = Run { tool: Tool::default(), window, overhead: Overhead::default(), untraced: Vec::new() };

@@ -40,12 +40,10 @@ pub enum StoreError {
         lacks: String,
     },
     /// The store answers with an error, or not at all.
-    #[error("cannot write {object} to {location}: {why}")]
+    #[error("cannot write to {location}: {why}")]
     Put {
         /// The store.
         location: String,
-        /// Path of the object in it.
-        object: String,
         /// What it answered, without what may be a secret.
         why: String,
     },

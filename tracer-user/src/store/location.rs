@@ -4,23 +4,19 @@ use std::path::Path as FilePath;
 use std::sync::Arc;
 use std::time::Duration;
 
-use object_store::aws::AmazonS3Builder;
-use object_store::azure::MicrosoftAzureBuilder;
-use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
+use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::{ClientOptions, ObjectStore, PutMode, PutOptions, RetryConfig};
+use object_store::{ClientConfigKey, ObjectStore, PutMode, PutOptions, RetryConfig};
 use url::Url;
 
 use super::error::StoreError;
 use super::file::SweepFile;
 use super::signing::{self, Signing};
 
-/// How long one request may take, answer included.
-const REQUEST: Duration = Duration::from_secs(30);
-/// How long a request is made again, with growing pauses, before the store counts as away.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// How often at most.
+/// How often a request is made again at most.
 const RETRIES: usize = 8;
 
 /// A store that can be written to.
@@ -43,12 +39,13 @@ pub enum Put {
 }
 
 impl Location {
-    /// Opens a store. Nothing is read or written yet, but that a folder is made if it is not there.
+    /// Opens a store. Nothing is read or written yet, but that a folder is made if it is not there. A request is made again, with
+    /// growing pauses, for as long as `patience` allows.
     ///
     /// # Errors
     /// The text names no store, holds what looks like a secret, or names a folder that cannot be made; or this CPU cannot
     /// encrypt.
-    pub fn open(text: &str) -> Result<Location, StoreError> {
+    pub fn open(text: &str, patience: Duration) -> Result<Location, StoreError> {
         let Some(url) = remote(text)? else { return Location::folder(text) };
         let name = text.to_owned();
         let fail = |why: &dyn std::fmt::Display| StoreError::Location {
@@ -61,7 +58,7 @@ impl Location {
         }
         signing::encrypt();
         let prefix = Path::from_url_path(url.path()).map_err(|error| fail(&error))?;
-        let store = built(&url).map_err(|error| fail(&shortened(&error)))?;
+        let store = built(&url, patience).map_err(|error| fail(&shortened(&error)))?;
         Ok(Location { store, prefix, name })
     }
 
@@ -84,18 +81,14 @@ impl Location {
     /// Writes a file whole, or not at all. A file of the same name is never overwritten.
     ///
     /// # Errors
-    /// The store refuses, or does not answer for a minute.
+    /// The store refuses, or does not answer in time.
     pub async fn put(&self, file: &SweepFile) -> Result<Put, StoreError> {
         let path = self.prefix.parts().chain(Path::from(file.place.to_string()).parts()).collect::<Path>();
         let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
         match self.store.put_opts(&path, file.bytes.clone().into(), options).await {
             Ok(_) => Ok(Put::Written),
             Err(object_store::Error::AlreadyExists { .. }) => Ok(Put::WasThere),
-            Err(source) => Err(StoreError::Put {
-                location: self.name.clone(),
-                object: file.place.to_string(),
-                why: shortened(&source),
-            }),
+            Err(source) => Err(StoreError::Put { location: self.name.clone(), why: shortened(&source) }),
         }
     }
 }
@@ -125,15 +118,17 @@ fn remote(text: &str) -> Result<Option<Url>, StoreError> {
 
 /// Makes what talks to a store. Keys, regions and endpoints come from the environment, under the names that
 /// `object_store` documents (`AWS_…`, `GOOGLE_…`, `AZURE_…`).
-fn built(url: &Url) -> object_store::Result<Arc<dyn ObjectStore>> {
-    let retry = RetryConfig { max_retries: RETRIES, retry_timeout: PATIENCE, ..RetryConfig::default() };
-    let options =
-        || ClientOptions::default().with_timeout(REQUEST).with_connect_timeout(Duration::from_secs(5));
+fn built(url: &Url, patience: Duration) -> object_store::Result<Arc<dyn ObjectStore>> {
+    let retry = RetryConfig { max_retries: RETRIES, retry_timeout: patience, ..RetryConfig::default() };
+    // A request that is not answered at all leaves time for another.
+    let (timeout, connect) = (limit(patience / 2), limit(patience / 8));
     let signing = Arc::new(Signing);
     Ok(match url.scheme() {
         "s3" | "s3a" => Arc::new(
             AmazonS3Builder::from_env()
                 .with_url(url.as_str())
+                .with_config(AmazonS3ConfigKey::Client(ClientConfigKey::Timeout), timeout)
+                .with_config(AmazonS3ConfigKey::Client(ClientConfigKey::ConnectTimeout), connect)
                 .with_retry(retry)
                 .with_crypto_provider(signing)
                 .build()?,
@@ -141,16 +136,18 @@ fn built(url: &Url) -> object_store::Result<Arc<dyn ObjectStore>> {
         "gs" => Arc::new(
             GoogleCloudStorageBuilder::from_env()
                 .with_url(url.as_str())
+                .with_config(GoogleConfigKey::Client(ClientConfigKey::Timeout), timeout)
+                .with_config(GoogleConfigKey::Client(ClientConfigKey::ConnectTimeout), connect)
                 .with_retry(retry)
-                .with_client_options(options())
                 .with_crypto_provider(signing)
                 .build()?,
         ),
         "az" | "abfs" | "abfss" => Arc::new(
             MicrosoftAzureBuilder::from_env()
                 .with_url(url.as_str())
+                .with_config(AzureConfigKey::Client(ClientConfigKey::Timeout), timeout)
+                .with_config(AzureConfigKey::Client(ClientConfigKey::ConnectTimeout), connect)
                 .with_retry(retry)
-                .with_client_options(options())
                 .with_crypto_provider(signing)
                 .build()?,
         ),
@@ -161,10 +158,19 @@ fn built(url: &Url) -> object_store::Result<Arc<dyn ObjectStore>> {
     })
 }
 
-/// What a store answered, without the queries of addresses, which may be signed.
+fn limit(time: Duration) -> String {
+    format!("{}ms", time.as_millis().max(1))
+}
+
+/// What a store answered, and the innermost reason: not which request it was and how long that took, and without the queries of
+/// addresses, which may be signed.
 fn shortened(error: &object_store::Error) -> String {
     let text = error.to_string();
-    let words = text.split(' ').map(|word| match word.split_once('?') {
+    let answer = text.rsplit_once(" - ").map_or(text.as_str(), |(_, answer)| answer);
+    let reasons = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    let innermost = reasons.last().map(ToString::to_string).filter(|reason| !text.contains(reason.as_str()));
+    let said = [Some(answer), innermost.as_deref()].into_iter().flatten().collect::<Vec<_>>().join(": ");
+    let words = said.split(' ').map(|word| match word.split_once('?') {
         Some((address, _)) if word.contains("://") => format!("{address}?…"),
         _ => word.to_owned(),
     });
@@ -176,6 +182,8 @@ mod tests {
     use super::*;
     use crate::store::Place;
 
+    const PATIENCE: Duration = Duration::from_secs(1);
+
     fn file(host: &str, random: u32) -> SweepFile {
         SweepFile { place: Place::new(host, 1_795_837_512_123, random), bytes: vec![1, 2, 3] }
     }
@@ -184,7 +192,7 @@ mod tests {
     async fn a_file_is_whole_and_never_overwritten() {
         let folder = tempfile::tempdir().unwrap();
         let store = folder.path().join("new/store");
-        let location = Location::open(store.to_str().unwrap()).unwrap();
+        let location = Location::open(store.to_str().unwrap(), PATIENCE).unwrap();
         assert_eq!(location.put(&file("h", 1)).await.unwrap(), Put::Written);
         let other = SweepFile { bytes: vec![9], ..file("h", 1) };
         assert_eq!(location.put(&other).await.unwrap(), Put::WasThere);
@@ -201,10 +209,10 @@ mod tests {
             "az://box/x?sig=hunter2",
             "s3://hunter2@b ucket?hunter2",
         ] {
-            let error = Location::open(address).unwrap_err().to_string();
+            let error = Location::open(address, PATIENCE).unwrap_err().to_string();
             assert!(!error.contains("hunter2"), "{error}");
         }
-        let error = Location::open("s3://key:hunter2@bucket/x").unwrap_err().to_string();
+        let error = Location::open("s3://key:hunter2@bucket/x", PATIENCE).unwrap_err().to_string();
         assert!(error.contains("environment"), "{error}");
     }
 
@@ -213,7 +221,7 @@ mod tests {
         for (text, expected) in
             [("ftp://host/x", "no such kind of store: ftp"), ("/dev/null/x", "/dev/null/x: ")]
         {
-            let error = Location::open(text).unwrap_err().to_string();
+            let error = Location::open(text, PATIENCE).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }
     }

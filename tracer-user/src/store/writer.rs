@@ -86,7 +86,7 @@ mod tests {
     async fn what_the_store_does_not_take_waits_for_it() {
         let folder = tempfile::tempdir().unwrap();
         let store = folder.path().join("store");
-        let location = Location::open(store.to_str().unwrap()).unwrap();
+        let location = Location::open(store.to_str().unwrap(), std::time::Duration::from_secs(1)).unwrap();
         let spool = Spool::new(&folder.path().join("spool"), "store", 1000);
         let writer = Writer::new(location, spool);
         let file = |random| SweepFile { place: Place::new("h", 0, random), bytes: vec![1] };

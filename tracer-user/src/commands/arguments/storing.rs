@@ -1,6 +1,7 @@
 //! Where sweeps are kept for a fleet, how processes are called there, and what is not to be said of them.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueHint};
@@ -22,6 +23,9 @@ pub struct Storing {
     /// doubles the size
     #[arg(long, requires = "to")]
     pub with_hdr: bool,
+    /// How long to try to reach the store, again and again with growing pauses, before it counts as away
+    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = super::parse_duration, requires = "to")]
+    pub store_timeout: Duration,
     /// Where files wait while the store is away; the next golife with the same --to sends them. /var/lib/golife/spool for root,
     /// ~/.local/state/golife/spool for others
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, requires = "to")]
