@@ -6,6 +6,7 @@ mod build_ebpf;
 mod compare;
 mod demo;
 mod dist;
+mod fleet_data;
 mod fuzz;
 mod go_facts;
 mod kernels;
@@ -41,6 +42,8 @@ enum Command {
     GoFacts(go_facts::Args),
     /// Compile golife as one file without shared libraries, for any CPU architecture that it knows.
     Dist(dist::Args),
+    /// Write the sweep files of a synthetic fleet: --hosts N --sites N --sweeps N FOLDER.
+    FleetData(fleet_data::Args),
     /// Run the e2e tests on other kernels and CPU architectures, in emulation, and write the table of it
     /// in docs/tested.md.
     Kernels(kernels::Args),
@@ -73,6 +76,7 @@ fn main() -> anyhow::Result<()> {
         Command::Fuzz(args) => fuzz::run(args),
         Command::GoFacts(args) => go_facts::run(args),
         Command::Dist(args) => dist::run(args),
+        Command::FleetData(args) => fleet_data::run(args),
         Command::Kernels(args) => kernels::run(args),
         Command::Matrix => matrix::run(),
         Command::Programs => programs::run(),
