@@ -221,6 +221,7 @@ fn row(
         counts: Counts::Exact,
         pid: 1000 + service,
         processes: 1,
+        started_ms: Some(START_MS + if is_new { i64::from(deploy) * HOUR_MS } else { -HOUR_MS }),
         window_ns: 3_600_000_000_000,
         memory_limit: Some(2 << 30),
         ..Row::default()

@@ -35,7 +35,7 @@ fn fields() -> Vec<Field> {
     let known = |name: &str, kind: DataType| Field::new(name, kind, false);
     let maybe = |name: &str, kind: DataType| Field::new(name, kind, true);
     vec![
-        known("sweep_time", DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()))),
+        known("sweep_time", time()),
         known("host", Utf8),
         known("service", Utf8),
         maybe("version", Utf8),
@@ -67,10 +67,15 @@ fn fields() -> Vec<Field> {
         known("dropped", Int64),
         known("pid", Int64),
         known("processes", Int32),
+        maybe("started", time()),
         known("window_ns", Int64),
         maybe("memory_limit", Int64),
         maybe("blame", Utf8),
     ]
+}
+
+fn time() -> DataType {
+    DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()))
 }
 
 fn list(of: DataType) -> DataType {
@@ -137,6 +142,9 @@ pub fn batch(rows: &[Row]) -> Result<RecordBatch, ArrowError> {
         numbers(|row| Some(row.dropped)),
         numbers(|row| Some(row.pid.into())),
         small(|row| Some(row.processes)),
+        Arc::new(
+            rows.iter().map(|row| row.started_ms).collect::<TimestampMillisecondArray>().with_timezone("UTC"),
+        ),
         numbers(|row| Some(row.window_ns)),
         numbers(|row| row.memory_limit),
         texts(|row| row.blame.as_deref()),

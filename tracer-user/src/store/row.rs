@@ -70,6 +70,8 @@ pub struct Row {
     pub pid: u32,
     /// Number of the processes.
     pub processes: u32,
+    /// When the youngest of them started: milliseconds since 1970, UTC. Where it changes, goroutines of before are gone.
+    pub started_ms: Option<i64>,
     /// The time in ns that `created`, `exited` and lifetimes are counted over.
     pub window_ns: u64,
     /// The memory that the control group of that process may use, in bytes; `None` where it may use all.

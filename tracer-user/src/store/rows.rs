@@ -2,6 +2,7 @@
 //! the same service.
 
 use std::collections::BTreeMap;
+use std::time::UNIX_EPOCH;
 
 use super::row::{Counts, Row};
 use crate::report::{BlamedFrame, Frame, Loss, Mode, Process, Report, Site, Verdict};
@@ -77,6 +78,9 @@ impl Group {
     fn add(&mut self, process: &Process, site: &Site, loss: &Loss, window_ns: u64) -> Result<(), HdrError> {
         let row = &mut self.row;
         row.processes += 1;
+        let started = process.start_time.as_deref().and_then(|time| humantime::parse_rfc3339(time).ok());
+        let started = started.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        row.started_ms = row.started_ms.max(started.map(|since| since.as_millis() as i64));
         for (sum, more) in [
             (&mut row.created, site.created),
             (&mut row.exited, site.exited),
@@ -232,6 +236,7 @@ mod tests {
     fn process(pid: u32, sites: Vec<Site>) -> Process {
         Process {
             pid,
+            start_time: Some(format!("2026-11-28T00:00:0{pid}Z")),
             exe: Some("/srv/api".into()),
             build_id: Some("abc".into()),
             sites,
@@ -266,6 +271,7 @@ mod tests {
         assert_eq!((row.lifetime.clone(), row.lifetime_count), (vec![(0, 12)], 12));
         assert!((row.lifetime_sum_s - 12.0).abs() < 1e-9);
         assert!(row.hdr.is_some());
+        assert_eq!(row.started_ms, Some(1_795_824_002_000), "the youngest");
         assert_eq!((row.counts, row.window_ns, row.version.as_deref()), (Counts::Exact, 9, Some("abc")));
     }
 
