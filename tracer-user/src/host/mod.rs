@@ -8,6 +8,7 @@ mod companion;
 pub mod container;
 pub mod control_group;
 pub mod cpu_time;
+pub mod destination;
 pub mod executed;
 pub mod files;
 pub mod gate;
@@ -20,6 +21,7 @@ pub mod presence;
 pub mod priority;
 pub mod process;
 pub mod sockets;
+pub mod ssh;
 
 pub use files::FileId;
 pub use process::{ProcessError, RunningProcess};
