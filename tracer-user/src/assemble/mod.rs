@@ -9,6 +9,7 @@ mod creation_stacks;
 pub mod diff;
 mod findings;
 mod go_tests;
+pub mod hosts;
 pub mod merged;
 pub mod repeats;
 

@@ -67,4 +67,10 @@ impl FindingCounts {
             Level::Healthy | Level::Unknown => {}
         }
     }
+
+    pub(super) fn merge(&mut self, other: &FindingCounts) {
+        self.proven = self.proven.saturating_add(other.proven);
+        self.suspect = self.suspect.saturating_add(other.suspect);
+        self.watch = self.watch.saturating_add(other.watch);
+    }
 }

@@ -242,6 +242,29 @@ impl Summary {
         Level::WORST_FIRST.into_iter().find(|&level| self.of(level) > 0)
     }
 
+    /// Adds the totals of another report, as that of another host, which may have any numbers.
+    pub fn merge(&mut self, other: &Summary) {
+        for (sum, more) in [
+            (&mut self.sites, other.sites),
+            (&mut self.created, other.created),
+            (&mut self.exited, other.exited),
+            (&mut self.live, other.live),
+            (&mut self.proven, other.proven),
+            (&mut self.suspect, other.suspect),
+            (&mut self.watch, other.watch),
+            (&mut self.healthy, other.healthy),
+            (&mut self.unknown, other.unknown),
+            (&mut self.ignored, other.ignored),
+            (&mut self.known, other.known),
+        ] {
+            *sum = sum.saturating_add(more);
+        }
+        self.needs_ns = self.needs_ns.max(other.needs_ns);
+        if let Some(findings) = &other.findings {
+            self.findings.get_or_insert_default().merge(findings);
+        }
+    }
+
     fn add_finding(&mut self, finding: &Finding) {
         self.findings.get_or_insert_default().add(finding);
     }
