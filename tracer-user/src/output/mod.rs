@@ -14,6 +14,7 @@ pub mod folded;
 mod go_tests;
 pub mod groups;
 pub mod hist;
+pub mod hosts;
 pub mod json;
 pub mod junit;
 mod left_behind;
