@@ -13,6 +13,7 @@ use crate::output::groups::Group;
 use crate::report::{Level, MaxCreated, Sort};
 use crate::targets::Selectors;
 pub use diff::{Diff, DiffFormat, FailOnChange};
+pub use hosts::{ASKED, Hosts};
 pub use run::{Children, Mode, Run};
 pub use storing::{Naming, Storing};
 
@@ -90,6 +91,9 @@ pub enum Command {
     /// The self-test's target: makes the hits that a parent golife counts.
     #[command(name = crate::probes::selftest::TARGET_COMMAND, hide = true)]
     SelftestTarget,
+    /// What `golife sweep --hosts` starts on a host: the rest of its command line comes on standard input.
+    #[command(name = ASKED, hide = true)]
+    RemoteSweep,
 }
 
 /// What all commands share that trace and judge.
@@ -213,6 +217,9 @@ pub struct Sweep {
     /// How to call processes.
     #[command(flatten)]
     pub naming: Naming,
+    /// Which hosts, if others than this one.
+    #[command(flatten)]
+    pub hosts: Hosts,
 }
 
 /// `golife dump`.
@@ -552,6 +559,7 @@ fn parse_factor(text: &str) -> Result<f64, String> {
 }
 
 mod diff;
+mod hosts;
 mod run;
 mod storing;
 #[cfg(test)]

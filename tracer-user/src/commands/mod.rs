@@ -8,10 +8,12 @@ mod dump;
 mod gate;
 mod goflags;
 mod hist;
+mod hosts;
 pub mod launcher;
 mod manual;
 pub mod memory;
 mod progress;
+mod remote;
 mod sink;
 mod storing;
 mod sweep;
@@ -72,7 +74,9 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Diff(arguments) => diff::run(&arguments),
         Command::Run(arguments) => trace::launch(&arguments),
         Command::Dump(arguments) => dump::run(&arguments),
+        Command::Sweep(arguments) if arguments.hosts.hosts.is_some() => hosts::run(&arguments),
         Command::Sweep(arguments) => sweep::run(&arguments),
+        Command::RemoteSweep => remote::run(),
         Command::Doctor(arguments) => {
             let findings = doctor::run();
             read(match arguments.format {

@@ -1,6 +1,10 @@
 //! `golife sweep`: every Go process of the host, without probes.
 
 use std::process::ExitCode;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -40,19 +44,24 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if let Some(every) = arguments.every {
         return again_and_again(every, &mut sweep, &shaping, &mut sink);
     }
-    let patience = Patience::with(READING);
+    // Over ssh, there is nobody to be patient, and a host without Go processes is an answer.
+    let asked = &arguments.hosts.asked;
+    let patience = asked.is_none().then(|| Patience::with(READING));
     sweep.look()?;
     drop(patience);
     if let Some(between) = arguments.twice {
-        Pauses::new()?.pause(between, "until the second look; Ctrl-C takes it now", &mut sweep);
+        Pauses::new(asked.clone())?.pause(between, "until the second look; Ctrl-C takes it now", &mut sweep);
         sweep.look()?;
     }
     // Some processes cannot be looked at by anybody, so this is only said if a capability would help.
     let mut report = sweep.report(&shaping.wanted());
-    if sweep.forbidden() > 0 && capabilities::lacks_ptrace() && !report.processes.is_empty() {
+    if sweep.forbidden() > 0
+        && capabilities::lacks_ptrace()
+        && (asked.is_some() || !report.processes.is_empty())
+    {
         note(&Notice::Denied { processes: sweep.forbidden() });
     }
-    if report.processes.is_empty() {
+    if report.processes.is_empty() && asked.is_none() {
         // Whether one of those that may not be looked at would match is not known.
         let why = match sweep.forbidden() {
             0 => "no Go process matches".to_owned(),
@@ -73,7 +82,7 @@ fn again_and_again(
     shaping: &Shaping,
     sink: &mut Sink,
 ) -> anyhow::Result<ExitCode> {
-    let mut pauses = Pauses::new()?;
+    let mut pauses = Pauses::new(None)?;
     for is_first in std::iter::once(true).chain(std::iter::repeat(false)) {
         sweep.look()?;
         let mut report = sweep.report(&shaping.wanted());
@@ -98,14 +107,16 @@ struct Pauses {
     runtime: Runtime,
     interrupt: Signals,
     terminate: Signals,
+    /// Who else can end a pause, by setting this.
+    ended: Option<Arc<AtomicBool>>,
 }
 
 impl Pauses {
-    fn new() -> std::io::Result<Pauses> {
+    fn new(ended: Option<Arc<AtomicBool>>) -> std::io::Result<Pauses> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (interrupt, terminate) =
             runtime.block_on(async { (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) });
-        Ok(Pauses { runtime, interrupt: interrupt?, terminate: terminate? })
+        Ok(Pauses { runtime, interrupt: interrupt?, terminate: terminate?, ended })
     }
 
     /// Waits for the next look, and glances at the processes meanwhile, for at most a quarter of the time. Returns whether the user
@@ -116,8 +127,10 @@ impl Pauses {
         let mut glances = (1..=GLANCES).map(|at| start + between * at / (GLANCES + 1)).peekable();
         let mut rested = start;
         let progress = Progress::start(Some(between), true);
+        let ended = self.ended.clone();
+        let is_ended = || ended.as_ref().is_some_and(|ended| ended.load(Ordering::Relaxed));
         let wait = async {
-            while Instant::now() < end {
+            while Instant::now() < end && !is_ended() {
                 progress.say(what.into());
                 let now = Instant::now();
                 let is_due = std::iter::from_fn(|| glances.next_if(|at| *at <= now)).count() > 0;
@@ -129,7 +142,7 @@ impl Pauses {
                 tokio::time::sleep(next.min(Duration::from_millis(200))).await;
             }
         };
-        let Pauses { runtime, interrupt, terminate } = self;
+        let Pauses { runtime, interrupt, terminate, .. } = self;
         let ended_by = runtime.block_on(async {
             tokio::select! {
                 biased;

@@ -35,6 +35,26 @@ fn the_grace_is_a_second_unless_said() {
     assert_eq!(grace(&["--grace", "soon"]), None);
 }
 
+#[test]
+fn other_hosts_are_reached_by_ssh_alone() {
+    let parsed = |more: &[&str]| {
+        let parsed = Cli::try_parse_from([&["golife", "sweep"], more].concat());
+        parsed.ok().map(|cli| match cli.command {
+            Command::Sweep(sweep) => sweep.hosts,
+            other => panic!("not sweep: {other:?}"),
+        })
+    };
+    let hosts = parsed(&["--hosts", "hosts.txt", "--ssh", "--sudo", "--parallel", "3"]).unwrap();
+    assert_eq!((hosts.parallel, hosts.host_timeout, hosts.sudo), (3, Duration::from_secs(60), true));
+    assert!(parsed(&["--hosts", "-", "--ssh"]).is_some());
+    assert!(parsed(&["--hosts", "hosts.txt"]).is_none(), "how is not said");
+    for alone in [&["--ssh"][..], &["--sudo"], &["--parallel", "3"], &["--ssh-config", "x"]] {
+        assert!(parsed(alone).is_none(), "{alone:?} means nothing on this host");
+    }
+    assert!(parsed(&["--hosts", "-", "--ssh", "--pid", "1"]).is_none(), "of which host?");
+    assert!(parsed(&["--hosts", "-", "--ssh", "--parallel", "0"]).is_none());
+}
+
 /// The documents and all sources of golife, which contain everything that it prints.
 fn texts() -> Vec<(std::path::PathBuf, String)> {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
