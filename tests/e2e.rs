@@ -26,6 +26,8 @@ mod gates;
 mod go_tests;
 #[path = "e2e/goleak.rs"]
 mod goleak;
+#[path = "e2e/hosts.rs"]
+mod hosts;
 #[path = "e2e/inspect.rs"]
 mod inspect;
 #[path = "e2e/keepers.rs"]

@@ -25,6 +25,9 @@ use serde_json::Value;
 #[path = "support/patched.rs"]
 mod patched;
 pub use patched::{patched_bytes, patched_bytes_in, wait_for_probes};
+#[path = "support/sshd.rs"]
+mod sshd;
+pub use sshd::Sshd;
 
 /// The longest that anything may take here. On a slow machine it may take GOLIFE_PATIENCE times as long.
 pub fn limit() -> Duration {

@@ -51,8 +51,16 @@ pub fn run(args: Args) -> Result<()> {
         return Ok(());
     }
     // Some of the Go programs contain C code, linked with shared libraries or without, and one is loaded by Python. What
-    // docs/ci.md says is done as it says it, which takes make and setcap.
-    machine::apt_install(&["gcc", "libc6-dev", "make", "libcap2-bin", "curl"])?;
+    // docs/ci.md says is done as it says it, which takes make and setcap. Other hosts are reached by ssh.
+    machine::apt_install(&[
+        "gcc",
+        "libc6-dev",
+        "make",
+        "libcap2-bin",
+        "curl",
+        "openssh-client",
+        "openssh-server",
+    ])?;
     if find("python3").is_none() {
         machine::apt_install(&["python3"])?;
     }
