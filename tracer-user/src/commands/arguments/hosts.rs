@@ -20,7 +20,7 @@ pub struct Hosts {
     #[arg(conflicts_with = "source_root")]
     pub hosts: Option<PathBuf>,
     /// Reach --hosts by the system's ssh, which never asks for a password: golife sends itself to a fresh folder, which is
-    /// removed before it runs, and nothing stays there. It needs sh, mktemp, head and gzip there
+    /// removed before it runs, and nothing stays there. It needs sh, coreutils and gzip there, or busybox
     #[arg(long, requires = "hosts")]
     pub ssh: bool,
     /// Look as root there, by sudo -n, which never asks for a password either
