@@ -66,15 +66,22 @@ fn hosts_answer_or_are_named_with_the_reason() {
     sshd.expect_clean();
 
     // Other programs get a line for each host.
-    let ended = swept(&sshd, &["plain", "greeting", "broken"], &[&only, &["--format", "jsonl"]]);
+    let store = sshd.directory().join("store");
+    let stored = ["--to", store.to_str().unwrap(), "--service", "api", "--redact", "command", "--top", "1"];
+    let three = ["plain", "greeting", "broken"];
+    let ended = swept(&sshd, &three, &[&only, &["--format", "jsonl"], &stored]);
     assert_eq!(ended.status.code(), Some(0), "{ended:?}");
     let reports: Vec<Value> = ended.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(reports.len(), 2, "{ended:?}");
     for report in &reports {
         assert_eq!(report["schema"], "golife.report/1");
         assert!(report["tool"]["host"].is_string(), "{report:#}");
-        assert_eq!(only_process(report)["pid"], leaky.pid());
+        let process = only_process(report);
+        assert_eq!((&process["pid"], &process["service"]), (&leaky.pid().into(), &"api".into()));
+        assert_eq!(process["command"], Value::Null, "it may hold secrets");
+        assert_eq!(process["sites"].as_array().unwrap().len(), 1);
     }
+    assert_eq!(ended.stderr.matches("stored 3 sites of ").count(), 2, "all, from each host: {ended:?}");
     assert!(ended.stderr.contains("note: broken has not answered: "), "{ended:?}");
 }
 

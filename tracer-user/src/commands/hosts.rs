@@ -1,31 +1,32 @@
 //! `golife sweep --hosts`: the Go processes of other hosts, by `ssh`, of as many at a time as the user wants.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Read};
 use std::path::Path;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::{CommandFactory, error::ErrorKind};
 use nix::sys::signal::Signal;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinSet, LocalSet};
 
 use super::arguments::{ASKED, Cli, Format, Sweep as Arguments};
 use super::progress::Progress;
 use super::remote::Request;
 use super::sink::{ReaderGone, Sink, Stream, reader_gone, width};
+use super::storing::Shaping;
 use super::{FOUND, gate, note, patterns, restore_default, say};
 use crate::assemble::hosts::Together;
 use crate::host::destination::Destination;
 use crate::host::ssh::{Answer, Remote, Unanswered};
-use crate::human::clean;
+use crate::human::{chain, clean};
 use crate::output::hosts::{Answered, Host, Outcome};
 use crate::output::{self, saved};
-use crate::report::{Level, Report, Selection, Sort, Top};
+use crate::report::{Level, Redacted, Report, Selection, Sort, Top};
 use crate::trace::TraceError;
 
 /// Most bytes of a list of hosts.
@@ -39,53 +40,42 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         let message = "--hosts makes a report for each host: --format is text, or jsonl with a line for each";
         Cli::command().error(ErrorKind::ArgumentConflict, message).exit();
     }
-    // What is wrong with a file is found out here, not on each host.
-    let top = arguments.top.map(Top::OfAll);
-    gate::silence(Selection { top, ..Selection::default() }, &arguments.silenced);
+    // What is wrong with a file or a store is found out here, not on each host.
+    let shown = Selection {
+        sort: arguments.sort,
+        top: arguments.top.map(Top::OfAll),
+        include_system: arguments.include_system,
+        ..Selection::default()
+    };
+    let shown = gate::silence(shown, &arguments.silenced);
+    let shaping = Shaping::of(&arguments.storing, &arguments.naming, shown)?;
     patterns(&arguments.judging);
     let request = serde_json::to_string(&request(arguments)?)?;
-    let mut sink = Sink::open(arguments.format, arguments.output.as_deref(), Stream::Stdout)?;
+    let sink = Sink::open(arguments.format, arguments.output.as_deref(), Stream::Stdout)?;
     let mut remote = Remote::itself(ASKED, limit(arguments)).context("cannot read golife's own file")?;
     remote.config = arguments.hosts.ssh_config.clone();
     remote.sudo = arguments.hosts.sudo;
 
     let start = Instant::now();
-    let mut outcomes: BTreeMap<Destination, Outcome> = BTreeMap::new();
-    let least = arguments.fail_on.fail_on.unwrap_or(Level::Watch);
-    let mut together = Together::keeping(arguments.silenced.write_baseline.then_some(least));
-    let mut each = |host: &Destination, outcome: Result<(Report, Vec<String>), String>| {
-        let outcome = match outcome {
-            Ok((report, notes)) => {
-                together.add(&report);
-                let mut text = Vec::new();
-                match arguments.format {
-                    Format::Jsonl => sink.line(&report)?,
-                    _ => output::sweep::write(&report, width(), arguments.top.is_some(), &mut text)?,
-                }
-                Outcome::Answered(Box::new(Answered::of(&report, notes, text)))
-            }
-            Err(why) => Outcome::Silent(why),
-        };
-        outcomes.insert(host.clone(), outcome);
-        Ok(())
-    };
-    let parallel = arguments.hosts.parallel.into();
+    let mut taken = Taken::new(arguments, shaping, sink);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let ask = ask(Rc::new(remote), request, &hosts, parallel, arguments.output.is_none(), &mut each);
-    LocalSet::new().block_on(&runtime, ask)?;
-    let took = start.elapsed();
-
-    let asked = hosts.iter().map(|host| Host {
-        name: host.to_string(),
-        outcome: outcomes.remove(host).unwrap_or(Outcome::NotAsked),
-    });
-    let asked: Vec<Host> = asked.collect();
-    match arguments.format {
-        Format::Jsonl => asked.iter().for_each(say_silent),
-        _ => sink.text(|out| output::hosts::write(&asked, took, width(), out))?,
-    }
-    let silent = asked.iter().filter(|host| !matches!(host.outcome, Outcome::Answered(_))).count();
-    judge(together.report().as_ref(), arguments, silent, asked.len())
+    let (answers, mut answered) = mpsc::channel(1);
+    // To read, store and write a report may take long, and the hosts do not wait for that.
+    std::thread::scope(|scope| {
+        let taking = scope.spawn(|| {
+            while let Some((host, answer)) = answered.blocking_recv() {
+                taken.take(host, answer)?;
+            }
+            // From now on, nobody takes any.
+            drop(answered);
+            Ok(())
+        });
+        let asking = ask(Rc::new(remote), request, &hosts, arguments, answers);
+        let asked = LocalSet::new().block_on(&runtime, asking);
+        let taken = taking.join().unwrap_or_else(|_| Err(anyhow::anyhow!("the reports could not be taken")));
+        taken.and(asked)
+    })?;
+    taken.finish(&hosts, start.elapsed())
 }
 
 /// Reads the list of hosts. One that cannot be used is wrong usage, so golife ends with a message.
@@ -134,7 +124,9 @@ fn request(arguments: &Arguments) -> anyhow::Result<Request> {
             .find(|(_, sort)| *sort == arguments.sort)
             .map(|(name, _)| format!("--sort={name}")),
     );
-    words.extend(arguments.top.map(|top| format!("--top={top}")));
+    // What is stored is everything.
+    let top = arguments.top.filter(|_| arguments.storing.to.is_none());
+    words.extend(top.map(|top| format!("--top={top}")));
     words.extend(arguments.twice.map(|twice| format!("--twice={}ns", twice.as_nanos())));
     words.extend(arguments.include_system.then(|| "--include-system".to_owned()));
     words.extend(arguments.targets.all.then(|| "--all".to_owned()));
@@ -143,6 +135,9 @@ fn request(arguments: &Arguments) -> anyhow::Result<Request> {
         words.push(format!("--exe={path}"));
     }
     words.extend(arguments.targets.name.iter().map(|name| format!("--name={name}")));
+    // What is not to be said does not leave the host.
+    let redact = Redacted::NAMES.iter().filter(|(_, what)| arguments.naming.redact.contains(what));
+    words.extend(redact.map(|(name, _)| format!("--redact={name}")));
     words.extend(arguments.silenced.ignore.iter().map(|ignore| format!("--ignore={ignore}")));
     let text = |path: &std::path::PathBuf| {
         std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
@@ -156,33 +151,33 @@ fn request(arguments: &Arguments) -> anyhow::Result<Request> {
     })
 }
 
-/// Takes what became of a host: its report and what was said beside it, or why there is none.
-type Each<'a> = &'a mut dyn FnMut(&Destination, Result<(Report, Vec<String>), String>) -> anyhow::Result<()>;
+/// A host, and what it has answered.
+type Answers = (Destination, Result<Answer, Unanswered>);
 
-/// Asks all hosts, so many at a time, and hands on each answer as it comes. Ctrl-C cuts off those that are being asked, and
-/// leaves out the rest; another one ends golife.
+/// Asks all hosts, some at a time, and hands on each answer as it comes. Ctrl-C cuts off those that are being asked, and leaves
+/// out the rest; another one ends golife. It ends early where nobody takes the answers any more.
 async fn ask(
     remote: Rc<Remote>,
     request: String,
     hosts: &[Destination],
-    parallel: usize,
-    is_read: bool,
-    each: Each<'_>,
+    arguments: &Arguments,
+    answers: mpsc::Sender<Answers>,
 ) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
+    let is_read = arguments.output.is_none();
     let mut unread =
         std::pin::pin!(async { if is_read { reader_gone().await } else { std::future::pending().await } });
     let request: Rc<str> = request.into();
     let (stop, stopped) = watch::channel(false);
     let mut rest = hosts.iter();
-    let mut asking: JoinSet<(Destination, Result<Answer, Unanswered>)> = JoinSet::new();
+    let mut asking: JoinSet<Answers> = JoinSet::new();
     let progress = Progress::start(None, true);
-    let (mut answered, mut silent) = (0, 0);
-    let mut failed = None;
+    let (mut answered, mut silent, mut is_unread) = (0, 0, false);
+    let mut untaken: VecDeque<Answers> = VecDeque::new();
     loop {
         while !*stop.borrow()
-            && asking.len() < parallel
+            && asking.len() + untaken.len() < arguments.hosts.parallel.into()
             && let Some(host) = rest.next().cloned()
         {
             let (remote, request, stopped) = (remote.clone(), request.clone(), stopped.clone());
@@ -191,35 +186,92 @@ async fn ask(
                 (host, answer)
             });
         }
+        if asking.is_empty() && untaken.is_empty() {
+            break;
+        }
         progress.say(format!("{answered} of {} hosts have answered, {silent} do not", hosts.len()));
-        let next = tokio::select! {
-            next = asking.join_next() => next,
-            _ = interrupt.recv() => { restore_default(Signal::SIGINT); stop.send_replace(true); continue }
-            _ = terminate.recv() => { restore_default(Signal::SIGTERM); stop.send_replace(true); continue }
-            () = &mut unread, if failed.is_none() => {
-                failed = Some(ReaderGone.into());
-                stop.send_replace(true);
-                continue;
+        tokio::select! {
+            Some(next) = asking.join_next() => {
+                let next: Answers = next.context("a task has failed")?;
+                *if next.1.is_ok() { &mut answered } else { &mut silent } += 1;
+                untaken.push_back(next);
             }
-            () = tokio::time::sleep(Duration::from_millis(200)) => continue,
-        };
-        let Some(next) = next else { break };
-        let (host, answer) = next.context("a task has failed")?;
-        let outcome = answer.map_err(|why| why.to_string()).and_then(|answer| read(answer, remote.sudo));
-        *if outcome.is_ok() { &mut answered } else { &mut silent } += 1;
-        if failed.is_none()
-            && let Err(error) = each(&host, outcome)
-        {
-            failed = Some(error);
-            stop.send_replace(true);
+            permit = answers.reserve(), if !untaken.is_empty() => match permit {
+                Ok(permit) => if let Some(next) = untaken.pop_front() { permit.send(next) },
+                // Why nobody takes them is said elsewhere.
+                Err(_) => { untaken.clear(); stop.send_replace(true); }
+            },
+            _ = interrupt.recv() => { restore_default(Signal::SIGINT); stop.send_replace(true); }
+            _ = terminate.recv() => { restore_default(Signal::SIGTERM); stop.send_replace(true); }
+            () = &mut unread, if !is_unread => { is_unread = true; stop.send_replace(true); }
+            () = tokio::time::sleep(Duration::from_millis(200)) => {}
         }
     }
     progress.finish();
-    failed.map_or(Ok(()), Err)
+    if is_unread { Err(ReaderGone.into()) } else { Ok(()) }
+}
+
+/// What has become of the hosts so far.
+struct Taken<'a> {
+    arguments: &'a Arguments,
+    shaping: Shaping<'a>,
+    sink: Sink,
+    outcomes: BTreeMap<Destination, Outcome>,
+    together: Together,
+    /// How many sweeps are not in the store that the user wants.
+    unstored: usize,
+}
+
+impl<'a> Taken<'a> {
+    fn new(arguments: &'a Arguments, shaping: Shaping<'a>, sink: Sink) -> Taken<'a> {
+        let least = arguments.fail_on.fail_on.unwrap_or(Level::Watch);
+        let together = Together::keeping(arguments.silenced.write_baseline.then_some(least));
+        Taken { arguments, shaping, sink, outcomes: BTreeMap::new(), together, unstored: 0 }
+    }
+
+    /// Takes what became of a host: its report is stored, written or kept as text, and summed.
+    fn take(&mut self, host: Destination, answer: Result<Answer, Unanswered>) -> anyhow::Result<()> {
+        let read = answer.map_err(|why| why.to_string());
+        let outcome = match read.and_then(|answer| read_report(answer, self.arguments.hosts.sudo)) {
+            Ok((mut report, notes)) => {
+                if let Err(error) = self.shaping.keep(&mut report) {
+                    note(&format!("{host}: {}", chain(error.as_ref())));
+                    self.unstored += 1;
+                }
+                self.together.add(&report);
+                let mut text = Vec::new();
+                match self.arguments.format {
+                    Format::Jsonl => self.sink.line(&report)?,
+                    _ => output::sweep::write(&report, width(), self.arguments.top.is_some(), &mut text)?,
+                }
+                Outcome::Answered(Box::new(Answered::of(&report, notes, text)))
+            }
+            Err(why) => Outcome::Silent(why),
+        };
+        self.outcomes.insert(host, outcome);
+        Ok(())
+    }
+
+    /// Writes what is left to be said of the hosts, which were asked for so long.
+    fn finish(mut self, hosts: &[Destination], took: Duration) -> anyhow::Result<ExitCode> {
+        let mut outcome = |host| self.outcomes.remove(host).unwrap_or(Outcome::NotAsked);
+        let hosts: Vec<Host> =
+            hosts.iter().map(|host| Host { name: host.to_string(), outcome: outcome(host) }).collect();
+        match self.arguments.format {
+            Format::Jsonl => hosts.iter().for_each(say_silent),
+            _ => self.sink.text(|out| output::hosts::write(&hosts, took, width(), out))?,
+        }
+        let silent = hosts.iter().filter(|host| !matches!(host.outcome, Outcome::Answered(_))).count();
+        let code = judge(self.together.report().as_ref(), self.arguments, silent, hosts.len())?;
+        match self.unstored {
+            0 => Ok(code),
+            unstored => bail!("{unstored} of {} sweeps did not reach the store", hosts.len() - silent),
+        }
+    }
 }
 
 /// The report of a host, and what was said beside it.
-fn read(answer: Answer, sudo: bool) -> Result<(Report, Vec<String>), String> {
+fn read_report(answer: Answer, sudo: bool) -> Result<(Report, Vec<String>), String> {
     let report = saved::read(&answer.line).map_err(|error| clean(&error.to_string()))?;
     let notes = answer.errors.into_iter().filter(|line| line.starts_with("note: "));
     let hint = |note: String| match note.contains("permission denied") && !sudo {

@@ -16,8 +16,8 @@ pub const ASKED: &str = "sweep-asked-over-ssh";
 pub struct Hosts {
     /// Sweep the hosts of this file instead of this one: [user@]host[:port] a line, an IPv6 address in brackets, comments from
     /// # on; '-' reads standard input. --ssh says how
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "ssh", conflicts_with = "pid")]
-    #[arg(conflicts_with = "source_root")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "ssh")]
+    #[arg(conflicts_with_all = ["pid", "source_root", "every", "host"])]
     pub hosts: Option<PathBuf>,
     /// Reach --hosts by the system's ssh, which never asks for a password: golife sends itself to a fresh folder, which is
     /// removed before it runs, and nothing stays there. It needs sh, coreutils and gzip there, or busybox
