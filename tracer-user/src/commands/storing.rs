@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::arguments::{Naming, Storing};
 use super::{note, say};
-use crate::human::count;
+use crate::human::{clean, count};
 use crate::report::{Report, Selection};
 use crate::store::rows::rows;
 use crate::store::spool::Spool;
@@ -62,7 +62,8 @@ impl Store {
         let location = self.writer.location().name();
         match self.writer.deliver(&file).await? {
             Delivered::Stored { caught_up } => {
-                say(&format!("stored {} of {host} in {location}", plural(number, "site", "sites")));
+                let (sites, host) = (plural(number, "site", "sites"), clean(&host));
+                say(&format!("stored {sites} of {host} in {location}"));
                 if caught_up > 0 {
                     say(&format!("sent {} that had waited for it", plural(caught_up, "sweep", "sweeps")));
                 }

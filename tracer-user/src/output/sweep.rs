@@ -151,3 +151,72 @@ fn site(alike: &Alike, width: usize, out: &mut dyn Write) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use regex::Regex;
+    use serde_json::Value;
+
+    use super::super::{saved, testing};
+    use super::*;
+    use crate::human::is_unsafe;
+    use crate::report::{BlamedFrame, CountedLabel, Io};
+
+    /// Adds what would control a terminal to every text that may be any.
+    fn poison(report: &mut Value, path: &str) -> usize {
+        let at = |report: &Value| report.pointer(path).cloned();
+        let inside: Vec<String> = match at(report) {
+            Some(Value::Object(fields)) => fields.keys().cloned().collect(),
+            Some(Value::Array(items)) => (0..items.len()).map(|item| item.to_string()).collect(),
+            Some(Value::String(text)) => {
+                let set = |report: &mut Value, text: &str| *report.pointer_mut(path).unwrap() = text.into();
+                set(report, &format!("{text}\u{1b}[2J\u{202e}\r\u{9b}"));
+                if saved::read(&report.to_string()).is_ok() {
+                    return 1;
+                }
+                set(report, &text);
+                return 0;
+            }
+            _ => return 0,
+        };
+        inside.iter().map(|inside| poison(report, &format!("{path}/{inside}"))).sum()
+    }
+
+    #[test]
+    fn the_report_of_another_host_cannot_control_the_terminal() {
+        let mut report = testing::review();
+        for process in &mut report.processes {
+            process.mode = Mode::Scanned;
+            for site in &mut process.sites {
+                site.labels =
+                    Some(vec![CountedLabel { key: "tenant".into(), value: "acme".into(), count: site.live }]);
+                let line =
+                    BlamedFrame { frame: site.entry.clone(), count: site.live, ..BlamedFrame::default() };
+                site.dependencies = vec![line];
+                for waiting in site.waiting.iter_mut().flatten() {
+                    waiting.io = Some(Io {
+                        kind: Some("tcp".into()),
+                        local: Some("10.0.0.1:80".into()),
+                        remote: Some("10.0.0.2:443".into()),
+                        deadline: Some("2026-01-02T03:04:05Z".into()),
+                        ..Io::default()
+                    });
+                }
+            }
+        }
+        let mut value = serde_json::to_value(&report).unwrap();
+        let poisoned = poison(&mut value, "");
+        assert!(poisoned > 80, "{poisoned}");
+        let report = saved::read(&value.to_string()).unwrap();
+        let mut text = Vec::new();
+        write(&report, 100, false, &mut text).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        for shown in ["tenant", "10.0.0.2", "through ", "do ", "no probes"] {
+            assert!(text.contains(shown), "{shown} in {text}");
+        }
+        // What is left are styles.
+        let style = Regex::new("\u{1b}\\[[0-9;]*m").unwrap();
+        let plain = style.replace_all(&text, "");
+        assert!(plain.chars().all(|char| char == '\n' || !is_unsafe(char)), "{plain}");
+    }
+}
