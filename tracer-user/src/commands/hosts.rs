@@ -189,7 +189,7 @@ async fn ask(
         if asking.is_empty() && untaken.is_empty() {
             break;
         }
-        progress.say(format!("{answered} of {} hosts have answered, {silent} do not", hosts.len()));
+        progress.say(format!("{answered} of {} hosts have answered, {silent} failed", hosts.len()));
         tokio::select! {
             Some(next) = asking.join_next() => {
                 let next: Answers = next.context("a task has failed")?;
