@@ -21,6 +21,7 @@ use crate::report::{
     BootWindow, CountedFrame, CountedLabel, CreationStack, Frame, Goroutines, Hdr, Lifetime, Loss, Mode,
     Oldest, Process, Report, Run, Selection, Site, StartedBy, SurvivalPoint, Test, Verdict, Waiting,
 };
+use crate::stats::survival::Point;
 use crate::stats::{Ages, Durations, Survival, Trend};
 use crate::tracker::{
     Instance, InstanceId, LineageId, Origin, SiteCounts, SiteId, SiteWindow, StackId, TestNames, Tracker,
@@ -420,8 +421,15 @@ fn rounded(value: f64) -> f64 {
     (value * 1e6).round() / 1e6
 }
 
-fn survival_point((at_ns, fraction): (u64, f64)) -> SurvivalPoint {
-    SurvivalPoint { at_ns, fraction: rounded(fraction) }
+/// A point of a curve, as a report has it.
+pub(super) fn survival_point(point: Point) -> SurvivalPoint {
+    let fraction = point.fraction;
+    SurvivalPoint {
+        at_ns: point.age_ns,
+        fraction: rounded(fraction.value),
+        low: Some(rounded(fraction.low)),
+        high: Some(rounded(fraction.high)),
+    }
 }
 
 /// The lifetimes as a report has them; `None` if no goroutine has ended.

@@ -217,4 +217,11 @@ pub struct SurvivalPoint {
     pub at_ns: u64,
     /// Fraction of the goroutines that live longer than this age, from 0 to 1, rounded to 6 digits.
     pub fraction: f64,
+    /// Additive: lower end of the 95 % interval of `fraction`, by Greenwood's formula; `null` in reports of golife versions
+    /// that did not say it.
+    #[serde(default)]
+    pub low: Option<f64>,
+    /// Additive: upper end of that interval.
+    #[serde(default)]
+    pub high: Option<f64>,
 }

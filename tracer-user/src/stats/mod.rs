@@ -5,12 +5,17 @@ pub mod ages;
 pub mod balance;
 pub mod compare;
 pub mod durations;
+pub mod estimate;
+pub mod little;
 pub mod native;
+pub mod random;
 pub mod survival;
 pub mod trend;
 
 pub use ages::{Ages, Eldest};
 pub use balance::Balance;
 pub use durations::Durations;
+pub use estimate::Estimate;
+pub use little::Little;
 pub use survival::Survival;
 pub use trend::Trend;

@@ -5,16 +5,40 @@
 //! product of Kaplan and Meier takes both into account: S(t) = ∏ (1 − dᵢ/nᵢ) over the lifetimes tᵢ ≤ t, where dᵢ
 //! goroutines ended at the age tᵢ, and nᵢ were observed up to that age and had not ended before.
 //!
+//! How sure the fraction is says Greenwood's formula: Var S(t) = S(t)² ∑ dᵢ / (nᵢ (nᵢ − dᵢ)). Its interval is made on the scale
+//! of log(−log S), where it stays between 0 and 1: Kalbfleisch and Prentice, *The Statistical Analysis of Failure Time Data*
+//! (2002), section 1.4.
+//!
 //! Goroutines that existed before tracing are left out. Their creation was not seen, and neither were those of the same
 //! generation that ended early, so counting them would bias the curve towards long lives.
+
+use super::estimate::{Estimate, Z95};
 
 /// The estimate: a step function that starts at 1.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Survival {
-    /// The steps as (age in ns, fraction that lives longer), ordered by age.
-    steps: Vec<(u64, f64)>,
+    /// The steps, ordered by age.
+    steps: Vec<Step>,
     /// The longest observation in ns, of a finished or a living goroutine. Nothing is known of greater ages.
     observed_ns: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Step {
+    age_ns: u64,
+    /// The fraction that lives longer.
+    fraction: f64,
+    /// dᵢ / (nᵢ (nᵢ − dᵢ)): infinite where all ended that were there.
+    term: f64,
+}
+
+/// A point of the curve.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Point {
+    /// Age in ns.
+    pub age_ns: u64,
+    /// The fraction that lives longer than this age, with its interval.
+    pub fraction: Estimate,
 }
 
 /// The most points that a report shows of a curve.
@@ -50,9 +74,10 @@ impl Survival {
                 at_risk = at_risk.saturating_sub(n);
                 censored.next();
             }
-            fraction *= 1.0 - ended as f64 / at_risk.max(ended) as f64;
+            let (died, there) = (ended as f64, at_risk.max(ended) as f64);
+            fraction *= 1.0 - died / there;
             at_risk = at_risk.saturating_sub(ended);
-            steps.push((age, fraction));
+            steps.push(Step { age_ns: age, fraction, term: died / (there * (there - died)) });
         }
         let observed_ns = [finished.last(), living.last()].into_iter().flatten().map(|&(age, _)| age).max();
         Survival { steps, observed_ns: observed_ns.unwrap_or(0) }
@@ -60,8 +85,8 @@ impl Survival {
 
     /// The fraction that lives longer than `age_ns`.
     pub fn at(&self, age_ns: u64) -> f64 {
-        let after = self.steps.partition_point(|&(age, _)| age <= age_ns);
-        after.checked_sub(1).map_or(1.0, |last| self.steps[last].1)
+        let after = self.steps.partition_point(|step| step.age_ns <= age_ns);
+        after.checked_sub(1).map_or(1.0, |last| self.steps[last].fraction)
     }
 
     /// The longest observation in ns; 0 without observations.
@@ -72,32 +97,78 @@ impl Survival {
     /// The mean lifetime in ns, restricted to the longest observation: it is the area under the curve up to there. If
     /// the curve ends above 0, this is a lower bound of the mean. `None` without observations.
     pub fn restricted_mean_ns(&self) -> Option<u64> {
+        self.area().map(|(area, _)| area.round() as u64)
+    }
+
+    /// The restricted mean in ns with its interval, for independent lives. Its variance is ∑ Aᵢ² dᵢ / (nᵢ (nᵢ − dᵢ)), where Aᵢ is the
+    /// area under the curve beyond tᵢ: Klein and Moeschberger, *Survival Analysis* (2003), section 4.5. The interval is made on
+    /// a logarithmic scale. Nothing bounds it from above if the curve ends above 0. `None` without observations.
+    ///
+    /// `total_ns` is the sum of all durations, `ended` how many of them are lifetimes. Where these are fewer than 10, their spread
+    /// tells too little. Then the interval also holds that of exponential lives, which takes only the number of ends into
+    /// account.
+    pub fn mean(&self, ended: u64, total_ns: f64) -> Option<Estimate> {
+        let (value, variance) = self.area()?;
+        let factor = if value > 0.0 { (Z95 * variance.sqrt() / value).exp() } else { 1.0 };
+        let mut mean = Estimate { value, low: value / factor, high: value * factor };
+        if ended < 10 {
+            let ends = Estimate::of_count(ended);
+            let high = if ends.low > 0.0 { total_ns / ends.low } else { f64::INFINITY };
+            mean = mean.wider(Estimate { value, low: total_ns / ends.high, high });
+        }
+        if self.steps.last().is_none_or(|step| step.fraction > 1e-9) {
+            mean.high = f64::INFINITY;
+        }
+        Some(mean)
+    }
+
+    /// The area under the curve up to the longest observation in ns, with its variance in ns².
+    fn area(&self) -> Option<(f64, f64)> {
         if self.observed_ns == 0 {
             return None;
         }
-        let (mut area, mut from, mut fraction) = (0.0, 0, 1.0);
-        for &(age, after) in &self.steps {
-            area += (age - from) as f64 * fraction;
-            (from, fraction) = (age, after);
+        let (mut area, mut variance, mut until) = (0.0, 0.0, self.observed_ns);
+        for step in self.steps.iter().rev() {
+            area += until.saturating_sub(step.age_ns) as f64 * step.fraction;
+            // After a step to 0 there is no area, however unsure it is.
+            if area > 0.0 && step.term.is_finite() {
+                variance += area * area * step.term;
+            }
+            until = until.min(step.age_ns);
         }
-        area += self.observed_ns.saturating_sub(from) as f64 * fraction;
-        Some(area.round() as u64)
+        Some((area + until as f64, variance))
     }
 
-    /// At most [`POINTS`] points of the curve as (age in ns, fraction), with the start and the last step among them.
-    /// The fraction falls by about the same amount from each point to the next, so the curve keeps its shape.
-    pub fn points(&self) -> Vec<(u64, f64)> {
-        let mut points = vec![(0, 1.0)];
+    /// At most [`POINTS`] points of the curve, with the start and the last step among them. The fraction falls by about
+    /// the same amount from each point to the next, so the curve keeps its shape. Where the curve reaches 0, nothing is left from
+    /// which the interval could be told, so its upper end stays where it was.
+    pub fn points(&self) -> Vec<Point> {
+        let start = Point { age_ns: 0, fraction: Estimate { value: 1.0, low: 1.0, high: 1.0 } };
+        let mut points = vec![start];
         let Some(&last) = self.steps.last() else { return points };
-        let apart = (1.0 - last.1) / (POINTS - 2) as f64;
-        for pair in self.steps.windows(2) {
-            if points[points.len() - 1].1 - pair[0].1 >= apart && points.len() < POINTS - 1 {
-                points.push(pair[0]);
+        let apart = (1.0 - last.fraction) / (POINTS - 2) as f64;
+        let (mut sum, mut at, mut shown) = (0.0, start, 1.0);
+        for (number, step) in self.steps.iter().enumerate() {
+            let is_last = number + 1 == self.steps.len();
+            sum += step.term;
+            at = Point { age_ns: step.age_ns, fraction: interval(step.fraction, sum, at.fraction.high) };
+            let room = points.len() < POINTS - 1 && shown - step.fraction >= apart;
+            if is_last || room {
+                points.push(at);
+                shown = step.fraction;
             }
         }
-        points.push(last);
         points
     }
+}
+
+/// The interval of a fraction, from the sum in Greenwood's formula. `most` is the upper end for a shorter age.
+fn interval(fraction: f64, sum: f64, most: f64) -> Estimate {
+    if fraction <= 0.0 || fraction >= 1.0 || !sum.is_finite() {
+        return Estimate { value: fraction, low: fraction.min(1.0), high: most.max(fraction) };
+    }
+    let spread = (Z95 * sum.sqrt() / fraction.ln().abs()).exp();
+    Estimate { value: fraction, low: fraction.powf(spread), high: fraction.powf(1.0 / spread).min(most) }
 }
 
 #[cfg(test)]
@@ -141,7 +212,12 @@ mod tests {
             }
             let points = curve.points();
             prop_assert!(points.len() <= POINTS);
-            prop_assert!(points.windows(2).all(|pair| pair[0].0 <= pair[1].0 && pair[0].1 >= pair[1].1));
+            prop_assert!(points.windows(2).all(|pair| pair[0].age_ns <= pair[1].age_ns));
+            for pair in points.windows(2) {
+                let (before, after) = (pair[0].fraction, pair[1].fraction);
+                prop_assert!(before.value >= after.value && before.high >= after.high);
+                prop_assert!(after.low <= after.value && after.value <= after.high && after.low >= 0.0);
+            }
         }
 
         #[test]
@@ -149,7 +225,7 @@ mod tests {
             let curve = Survival::estimate(pairs(&finished), [], []);
             let points = curve.points();
             prop_assert!(points.len() <= POINTS && points.len() > POINTS / 3);
-            prop_assert!(points.last().unwrap().1.abs() < 1e-9);
+            prop_assert!(points.last().unwrap().fraction.value.abs() < 1e-9);
         }
     }
 
@@ -194,6 +270,19 @@ mod tests {
             assert!((curve.at(week) - want).abs() < 0.0006, "week {week}: {}", curve.at(week));
         }
         assert_eq!(curve.observed_ns(), 35);
+        // The standard errors of the same book, by Greenwood's formula: 0.0764 at 6 weeks, 0.1346 at 23.
+        let point = |week| curve.points().into_iter().find(|point| point.age_ns == week).unwrap().fraction;
+        for (week, error) in [(6, 0.0764), (23, 0.1346)] {
+            let got = point(week);
+            let scale = got.value * got.value.ln().abs();
+            let on_scale = ((got.low.ln() / got.value.ln()).ln()) / Z95 * scale;
+            assert!((on_scale - error).abs() < 0.0003, "week {week}: {on_scale}");
+        }
+        // R's survfit with conf.type = "log-log" says 0.620 to 0.952 at 6 weeks, 0.188 to 0.680 at 23.
+        for (week, low, high) in [(6, 0.620, 0.952), (23, 0.188, 0.680)] {
+            let got = point(week);
+            assert!((got.low - low).abs() < 0.001 && (got.high - high).abs() < 0.001, "week {week}: {got:?}");
+        }
     }
 
     #[test]
@@ -207,6 +296,8 @@ mod tests {
     fn only_the_living_all_survive() {
         let curve = Survival::estimate([], [(100, 5)], []);
         assert_eq!((curve.at(1_000), curve.restricted_mean_ns()), (1.0, Some(100)));
-        assert_eq!(curve.points(), [(0, 1.0)]);
+        assert_eq!(curve.points().len(), 1);
+        assert_eq!(curve.points()[0].fraction.value, 1.0);
+        assert!(curve.mean(0, 500.0).unwrap().high.is_infinite());
     }
 }
