@@ -397,6 +397,9 @@ fn a_histogram_shows_what_ended_and_what_lives() {
     assert_eq!(two[0].lifetimes.max_ns(), one[0].lifetimes.max_ns());
     let hist = Hist { width: 100, top: 10, scale: Some(2.0) };
     golden("hist.txt", &plain(|out| hist::write(&one, &hist, out)));
+    let document = golife::assemble::hist::document(&one, usize::MAX, Some(2.0));
+    golden("hist.json", &plain(|out| golife::output::json::write(&document, out)));
+    assert_eq!(golife::assemble::hist::document(&one, 1, None).hidden, 2);
 }
 
 /// The report as if it covered other seconds of the same hour.

@@ -417,6 +417,14 @@ fn hist_draws_from_saved_reports() {
     assert_eq!(twice.status.code(), Some(0), "{twice:?}");
     assert!(twice.stderr.contains("is the same report as"), "{twice:?}");
     assert!(twice.stdout.starts_with(&once.stdout[..once.stdout.find('\n').unwrap()]), "{twice:?}");
+    let document = run(&["hist", path, "--scale", "2x", "--format", "json"]);
+    let document: serde_json::Value = serde_json::from_str(&document.stdout).unwrap();
+    assert_eq!((&document["schema"], &document["scale"]), (&"golife.hist/1".into(), &2.0.into()));
+    let site = &document["sites"].as_array().unwrap().iter().find(|site| site["created"] == 40).unwrap();
+    let rate = &site["little"]["rate_per_s"];
+    assert!(rate["low"].as_f64() < rate["value"].as_f64() && rate["value"].as_f64() < rate["high"].as_f64());
+    let end = site["survival"].as_array().unwrap().last().unwrap();
+    assert!(end["low"].as_f64() <= end["fraction"].as_f64(), "{end}");
 }
 
 #[test]

@@ -5,11 +5,14 @@ use std::collections::BTreeMap;
 use super::repeats::{Part, Repeats};
 use crate::report::{Frame, Level, Report, Site, Sort};
 use crate::stats::durations::HdrError;
-use crate::stats::{Durations, Survival};
+use crate::stats::little::Interval;
+use crate::stats::{Durations, Estimate, Little, Survival};
 
 /// A site, merged from one or more reports.
 #[derive(Clone, Debug, Default)]
 pub struct Merged {
+    /// The main module of its program, or else the path of the executable; `None` where neither is known.
+    pub program: Option<String>,
     /// The `go` statement.
     pub site: Frame,
     /// The function that its goroutines run.
@@ -28,28 +31,30 @@ pub struct Merged {
     pub observed_s: f64,
     /// Number of rows of reports that say who lives.
     pub rows: u64,
+    /// Number of those rows whose process was running, and how many lived in them. Who lives when a process ends says nothing of
+    /// a steady state.
+    pub running: (u64, u64),
+    /// What was counted in each report, by its number.
+    pub parts: BTreeMap<usize, Interval>,
     /// The worst verdict in those rows.
     pub level: Level,
 }
 
-/// Little's law for one site: in a steady state, live = rate × mean lifetime.
-/// <https://en.wikipedia.org/wiki/Little%27s_law>
+/// Little's law for one site.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Little {
-    /// Creations per second.
-    pub rate: f64,
-    /// Mean lifetime in seconds. It is the area under the survival curve, so that the living count as well.
-    pub mean_s: f64,
-    /// Whether the mean is a lower bound, because some goroutines were still alive at the longest age that was
-    /// observed.
-    pub at_least: bool,
-    /// The number of living goroutines that the law gives: rate × mean.
-    pub expected: f64,
-    /// The number of living goroutines that was observed: the mean over the processes.
-    pub observed: f64,
-    /// By how many the living become more per second, for a site that is judged to leak: it has no steady state, and
-    /// `expected` means nothing.
+pub struct Law {
+    /// Its figures. The mean lifetime is the area under the survival curve, so that the living count as well.
+    pub little: Little,
+    /// By how many the living become more per second, for a site that is judged to leak: it has no steady state, and what the law
+    /// gives means nothing.
     pub growth: Option<f64>,
+}
+
+impl Law {
+    /// How many would live, in the mean, with so many times the rate; `None` where the site has no steady state.
+    pub fn at_scale(&self, factor: f64) -> Option<Estimate> {
+        self.growth.is_none().then(|| self.little.at_scale(factor)).flatten()
+    }
 }
 
 /// Merges the sites of whole reports: see [`Merging`].
@@ -98,7 +103,19 @@ impl<'a> Merging<'a> {
         }
         let module = process.go.as_ref().and_then(|go| go.module.as_deref());
         let key = (module.or(process.exe.as_deref()), site.site.clone(), site.entry.clone());
-        self.merged.entry(key).or_default().add(site, window_ns, part)
+        let program = key.0;
+        let merged = self.merged.entry(key).or_default();
+        merged.program = program.map(str::to_owned);
+        merged.add(site, window_ns, part)?;
+        if part == Part::Whole && process.ended.is_none() {
+            merged.running = (merged.running.0 + 1, merged.running.1.saturating_add(site.live));
+        }
+        let counted = merged.parts.entry(report).or_default();
+        counted.seconds += observed_s(site, window_ns);
+        counted.created = counted.created.saturating_add(site.created);
+        counted.ended =
+            counted.ended.saturating_add(site.lifetime.as_ref().map_or(0, |lifetime| lifetime.count));
+        Ok(())
     }
 
     /// The merged sites. Those with most finished lifetimes come first.
@@ -143,10 +160,7 @@ impl Merged {
         }
         self.created = self.created.saturating_add(site.created);
         self.ended = self.ended.saturating_add(site.exited).saturating_add(site.reconciled);
-        self.observed_s += match site.created_per_s {
-            Some(rate) if rate > 0.0 => site.created as f64 / rate,
-            _ => window_ns as f64 / 1e9,
-        };
+        self.observed_s += observed_s(site, window_ns);
         if part == Part::Whole {
             self.live = self.live.saturating_add(site.live);
             self.rows += 1;
@@ -155,19 +169,37 @@ impl Merged {
         Ok(())
     }
 
+    /// Whether there is anything to show: a goroutine that lives or has ended.
+    pub fn is_shown(&self) -> bool {
+        self.lifetimes.count() > 0 || self.live > 0
+    }
+
+    /// The fraction that lives longer than each age.
+    pub fn survival(&self) -> Survival {
+        Survival::estimate(self.lifetimes.bins(), self.ages.bins(), [])
+    }
+
     /// Rate, mean and what follows from them; `None` if nothing was created, or there is no mean lifetime.
-    pub fn little(&self) -> Option<Little> {
-        if self.created == 0 || self.observed_s <= 0.0 {
-            return None;
+    pub fn law(&self) -> Option<Law> {
+        let total_ns = (self.lifetimes.sum_ns() + self.ages.sum_ns()) as f64;
+        let mean_s = self.survival().mean(self.lifetimes.count(), total_ns)?.times(1e-9);
+        let (looks, live) = self.running;
+        let mut little = Little::of_counts(self.created, self.observed_s, mean_s, Some((live, looks)))?;
+        let parts: Vec<Interval> = self.parts.values().copied().collect();
+        if let Some(spread) = Little::of_intervals(&parts) {
+            little = Little::of(spread.rate, mean_s, little.live);
         }
-        let survival = Survival::estimate(self.lifetimes.bins(), self.ages.bins(), []);
-        let mean_s = survival.restricted_mean_ns()? as f64 / 1e9;
-        let rate = self.created as f64 / self.observed_s;
-        let observed = self.live as f64 / self.rows.max(1) as f64;
-        let at_least = survival.at(survival.observed_ns()) > 1e-9;
         let net = self.created.saturating_sub(self.ended) as f64 / self.observed_s;
         let growth = Some(net).filter(|net| self.level >= Level::Suspect && *net > 0.0);
-        Some(Little { rate, mean_s, at_least, expected: rate * mean_s, observed, growth })
+        Some(Law { little, growth })
+    }
+}
+
+/// For how long a site was observed in one report, in seconds.
+fn observed_s(site: &Site, window_ns: u64) -> f64 {
+    match site.created_per_s {
+        Some(rate) if rate > 0.0 => site.created as f64 / rate,
+        _ => window_ns as f64 / 1e9,
     }
 }
 
@@ -194,10 +226,35 @@ mod tests {
     fn a_steady_site_obeys_littles_law() {
         // 40 are created each second for 30 s, and each lives 2 s, so that 80 live at any time.
         let mut site = Merged { created: 1_200, live: 80, observed_s: 30.0, rows: 1, ..Merged::default() };
+        site.running = (1, 80);
         site.lifetimes.record_n(2_000_000_000, 1_120);
         (0..80).for_each(|at| site.ages.record(at * 25_000_000));
-        let little = site.little().unwrap();
-        assert!((little.expected - 80.0).abs() < 1.0 && !little.at_least, "{little:?}");
+        let law = site.law().unwrap();
+        assert!((law.little.expected.value - 80.0).abs() < 1.0 && !law.little.is_at_least(), "{law:?}");
+        let scaled = law.at_scale(2.0).unwrap();
+        assert!((151.0..152.0).contains(&scaled.low) && (169.0..170.0).contains(&scaled.high), "{scaled:?}");
+        site.running = (1, 240);
+        assert_eq!(site.law().unwrap().at_scale(2.0), None, "three times as many live as the law gives");
+        site.running = (0, 0);
+        let law = site.law().unwrap();
+        assert!(law.little.live.is_none() && law.at_scale(1.0).is_some(), "the process has ended: {law:?}");
+    }
+
+    #[test]
+    fn reports_that_differ_make_the_rate_less_sure() {
+        let mut site = Merged { created: 1_200, observed_s: 60.0, ..Merged::default() };
+        site.lifetimes.record_n(2_000_000_000, 1_200);
+        let width = |site: &Merged| {
+            let rate = site.law().unwrap().little.rate;
+            assert!((rate.value - 20.0).abs() < 1e-9);
+            rate.high - rate.low
+        };
+        let poisson = width(&site);
+        for (report, created) in [100, 300, 100, 300, 150, 250].into_iter().enumerate() {
+            let part = Interval { seconds: 10.0, created, ended: created, ..Interval::default() };
+            site.parts.insert(report, part);
+        }
+        assert!(width(&site) > 3.0 * poisson);
     }
 
     #[test]
@@ -206,8 +263,9 @@ mod tests {
             Merged { created: 300, ended: 60, live: 240, observed_s: 30.0, rows: 1, ..Merged::default() };
         let mut leak = Merged { level: Level::Suspect, ..leak };
         (0..240).for_each(|at| leak.ages.record(at * 125_000_000));
-        assert_eq!(leak.little().unwrap().growth, Some(8.0));
+        let law = leak.law().unwrap();
+        assert_eq!((law.growth, law.at_scale(2.0)), (Some(8.0), None));
         leak.level = Level::Healthy;
-        assert_eq!(leak.little().unwrap().growth, None, "a pool that fills");
+        assert_eq!(leak.law().unwrap().growth, None, "a pool that fills");
     }
 }

@@ -9,6 +9,7 @@ mod creation_stacks;
 pub mod diff;
 mod findings;
 mod go_tests;
+pub mod hist;
 pub mod hosts;
 pub mod merged;
 pub mod repeats;
@@ -422,7 +423,7 @@ fn rounded(value: f64) -> f64 {
 }
 
 /// A point of a curve, as a report has it.
-pub(super) fn survival_point(point: Point) -> SurvivalPoint {
+fn survival_point(point: Point) -> SurvivalPoint {
     let fraction = point.fraction;
     SurvivalPoint {
         at_ns: point.age_ns,

@@ -142,9 +142,9 @@ pub struct Trace {
 
 /// `golife hist`.
 #[derive(Debug, Args)]
-#[command(mut_arg("top", |top| top.help("Draw only the first N sites of all processes together; 10 unless said")))]
+#[command(mut_arg("top", |top| top.help("Show only the first N sites of all processes together; 10 unless said, all with --format json")))]
 #[command(mut_arg("sort", |sort| sort.default_value("exited")))]
-#[command(mut_arg("format", |format| format.help("Form of the report; json, jsonl, sarif, vet and junit are for golife trace")))]
+#[command(mut_arg("format", |format| format.help("Form of the report; jsonl, sarif, vet and junit are for golife trace")))]
 #[command(group(ArgGroup::new("source").args(SELECTORS).arg("reports").required(true).multiple(true)))]
 pub struct Hist {
     /// Saved reports (golife trace --format json --output FILE); several are merged
@@ -166,7 +166,8 @@ pub struct Hist {
     /// What to spend.
     #[command(flatten)]
     pub limits: Limits,
-    /// Also show what rate and live goroutines become when the load is this many times as high
+    /// Also show what rate and live goroutines become when the load is this many times as high and lifetimes stay as they are,
+    /// with 95 % intervals. Where more or fewer live than rate and lifetime give, nothing is forecast
     #[arg(long, value_name = "FACTOR", value_parser = parse_factor)]
     pub scale: Option<f64>,
 }

@@ -10,18 +10,20 @@ use super::arguments::{Cli, Format, Hist as Arguments};
 use super::sink::{Sink, Stream, refuse_binary, width};
 use super::trace::{Follow, selection, settings};
 use super::{DEFAULT_WINDOW, note, patterns};
+use crate::assemble::hist;
 use crate::assemble::merged::{self, Merging};
 use crate::assemble::repeats::{Repeat, Repeats};
-use crate::output::hist::{self, Hist};
+use crate::output::hist::{self as drawing, Hist};
+use crate::output::json;
 use crate::output::profile::Profile;
 use crate::output::saved::Saved;
 use crate::report::{Selection, Site};
 use crate::trace::Targets;
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    if !matches!(arguments.view.format, Format::Text) && arguments.view.format.profile().is_none() {
-        let message =
-            "hist draws for people; what it draws is in the documents of golife trace --format json";
+    let is_drawn = matches!(arguments.view.format, Format::Text | Format::Json);
+    if !is_drawn && arguments.view.format.profile().is_none() {
+        let message = "hist draws, or writes one document (--format json); findings are in those of golife trace --format json";
         Cli::command().error(ErrorKind::ArgumentConflict, message).exit();
     }
     let form = arguments.view.format.profile();
@@ -68,8 +70,13 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     }
     let mut sites = merging.finish();
     merged::sort(&mut sites, arguments.view.sort);
+    if arguments.view.format == Format::Json {
+        let document = hist::document(&sites, arguments.view.top.unwrap_or(usize::MAX), arguments.scale);
+        sink.write(|out| json::write(&document, out))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let layout = Hist { width: width(), top: arguments.view.top.unwrap_or(10), scale: arguments.scale };
-    sink.text(|out| hist::write(&sites, &layout, out))?;
+    sink.text(|out| drawing::write(&sites, &layout, out))?;
     Ok(ExitCode::SUCCESS)
 }
 

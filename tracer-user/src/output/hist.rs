@@ -7,9 +7,9 @@ use std::io::{self, Write};
 
 use super::names::{function, located};
 use super::style::{BOLD, DIM, paint};
-use crate::assemble::merged::{Little, Merged};
+use crate::assemble::merged::{Law, Merged};
 use crate::human::{count, duration, fill, rate, shorten, width, wrap};
-use crate::stats::Durations;
+use crate::stats::{Durations, Estimate};
 
 /// How histograms are written.
 #[derive(Clone, Copy, Debug)]
@@ -22,12 +22,15 @@ pub struct Hist {
     pub scale: Option<f64>,
 }
 
+/// What stands in brackets.
+const INTERVALS: &str = "[ ] are 95 % intervals, as far as goroutines come and go each for itself";
+
 /// Writes a histogram for each site.
 ///
 /// # Errors
 /// The text cannot be written to `out`.
 pub fn write(sites: &[Merged], hist: &Hist, out: &mut dyn Write) -> io::Result<()> {
-    let shown: Vec<_> = sites.iter().filter(|site| site.lifetimes.count() > 0 || site.live > 0).collect();
+    let shown: Vec<_> = sites.iter().filter(|site| site.is_shown()).collect();
     if shown.is_empty() {
         return writeln!(out, "no goroutine lives or has ended");
     }
@@ -36,6 +39,12 @@ pub fn write(sites: &[Merged], hist: &Hist, out: &mut dyn Write) -> io::Result<(
             writeln!(out)?;
         }
         one(site, hist, out)?;
+    }
+    if shown.iter().take(hist.top).any(|site| site.law().is_some()) {
+        writeln!(out)?;
+        for line in wrap(INTERVALS, hist.width.max(36)) {
+            writeln!(out, "{}", paint(DIM, line))?;
+        }
     }
     if shown.len() > hist.top {
         let all = count(shown.len() as u64);
@@ -56,7 +65,7 @@ fn one(site: &Merged, hist: &Hist, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "  {part}")?;
     }
     bars(site, columns, out)?;
-    let law = site.little().map(|little| law(&little, hist.scale));
+    let law = site.law().map(|found| law(&found, site, hist.scale));
     for parts in quantiles(&site.lifetimes).into_iter().chain(law.into_iter().flatten()) {
         for line in fill(&parts, columns - 2) {
             writeln!(out, "  {line}")?;
@@ -142,26 +151,53 @@ fn quantiles(lifetimes: &Durations) -> Option<Vec<String>> {
     Some(std::iter::once(format!("{n} ended")).chain(named).collect())
 }
 
-fn law(little: &Little, scale: Option<f64>) -> Vec<Vec<String>> {
-    let observed = format!("observed {}", amount(little.observed));
-    if let Some(growth) = little.growth {
+fn law(law: &Law, site: &Merged, scale: Option<f64>) -> Vec<Vec<String>> {
+    let little = &law.little;
+    let observed = little.live.map_or_else(
+        || format!("{} lived at the end", count(site.live)),
+        |live| format!("observed {}", ranged(live, amount)),
+    );
+    if let Some(growth) = law.growth {
         let grows = |scale: f64| format!("grows by {} and never settles", rate(growth * scale));
-        let now = vec![format!("{} created: {}", rate(little.rate), grows(1.0)), observed];
-        let then = scale.map(|scale| {
-            vec![format!("at {scale}x: {} created: {}", rate(little.rate * scale), grows(scale))]
-        });
+        let created = |scale: f64| ranged(little.rate.times(scale), rate);
+        let now = vec![format!("{} created: {}", created(1.0), grows(1.0)), observed];
+        let then =
+            scale.map(|scale| vec![format!("at {scale}x: {} created: {}", created(scale), grows(scale))]);
         return std::iter::once(now).chain(then).collect();
     }
-    let mean = duration((little.mean_s * 1e9) as u64);
-    let least = if little.at_least { "≥ " } else { "" };
-    let expected = |scale: f64| format!("{least}{} live", amount(little.expected * scale));
-    let now = format!("{} × mean {least}{mean} (with the living) = {}", rate(little.rate), expected(1.0));
-    let mut lines = vec![vec![now, observed]];
+    let least = if little.is_at_least() { "≥ " } else { "" };
+    let mean = format!("mean {least}{}", ranged(little.mean_s, |seconds| duration((seconds * 1e9) as u64)));
+    let given = |scale: f64, live: Estimate| {
+        format!("{} × {mean} = {least}{} live", ranged(little.rate.times(scale), rate), ranged(live, amount))
+    };
+    let steady = little.is_balanced() != Some(false);
+    let residual = little.residual.map(|residual| {
+        let said = format!("residual {}", ranged(residual, signed));
+        if steady { said } else { format!("{said}: not stationary, or leaking") }
+    });
+    let mut lines =
+        vec![vec![given(1.0, little.expected)], std::iter::once(observed).chain(residual).collect()];
     if let Some(scale) = scale {
-        let more = format!("{} × mean {least}{mean} = {}", rate(little.rate * scale), expected(scale));
-        lines.push(vec![format!("at {scale}x: {more}")]);
+        let then = law.at_scale(scale).map(|live| given(scale, live));
+        lines.push(vec![format!(
+            "at {scale}x: {}",
+            then.unwrap_or_else(|| "no forecast, since there is no steady state".into())
+        )]);
     }
     lines
+}
+
+/// An estimate with its 95 % interval, unless that is no longer than what is shown of its value.
+fn ranged(estimate: Estimate, text: impl Fn(f64) -> String) -> String {
+    let value = text(estimate.value);
+    let (low, high) = (text(estimate.low), text(estimate.high));
+    match (estimate.low.is_finite(), estimate.high.is_finite()) {
+        (true, true) if low == value && high == value => value,
+        (true, true) => format!("{value} [{low} – {high}]"),
+        (true, false) if low == value => value,
+        (true, false) => format!("{value} [≥ {low}]"),
+        (false, _) => format!("{value} [≤ {high}]"),
+    }
 }
 
 /// A number of goroutines as text. As it can be a mean, it need not be a whole number.
@@ -170,6 +206,15 @@ fn amount(n: f64) -> String {
         n if n >= 9.95 || n == 0.0 => count(n.round() as u64),
         n if n < 0.05 => "< 0.1".into(),
         n => format!("{n:.1}"),
+    }
+}
+
+/// A difference between numbers of goroutines as text.
+fn signed(n: f64) -> String {
+    match n {
+        n if n.abs() < 0.05 => "0".into(),
+        n if n < 0.0 => format!("−{}", amount(-n)),
+        n => amount(n),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The contracts in JSON, of reports and of what has changed between two. Their schemas are part of the documentation and must
+//! The contracts in JSON, of reports, of what has changed between two, and of lifetimes. Their schemas are part of the documentation and must
 //! be what the types say, so that neither changes unnoticed.
 
 use std::fs;
@@ -8,7 +8,11 @@ use anyhow::{Context, Result};
 use crate::machine::{self, output};
 
 /// The documents, each with the path of its schema from the repository's root.
-const SCHEMAS: [(&str, &str); 2] = [("report", "docs/report.schema.json"), ("diff", "docs/diff.schema.json")];
+const SCHEMAS: [(&str, &str); 3] = [
+    ("report", "docs/report.schema.json"),
+    ("diff", "docs/diff.schema.json"),
+    ("hist", "docs/hist.schema.json"),
+];
 /// The example program that prints the schema of a document's types.
 const EXAMPLE: &str = "report_schema";
 
