@@ -11,6 +11,7 @@ pub mod native;
 pub mod random;
 pub mod survival;
 pub mod trend;
+pub mod usl;
 
 pub use ages::{Ages, Eldest};
 pub use balance::Balance;
