@@ -85,6 +85,11 @@ impl Estimate {
     }
 }
 
+/// The probability that a normal deviate is larger than `z`.
+pub fn normal_tail(z: f64) -> f64 {
+    libm::erfc(z / std::f64::consts::SQRT_2) / 2.0
+}
+
 /// The probability of at most `most`, where `mean` are expected.
 fn poisson(most: u64, mean: f64) -> f64 {
     if mean <= 0.0 {

@@ -8,6 +8,7 @@ pub mod durations;
 pub mod estimate;
 pub mod little;
 pub mod native;
+pub mod pooled;
 pub mod random;
 pub mod survival;
 pub mod trend;
