@@ -79,6 +79,9 @@ pub enum Command {
     Dump(Dump),
     /// Look at every Go process of this host, without probes: what most goroutines wait for
     Sweep(Sweep),
+    /// Ask what many hosts have written with --to: which go statements leak anywhere, and since when
+    #[command(disable_help_flag = true, disable_version_flag = true)]
+    Fleet(Fleet),
     /// Check what this machine offers, and trace a tiny built-in target
     Doctor(Doctor),
     /// Write a shell completion script to standard output
@@ -475,6 +478,14 @@ pub struct Limits {
     /// be. 16 MiB unless said, on more than 85 CPUs 192 KiB for each
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(4096..=1 << 30))]
     pub ring_bytes: Option<u32>,
+}
+
+/// `golife fleet`.
+#[derive(Debug, Args)]
+pub struct Fleet {
+    /// What golife-fleet is to do: `golife fleet help` lists it
+    #[arg(value_name = "ARGUMENT", trailing_var_arg = true, allow_hyphen_values = true)]
+    pub arguments: Vec<std::ffi::OsString>,
 }
 
 /// Form of a report.

@@ -5,6 +5,7 @@ pub mod completion;
 mod diff;
 mod doctor;
 mod dump;
+mod fleet;
 mod gate;
 mod goflags;
 mod hist;
@@ -77,6 +78,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Sweep(arguments) if arguments.hosts.hosts.is_some() => hosts::run(&arguments),
         Command::Sweep(arguments) => sweep::run(&arguments),
         Command::RemoteSweep => remote::run(),
+        Command::Fleet(arguments) => fleet::run(&arguments),
         Command::Doctor(arguments) => {
             let findings = doctor::run();
             read(match arguments.format {

@@ -22,7 +22,7 @@ mod lines;
 pub mod names;
 pub mod pprof;
 pub mod profile;
-mod rules;
+pub mod rules;
 pub mod sarif;
 pub mod saved;
 pub mod sources;

@@ -4,17 +4,17 @@
 use crate::report::Cause;
 
 /// A cause, for people who see it for the first time.
-pub(super) struct Rule {
+pub struct Rule {
     /// Its name in a report; `leak` where the cause is not known.
-    pub(super) id: &'static str,
+    pub id: &'static str,
     /// What the goroutines do.
-    pub(super) means: &'static str,
+    pub means: &'static str,
     /// What ends it.
-    pub(super) remedy: &'static str,
+    pub remedy: &'static str,
 }
 
 /// The rule of a cause.
-pub(super) fn rule(cause: Option<Cause>) -> Rule {
+pub fn rule(cause: Option<Cause>) -> Rule {
     let (means, remedy) = match cause {
         Some(Cause::ChanReceive) => (
             "Goroutines wait to receive from a channel that nobody closes or sends on",

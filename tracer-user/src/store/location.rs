@@ -94,7 +94,10 @@ impl Location {
 }
 
 /// The address of a store that is no folder; `None` for a folder.
-fn remote(text: &str) -> Result<Option<Url>, StoreError> {
+///
+/// # Errors
+/// It is no address, or holds what looks like a secret.
+pub fn remote(text: &str) -> Result<Option<Url>, StoreError> {
     let Some((scheme, rest)) = text.split_once("://").filter(|(scheme, _)| *scheme != "file") else {
         return Ok(None);
     };
@@ -170,7 +173,12 @@ fn shortened(error: &object_store::Error) -> String {
     let reasons = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
     let innermost = reasons.last().map(ToString::to_string).filter(|reason| !text.contains(reason.as_str()));
     let said = [Some(answer), innermost.as_deref()].into_iter().flatten().collect::<Vec<_>>().join(": ");
-    let words = said.split(' ').map(|word| match word.split_once('?') {
+    without_queries(&said)
+}
+
+/// A text without the queries of the addresses in it.
+pub fn without_queries(text: &str) -> String {
+    let words = text.split(' ').map(|word| match word.split_once('?') {
         Some((address, _)) if word.contains("://") => format!("{address}?…"),
         _ => word.to_owned(),
     });

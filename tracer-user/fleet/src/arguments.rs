@@ -1,0 +1,159 @@
+//! The command line: what a user can ask for, and nothing of how it is done.
+
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+
+/// Asks what many hosts have written with `golife sweep --to URL`.
+#[derive(Debug, Parser)]
+#[command(name = "golife-fleet", version, max_term_width = 100, propagate_version = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Answer a query in SQL, which can only read; the table is called sites
+    Sql(Sql),
+}
+
+/// Where to look, and how.
+#[derive(Clone, Debug, Args)]
+pub struct Asking {
+    /// The store: a folder, s3://BUCKET/PATH, gs://BUCKET/PATH or az://CONTAINER/PATH. Keys come from the environment
+    #[arg(value_name = "URL")]
+    pub url: String,
+    /// Memory that the query may take before it goes on in temporary files, such as 512M or 4G; a quarter of the machine's
+    /// unless said, and 1G at least
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    pub memory: Option<u64>,
+    /// Show how the query is run and which files it reads, instead of the answer
+    #[arg(long)]
+    pub explain: bool,
+    /// How to show it.
+    #[command(flatten)]
+    pub showing: Showing,
+}
+
+/// How to show an answer.
+#[derive(Clone, Debug, Args)]
+pub struct Showing {
+    /// Form of the answer
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+    /// Write the answer to this file instead of standard output
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub output: Option<PathBuf>,
+}
+
+/// Which sweeps count.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub struct Window {
+    /// Only sweeps from then on: a time such as 2026-11-28T03:00:00Z or 2026-11-28, or how long ago, such as 6h
+    #[arg(long, value_name = "WHEN", value_parser = parse_time)]
+    pub since: Option<SystemTime>,
+    /// Only sweeps before then, written in the same way
+    #[arg(long, value_name = "WHEN", value_parser = parse_time)]
+    pub until: Option<SystemTime>,
+}
+
+impl Window {
+    /// The window in ms since 1970: the first that counts, and the first that no longer does.
+    pub fn ms(&self) -> (Option<i64>, Option<i64>) {
+        (self.since.map(ms), self.until.map(ms))
+    }
+}
+
+/// `golife-fleet sql`.
+#[derive(Debug, Args)]
+pub struct Sql {
+    /// Where to look, and how.
+    #[command(flatten)]
+    pub asking: Asking,
+    /// The query
+    #[arg(value_name = "QUERY")]
+    pub query: String,
+    /// Which sweeps count.
+    #[command(flatten)]
+    pub window: Window,
+}
+
+/// Form of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    Text,
+    /// One document
+    Json,
+    /// The table alone, with a line of names
+    Csv,
+    /// For issues and chats
+    Markdown,
+    /// One page that asks for nothing else
+    Html,
+}
+
+/// A moment in ms since 1970.
+pub fn ms(time: SystemTime) -> i64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    since.as_millis().try_into().unwrap_or(i64::MAX)
+}
+
+/// Reads a time, or how long ago it was.
+///
+/// # Errors
+/// It is neither.
+pub fn parse_time(text: &str) -> Result<SystemTime, String> {
+    let as_time = |text: &str| humantime::parse_rfc3339_weak(text).ok();
+    if let Some(time) = as_time(text).or_else(|| as_time(&format!("{text}T00:00:00Z"))) {
+        return Ok(time);
+    }
+    let ago: Duration = humantime::parse_duration(text)
+        .map_err(|_| "want a time such as 2026-11-28T03:00:00Z, or how long ago, such as 6h".to_owned())?;
+    SystemTime::now().checked_sub(ago).ok_or_else(|| "that is too long ago".to_owned())
+}
+
+fn parse_bytes(text: &str) -> Result<u64, String> {
+    const LEAST: u64 = 64 << 20;
+    let upper = text.to_ascii_uppercase();
+    let bare = upper.trim_end_matches("IB").trim_end_matches('B');
+    let (number, unit) = match bare.char_indices().last() {
+        Some((at, 'K')) => (&bare[..at], 1u64 << 10),
+        Some((at, 'M')) => (&bare[..at], 1 << 20),
+        Some((at, 'G')) => (&bare[..at], 1 << 30),
+        _ => (bare, 1),
+    };
+    let bytes = number.trim().parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+    match bytes {
+        Some(bytes) if bytes >= LEAST => Ok(bytes),
+        Some(_) => Err("that is too little: want 64M at least".to_owned()),
+        None => Err("want a number of bytes, such as 512M or 4G".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn times_and_sizes_are_read() {
+        assert_eq!(parse_time("1970-01-01T00:00:01Z").map(ms), Ok(1000));
+        assert_eq!(parse_time("1970-01-02").map(ms), Ok(86_400_000));
+        assert!(parse_time("6h").is_ok_and(|time| time < SystemTime::now()));
+        assert!(parse_time("soon").is_err());
+        assert_eq!(parse_bytes("64MiB"), Ok(64 << 20));
+        assert_eq!(parse_bytes("2g"), Ok(2 << 30));
+        assert!(parse_bytes("1K").is_err() && parse_bytes("x").is_err() && parse_bytes("").is_err());
+    }
+}

@@ -1,0 +1,11 @@
+//! golife-fleet asks what many hosts have written: which `go` statements leak anywhere, since when, and what it costs.
+//!
+//! The modules are floors, each of which uses only those below it: [`commands`] is what a person runs, [`session`] answers SQL
+//! with DataFusion, [`listing`] knows the files, [`store`] reaches them, and [`output`] shows answers.
+
+pub mod arguments;
+pub mod commands;
+pub mod listing;
+pub mod output;
+pub mod session;
+pub mod store;

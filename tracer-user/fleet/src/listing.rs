@@ -1,0 +1,143 @@
+//! Which files of a store hold sweeps, and which are left out and why. Files are told by their names; no file is opened.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use golife::human;
+use golife::store::Place;
+use golife::store::place::{EXTENSION, SITES};
+use object_store::ObjectMeta;
+
+use crate::store::{Refused, Store};
+
+/// The folder of compacted files.
+pub const COMPACT: &str = "compact";
+/// How many days are listed at once.
+const AT_ONCE: usize = 8;
+/// One hour in ms.
+pub const HOUR_MS: i64 = 3_600_000;
+/// Most files that are named in an answer as left out.
+const NAMED: usize = 8;
+
+/// A file with sweeps.
+#[derive(Clone, Debug)]
+pub struct SweepObject {
+    /// Where it is, and how large.
+    pub meta: ObjectMeta,
+    /// The first and the last moment, in ms since 1970, that its rows can be of.
+    pub times: (i64, i64),
+    /// The start of the hour whose folder it is in, in ms since 1970.
+    pub hour: i64,
+}
+
+/// What is left out of an answer: paths, and why.
+#[derive(Debug, Default)]
+pub struct LeftOut(Mutex<BTreeMap<String, String>>);
+
+impl LeftOut {
+    /// Leaves out an object.
+    pub fn add(&self, path: &str, why: impl Into<String>) {
+        self.0.lock().unwrap_or_else(|broken| broken.into_inner()).insert(path.to_owned(), why.into());
+    }
+
+    /// Whether an object is left out.
+    pub fn has(&self, path: &str) -> bool {
+        self.0.lock().unwrap_or_else(|broken| broken.into_inner()).contains_key(path)
+    }
+
+    /// All of them in words, by why they are left out. Of many for the same reason, the first are named.
+    pub fn said(&self) -> Vec<String> {
+        let all = self.0.lock().unwrap_or_else(|broken| broken.into_inner());
+        let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for (path, why) in all.iter() {
+            reasons.entry(why).or_default().push(path);
+        }
+        let said = reasons.into_iter().map(|(why, paths)| {
+            let rest = paths.len().saturating_sub(NAMED);
+            let more =
+                if rest > 0 { format!(" and {} more", human::count(rest as u64)) } else { String::new() };
+            let named: Vec<String> = paths.iter().take(NAMED).map(|path| human::clean(path)).collect();
+            format!("left out: {}{more}: {}", named.join(", "), human::clean(why))
+        });
+        said.collect()
+    }
+}
+
+/// Lists the files whose sweeps are in a window, in ms since 1970.
+///
+/// # Errors
+/// The store refuses, or does not answer.
+pub async fn list(
+    store: &Store,
+    window: (Option<i64>, Option<i64>),
+    left_out: &LeftOut,
+) -> Result<Vec<SweepObject>, Refused> {
+    let mut days = Vec::new();
+    for top in [SITES, COMPACT] {
+        let folders = store.folders(top).await?;
+        days.extend(
+            folders.into_iter().filter(|day| may_hold(day, window)).map(|day| format!("{top}/{day}")),
+        );
+    }
+    let listed = stream::iter(days).map(|day| async move { store.list(&day).await }).buffered(AT_ONCE);
+    let objects: Vec<Vec<ObjectMeta>> = listed.try_collect().await?;
+    let mut files = Vec::new();
+    for meta in objects.into_iter().flatten() {
+        match sorted(meta) {
+            Ok(Some(file)) if is_within(file.times, window) => files.push(file),
+            Ok(_) => {}
+            Err((path, why)) => left_out.add(&path, why),
+        }
+    }
+    Ok(files)
+}
+
+fn is_within((first, last): (i64, i64), (since, until): (Option<i64>, Option<i64>)) -> bool {
+    since.is_none_or(|since| last >= since) && until.is_none_or(|until| first < until)
+}
+
+/// Whether a day's folder may hold sweeps of the window. Other folders are listed, so that what is in them is named.
+fn may_hold(folder: &str, window: (Option<i64>, Option<i64>)) -> bool {
+    let day = folder.strip_prefix("dt=").and_then(|day| hour_ms(day, "00"));
+    day.is_none_or(|day| is_within((day, day + 24 * HOUR_MS - 1), window))
+}
+
+/// The start of an hour in ms since 1970.
+fn hour_ms(day: &str, hour: &str) -> Option<i64> {
+    let time = humantime::parse_rfc3339(&format!("{day}T{hour}:00:00Z")).ok()?;
+    time.duration_since(std::time::UNIX_EPOCH).ok()?.as_millis().try_into().ok()
+}
+
+/// What an object is: a file with sweeps, something that other engines leave beside their files, or left out.
+fn sorted(meta: ObjectMeta) -> Result<Option<SweepObject>, (String, String)> {
+    let path = meta.location.to_string();
+    let name = path.rsplit('/').next().unwrap_or_default();
+    if name.starts_with(['_', '.']) {
+        return Ok(None);
+    }
+    let is_raw = path.starts_with(SITES);
+    let found = if is_raw {
+        Place::parse(&path)
+            .map(|place| ((place.time_ms, place.time_ms), place.time_ms - place.time_ms % HOUR_MS))
+    } else {
+        hour_of(&path).map(|hour| ((hour, hour + HOUR_MS - 1), hour))
+    };
+    let Some((times, hour)) = found else {
+        let kind = if is_raw { "not named as a sweep file" } else { "not named as a compacted file" };
+        return Err((path, kind.into()));
+    };
+    if meta.size == 0 {
+        return Err((path, "is empty".into()));
+    }
+    Ok(Some(SweepObject { meta, times, hour }))
+}
+
+/// The hour of `compact/dt=YYYY-MM-DD/hour=HH/NAME.parquet`.
+fn hour_of(path: &str) -> Option<i64> {
+    let mut parts = path.strip_suffix(EXTENSION)?.split('/').skip(1);
+    let day = parts.next()?.strip_prefix("dt=")?;
+    let hour = parts.next()?.strip_prefix("hour=").filter(|hour| hour.len() == 2)?;
+    parts.next()?;
+    hour_ms(day, hour)
+}

@@ -1,0 +1,218 @@
+//! SQL over a store: DataFusion with bounded memory, and what it costs said before and while it goes on. A file that cannot be
+//! read is left out and named; it never fails a query.
+
+mod progress;
+mod sites;
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::common::TableReference;
+use datafusion::error::DataFusionError;
+use datafusion::execution::context::SQLOptions;
+use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::logical_expr::{col, lit};
+use datafusion::physical_plan::{ExecutionPlan, displayable, execute_stream};
+use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::scalar::ScalarValue;
+use futures::StreamExt;
+use golife::human;
+
+use crate::arguments::Asking;
+use crate::listing::{self, LeftOut};
+use crate::store::Store;
+use sites::Sites;
+
+/// The least memory unless the user says otherwise.
+const MEMORY: u64 = 1 << 30;
+/// The part of the memory that is for the footers of files.
+const FOOTERS: u64 = 16;
+/// How often a query begins anew without files that turned out to be broken.
+const ATTEMPTS: usize = 3;
+/// The name of the table of all sweeps that were listed, of which `sites` is those in the window.
+const LISTED: &str = "listed_sites";
+/// What DataFusion knows the store as.
+const STORE: &str = "golife://store";
+
+/// A store that can be asked.
+pub struct Session {
+    context: SessionContext,
+    sites: Arc<Sites>,
+    left_out: Arc<LeftOut>,
+    store: Store,
+    /// Where queries go on that do not fit into memory. It is removed with the session.
+    _spill: tempfile::TempDir,
+}
+
+impl Session {
+    /// Lists a store's files with sweeps of a window, in ms since 1970, and makes them the table `sites`.
+    ///
+    /// # Errors
+    /// The store cannot be listed.
+    pub async fn open(asking: &Asking, window: (Option<i64>, Option<i64>)) -> anyhow::Result<Session> {
+        let store = Store::open(&asking.url)?;
+        let left_out = Arc::new(LeftOut::default());
+        let files = listing::list(&store, window, &left_out).await?;
+        let memory = asking.memory.unwrap_or_else(|| (machine_memory() / 4).max(MEMORY));
+        let spill = tempfile::tempdir().context("cannot make a folder for temporary files")?;
+        let runtime = RuntimeEnvBuilder::new()
+            .with_memory_pool(Arc::new(FairSpillPool::new((memory - memory / FOOTERS) as usize)))
+            .with_metadata_cache_limit((memory / FOOTERS) as usize)
+            .with_temp_file_path(spill.path())
+            .build_arc()?;
+        let url = ObjectStoreUrl::parse(STORE)?;
+        runtime.register_object_store(url.as_ref(), store.objects());
+        let mut config = SessionConfig::new().with_information_schema(true);
+        config.options_mut().execution.parquet.pushdown_filters = true;
+        config.options_mut().execution.parquet.reorder_filters = true;
+        config.options_mut().execution.time_zone = Some("+00:00".into());
+        let context = SessionContext::new_with_config_rt(config, runtime);
+        let sites = Arc::new(Sites::new(url, files, left_out.clone()));
+        context.register_table(LISTED, sites.clone())?;
+        let mut table = context.table(LISTED).await?;
+        let moment = |ms| lit(ScalarValue::TimestampMillisecond(Some(ms), Some("UTC".into())));
+        if let Some(since) = window.0 {
+            table = table.filter(col("sweep_time").gt_eq(moment(since)))?;
+        }
+        if let Some(until) = window.1 {
+            table = table.filter(col("sweep_time").lt(moment(until)))?;
+        }
+        context.register_table(TableReference::bare("sites"), table.into_view())?;
+        Ok(Session { context, sites, left_out, store, _spill: spill })
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// What DataFusion is asked through, to register further tables.
+    pub fn context(&self) -> &SessionContext {
+        &self.context
+    }
+
+    /// What a reader has to know: which files were left out.
+    pub fn notes(&self) -> Vec<String> {
+        self.left_out.said()
+    }
+
+    /// Whether there is no file at all.
+    pub fn is_empty(&self) -> bool {
+        self.sites.is_empty()
+    }
+
+    /// Answers a query with all its rows, which must fit into memory.
+    ///
+    /// # Errors
+    /// The query is wrong or would write, the store does not answer, or memory and disk do not suffice.
+    pub async fn query(&self, sql: &str) -> anyhow::Result<(SchemaRef, Vec<RecordBatch>)> {
+        let mut schema = None;
+        let batches = self
+            .fold(sql, Vec::new, |batches: &mut Vec<RecordBatch>, batch| {
+                schema.get_or_insert_with(|| batch.schema());
+                batches.push(batch);
+                Ok(())
+            })
+            .await?;
+        let schema = match schema {
+            Some(schema) => schema,
+            None => self.plan(sql).await?.schema(),
+        };
+        Ok((schema, batches))
+    }
+
+    /// Answers a query batch by batch. Where a file turns out to be broken, it begins anew without that.
+    ///
+    /// # Errors
+    /// As for [`Session::query`], or what `add` fails with.
+    pub async fn fold<T>(
+        &self,
+        sql: &str,
+        begin: impl Fn() -> T,
+        mut add: impl FnMut(&mut T, RecordBatch) -> anyhow::Result<()>,
+    ) -> anyhow::Result<T> {
+        let mut attempt = 1;
+        'anew: loop {
+            let plan = self.plan(sql).await?;
+            progress::say_cost(&self.sites.last_scan());
+            let _progress = progress::watch(plan.clone(), self.sites.last_scan());
+            let mut found = begin();
+            let mut batches = execute_stream(plan, self.context.task_ctx())?;
+            while let Some(batch) = batches.next().await {
+                match batch {
+                    Ok(batch) => add(&mut found, batch)?,
+                    Err(error) if attempt < ATTEMPTS && is_of_data(&error) => {
+                        if self.sites.look_for_broken(&self.context).await == 0 {
+                            return Err(self.explained(error));
+                        }
+                        attempt += 1;
+                        continue 'anew;
+                    }
+                    Err(error) => return Err(self.explained(error)),
+                }
+            }
+            return Ok(found);
+        }
+    }
+
+    /// How a query is run, and which files it reads.
+    ///
+    /// # Errors
+    /// As for [`Session::query`].
+    pub async fn explain(&self, sql: &str) -> anyhow::Result<String> {
+        let plan = self.plan(sql).await?;
+        let scan = self.sites.last_scan();
+        let mut text = format!(
+            "reads {} of {} files, {}, {} rows\n",
+            human::count(scan.files),
+            human::count(self.sites.len() as u64),
+            human::bytes(scan.bytes),
+            human::count(scan.rows)
+        );
+        text += &displayable(plan.as_ref()).indent(false).to_string();
+        Ok(text)
+    }
+
+    async fn plan(&self, sql: &str) -> anyhow::Result<Arc<dyn ExecutionPlan>> {
+        let only_reads =
+            SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+        let made = async {
+            let frame = self.context.sql_with_options(sql, only_reads).await?;
+            frame.create_physical_plan().await
+        };
+        made.await.map_err(|error| self.explained(error))
+    }
+
+    fn explained(&self, error: DataFusionError) -> anyhow::Error {
+        let text = golife::store::location::without_queries(&error.strip_backtrace());
+        match error.find_root() {
+            DataFusionError::ResourcesExhausted(_) => {
+                anyhow::anyhow!("{}: memory does not suffice, see --memory: {text}", self.store.name())
+            }
+            _ => anyhow::anyhow!("{}: {text}", self.store.name()),
+        }
+    }
+}
+
+/// Whether an error is of what was read, not of the query or this machine.
+fn is_of_data(error: &DataFusionError) -> bool {
+    matches!(
+        error.find_root(),
+        DataFusionError::ParquetError(_)
+            | DataFusionError::ObjectStore(_)
+            | DataFusionError::ArrowError(..)
+            | DataFusionError::External(_)
+            | DataFusionError::Execution(_)
+    )
+}
+
+/// Memory of the machine in bytes; 0 where it is not known.
+fn machine_memory() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kib = text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB"));
+    kib.and_then(|kib| kib.trim().parse::<u64>().ok()).map_or(0, |kib| kib * 1024)
+}
