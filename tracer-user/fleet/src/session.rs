@@ -23,8 +23,9 @@ use futures::StreamExt;
 use golife::human;
 
 use crate::arguments::Asking;
-use crate::listing::{self, LeftOut};
+use crate::listing::{self, LeftOut, SweepObject};
 use crate::store::Store;
+pub use sites::SOURCES_KEY;
 use sites::Sites;
 
 /// The least memory unless the user says otherwise.
@@ -57,6 +58,23 @@ impl Session {
         let store = Store::open(&asking.url)?;
         let left_out = Arc::new(LeftOut::default());
         let files = listing::list(&store, window, &left_out).await?;
+        Session::made(asking, store, (files, left_out), window).await
+    }
+
+    /// Makes these files the table `sites`, whatever else the store has.
+    ///
+    /// # Errors
+    /// This machine has no room for temporary files.
+    pub async fn over(asking: &Asking, store: Store, files: Vec<SweepObject>) -> anyhow::Result<Session> {
+        Session::made(asking, store, (files, Arc::default()), (None, None)).await
+    }
+
+    async fn made(
+        asking: &Asking,
+        store: Store,
+        (files, left_out): (Vec<SweepObject>, Arc<LeftOut>),
+        window: (Option<i64>, Option<i64>),
+    ) -> anyhow::Result<Session> {
         let memory = asking.memory.unwrap_or_else(|| (machine_memory() / 4).max(MEMORY));
         let spill = tempfile::tempdir().context("cannot make a folder for temporary files")?;
         let runtime = RuntimeEnvBuilder::new()
@@ -98,6 +116,20 @@ impl Session {
     /// What a reader has to know: which files were left out.
     pub fn notes(&self) -> Vec<String> {
         self.left_out.said()
+    }
+
+    /// Whether an object is left out because it cannot be read.
+    pub fn is_left_out(&self, path: &str) -> bool {
+        self.left_out.has(path)
+    }
+
+    /// The files that a query over everything reads: those that can be read, and that no other one stands for.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn readable(&self) -> anyhow::Result<Vec<SweepObject>> {
+        self.plan("SELECT host FROM sites").await?;
+        Ok(self.sites.last_files())
     }
 
     /// Whether there is no file at all.

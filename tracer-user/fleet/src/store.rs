@@ -130,6 +130,17 @@ impl Store {
         }
     }
 
+    /// Takes an object away; one that is gone already is no error.
+    ///
+    /// # Errors
+    /// The store refuses, or does not answer.
+    pub async fn delete(&self, path: &Path) -> Result<(), Refused> {
+        match self.objects.delete(path).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(self.refused("delete", path.as_ref(), &error)),
+        }
+    }
+
     fn refused(&self, what: &'static str, object: &str, error: &object_store::Error) -> Refused {
         let (store, object) = (self.name.clone(), object.to_owned());
         Refused { store, what, object, why: location::without_queries(&error.to_string()) }

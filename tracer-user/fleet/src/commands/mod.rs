@@ -1,5 +1,8 @@
 //! What each command does, from arguments to exit code.
 
+mod check;
+mod compact;
+mod expire;
 mod sql;
 
 use std::fs::File;
@@ -34,6 +37,9 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
 async fn execute(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Sql(arguments) => sql::run(&arguments).await,
+        Command::Check(arguments) => check::run(&arguments).await,
+        Command::Compact(arguments) => compact::run(&arguments).await,
+        Command::Expire(arguments) => expire::run(&arguments).await,
     }
 }
 

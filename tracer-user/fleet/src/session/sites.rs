@@ -2,6 +2,7 @@
 //! before any is opened; then each footer is read once, and what is no sweep file is left out by name.
 
 use std::collections::HashSet;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, LazyLock, Mutex};
 
 use async_trait::async_trait;
@@ -34,7 +35,7 @@ use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use datafusion::prelude::SessionContext;
 use datafusion::scalar::ScalarValue;
-use futures::{StreamExt, stream};
+use futures::{FutureExt, StreamExt, stream};
 use golife::store::columns::{self, VERSION, VERSION_KEY};
 use parquet::arrow::async_reader::AsyncFileReader;
 use parquet::arrow::{ParquetRecordBatchStreamBuilder, parquet_to_arrow_schema};
@@ -98,6 +99,13 @@ impl Sites {
     /// What the scan reads that was planned last.
     pub fn last_scan(&self) -> Scan {
         self.last.lock().unwrap_or_else(|broken| broken.into_inner()).0
+    }
+
+    /// The files that the scan reads that was planned last.
+    pub fn last_files(&self) -> Vec<SweepObject> {
+        let last = self.last.lock().unwrap_or_else(|broken| broken.into_inner());
+        let read: HashSet<_> = last.1.iter().map(|file| file.object_meta.location.clone()).collect();
+        self.files.iter().filter(|file| read.contains(&file.meta.location)).cloned().collect()
     }
 
     /// The files of which some row may satisfy the filters, by their folders and names alone.
@@ -235,10 +243,10 @@ async fn footer(
     let partitioned = PartitionedFile::new_from_meta(file.meta.clone());
     let reader = readers.create_reader(0, partitioned, None, &ExecutionPlanMetricsSet::new());
     let mut reader = reader.map_err(|error| error.to_string())?;
-    reader
-        .get_metadata(None)
-        .await
-        .map_err(|error| format!("cannot be read: {}", shortened(&error.to_string())))
+    // With checks of arithmetic, the library panics where the last bytes say that the footer is longer than the file.
+    let read = AssertUnwindSafe(reader.get_metadata(None)).catch_unwind().await;
+    let read = read.map_err(|_| "cannot be read: its footer is longer than the file".to_owned())?;
+    read.map_err(|error| format!("cannot be read: {}", shortened(&error.to_string())))
 }
 
 /// The first line of an error, without the queries of addresses.

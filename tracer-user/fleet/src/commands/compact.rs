@@ -1,0 +1,215 @@
+//! `golife-fleet compact`: the many small files of an hour become one, sorted and well compressed. Whoever asks meanwhile sees each
+//! row once: a compacted file says in its metadata which files it stands for, and appears whole or not at all. Nothing is deleted;
+//! `expire` does that.
+
+use std::fs::File;
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use anyhow::Context;
+use datafusion::arrow::record_batch::RecordBatch;
+use golife::human;
+use golife::store::columns::{self, ORDER, VERSION, VERSION_KEY};
+use golife::store::place::{EXTENSION, SITES};
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::metadata::{KeyValue, SortingColumn};
+use parquet::file::properties::WriterProperties;
+use sha2::{Digest, Sha256};
+
+use super::{say, show};
+use crate::arguments::{Compact, ms};
+use crate::listing::{COMPACT, HOUR_MS, LeftOut, SweepObject, list};
+use crate::output::{Answer, Cell, Table};
+use crate::session::{SOURCES_KEY, Session};
+use crate::store::Store;
+
+/// Most rows of a row group, which is what an engine reads or skips at once.
+const ROWS_OF_A_GROUP: usize = 128 * 1024;
+/// Most bytes of sources that become one file. Compacted they are a quarter of that.
+const MOST_BYTES: u64 = 1 << 30;
+
+/// Runs it.
+///
+/// # Errors
+/// The store cannot be read or written.
+pub async fn run(arguments: &Compact) -> anyhow::Result<ExitCode> {
+    let asking = &arguments.asking;
+    let store = Store::open(&asking.url)?;
+    let left_out = LeftOut::default();
+    let over = ms(SystemTime::now()) - arguments.after.as_millis() as i64;
+    let files = list(&store, arguments.window.ms(), &left_out).await?;
+    let mut hours: Vec<i64> =
+        files.iter().map(|file| file.hour).filter(|hour| hour + HOUR_MS <= over).collect();
+    hours.sort_unstable();
+    hours.dedup();
+    let mut answer = Answer {
+        schema: "golife.fleet-compact/1",
+        title: format!("compacted {}", store.name()),
+        ..Answer::default()
+    };
+    let mut table =
+        Table::new([("hour", false), ("files", true), ("bytes", true), ("rows", true), ("bytes now", true)]);
+    for hour in hours {
+        let of_hour: Vec<_> = files.iter().filter(|file| file.hour == hour).cloned().collect();
+        // One file alone is as good as it gets, unless it is the rest of what came late.
+        if of_hour.len() < 2 {
+            continue;
+        }
+        let session = Session::over(asking, store.clone(), of_hour).await?;
+        let raw = session.readable().await?.into_iter().filter(is_raw).collect::<Vec<_>>();
+        for sources in portions(raw) {
+            let before = sources.iter().map(|file| file.meta.size).sum();
+            let number = sources.len() as u64;
+            say(&format!("compacting {} files of {}", human::count(number), hour_text(hour)));
+            let made = compacted(arguments, &store, hour, sources).await?;
+            table.rows.push(vec![
+                Cell::Text(hour_text(hour)),
+                Cell::Count(number),
+                Cell::Bytes(before),
+                Cell::Count(made.rows),
+                Cell::Bytes(made.bytes),
+            ]);
+        }
+        answer.notes.extend(session.notes());
+    }
+    if table.rows.is_empty() {
+        answer.words("nothing to compact: no hour that is over has several files of hosts");
+    } else {
+        answer.table(None, table);
+    }
+    answer.notes.extend(left_out.said());
+    show(&answer, &asking.showing)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What has become of some files.
+struct Compacted {
+    rows: u64,
+    bytes: u64,
+}
+
+/// Writes one file in the place of several.
+async fn compacted(
+    arguments: &Compact,
+    store: &Store,
+    hour: i64,
+    sources: Vec<SweepObject>,
+) -> anyhow::Result<Compacted> {
+    let paths: Vec<String> = sources.iter().map(|file| file.meta.location.to_string()).collect();
+    let session = Session::over(&arguments.asking, store.clone(), sources).await?;
+    let names: Vec<_> =
+        columns::schema().fields().iter().map(|field| format!("\"{}\"", field.name())).collect();
+    let sql = format!("SELECT {} FROM sites ORDER BY {}", names.join(", "), ORDER.join(", "));
+    let temporary = tempfile::tempfile().context("cannot make a temporary file")?;
+    let writer = Writer::new(temporary.try_clone()?, &paths)?;
+    let mut writer = Some(writer);
+    // A file that turns out to be broken would begin the answer anew, which a file on disk cannot.
+    let rows = session
+        .fold(
+            &sql,
+            || 0u64,
+            |rows, batch| {
+                *rows += batch.num_rows() as u64;
+                writer.as_mut().context("the file is written")?.add(&batch)
+            },
+        )
+        .await?;
+    anyhow::ensure!(
+        session.notes().is_empty(),
+        "a file of {} cannot be read to its end: {}; golife fleet check names it, and compacting goes on without it then",
+        hour_text(hour),
+        session.notes().join("; ")
+    );
+    writer.take().context("the file is written")?.finish()?;
+    let bytes = read_whole(temporary)?;
+    let size = bytes.len() as u64;
+    let path = format!("{COMPACT}/{}/{}{EXTENSION}", folder(hour), name(&paths));
+    // Another one that compacts the same files gives them the same name.
+    store.put_new(&path, bytes).await?;
+    Ok(Compacted { rows, bytes: size })
+}
+
+/// A file that is written batch by batch.
+struct Writer(ArrowWriter<File>);
+
+impl Writer {
+    fn new(file: File, sources: &[String]) -> anyhow::Result<Writer> {
+        let schema = columns::schema();
+        let order = ORDER.iter().filter_map(|name| schema.index_of(name).ok());
+        let order = order.map(|column| SortingColumn {
+            column_idx: column as i32,
+            descending: false,
+            nulls_first: false,
+        });
+        let metadata = vec![
+            KeyValue::new(VERSION_KEY.to_owned(), VERSION.to_string()),
+            KeyValue::new(SOURCES_KEY.to_owned(), sources.join("\n")),
+        ];
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::ZSTD(ZstdLevel::try_new(3)?))
+            .set_max_row_group_row_count(Some(ROWS_OF_A_GROUP))
+            .set_created_by(concat!("golife-fleet ", env!("CARGO_PKG_VERSION")).into())
+            .set_sorting_columns(Some(order.collect()))
+            .set_key_value_metadata(Some(metadata))
+            .build();
+        Ok(Writer(ArrowWriter::try_new(file, schema, Some(properties))?))
+    }
+
+    /// Adds rows. Where an older golife left out a column that must be there, this fails.
+    fn add(&mut self, batch: &RecordBatch) -> anyhow::Result<()> {
+        let batch = RecordBatch::try_new(columns::schema(), batch.columns().to_vec())
+            .context("rows of an older golife lack a column, and are left as they are")?;
+        Ok(self.0.write(&batch)?)
+    }
+
+    fn finish(self) -> anyhow::Result<()> {
+        self.0.close()?;
+        Ok(())
+    }
+}
+
+fn read_whole(mut file: File) -> anyhow::Result<Vec<u8>> {
+    use std::io::{Read, Seek, SeekFrom};
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(0))
+        .and_then(|_| file.read_to_end(&mut bytes))
+        .context("cannot read a temporary file")?;
+    Ok(bytes)
+}
+
+/// Whether a host has written it.
+pub(super) fn is_raw(file: &SweepObject) -> bool {
+    file.meta.location.as_ref().starts_with(SITES)
+}
+
+/// Files that become one together.
+fn portions(files: Vec<SweepObject>) -> Vec<Vec<SweepObject>> {
+    let mut portions: Vec<Vec<SweepObject>> = Vec::new();
+    let mut bytes = u64::MAX;
+    for file in files {
+        if bytes.saturating_add(file.meta.size) > MOST_BYTES {
+            portions.push(Vec::new());
+            bytes = 0;
+        }
+        bytes += file.meta.size;
+        portions.last_mut().into_iter().for_each(|portion| portion.push(file.clone()));
+    }
+    portions
+}
+
+/// A name that depends on what a file stands for alone.
+fn name(sources: &[String]) -> String {
+    let digest = Sha256::digest(sources.join("\n"));
+    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn folder(hour: i64) -> String {
+    let text = hour_text(hour);
+    format!("dt={}/hour={}", &text[..10], &text[11..13])
+}
+
+fn hour_text(hour: i64) -> String {
+    let time = std::time::UNIX_EPOCH + std::time::Duration::from_millis(hour.unsigned_abs());
+    humantime::format_rfc3339_seconds(time).to_string()
+}

@@ -1,0 +1,151 @@
+//! Compacting, expiring and checking a store: each row counts once, whatever is done meanwhile.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Parser;
+use golife::store::{Place, Row, SweepFile};
+use golife_fleet::arguments::Cli;
+use golife_fleet::commands;
+use serde_json::Value;
+
+const HOUR: i64 = 3_600_000;
+/// 2026-11-01T00:00:00Z.
+const START: i64 = 1_793_491_200_000;
+
+fn write(store: &Path, host: &str, time: i64, live: u64) -> PathBuf {
+    let row = |function: &str| Row {
+        sweep_time_ms: time,
+        host: host.into(),
+        service: "api".into(),
+        function: function.into(),
+        entry: "main.f".into(),
+        live,
+        ..Row::default()
+    };
+    let file = SweepFile::new(Place::new(host, time, 7), vec![row("main.a"), row("main.b")]).unwrap();
+    let path = store.join(file.place.to_string());
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(&path, &file.bytes).unwrap();
+    path
+}
+
+/// Runs a command, and returns its document.
+fn ask(store: &Path, command: &str, more: &[&str]) -> Value {
+    let out = tempfile::NamedTempFile::new().unwrap();
+    let path = out.path().to_str().unwrap();
+    let fixed = ["golife-fleet", command, store.to_str().unwrap(), "--format", "json", "--output", path];
+    let cli = Cli::try_parse_from(fixed.iter().chain(more)).unwrap();
+    let code = commands::run(cli.command).unwrap();
+    assert!(code == ExitCode::SUCCESS || command == "check", "{command} {more:?}");
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+}
+
+/// Rows and living goroutines.
+fn all(store: &Path) -> (u64, u64) {
+    let answer = ask(store, "sql", &["SELECT count(*) AS rows, sum(live) AS live FROM sites"]);
+    let row = &answer["rows"][0];
+    (row["rows"].as_u64().unwrap(), row["live"].as_u64().unwrap())
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
+/// Three hosts, two hours, two rows each.
+fn store() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for hour in 0..2 {
+        for (host, live) in [("a", 1), ("b", 10), ("c", 100)] {
+            write(folder.path(), host, START + hour * HOUR + 1000, live);
+        }
+    }
+    folder
+}
+
+#[test]
+fn each_row_counts_once_however_often_an_hour_is_compacted() {
+    let folder = store();
+    let store = folder.path();
+    assert_eq!(all(store), (12, 444));
+    ask(store, "compact", &[]);
+    assert_eq!((all(store), files(&store.join("compact")).len()), ((12, 444), 2));
+    ask(store, "compact", &[]);
+    assert_eq!(files(&store.join("compact")).len(), 2, "there is nothing more to do");
+    // What a spool sends later.
+    write(store, "d", START + 2000, 1000);
+    assert_eq!(all(store), (14, 2444));
+    ask(store, "compact", &[]);
+    assert_eq!((all(store), files(&store.join("compact")).len()), ((14, 2444), 3));
+}
+
+#[test]
+fn two_who_compact_at_once_make_one_file() {
+    let folder = store();
+    let store = folder.path();
+    std::thread::scope(|scope| {
+        (0..4).for_each(|_| {
+            scope.spawn(|| ask(store, "compact", &[]));
+        });
+    });
+    assert_eq!((all(store), files(&store.join("compact")).len()), ((12, 444), 2));
+}
+
+#[test]
+fn only_what_is_compacted_or_too_old_is_deleted() {
+    let folder = store();
+    let store = folder.path();
+    ask(store, "expire", &["--keep", "3650d"]);
+    assert_eq!(files(&store.join("sites")).len(), 6, "nothing stands for them yet");
+    let broken = write(store, "e", START + 5000, 5);
+    fs::write(&broken, b"PAR1 not really PAR1").unwrap();
+    ask(store, "compact", &[]);
+    ask(store, "expire", &["--keep", "3650d", "--dry-run"]);
+    assert_eq!(files(&store.join("sites")).len(), 7);
+    ask(store, "expire", &["--keep", "3650d"]);
+    assert_eq!((files(&store.join("sites")), all(store)), (vec![broken], (12, 444)));
+    ask(store, "expire", &["--keep", "1s"]);
+    assert_eq!(files(store), [] as [PathBuf; 0]);
+}
+
+#[test]
+fn an_hour_that_is_not_over_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_millis() as i64;
+    ["a", "b"].iter().for_each(|host| {
+        write(folder.path(), host, now - 1000, 1);
+    });
+    ask(folder.path(), "compact", &[]);
+    assert_eq!(files(&folder.path().join("compact")).len(), 0);
+}
+
+#[test]
+fn a_check_names_the_silent_and_the_broken() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path();
+    for hour in 0..12 {
+        write(store, "steady", START + hour * HOUR, 1);
+        if hour < 4 {
+            write(store, "silent", START + hour * HOUR + 7, 1);
+        }
+        if !(4..=7).contains(&hour) {
+            write(store, "gap", START + hour * HOUR + 9, 1);
+        }
+    }
+    let broken = write(store, "broken", START + 60_000, 1);
+    let bytes = fs::read(&broken).unwrap();
+    fs::write(&broken, &bytes[..bytes.len() - 20]).unwrap();
+    let answer = ask(store, "check", &[]);
+    let names = |list: &str| {
+        let hosts =
+            answer[list].as_array().unwrap().iter().map(|host| host["host"].as_str().unwrap().to_owned());
+        hosts.collect::<Vec<_>>()
+    };
+    assert_eq!((names("silent"), names("gaps")), (vec!["silent".to_owned()], vec!["gap".to_owned()]));
+    assert_eq!((&answer["hosts"], &answer["newest"]), (&3.into(), &"2026-11-01T11:00:00Z".into()));
+    let notes = answer["notes"].to_string();
+    assert!(notes.contains("broken-20261101T000100.000Z"), "{notes}");
+}
