@@ -5,6 +5,10 @@ use std::time::{Duration, SystemTime};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
+mod upkeep;
+
+pub use upkeep::{Check, Compact, Expire};
+
 /// Asks what many hosts have written with `golife sweep --to URL`.
 #[derive(Debug, Parser)]
 #[command(name = "golife-fleet", version, max_term_width = 100, propagate_version = true)]
@@ -17,6 +21,12 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Name the go statements that leak on any host, one finding for each bug, worst first
+    Leaks(Leaks),
+    /// Hide findings that are known, until a date
+    Ack(Acknowledge),
+    /// Show findings again that were hidden
+    Unack(TakeBack),
     /// Answer a query in SQL, which can only read; the table is called sites
     Sql(Sql),
     /// Say whether the store can be read, which hosts write to it, and which have stopped
@@ -88,46 +98,58 @@ pub struct Sql {
     pub window: Window,
 }
 
-/// `golife-fleet check`.
+/// `golife-fleet leaks`.
 #[derive(Debug, Args)]
-pub struct Check {
+pub struct Leaks {
     /// Where to look, and how.
     #[command(flatten)]
     pub asking: Asking,
-    /// Which sweeps count.
+    /// Which sweeps count: those of the last 24 hours unless said.
     #[command(flatten)]
     pub window: Window,
-}
-
-/// `golife-fleet compact`.
-#[derive(Debug, Args)]
-pub struct Compact {
-    /// Where to look, and how.
-    #[command(flatten)]
-    pub asking: Asking,
-    /// Which sweeps count.
-    #[command(flatten)]
-    pub window: Window,
-    /// How long an hour has to be over: hosts may send what has waited
-    #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = humantime::parse_duration)]
-    pub after: Duration,
-}
-
-/// `golife-fleet expire`.
-#[derive(Debug, Args)]
-pub struct Expire {
-    /// Where to look, and how.
-    #[command(flatten)]
-    pub asking: Asking,
-    /// Delete all sweeps that are older, compacted or not
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
-    pub keep: Duration,
-    /// Delete files of hosts that a compacted one stands for once they are so old: queries that have begun before still read them
-    #[arg(long, value_name = "DURATION", default_value = "1d", value_parser = humantime::parse_duration)]
-    pub grace: Duration,
-    /// Only say what would be deleted
+    /// Call a finding fixed after so many sweeps in which its site executed and did not leak
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub fixed_after: usize,
+    /// Who owns what: a file with PREFIX TEAM a line, of which the longest prefix of function, module or file wins
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub owners: Option<PathBuf>,
+    /// Only the findings of this team
+    #[arg(long, value_name = "TEAM", requires = "owners")]
+    pub owner: Option<String>,
+    /// Post findings as alerts to this Alertmanager, such as http://alertmanager:9093
+    #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
+    pub alertmanager: Option<String>,
+    /// Write nothing into the store, so that the next time nothing is known of this time
     #[arg(long)]
-    pub dry_run: bool,
+    pub read_only: bool,
+}
+
+/// `golife-fleet ack`.
+#[derive(Debug, Args)]
+pub struct Acknowledge {
+    /// The store
+    #[arg(value_name = "URL")]
+    pub url: String,
+    /// The findings
+    #[arg(value_name = "ID", required = true, value_parser = parse_id)]
+    pub ids: Vec<String>,
+    /// Until when, such as 2027-01-31
+    #[arg(long, value_name = "DATE", value_parser = parse_date)]
+    pub until: SystemTime,
+    /// Why
+    #[arg(long, value_name = "TEXT")]
+    pub why: String,
+}
+
+/// `golife-fleet unack`.
+#[derive(Debug, Args)]
+pub struct TakeBack {
+    /// The store
+    #[arg(value_name = "URL")]
+    pub url: String,
+    /// The findings
+    #[arg(value_name = "ID", required = true, value_parser = parse_id)]
+    pub ids: Vec<String>,
 }
 
 /// Form of an answer.
@@ -149,6 +171,17 @@ pub enum Format {
 pub fn ms(time: SystemTime) -> i64 {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     since.as_millis().try_into().unwrap_or(i64::MAX)
+}
+
+fn parse_id(text: &str) -> Result<String, String> {
+    let is_id = text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_id { Ok(text.to_ascii_lowercase()) } else { Err("an id has 12 hexadecimal digits".to_owned()) }
+}
+
+fn parse_date(text: &str) -> Result<SystemTime, String> {
+    let day = humantime::parse_rfc3339_weak(&format!("{text}T00:00:00Z"));
+    day.or_else(|_| humantime::parse_rfc3339_weak(text))
+        .map_err(|_| "want a date such as 2027-01-31".to_owned())
 }
 
 /// Reads a time, or how long ago it was.

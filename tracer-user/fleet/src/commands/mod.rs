@@ -1,8 +1,10 @@
 //! What each command does, from arguments to exit code.
 
+mod ack;
 mod check;
 mod compact;
 mod expire;
+mod leaks;
 mod sql;
 
 use std::fs::File;
@@ -36,6 +38,9 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
 
 async fn execute(command: Command) -> anyhow::Result<ExitCode> {
     match command {
+        Command::Leaks(arguments) => leaks::run(&arguments).await,
+        Command::Ack(arguments) => ack::ack(&arguments).await,
+        Command::Unack(arguments) => ack::unack(&arguments).await,
         Command::Sql(arguments) => sql::run(&arguments).await,
         Command::Check(arguments) => check::run(&arguments).await,
         Command::Compact(arguments) => compact::run(&arguments).await,

@@ -1,0 +1,265 @@
+//! `golife-fleet leaks`: one finding for each bug, worst first, and what has become of it.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use golife::human;
+use serde_json::{Value, json};
+
+use super::{say, show};
+use crate::alerts;
+use crate::arguments::{Leaks, ms};
+use crate::findings::state::{self, Known, Memory, State};
+use crate::findings::{Finding, Seen, cause};
+use crate::output::{Answer, Cell, Table, rounded};
+use crate::owners::Owners;
+use crate::queries;
+use crate::session::Session;
+
+/// How far back is looked unless the user says otherwise.
+const BACK_MS: i64 = 24 * 3_600_000;
+
+/// A finding that is shown.
+struct Shown {
+    finding: Finding,
+    state: State,
+    owner: Option<String>,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// The store cannot be read, or Alertmanager refuses.
+pub async fn run(arguments: &Leaks) -> anyhow::Result<ExitCode> {
+    let asking = &arguments.asking;
+    let alertmanager = arguments.alertmanager.as_deref().map(alerts::address).transpose()?;
+    let owners = arguments.owners.as_deref().map(Owners::read).transpose()?.unwrap_or_default();
+    let now = ms(SystemTime::now());
+    let (since, until) = arguments.window.ms();
+    let since = since.unwrap_or_else(|| until.unwrap_or(now) - BACK_MS);
+    let session = Session::open(asking, (Some(since), until)).await?;
+    let last = queries::last_sweeps(&session).await?;
+    let as_of = last.values().copied().max().unwrap_or(since).min(now);
+    let mut memory = state::remembered(session.store(), as_of).await?;
+    let mut functions = queries::suspects(&session).await?;
+    functions.extend(memory.values().map(|known| known.function.clone()));
+    if asking.explain {
+        let mut answer = Answer { title: "Goroutine leaks".into(), ..Answer::default() };
+        answer.drawn(session.explain(&queries::of_functions(&functions)).await?);
+        answer.notes = session.notes();
+        show(&answer, &asking.showing)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    // Each host judges its own; no test over all of them is made here yet.
+    let seen = queries::judged(&session, &functions, &last, &|_| false).await?;
+    let shown = states(seen, &mut memory, arguments, &owners, as_of);
+    let mut notes = session.notes();
+    if !arguments.read_only
+        && !last.is_empty()
+        && let Err(refused) = state::remember(session.store(), as_of, &memory).await
+    {
+        notes.push(format!("what was seen is not kept for the next time: {refused}"));
+    }
+    let acks = state::acks(session.store(), now).await?;
+    let before = shown.len();
+    let shown: Vec<Shown> = shown.into_iter().filter(|shown| !acks.contains_key(&shown.finding.id)).collect();
+    if before > shown.len() {
+        let acknowledged = before - shown.len();
+        notes.push(format!("{acknowledged} acknowledged findings are not shown"));
+    }
+    let is_its = |shown: &Shown| arguments.owner.is_none() || shown.owner == arguments.owner;
+    let shown: Vec<Shown> = shown.into_iter().filter(is_its).collect();
+    if let Some(address) = alertmanager {
+        let is_alert = |shown: &&Shown| shown.state != State::Fixed;
+        let alerts: Vec<Value> = shown.iter().filter(is_alert).map(Shown::alert).collect();
+        alerts::post(&address, &alerts).await?;
+        say(&format!("note: posted {} alerts to {address}", alerts.len()));
+    }
+    let mut answer = answer(&shown, last.is_empty());
+    answer.notes = notes;
+    show(&answer, &asking.showing)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What has become of each, worst first and what is fixed last.
+fn states(
+    seen: Vec<Seen>,
+    memory: &mut Memory,
+    arguments: &Leaks,
+    owners: &Owners,
+    as_of: i64,
+) -> Vec<Shown> {
+    let mut shown = Vec::new();
+    for seen in seen {
+        let states: BTreeMap<String, State> = state::live_on(&seen, memory, arguments.fixed_after, as_of)
+            .into_iter()
+            .map(|(state, id)| (id, state))
+            .collect();
+        for mut finding in seen.findings {
+            let state = states.get(&finding.id).copied().unwrap_or(State::Known);
+            if let Some(known) = memory.get(&finding.id) {
+                finding.since_version = known.since_version.clone();
+            }
+            shown.push((state, finding));
+        }
+        let fixed = states.iter().filter(|(_, state)| **state == State::Fixed);
+        shown.extend(fixed.filter_map(|(id, state)| Some((*state, fixed_finding(memory.get(id)?)))));
+    }
+    let mut shown: Vec<Shown> = shown
+        .into_iter()
+        .map(|(state, finding)| {
+            let owner = owners.of(finding.module.as_deref(), &finding.function, finding.file.as_deref());
+            Shown { owner: owner.map(str::to_owned), finding, state }
+        })
+        .collect();
+    shown.sort_by(|a, b| {
+        let is_fixed = |shown: &Shown| shown.state == State::Fixed;
+        is_fixed(a).cmp(&is_fixed(b)).then_with(|| b.finding.rank().total_cmp(&a.finding.rank()))
+    });
+    shown
+}
+
+/// What is left of a finding that is fixed.
+fn fixed_finding(known: &Known) -> Finding {
+    Finding {
+        id: known.id.clone(),
+        module: known.module.clone(),
+        function: known.function.clone(),
+        file: known.file.clone(),
+        line: known.line,
+        ordinal: known.statement.parse().ok(),
+        service: known.service.clone(),
+        cause: known.cause.clone(),
+        blame: None,
+        is_proven: false,
+        hosts: 0,
+        live: 0,
+        live_median: 0,
+        live_max: 0,
+        growth_per_h: None,
+        bytes: None,
+        since_version: known.since_version.clone(),
+        first_ms: known.first_ms,
+        last_ms: known.last_ms,
+        example: (known.hosts.first().cloned().unwrap_or_default(), 0),
+        versions: known.versions.clone(),
+        on: known.hosts.clone(),
+    }
+}
+
+impl Shown {
+    fn alert(&self) -> Value {
+        alerts::alert(&self.finding, self.state, self.owner.as_deref())
+    }
+
+    fn json(&self) -> Value {
+        let Finding { id, service, function, file, line, ordinal, blame, cause, .. } = &self.finding;
+        let of = &self.finding;
+        json!({
+            "id": id,
+            "state": self.state.name(),
+            "owner": self.owner,
+            "service": service,
+            "site": { "function": function, "file": file, "line": line, "ordinal": ordinal },
+            "blame": blame,
+            "cause": cause,
+            "advice": of.advice(),
+            "hosts": of.hosts,
+            "live": of.live,
+            "live_median": of.live_median,
+            "live_max": of.live_max,
+            "growth_per_h": of.growth_per_h,
+            "bytes": of.bytes,
+            "since_version": of.since_version,
+            "example": (of.example.1 > 0).then(|| json!({ "host": of.example.0, "pid": of.example.1 })),
+        })
+    }
+
+    fn row(&self) -> Vec<Cell> {
+        let of = &self.finding;
+        let growth =
+            of.growth_per_h.map_or(Cell::Missing, |growth| Cell::Number((growth * 100.0).round() / 100.0));
+        vec![
+            Cell::Text(of.id.clone()),
+            Cell::Text(self.state.name().into()),
+            Cell::text(self.owner.as_deref()),
+            Cell::Text(of.service.clone()),
+            Cell::Text(place(of)),
+            Cell::text(of.cause.as_deref()),
+            Cell::Count(of.hosts),
+            Cell::Count(of.live),
+            Cell::Count(of.live_median),
+            Cell::Count(of.live_max),
+            growth,
+            of.bytes.map_or(Cell::Missing, Cell::Bytes),
+            Cell::text(of.since_version.as_deref()),
+            Cell::Text(if of.example.1 > 0 {
+                format!("{} {}", of.example.0, of.example.1)
+            } else {
+                String::new()
+            }),
+        ]
+    }
+}
+
+/// The `go` statement, as people look for it.
+fn place(of: &Finding) -> String {
+    let function = human::short_function(&of.function);
+    match (&of.file, of.line) {
+        (Some(file), Some(line)) => format!("{function} {}:{line}", human::file_name(file)),
+        _ => function.into_owned(),
+    }
+}
+
+const COLUMNS: [(&str, bool); 14] = [
+    ("id", false),
+    ("state", false),
+    ("owner", false),
+    ("service", false),
+    ("go statement", false),
+    ("cause", false),
+    ("hosts", true),
+    ("live", true),
+    ("median", true),
+    ("max", true),
+    ("growth/h", true),
+    ("bytes", true),
+    ("since", false),
+    ("example", false),
+];
+
+fn answer(shown: &[Shown], is_empty: bool) -> Answer {
+    let mut answer =
+        Answer { schema: "golife.fleet/1", title: "Goroutine leaks".into(), ..Answer::default() };
+    answer.json.insert("findings".into(), shown.iter().map(Shown::json).collect());
+    let count = shown.iter().filter(|shown| shown.state != State::Fixed).count();
+    answer.words(match (is_empty, count) {
+        (true, _) => "No sweep is there of the time that was asked for.".into(),
+        (false, 0) => "No leak is seen on any host.".into(),
+        (false, 1) => "1 finding.".into(),
+        (false, count) => format!("{count} findings, worst first: by bytes × growth × hosts."),
+    });
+    let mut owners: Vec<&Option<String>> = Vec::new();
+    for one in shown {
+        if !owners.contains(&&one.owner) {
+            owners.push(&one.owner);
+        }
+    }
+    for owner in &owners {
+        let its = || shown.iter().filter(|shown| shown.owner == **owner);
+        let table = Table { rows: its().map(Shown::row).collect(), ..Table::new(COLUMNS) };
+        let heading = (owners.len() > 1).then(|| owner.as_deref().unwrap_or("nobody's").to_owned());
+        answer.table(heading, table);
+    }
+    for one in shown.iter().filter(|one| one.state != State::Fixed) {
+        let of = &one.finding;
+        let growth = of.growth_per_h.map_or(String::new(), |growth| {
+            format!(", {} more per hour on the median host", rounded(growth))
+        });
+        let blame = of.blame.as_ref().map_or(String::new(), |blame| format!(" Most go back to {blame}."));
+        let means = golife::output::rules::rule(cause(of.cause.as_deref())).means;
+        answer.words(format!("{}: {means}{growth}.{blame} {}", of.id, of.advice()));
+    }
+    answer
+}

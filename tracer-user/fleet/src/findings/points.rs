@@ -1,0 +1,107 @@
+//! What one sweep said of one site, as it is read for findings, and how a query's rows become that.
+
+use datafusion::arrow::array::{Array, AsArray, RecordBatch};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{DataType, Int64Type};
+
+/// The columns that a point is made of, as SQL.
+pub const COLUMNS: &str = "module, function, file, line, ordinal, entry, service, version, host, CAST(sweep_time AS BIGINT) AS at, \
+                           live, created, level, cause, pid, processes, stack_bytes, blame";
+
+/// What one sweep said of one site.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[expect(missing_docs, reason = "each is the column of that name, see docs/fleet-columns.md")]
+pub struct Point {
+    pub module: Option<String>,
+    pub function: String,
+    pub file: Option<String>,
+    pub line: Option<i64>,
+    pub ordinal: Option<i64>,
+    pub entry: String,
+    pub service: String,
+    pub version: Option<String>,
+    pub host: String,
+    pub time_ms: i64,
+    pub live: u64,
+    pub created: u64,
+    pub level: String,
+    pub cause: Option<String>,
+    pub pid: i64,
+    pub processes: i64,
+    pub stack_bytes: Option<u64>,
+    pub blame: Option<String>,
+}
+
+impl Point {
+    /// Whether the host calls it a leak.
+    pub fn leaks(&self) -> bool {
+        matches!(self.level.as_str(), "suspect" | "proven")
+    }
+
+    /// Whether the site was seen executing.
+    pub fn executes(&self) -> bool {
+        self.created > 0 || self.live > 0
+    }
+}
+
+/// A batch of a query for [`COLUMNS`].
+#[derive(Debug)]
+pub struct Points(RecordBatch);
+
+impl Points {
+    /// The points of a batch.
+    ///
+    /// # Errors
+    /// A column is not there, or of a type that does not become its own.
+    pub fn of(batch: RecordBatch) -> anyhow::Result<Vec<Point>> {
+        let points = Points(batch);
+        let rows = points.0.num_rows();
+        let text = |name| points.texts(name);
+        let number = |name| points.numbers(name);
+        let count = |value: Option<i64>| u64::try_from(value.unwrap_or(0)).unwrap_or(0);
+        let (module, function, file) = (text("module")?, text("function")?, text("file")?);
+        let (entry, service, version) = (text("entry")?, text("service")?, text("version")?);
+        let (host, level, cause, blame) = (text("host")?, text("level")?, text("cause")?, text("blame")?);
+        let (line, ordinal, at) = (number("line")?, number("ordinal")?, number("at")?);
+        let (live, created, pid) = (number("live")?, number("created")?, number("pid")?);
+        let (processes, bytes) = (number("processes")?, number("stack_bytes")?);
+        let points = (0..rows).map(|row| Point {
+            module: module[row].clone(),
+            function: function[row].clone().unwrap_or_default(),
+            file: file[row].clone(),
+            line: line[row],
+            ordinal: ordinal[row],
+            entry: entry[row].clone().unwrap_or_default(),
+            service: service[row].clone().unwrap_or_default(),
+            version: version[row].clone(),
+            host: host[row].clone().unwrap_or_default(),
+            time_ms: at[row].unwrap_or(0),
+            live: count(live[row]),
+            created: count(created[row]),
+            level: level[row].clone().unwrap_or_default(),
+            cause: cause[row].clone(),
+            pid: pid[row].unwrap_or(0),
+            processes: processes[row].unwrap_or(1),
+            stack_bytes: bytes[row].map(|bytes| count(Some(bytes))),
+            blame: blame[row].clone(),
+        });
+        Ok(points.collect())
+    }
+
+    fn column(&self, name: &str, kind: &DataType) -> anyhow::Result<datafusion::arrow::array::ArrayRef> {
+        let column =
+            self.0.column_by_name(name).ok_or_else(|| anyhow::anyhow!("there is no column {name}"))?;
+        Ok(cast(column, kind)?)
+    }
+
+    fn texts(&self, name: &str) -> anyhow::Result<Vec<Option<String>>> {
+        let column = self.column(name, &DataType::Utf8)?;
+        Ok(column.as_string::<i32>().iter().map(|text| text.map(str::to_owned)).collect())
+    }
+
+    fn numbers(&self, name: &str) -> anyhow::Result<Vec<Option<i64>>> {
+        let column = self.column(name, &DataType::Int64)?;
+        debug_assert_eq!(column.len(), self.0.num_rows());
+        Ok(column.as_primitive::<Int64Type>().iter().collect())
+    }
+}
