@@ -9,6 +9,9 @@ use crate::machine::{self, find, is_root, output, say};
 /// The test programs that need root.
 const E2E: [&str; 3] = ["e2e", "accuracy", "libraries"];
 
+/// The test programs of `golife-fleet`.
+const FLEET: [&str; 2] = ["fleet", "documents"];
+
 /// What `test` can be told.
 #[derive(clap::Args)]
 pub struct Args {
@@ -40,6 +43,7 @@ pub fn run(args: Args) -> Result<()> {
         say("unit, property and replay tests");
         let mut cargo = machine::cargo();
         cargo.args(["test", "--quiet", "--workspace", "--lib", "--bins"]).env("PATH", &path);
+        cargo.args(FLEET.iter().flat_map(|test| ["--test", test]));
         for test in test_programs()?.iter().filter(|test| !E2E.contains(&test.as_str())) {
             cargo.args(["--test", test]);
         }

@@ -23,6 +23,10 @@ pub struct Cli {
 pub enum Command {
     /// Name the go statements that leak on any host, one finding for each bug, worst first
     Leaks(Leaks),
+    /// Name what leaks since a version or a time and did not before
+    New(New),
+    /// Set the sites of a service before and after beside each other, by version
+    Compare(Compare),
     /// Hide findings that are known, until a date
     Ack(Acknowledge),
     /// Show findings again that were hidden
@@ -124,6 +128,59 @@ pub struct Leaks {
     pub read_only: bool,
 }
 
+/// `golife-fleet new`.
+#[derive(Debug, Args)]
+pub struct New {
+    /// Where to look, and how.
+    #[command(flatten)]
+    pub asking: Asking,
+    /// Since when: a version, from its first sweep on, or a time such as 2026-11-28T03:00:00Z, or how long ago, such as 6h
+    #[arg(long, value_name = "VERSION|TIME", value_parser = parse_since)]
+    pub since: Since,
+}
+
+/// A version or a time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Since {
+    /// From then on.
+    Time(SystemTime),
+    /// From the first sweep with this version on.
+    Version(String),
+}
+
+/// By what a comparison tells before from after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum By {
+    /// By the version of the program
+    Version,
+}
+
+/// `golife-fleet compare`.
+#[derive(Debug, Args)]
+pub struct Compare {
+    /// Where to look, and how.
+    #[command(flatten)]
+    pub asking: Asking,
+    /// Which sweeps count.
+    #[command(flatten)]
+    pub window: Window,
+    /// By what before is told from after
+    #[arg(long, value_enum, default_value_t = By::Version)]
+    pub by: By,
+    /// Only this service
+    #[arg(long, value_name = "NAME")]
+    pub service: Option<String>,
+    /// The version before; the one that was first seen before the newest unless said
+    #[arg(long, value_name = "VERSION")]
+    pub old: Option<String>,
+    /// The version after; the one that was first seen last unless said
+    #[arg(long, value_name = "VERSION")]
+    pub new: Option<String>,
+    /// Only the first N sites of each service, those first whose live goroutines have changed most
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub top: usize,
+}
+
 /// `golife-fleet ack`.
 #[derive(Debug, Args)]
 pub struct Acknowledge {
@@ -171,6 +228,10 @@ pub enum Format {
 pub fn ms(time: SystemTime) -> i64 {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     since.as_millis().try_into().unwrap_or(i64::MAX)
+}
+
+fn parse_since(text: &str) -> Result<Since, String> {
+    Ok(parse_time(text).map_or_else(|_| Since::Version(text.to_owned()), Since::Time))
 }
 
 fn parse_id(text: &str) -> Result<String, String> {

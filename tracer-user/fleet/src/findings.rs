@@ -228,10 +228,13 @@ fn finding(
     })
 }
 
+/// What stays the same in one life of a process: service, version, number of processes, and the process if it is one.
+type Life<'a> = (&'a str, Option<&'a str>, i64, Option<i64>);
+
 /// The median change per hour between any two sweeps of one life of a process (Theil and Sen). Sweeps belong to one life while
 /// build and number of processes stay, and, where that is one, the process.
 pub fn growth_per_h(points: &[&Point]) -> Option<f64> {
-    let mut lives: HashMap<(&str, Option<&str>, i64, Option<i64>), Vec<(i64, u64)>> = HashMap::new();
+    let mut lives: HashMap<Life<'_>, Vec<(i64, u64)>> = HashMap::new();
     for point in points {
         let pid = (point.processes == 1).then_some(point.pid);
         let life = (point.service.as_str(), point.version.as_deref(), point.processes, pid);

@@ -1,6 +1,6 @@
 //! What is asked in SQL for findings. Rows come ordered by function, so that no more than one function's are in memory at once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use datafusion::arrow::array::RecordBatch;
 
@@ -90,4 +90,110 @@ fn texts(batches: &[RecordBatch]) -> anyhow::Result<Vec<Vec<String>>> {
         }));
     }
     Ok(rows)
+}
+
+/// When each service was first seen with a version, in ms since 1970.
+///
+/// # Errors
+/// The store cannot be read.
+pub async fn first_seen(session: &Session, version: &str) -> anyhow::Result<BTreeMap<String, i64>> {
+    let sql = format!(
+        "SELECT service, min(CAST(sweep_time AS BIGINT)) AS at FROM sites WHERE version = {} GROUP BY service",
+        literal(version)
+    );
+    let rows = texts(&session.query(&sql).await?.1)?;
+    rows.into_iter().map(|row| Ok((row[0].clone(), row[1].parse()?))).collect()
+}
+
+/// The versions of each service, in the order in which they were first seen.
+///
+/// # Errors
+/// The store cannot be read.
+pub async fn versions(
+    session: &Session,
+    service: Option<&str>,
+) -> anyhow::Result<BTreeMap<String, Vec<String>>> {
+    let only = service.map_or(String::new(), |service| format!("AND service = {}", literal(service)));
+    let sql = format!(
+        "SELECT service, version, min(sweep_time) AS at FROM sites WHERE version IS NOT NULL {only} \
+         GROUP BY service, version ORDER BY at, version"
+    );
+    let mut versions: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for row in texts(&session.query(&sql).await?.1)? {
+        versions.entry(row[0].clone()).or_default().push(row[1].clone());
+    }
+    Ok(versions)
+}
+
+/// What is known of a site of one version, over all hosts and sweeps.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Totals {
+    /// Number of goroutines that were created.
+    pub created: u64,
+    /// The time in seconds that they were counted over, summed over hosts and sweeps.
+    pub seconds: f64,
+    /// The sum of the living over sweeps, and the number of sweeps of all hosts.
+    pub living: (u64, u64),
+    /// The sum of their stacks in bytes over those sweeps that know it, and the number of these.
+    pub stacks: (u64, u64),
+    /// Lifetimes, by the buckets of [`golife::stats::native`].
+    pub lifetimes: BTreeMap<i32, u64>,
+}
+
+impl Totals {
+    /// Goroutines created per second on one host.
+    pub fn rate(&self) -> Option<f64> {
+        (self.seconds > 0.0).then(|| self.created as f64 / self.seconds)
+    }
+
+    /// The mean number of living goroutines on a host.
+    pub fn live(&self) -> f64 {
+        self.living.0 as f64 / self.living.1.max(1) as f64
+    }
+
+    /// The mean bytes of their stacks on a host.
+    pub fn bytes(&self) -> Option<f64> {
+        (self.stacks.1 > 0).then(|| self.stacks.0 as f64 / self.stacks.1 as f64)
+    }
+}
+
+/// The sites of a version of a service, each called by its function and the place of its statement in that.
+///
+/// # Errors
+/// The store cannot be read.
+pub async fn totals(
+    session: &Session,
+    service: &str,
+    version: &str,
+) -> anyhow::Result<BTreeMap<String, Totals>> {
+    const SITE: &str = "concat(function, CASE WHEN ordinal IS NULL THEN concat(' ', entry) ELSE concat('#', CAST(ordinal AS \
+                        VARCHAR)) END)";
+    let only = format!("WHERE service = {} AND version = {}", literal(service), literal(version));
+    let sums = format!(
+        "SELECT {SITE} AS site, sum(created), sum(CAST(coalesce(window_ns, 0) AS DOUBLE)) / 1e9, sum(live), count(*), \
+         coalesce(sum(stack_bytes), 0), count(stack_bytes) FROM sites {only} GROUP BY 1"
+    );
+    let mut totals: BTreeMap<String, Totals> = BTreeMap::new();
+    for row in texts(&session.query(&sums).await?.1)? {
+        let number = |at: usize| row[at].parse::<u64>().unwrap_or(0);
+        let site = Totals {
+            created: number(1),
+            seconds: row[2].parse().unwrap_or(0.0),
+            living: (number(3), number(4)),
+            stacks: (number(5), number(6)),
+            lifetimes: BTreeMap::new(),
+        };
+        totals.insert(row[0].clone(), site);
+    }
+    let lifetimes = format!(
+        "SELECT site, l['bucket'], sum(l['count']) FROM (SELECT {SITE} AS site, unnest(lifetime) AS l FROM sites {only}) \
+         GROUP BY 1, 2"
+    );
+    for row in texts(&session.query(&lifetimes).await?.1)? {
+        if let (Some(site), Ok(bucket), Ok(count)) = (totals.get_mut(&row[0]), row[1].parse(), row[2].parse())
+        {
+            site.lifetimes.insert(bucket, count);
+        }
+    }
+    Ok(totals)
 }

@@ -280,3 +280,59 @@ fn the_golden_file_of_schema_1_is_read() {
         fleet.run(&["sql", golden, "SELECT service, live, evidence[1] AS why FROM sites", "--format", "csv"]);
     assert_eq!(found, "service,live,why\napi,42,41 more\n");
 }
+
+#[test]
+fn what_is_new_since_a_version_or_a_time_was_not_there_before() {
+    let fleet = Fleet::new();
+    for hour in 0..4 {
+        let version = Some(if hour < 2 { "v1" } else { "v2" }.to_owned());
+        let old = Row { version: version.clone(), ..leaking(5) };
+        let mut new = Row { function: "main.new".into(), version, ..leaking(5) };
+        if hour < 2 {
+            new.level = Level::Healthy;
+        }
+        fleet.write("h", hour, vec![old, new]);
+    }
+    for since in ["v2", "2026-11-02T01:30:00Z"] {
+        let text = fleet.run(&["new", fleet.url(), "--since", since, "--format", "json"]);
+        let document: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let found = document["findings"].as_array().unwrap();
+        assert_eq!(found.len(), 1, "{since}: {text}");
+        assert_eq!(
+            (&found[0]["site"]["function"], &found[0]["since_version"]),
+            (&"main.new".into(), &"v2".into())
+        );
+    }
+    assert!(fleet.fails(&["new", fleet.url(), "--since", "v9"]).contains("no sweep has a version v9"));
+}
+
+#[test]
+fn a_fix_is_seen_by_comparing_versions() {
+    let fleet = Fleet::new();
+    for hour in 0..4 {
+        let lifetime = |bucket| Row { lifetime: vec![(bucket, 100)], lifetime_count: 100, ..sweep() };
+        let row = match hour {
+            0..2 => Row { live: 500, created: 300, stack_bytes: Some(1 << 20), ..lifetime(16) },
+            _ => Row {
+                live: 4,
+                created: 600,
+                version: Some("v2".into()),
+                stack_bytes: Some(8192),
+                ..lifetime(0)
+            },
+        };
+        fleet.write("h", hour, vec![row]);
+    }
+    let text = fleet.run(&["compare", fleet.url(), "--by", "version", "--format", "json"]);
+    let document: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let site = &document["sites"][0];
+    assert_eq!((&site["old_version"], &site["new_version"]), (&"v1.0.0".into(), &"v2".into()));
+    assert_eq!((&site["before"]["rate_per_s"], &site["after"]["rate_per_s"]), (&10.0.into(), &20.0.into()));
+    assert_eq!(
+        (&site["before"]["live_per_host"], &site["after"]["live_per_host"]),
+        (&500.0.into(), &4.0.into())
+    );
+    let p50 = |when: &str| site[when]["lifetime_p50_s"].as_f64().unwrap();
+    assert!(p50("before") > 3.0 && p50("after") < 1.1, "{text}");
+    assert_eq!(site["differs"], serde_json::json!(["rate", "lifetime"]));
+}

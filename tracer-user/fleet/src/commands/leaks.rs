@@ -21,10 +21,13 @@ use crate::session::Session;
 const BACK_MS: i64 = 24 * 3_600_000;
 
 /// A finding that is shown.
-struct Shown {
-    finding: Finding,
-    state: State,
-    owner: Option<String>,
+pub(super) struct Shown {
+    /// The finding.
+    pub(super) finding: Finding,
+    /// What has become of it.
+    pub(super) state: State,
+    /// Who owns it.
+    pub(super) owner: Option<String>,
 }
 
 /// Runs it.
@@ -229,7 +232,8 @@ const COLUMNS: [(&str, bool); 14] = [
     ("example", false),
 ];
 
-fn answer(shown: &[Shown], is_empty: bool) -> Answer {
+/// The answer, by owner.
+pub(super) fn answer(shown: &[Shown], is_empty: bool) -> Answer {
     let mut answer =
         Answer { schema: "golife.fleet/1", title: "Goroutine leaks".into(), ..Answer::default() };
     answer.json.insert("findings".into(), shown.iter().map(Shown::json).collect());

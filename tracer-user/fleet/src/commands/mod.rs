@@ -3,8 +3,10 @@
 mod ack;
 mod check;
 mod compact;
+mod compare;
 mod expire;
 mod leaks;
+mod new;
 mod sql;
 
 use std::fs::File;
@@ -39,6 +41,8 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
 async fn execute(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Leaks(arguments) => leaks::run(&arguments).await,
+        Command::New(arguments) => new::run(&arguments).await,
+        Command::Compare(arguments) => compare::run(&arguments).await,
         Command::Ack(arguments) => ack::ack(&arguments).await,
         Command::Unack(arguments) => ack::unack(&arguments).await,
         Command::Sql(arguments) => sql::run(&arguments).await,

@@ -2,9 +2,12 @@
 //! the line tells it, as long as another host knows the ordinal of that line in that version, or else the function that the
 //! goroutines run.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use super::Point;
+
+/// What a statement looks like to a host: version, ordinal, line and entry.
+type Look<'a> = (Option<&'a str>, Option<i64>, Option<i64>, &'a str);
 
 /// The name of each point's statement in an id.
 pub fn names(points: &[Point]) -> Vec<String> {
@@ -36,7 +39,7 @@ pub fn names(points: &[Point]) -> Vec<String> {
             place => format!("?{}+{place}", point.entry),
         }
     };
-    let mut known: BTreeMap<(Option<&str>, Option<i64>, Option<i64>, &str), String> = BTreeMap::new();
+    let mut known: HashMap<Look<'_>, String> = HashMap::new();
     let names = points.iter().map(|point| {
         let key = (point.version.as_deref(), point.ordinal, point.line, point.entry.as_str());
         known.entry(key).or_insert_with(|| name(point)).clone()
