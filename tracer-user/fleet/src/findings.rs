@@ -228,7 +228,8 @@ fn finding(
     })
 }
 
-/// What stays the same in one life of a process: service, version, number of processes, and the process if it is one.
+/// What stays the same in one life of a process: service, version, number of processes, and when the youngest started, or which
+/// process it is.
 type Life<'a> = (&'a str, Option<&'a str>, i64, Option<i64>);
 
 /// The median change per hour between any two sweeps of one life of a process (Theil and Sen). Sweeps belong to one life while
@@ -236,7 +237,7 @@ type Life<'a> = (&'a str, Option<&'a str>, i64, Option<i64>);
 pub fn growth_per_h(points: &[&Point]) -> Option<f64> {
     let mut lives: HashMap<Life<'_>, Vec<(i64, u64)>> = HashMap::new();
     for point in points {
-        let pid = (point.processes == 1).then_some(point.pid);
+        let pid = point.started_ms.or((point.processes == 1).then_some(point.pid));
         let life = (point.service.as_str(), point.version.as_deref(), point.processes, pid);
         lives.entry(life).or_default().push((point.time_ms, point.live));
     }

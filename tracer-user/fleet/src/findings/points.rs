@@ -2,11 +2,16 @@
 
 use datafusion::arrow::array::{Array, AsArray, RecordBatch};
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, Int64Type};
+use datafusion::arrow::datatypes::{DataType, Float64Type, Int64Type};
 
 /// The columns that a point is made of, as SQL.
 pub const COLUMNS: &str = "module, function, file, line, ordinal, entry, service, version, host, CAST(sweep_time AS BIGINT) AS at, \
-                           live, created, level, cause, pid, processes, stack_bytes, blame";
+                           live, created, level, cause, pid, processes, CAST(started AS BIGINT) AS started, stack_bytes, blame, oldest_ns, \
+                           waits, lifetime_count, lifetime_sum_s, window_ns, counts";
+
+/// What nobody waits for for long who is well, by the names that Go has for it.
+const WANTING: [&str; 5] =
+    ["chan send", "chan send (nil chan)", "sync.Mutex.Lock", "sync.RWMutex.Lock", "sync.RWMutex.RLock"];
 
 /// What one sweep said of one site.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -28,8 +33,16 @@ pub struct Point {
     pub cause: Option<String>,
     pub pid: i64,
     pub processes: i64,
+    pub started_ms: Option<i64>,
     pub stack_bytes: Option<u64>,
     pub blame: Option<String>,
+    pub oldest_ns: Option<u64>,
+    pub lifetime_count: u64,
+    pub lifetime_sum_s: f64,
+    pub window_ns: u64,
+    pub counts: String,
+    /// How many of the living want to send, or want a lock.
+    pub wanting: u64,
 }
 
 impl Point {
@@ -65,6 +78,11 @@ impl Points {
         let (line, ordinal, at) = (number("line")?, number("ordinal")?, number("at")?);
         let (live, created, pid) = (number("live")?, number("created")?, number("pid")?);
         let (processes, bytes) = (number("processes")?, number("stack_bytes")?);
+        let (started, oldest) = (number("started")?, number("oldest_ns")?);
+        let (ended, window, counts) = (number("lifetime_count")?, number("window_ns")?, text("counts")?);
+        let lifetimes = points.column("lifetime_sum_s", &DataType::Float64)?;
+        let lifetimes = lifetimes.as_primitive::<Float64Type>();
+        let wanting = points.wanting()?;
         let points = (0..rows).map(|row| Point {
             module: module[row].clone(),
             function: function[row].clone().unwrap_or_default(),
@@ -84,6 +102,13 @@ impl Points {
             processes: processes[row].unwrap_or(1),
             stack_bytes: bytes[row].map(|bytes| count(Some(bytes))),
             blame: blame[row].clone(),
+            started_ms: started[row],
+            oldest_ns: oldest[row].map(|ns| count(Some(ns))),
+            lifetime_count: count(ended[row]),
+            lifetime_sum_s: lifetimes.value(row),
+            window_ns: count(window[row]),
+            counts: counts[row].clone().unwrap_or_default(),
+            wanting: wanting[row],
         });
         Ok(points.collect())
     }
@@ -103,5 +128,28 @@ impl Points {
         let column = self.column(name, &DataType::Int64)?;
         debug_assert_eq!(column.len(), self.0.num_rows());
         Ok(column.as_primitive::<Int64Type>().iter().collect())
+    }
+
+    fn wanting(&self) -> anyhow::Result<Vec<u64>> {
+        let column = self.0.column_by_name("waits").ok_or_else(|| anyhow::anyhow!("there is no column waits"))?;
+        let lists = column.as_list::<i32>();
+        let mut wanting = Vec::with_capacity(lists.len());
+        for row in 0..lists.len() {
+            let mut sum = 0u64;
+            if !lists.is_null(row) {
+                let list = lists.value(row);
+                let of = list.as_struct();
+                let reasons = cast(of.column(0), &DataType::Utf8)?;
+                let counts = cast(of.column(1), &DataType::Int64)?;
+                let both = reasons.as_string::<i32>().iter().zip(counts.as_primitive::<Int64Type>().iter());
+                for (reason, count) in both {
+                    if reason.is_some_and(|reason| WANTING.contains(&reason)) {
+                        sum = sum.saturating_add(u64::try_from(count.unwrap_or(0)).unwrap_or(0));
+                    }
+                }
+            }
+            wanting.push(sum);
+        }
+        Ok(wanting)
     }
 }

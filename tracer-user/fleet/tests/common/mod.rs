@@ -1,5 +1,5 @@
 //! A fleet in a folder: rows as hosts write them, files damaged in every way, and the program that is asked.
-#![allow(dead_code, reason = "each test program uses a part")]
+#![allow(clippy::unwrap_used, reason = "a test fails where it is")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
