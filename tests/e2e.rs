@@ -18,6 +18,8 @@ mod ends;
 mod engine;
 #[path = "e2e/errors.rs"]
 mod errors;
+#[path = "e2e/fleet.rs"]
+mod fleet;
 #[path = "e2e/gated.rs"]
 mod gated;
 #[path = "e2e/gates.rs"]

@@ -69,6 +69,8 @@ pub fn run(args: Args) -> Result<()> {
         machine::apt_install(&["python3"])?;
     }
     let moto = machine::moto()?;
+    // golife looks for it beside itself.
+    machine::run(machine::cargo().args(["build", "--quiet", "--package", "golife-fleet"]))?;
     say("e2e tests: real probes on real Go programs, as root");
     let mut cargo = e2e(&path, &E2E)?;
     cargo.env("PYTHONPATH", &moto).args(filter);

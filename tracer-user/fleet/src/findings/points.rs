@@ -131,7 +131,8 @@ impl Points {
     }
 
     fn wanting(&self) -> anyhow::Result<Vec<u64>> {
-        let column = self.0.column_by_name("waits").ok_or_else(|| anyhow::anyhow!("there is no column waits"))?;
+        let column =
+            self.0.column_by_name("waits").ok_or_else(|| anyhow::anyhow!("there is no column waits"))?;
         let lists = column.as_list::<i32>();
         let mut wanting = Vec::with_capacity(lists.len());
         for row in 0..lists.len() {
