@@ -42,6 +42,9 @@ pub fn run(args: Args) -> Result<()> {
             "tracer-user",
             "--target",
             architecture.target,
+            // What no path leads to is left out over the borders of crates, too: half of the file.
+            "--config=profile.release.lto='fat'",
+            "--config=profile.release.codegen-units=1",
             // Debug information would make the file five times as large. The names of functions stay, for backtraces.
             "--config=profile.release.debug=false",
             "--config=profile.release.strip='debuginfo'",
