@@ -3,6 +3,7 @@
 pub mod points;
 pub mod state;
 mod statement;
+pub mod together;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

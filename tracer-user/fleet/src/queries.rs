@@ -197,3 +197,47 @@ pub async fn totals(
     }
     Ok(totals)
 }
+
+/// The sweeps of each service on each host, as (ms since 1970, goroutines created per second), in the order of time.
+pub type Loads = BTreeMap<(String, String), Vec<(i64, f64)>>;
+
+/// When each service of each host was swept, and what its load was.
+///
+/// # Errors
+/// The store cannot be read.
+pub async fn loads(session: &Session) -> anyhow::Result<Loads> {
+    let sql = "SELECT host, service, CAST(sweep_time AS BIGINT) AS at, \
+               sum(CAST(created AS DOUBLE)) * 1e9 / nullif(max(window_ns), 0) AS load \
+               FROM sites GROUP BY host, service, at ORDER BY host, service, at";
+    let mut loads = Loads::new();
+    for row in texts(&session.query(sql).await?.1)? {
+        let sweep = (row[2].parse()?, row[3].parse().unwrap_or(0.0));
+        loads.entry((row[0].clone(), row[1].clone())).or_default().push(sweep);
+    }
+    Ok(loads)
+}
+
+/// The functions that may leak by what all hosts say together, and the number of sites that they were chosen from. It is asked
+/// which way live counts go on each host: only where most go up, or one goes up far, can the pooled test find anything.
+///
+/// # Errors
+/// The store cannot be read.
+pub async fn risers(session: &Session) -> anyhow::Result<(BTreeSet<String>, usize)> {
+    let sql = "SELECT function, sum(sites) AS sites, max(riser) AS riser FROM (\
+               SELECT function, count(DISTINCT entry) AS sites, CASE WHEN \
+               sum(CASE WHEN slope > 0 THEN 1 WHEN slope < 0 THEN -1 ELSE 0 END) > 2 * sqrt(count(*)) OR max(highest - lowest) >= 8 \
+               THEN 1 ELSE 0 END AS riser FROM (\
+               SELECT function, ordinal, entry, host, min(live) AS lowest, max(live) AS highest, \
+               regr_slope(CAST(live AS DOUBLE), CAST(CAST(sweep_time AS BIGINT) AS DOUBLE)) AS slope \
+               FROM sites GROUP BY function, ordinal, entry, host) AS hosts \
+               GROUP BY function, ordinal) AS statements GROUP BY function";
+    let mut functions = BTreeSet::new();
+    let mut sites = 0;
+    for row in texts(&session.query(sql).await?.1)? {
+        sites += row[1].parse::<usize>().unwrap_or(0);
+        if row[2] == "1" {
+            functions.insert(row[0].clone());
+        }
+    }
+    Ok((functions, sites))
+}

@@ -11,7 +11,7 @@ use super::{say, show};
 use crate::alerts;
 use crate::arguments::{Leaks, ms};
 use crate::findings::state::{self, Known, Memory, State};
-use crate::findings::{Finding, Seen, cause};
+use crate::findings::{Finding, HostSeries, Seen, cause, together};
 use crate::output::{Answer, Cell, Table, rounded};
 use crate::owners::Owners;
 use crate::queries;
@@ -46,6 +46,8 @@ pub async fn run(arguments: &Leaks) -> anyhow::Result<ExitCode> {
     let as_of = last.values().copied().max().unwrap_or(since).min(now);
     let mut memory = state::remembered(session.store(), as_of).await?;
     let mut functions = queries::suspects(&session).await?;
+    let (risers, sites) = queries::risers(&session).await?;
+    functions.extend(risers);
     functions.extend(memory.values().map(|known| known.function.clone()));
     if asking.explain {
         let mut answer = Answer { title: "Goroutine leaks".into(), ..Answer::default() };
@@ -54,8 +56,9 @@ pub async fn run(arguments: &Leaks) -> anyhow::Result<ExitCode> {
         show(&answer, &asking.showing)?;
         return Ok(ExitCode::SUCCESS);
     }
-    // Each host judges its own; no test over all of them is made here yet.
-    let seen = queries::judged(&session, &functions, &last, &|_| false).await?;
+    let loads = queries::loads(&session).await?;
+    let together = |hosts: &[HostSeries<'_>]| together::leaks(hosts, &loads, sites);
+    let seen = queries::judged(&session, &functions, &last, &together).await?;
     let shown = states(seen, &mut memory, arguments, &owners, as_of);
     let mut notes = session.notes();
     if !arguments.read_only
