@@ -5,8 +5,10 @@ use std::time::{Duration, SystemTime};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
+mod capacity;
 mod upkeep;
 
+pub use capacity::{Grouping, Hist, Per};
 pub use upkeep::{Check, Compact, Expire};
 
 /// Asks what many hosts have written with `golife sweep --to URL`.
@@ -33,6 +35,8 @@ pub enum Command {
     Unack(TakeBack),
     /// Answer a query in SQL, which can only read; the table is called sites
     Sql(Sql),
+    /// Show how long goroutines lived, on all hosts together
+    Hist(Hist),
     /// Say whether the store can be read, which hosts write to it, and which have stopped
     Check(Check),
     /// Make one file of the many of an hour: sorted, well compressed, quick to ask. Nothing is deleted

@@ -5,6 +5,8 @@ mod check;
 mod compact;
 mod compare;
 mod expire;
+mod groups;
+mod hist;
 mod leaks;
 mod new;
 mod sql;
@@ -49,6 +51,7 @@ async fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Check(arguments) => check::run(&arguments).await,
         Command::Compact(arguments) => compact::run(&arguments).await,
         Command::Expire(arguments) => expire::run(&arguments).await,
+        Command::Hist(arguments) => hist::run(&arguments).await,
     }
 }
 

@@ -1,0 +1,124 @@
+//! What `hist` and `capacity` put together: all of a service, or all of a creation site, and how rows of such groups are read.
+
+use anyhow::Context;
+use datafusion::arrow::array::{Array, Float64Array, RecordBatch, StringArray};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::DataType;
+use golife::human;
+use serde_json::{Map, Value};
+
+use crate::arguments::{Grouping, Per};
+
+/// What tells a site from others. Lines move, so the largest of them is only a hint.
+const SITE: &str = "service, module, function, ordinal";
+
+/// A service, or a creation site of one.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Group {
+    /// What the processes are to the people who run them.
+    pub service: String,
+    /// The site, if there is one.
+    pub site: Option<Site>,
+}
+
+/// A creation site, wherever its line is now.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Site {
+    /// Path of the program's main module.
+    pub module: Option<String>,
+    /// The function that the `go` statement is in.
+    pub function: String,
+    /// Which `go` statement of its function it is, from 1.
+    pub ordinal: Option<u32>,
+}
+
+impl Group {
+    /// How people read it.
+    pub fn name(&self) -> String {
+        let Some(site) = &self.site else { return human::clean(&self.service) };
+        let ordinal = site.ordinal.map(|ordinal| format!("#{ordinal}")).unwrap_or_default();
+        human::clean(&format!("{}{ordinal}", human::short_function(&site.function)))
+    }
+
+    /// What JSON has of it.
+    pub fn json(&self) -> Map<String, Value> {
+        let mut json = Map::new();
+        json.insert("service".into(), self.service.as_str().into());
+        if let Some(site) = &self.site {
+            json.insert("module".into(), site.module.as_deref().into());
+            json.insert("function".into(), site.function.as_str().into());
+            json.insert("ordinal".into(), site.ordinal.into());
+        }
+        json
+    }
+}
+
+impl Grouping {
+    /// The columns in SQL that tell groups apart.
+    pub fn columns(&self) -> &'static str {
+        match self.by {
+            Per::Service => "service",
+            Per::Site => SITE,
+        }
+    }
+
+    /// The table in SQL, or what is wanted of it.
+    pub fn table(&self) -> String {
+        match &self.service {
+            Some(service) => {
+                format!("(SELECT * FROM sites WHERE service = '{}')", service.replace('\'', "''"))
+            }
+            None => "sites".into(),
+        }
+    }
+}
+
+/// The columns of a batch, whatever their types are.
+pub struct Columns<'a>(&'a RecordBatch);
+
+impl<'a> Columns<'a> {
+    /// Those of this batch.
+    pub fn of(batch: &'a RecordBatch) -> Columns<'a> {
+        Columns(batch)
+    }
+
+    /// A column of numbers.
+    ///
+    /// # Errors
+    /// There is none of that name.
+    pub fn numbers(&self, name: &str) -> anyhow::Result<Float64Array> {
+        let column = cast(self.0.column_by_name(name).with_context(|| name.to_owned())?, &DataType::Float64)?;
+        Ok(column.as_any().downcast_ref::<Float64Array>().with_context(|| name.to_owned())?.clone())
+    }
+
+    /// A column of texts.
+    ///
+    /// # Errors
+    /// There is none of that name.
+    pub fn texts(&self, name: &str) -> anyhow::Result<StringArray> {
+        let column = cast(self.0.column_by_name(name).with_context(|| name.to_owned())?, &DataType::Utf8)?;
+        Ok(column.as_any().downcast_ref::<StringArray>().with_context(|| name.to_owned())?.clone())
+    }
+
+    /// The group that each row belongs to.
+    ///
+    /// # Errors
+    /// A column is missing.
+    pub fn groups(&self) -> anyhow::Result<Vec<Group>> {
+        let services = self.texts("service")?;
+        let rows = 0..self.0.num_rows();
+        if self.0.column_by_name("function").is_none() {
+            return Ok(rows
+                .map(|row| Group { service: services.value(row).to_owned(), site: None })
+                .collect());
+        }
+        let (modules, functions) = (self.texts("module")?, self.texts("function")?);
+        let ordinals = self.numbers("ordinal")?;
+        let site = |row| Site {
+            module: modules.is_valid(row).then(|| modules.value(row).to_owned()),
+            function: functions.value(row).to_owned(),
+            ordinal: ordinals.is_valid(row).then(|| ordinals.value(row) as u32),
+        };
+        Ok(rows.map(|row| Group { service: services.value(row).to_owned(), site: Some(site(row)) }).collect())
+    }
+}
