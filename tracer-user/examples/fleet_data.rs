@@ -97,7 +97,9 @@ fn main() {
             let time_ms = START_MS + i64::from(sweep) * HOUR_MS + random.i64(0..600_000) + skew_ms;
             let host_name = format!("node-{host:05}");
             let made: Vec<Row> = (0..args.sites)
-                .map(|site| row(&host_name, host, site, sweep, deploy, time_ms, args.healthy, &mut random))
+                .map(|site| {
+                    row(&host_name, host, site, sweep, deploy, time_ms, skew_ms, args.healthy, &mut random)
+                })
                 .collect();
             rows += made.len();
             let file = SweepFile::new(Place::new(&host_name, time_ms, random.u32(..)), made).unwrap();
@@ -152,6 +154,7 @@ fn row(
     sweep: u32,
     deploy: u32,
     time_ms: i64,
+    skew_ms: i64,
     healthy: bool,
     random: &mut fastrand::Rng,
 ) -> Row {
@@ -180,9 +183,11 @@ fn row(
     };
     let mean_s = if kind == Kind::LongPoll { 300.0 } else { 0.02 + f64::from(site % 50) / 20.0 };
     let lifetime = lifetimes(exited, mean_s, random);
+    // The first sweep of a process finds it some minutes old.
+    let started_ms = START_MS + if is_new { i64::from(deploy) * HOUR_MS } else { 0 } - HOUR_MS / 20;
     let oldest = match kind {
         Kind::Requests | Kind::LongPoll => (mean_s * 5e9) as u64,
-        _ => age * 3_600_000_000_000,
+        _ => (time_ms - skew_ms - started_ms).unsigned_abs() * 1_000_000,
     };
     Row {
         sweep_time_ms: time_ms,
@@ -221,7 +226,7 @@ fn row(
         counts: Counts::Exact,
         pid: 1000 + service,
         processes: 1,
-        started_ms: Some(START_MS + if is_new { i64::from(deploy) * HOUR_MS } else { -HOUR_MS }),
+        started_ms: Some(started_ms + skew_ms),
         window_ns: 3_600_000_000_000,
         memory_limit: Some(2 << 30),
         ..Row::default()

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use golife::output::rules;
 use golife::report::Cause;
+use golife::stats::pooled::Leak;
 use sha2::{Digest, Sha256};
 
 pub use points::{Point, Points};
@@ -131,7 +132,7 @@ pub struct Seen {
 pub fn of_function(
     points: Vec<Point>,
     last: &LastSweeps,
-    together: &dyn Fn(&[HostSeries<'_>]) -> bool,
+    together: &dyn Fn(&[HostSeries<'_>]) -> Option<Leak>,
 ) -> Vec<Seen> {
     let mut statements: BTreeMap<String, Vec<Point>> = BTreeMap::new();
     for (name, point) in statement::names(&points).into_iter().zip(points) {
@@ -149,7 +150,7 @@ fn findings(
     statement: &str,
     points: &[Point],
     last: &LastSweeps,
-    together: &dyn Fn(&[HostSeries<'_>]) -> bool,
+    together: &dyn Fn(&[HostSeries<'_>]) -> Option<Leak>,
 ) -> Vec<Finding> {
     let mut hosts: BTreeMap<&str, Vec<&Point>> = BTreeMap::new();
     for point in points {
@@ -160,8 +161,15 @@ fn findings(
     let is_last =
         |point: &Point| last.get(&(point.host.clone(), point.service.clone())) == Some(&point.time_ms);
     let mut now: Vec<&Point> = points.iter().filter(|point| is_last(point) && point.leaks()).collect();
-    if now.is_empty() && together(&series) {
-        now = points.iter().filter(|point| is_last(point) && point.live > 0).collect();
+    if now.is_empty()
+        && let Some(leak) = together(&series)
+    {
+        // Of a leak on single hosts, the one is named that is sure.
+        let is_its = |point: &Point| match leak {
+            Leak::Everywhere { .. } => true,
+            Leak::OnHosts { host, .. } => series.get(host).is_some_and(|series| series.host == point.host),
+        };
+        now = points.iter().filter(|point| is_last(point) && point.live > 0 && is_its(point)).collect();
     }
     // A cause that one host could not tell is that of the others.
     let is_told = |cause: &Option<String>| cause.as_deref().is_some_and(|cause| cause != Cause::Other.name());

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use datafusion::arrow::array::RecordBatch;
+use golife::stats::pooled::Leak;
 
 use crate::findings::points::COLUMNS;
 use crate::findings::{HostSeries, LastSweeps, Point, Points, Seen, of_function};
@@ -51,7 +52,7 @@ pub async fn judged(
     session: &Session,
     functions: &BTreeSet<String>,
     last: &LastSweeps,
-    together: &dyn Fn(&[HostSeries<'_>]) -> bool,
+    together: &dyn Fn(&[HostSeries<'_>]) -> Option<Leak>,
 ) -> anyhow::Result<Vec<Seen>> {
     if functions.is_empty() {
         return Ok(Vec::new());

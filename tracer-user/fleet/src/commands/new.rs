@@ -58,7 +58,7 @@ pub async fn run(arguments: &New) -> anyhow::Result<ExitCode> {
     let last = queries::last_sweeps(&session).await?;
     let functions = queries::suspects(&session).await?;
     let mut shown = Vec::new();
-    for seen in queries::judged(&session, &functions, &last, &|_| false).await? {
+    for seen in queries::judged(&session, &functions, &last, &|_| None).await? {
         let mut leaks = seen.points.iter().filter(|point| point.leaks());
         let is_new = leaks.all(|point| start.has_begun(point) != Some(false))
             && seen.points.iter().any(|point| point.leaks() && start.has_begun(point) == Some(true));

@@ -51,6 +51,11 @@ impl Point {
         matches!(self.level.as_str(), "suspect" | "proven")
     }
 
+    /// Whether the host sees nothing of a leak, not even what only many hosts together are sure of.
+    pub fn is_clean(&self) -> bool {
+        !self.leaks() && self.level != "watch"
+    }
+
     /// Whether the site was seen executing.
     pub fn executes(&self) -> bool {
         self.created > 0 || self.live > 0

@@ -237,7 +237,8 @@ fn clean_sweeps(seen: &Seen, known: &Known) -> usize {
     let leaks = seen.points.iter().filter(|point| point.leaks()).map(|point| point.time_ms);
     let last = leaks.max().unwrap_or(known.last_ms).max(known.last_ms);
     let mut sweeps: BTreeMap<&str, BTreeSet<i64>> = BTreeMap::new();
-    for point in seen.points.iter().filter(|point| point.time_ms > last && point.executes() && !point.leaks())
+    for point in
+        seen.points.iter().filter(|point| point.time_ms > last && point.executes() && point.is_clean())
     {
         let is_other = point.version.as_ref().is_some_and(|version| !known.versions.contains(version));
         if is_other || known.hosts.contains(&point.host) {

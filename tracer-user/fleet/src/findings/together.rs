@@ -3,15 +3,16 @@
 
 use std::collections::HashMap;
 
-use golife::stats::pooled::{self, Flow, Sweep};
+use golife::stats::pooled::{self, Flow, Leak, Sweep};
 
 use super::{HostSeries, Point};
 use crate::queries::Loads;
 
-/// Whether hosts together show a leak that none of them is sure of; the statement is one of so many sites.
-pub fn leaks(hosts: &[HostSeries<'_>], loads: &Loads, sites: usize) -> bool {
+/// The leak that hosts together show and that none of them is sure of; the statement is one of so many sites. A host in it is the
+/// number of its series.
+pub fn leaks(hosts: &[HostSeries<'_>], loads: &Loads, sites: usize) -> Option<Leak> {
     let sweeps: Vec<Vec<Sweep>> = hosts.iter().map(|series| sweeps(series, loads)).collect();
-    pooled::judge(&sweeps, sites).is_some()
+    pooled::judge(&sweeps, sites)
 }
 
 fn sweeps(series: &HostSeries<'_>, loads: &Loads) -> Vec<Sweep> {

@@ -1,5 +1,7 @@
 //! A fleet made by hand in a temporary folder, and the program asked about it.
 
+#![allow(dead_code, reason = "each test program uses some of it")]
+
 use std::path::Path;
 use std::process::Command;
 
