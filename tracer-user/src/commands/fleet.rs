@@ -22,7 +22,7 @@ pub fn run(arguments: &Fleet) -> anyhow::Result<ExitCode> {
     if error.kind() == std::io::ErrorKind::NotFound {
         bail!(
             "{PROGRAM} is neither beside golife nor on PATH: put the one of the same release there, or build it with `cargo build \
-             --release --package {PROGRAM}`"
+             --release -p {PROGRAM}`"
         );
     }
     bail!("cannot start {}: {error}", program.display())

@@ -98,8 +98,12 @@ fn every_option_that_a_text_names_exists() {
     };
     let pattern = Regex::new("(?:^|[^-a-z0-9])(--[a-z][a-z0-9-]*)").unwrap();
     let mut named = 0;
-    for (path, text) in texts() {
-        for option in pattern.captures_iter(&text).map(|found| found[1].to_owned()) {
+    // Those of golife-fleet are compared with what that has, by its own tests.
+    let is_of_fleet = |line: &&str| line.contains("golife fleet") || line.contains("golife-fleet");
+    for (path, text) in texts().into_iter().filter(|(path, _)| !path.ends_with("docs/fleet.md")) {
+        let ours: String =
+            text.lines().filter(|line| !is_of_fleet(line)).map(|line| format!("{line}\n")).collect();
+        for option in pattern.captures_iter(&ours).map(|found| found[1].to_owned()) {
             let exists = is_known(&option) || OF_OTHERS.contains(&option.as_str());
             assert!(exists, "{}: golife has no option {option}", path.display());
             named += 1;
