@@ -10,7 +10,7 @@ use crate::machine::{self, find, is_root, output, say};
 const E2E: [&str; 3] = ["e2e", "accuracy", "libraries"];
 
 /// The test programs of `golife-fleet`.
-const FLEET: [&str; 5] = ["documents", "fleet", "hist", "together", "upkeep"];
+const FLEET: [&str; 6] = ["capacity", "documents", "fleet", "hist", "together", "upkeep"];
 
 /// What `test` can be told.
 #[derive(clap::Args)]

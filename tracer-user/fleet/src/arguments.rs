@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 mod capacity;
 mod upkeep;
 
-pub use capacity::{Grouping, Hist, Per};
+pub use capacity::{Capacity, Grouping, Hist, Per};
 pub use upkeep::{Check, Compact, Expire};
 
 /// Asks what many hosts have written with `golife sweep --to URL`.
@@ -43,6 +43,8 @@ pub enum Command {
     Compact(Compact),
     /// Delete sweeps that are too old, and files that a compacted one stands for
     Expire(Expire),
+    /// Show what services carry, when that reaches a limit, and what another load would make of it
+    Capacity(Capacity),
 }
 
 /// Where to look, and how.

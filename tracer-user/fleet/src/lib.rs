@@ -1,10 +1,12 @@
 //! golife-fleet asks what many hosts have written: which `go` statements leak anywhere, since when, and what it costs.
 //!
 //! The modules are floors, each of which uses only those below it: [`commands`] is what a person runs, [`queries`]
-//! reads what [`findings`] judge, [`session`] answers SQL with DataFusion, [`listing`] knows the files, [`store`] reaches them, and [`output`] shows answers.
+//! reads what [`findings`] and [`capacity`] judge, [`session`] answers SQL with DataFusion, [`listing`] knows the files, [`store`] reaches
+//! them, and [`output`] shows answers.
 
 pub mod alerts;
 pub mod arguments;
+pub mod capacity;
 pub mod commands;
 pub mod findings;
 pub mod listing;

@@ -40,3 +40,36 @@ pub struct Hist {
     #[command(flatten)]
     pub window: Window,
 }
+
+/// `golife-fleet capacity`.
+#[derive(Debug, Args)]
+pub struct Capacity {
+    /// Where to look, and how.
+    #[command(flatten)]
+    pub asking: Asking,
+    /// What is put together.
+    #[command(flatten)]
+    pub grouping: Grouping,
+    /// Which sweeps count.
+    #[command(flatten)]
+    pub window: Window,
+    /// What if so many times as many came per second, such as 2x
+    #[arg(long, value_name = "FACTOR", value_parser = parse_scale, conflicts_with = "target_rate")]
+    pub scale: Option<f64>,
+    /// What if so many came per second, on all hosts together
+    #[arg(long, value_name = "PER-SECOND", value_parser = parse_scale)]
+    pub target_rate: Option<f64>,
+    /// What if there were so many hosts
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub hosts: Option<u64>,
+    /// What if so many hosts were lost
+    #[arg(long, value_name = "N")]
+    pub lose: Option<u64>,
+}
+
+fn parse_scale(text: &str) -> Result<f64, String> {
+    let factor = text.strip_suffix(['x', '×']).unwrap_or(text).parse::<f64>().ok();
+    factor
+        .filter(|factor| *factor > 0.0 && factor.is_finite())
+        .ok_or_else(|| "want a number above 0, such as 2x".into())
+}

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use crate::arguments::{Grouping, Per};
 
 /// What tells a site from others. Lines move, so the largest of them is only a hint.
-const SITE: &str = "service, module, function, ordinal";
+pub const SITE: &str = "service, module, function, ordinal";
 
 /// A service, or a creation site of one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -89,6 +89,15 @@ impl<'a> Columns<'a> {
     pub fn numbers(&self, name: &str) -> anyhow::Result<Float64Array> {
         let column = cast(self.0.column_by_name(name).with_context(|| name.to_owned())?, &DataType::Float64)?;
         Ok(column.as_any().downcast_ref::<Float64Array>().with_context(|| name.to_owned())?.clone())
+    }
+
+    /// Several columns of numbers.
+    ///
+    /// # Errors
+    /// One is missing.
+    pub fn all<const N: usize>(&self, names: [&str; N]) -> anyhow::Result<[Float64Array; N]> {
+        let columns: Vec<_> = names.iter().map(|name| self.numbers(name)).collect::<Result<_, _>>()?;
+        columns.try_into().map_err(|_| anyhow::anyhow!("columns are missing"))
     }
 
     /// A column of texts.

@@ -1,6 +1,7 @@
 //! What each command does, from arguments to exit code.
 
 mod ack;
+mod capacity;
 mod check;
 mod compact;
 mod compare;
@@ -52,6 +53,7 @@ async fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Compact(arguments) => compact::run(&arguments).await,
         Command::Expire(arguments) => expire::run(&arguments).await,
         Command::Hist(arguments) => hist::run(&arguments).await,
+        Command::Capacity(arguments) => capacity::run(&arguments).await,
     }
 }
 

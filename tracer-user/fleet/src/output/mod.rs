@@ -64,6 +64,8 @@ pub enum Cell {
     Seconds(f64),
     /// Any other number.
     Number(f64),
+    /// A number with what people have to know of it, such as its interval.
+    Shown(String, f64),
 }
 
 impl Answer {
@@ -103,7 +105,7 @@ impl Cell {
     pub fn shown(&self) -> String {
         match self {
             Cell::Missing => String::new(),
-            Cell::Text(text) => human::clean(text),
+            Cell::Text(text) | Cell::Shown(text, _) => human::clean(text),
             Cell::Count(count) => human::count(*count),
             Cell::Bytes(bytes) => human::bytes(*bytes),
             Cell::Seconds(seconds) => human::duration((seconds.max(0.0) * 1e9) as u64),
@@ -117,7 +119,7 @@ impl Cell {
             Cell::Missing => String::new(),
             Cell::Text(text) => human::clean(text),
             Cell::Count(number) | Cell::Bytes(number) => number.to_string(),
-            Cell::Seconds(number) | Cell::Number(number) => number.to_string(),
+            Cell::Seconds(number) | Cell::Number(number) | Cell::Shown(_, number) => number.to_string(),
         }
     }
 }
