@@ -1,7 +1,7 @@
 //! Sweep files: what a host knows of its creation sites at one moment, as Parquet in a folder or an object store, where any
 //! engine can read it. A host only ever adds files, and asks nobody.
 //!
-//! Data flows one way: a report becomes rows ([`rows`]), rows become a file ([`file`]), and the file gets its place
+//! Data flows one way: a report becomes rows ([`rows`]), rows become a file ([`mod@file`]), and the file gets its place
 //! ([`place`]) in a store ([`location`]). While the store is away, it waits in a spool ([`spool`]).
 
 pub mod columns;

@@ -14,9 +14,10 @@ pub const ASKED: &str = "sweep-asked-over-ssh";
 /// Other hosts than this one, and how to reach them.
 #[derive(Clone, Debug, Args)]
 pub struct Hosts {
-    /// Sweep the hosts of this file instead of this one: [user@]host[:port] a line, an IPv6 address in brackets, comments from
-    /// # on; '-' reads standard input. --ssh says how
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "ssh")]
+    /// The file with the hosts to sweep instead of this one.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "ssh", help = "Sweep the hosts of this file \
+        instead of this one: [user@]host[:port] a line, an IPv6 address in brackets, comments from # on; '-' reads standard input. \
+        --ssh says how")]
     #[arg(conflicts_with_all = ["pid", "source_root", "every", "host"])]
     pub hosts: Option<PathBuf>,
     /// Reach --hosts by the system's ssh, which never asks for a password: golife sends itself to a fresh folder, which is
