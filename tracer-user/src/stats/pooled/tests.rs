@@ -90,14 +90,14 @@ fn a_healthy_fleet_is_not_accused() {
 }
 
 #[test]
-#[ignore = "takes minutes: cargo test --release -p tracer-user --lib pooled -- --ignored"]
+#[ignore = "takes minutes, and a release build"]
 fn no_healthy_fleet_of_a_hundred_is_accused() {
     let accused = accused(0..100, 200, 300);
     assert!(accused.is_empty(), "{}: {accused:#?}", accused.len());
 }
 
 #[test]
-#[ignore = "takes minutes: cargo test --release -p tracer-user --lib pooled -- --ignored"]
+#[ignore = "takes minutes, and a release build"]
 fn how_often_leaks_are_found() {
     let on = [
         Shape::Heartbeats(0),
