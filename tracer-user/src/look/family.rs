@@ -360,6 +360,12 @@ impl Family {
         match seen {
             Ok(seen) => {
                 if runs.seen.is_none() {
+                    // The exec may not have been over yet when the image was noted, but whose goroutines were seen runs.
+                    if let Some(image) =
+                        process::image(pid).filter(|now| now.start_ticks == runs.image.start_ticks)
+                    {
+                        runs.image = image;
+                    }
                     self.untraced.remove(&pid);
                     self.untraced.extend(seen::others(&seen.subject).map(|other| (pid, other)));
                 }
