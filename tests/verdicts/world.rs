@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use golife::assemble::{self, Described, DescribedSite, Looked};
 use golife::event::{Event, StackCode, What};
 use golife::report::{BootWindow, Level, Overhead, Process, Run, Selection, Tool};
+use golife::stats::random::Random;
 use golife::tracker::{Existing, Limits, TestNames, Tracker};
 use golife::verdict::{Wait, cause::Patterns};
 
@@ -50,26 +51,6 @@ pub struct World {
     pub standing: u64,
 }
 
-/// Numbers that look random, and are the same for the same seed: SplitMix64.
-struct Random(u64);
-
-impl Random {
-    /// A number between 0 and 1, never 0.
-    fn next(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^= mixed >> 31;
-        ((mixed >> 11) + 1) as f64 / (1u64 << 53) as f64
-    }
-
-    /// A time with this mean, in the unit of the mean, that does not depend on how long was waited already.
-    fn wait(&mut self, mean: f64) -> f64 {
-        -mean * self.next().ln()
-    }
-}
-
 impl Traffic {
     /// Births and ends in seconds from the begin of the window, of all that live at some time until `until_s`.
     fn lives(self, random: &mut Random, until_s: f64) -> Vec<(f64, f64)> {
@@ -82,7 +63,7 @@ impl Traffic {
                 each.map(|birth| (birth, birth + random.wait(2.0))).collect()
             }
             Traffic::DayAndNight(mean_s) => {
-                let phase = random.next();
+                let phase = random.uniform();
                 let share = move |time: f64| {
                     (10.0 + 8.0 * ((time / 240.0 + phase) * std::f64::consts::TAU).sin()) / 18.0
                 };
@@ -105,7 +86,7 @@ impl Traffic {
                 let mut served = f64::NEG_INFINITY;
                 let births = (1..).map(|at| f64::from(at) / 10.0 - since_s);
                 let births =
-                    births.take_while(|&birth| birth < until_s).map(|birth| birth + random.next() / 100.0);
+                    births.take_while(|&birth| birth < until_s).map(|birth| birth + random.uniform() / 100.0);
                 let serve = |birth: f64| {
                     served = served.max(birth) + 0.15;
                     (birth, served)
@@ -137,7 +118,7 @@ fn arrivals(
         if birth >= until_s {
             return lives;
         }
-        if random.next() <= share(birth) {
+        if random.uniform() <= share(birth) {
             lives.push((birth, birth + random.wait(mean_s)));
         }
     }
@@ -154,7 +135,7 @@ fn boot(time_s: f64) -> u64 {
 impl World {
     /// The levels at [`AFTER_S`].
     pub fn judge(&self, seed: u64) -> [Level; AFTER_S.len()] {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let until_s = AFTER_S[AFTER_S.len() - 1] as f64;
         let mut lives = self.traffic.lives(&mut random, until_s);
         if self.leak_per_s > 0.0 {

@@ -24,16 +24,16 @@ impl Random {
     pub fn below(&mut self, n: usize) -> usize {
         ((self.uniform() * n as f64) as usize).min(n.saturating_sub(1))
     }
-}
 
-/// What only simulations in tests draw.
-#[cfg(test)]
-impl Random {
     /// A time with this mean, in the unit of the mean, that does not depend on how long was waited already.
     pub fn wait(&mut self, mean: f64) -> f64 {
         -mean * self.uniform().ln()
     }
+}
 
+/// What only simulations in the library's own tests draw.
+#[cfg(test)]
+impl Random {
     /// A normal deviate, by Box and Muller.
     pub fn normal(&mut self) -> f64 {
         let radius = (-2.0 * self.uniform().ln()).sqrt();
