@@ -20,6 +20,11 @@ pub fn count(n: u64) -> String {
     text
 }
 
+/// How many of what: `1 site`, `1,204 sites`.
+pub fn plural(n: u64, one: &str, many: &str) -> String {
+    format!("{} {}", count(n), if n == 1 { one } else { many })
+}
+
 /// A duration in ns to about three digits: `850 µs`, `1.2 s`, `4 h 12 m`.
 pub fn duration(ns: u64) -> String {
     const UNITS: [(u64, &str); 3] = [(1_000, "µs"), (1_000_000, "ms"), (1_000_000_000, "s")];

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::arguments::{Naming, Storing};
 use super::{note, say};
-use crate::human::{clean, count};
+use crate::human::{clean, count, plural};
 use crate::report::{Report, Selection};
 use crate::store::rows::rows;
 use crate::store::spool::Spool;
@@ -180,8 +180,4 @@ fn spool(asked: Option<PathBuf>) -> PathBuf {
 /// A number that differs from host to host and from call to call: the standard library's keys of hash maps come from the system.
 fn random() -> u32 {
     RandomState::new().hash_one(()) as u32
-}
-
-fn plural(n: u64, one: &str, many: &str) -> String {
-    format!("{} {}", count(n), if n == 1 { one } else { many })
 }

@@ -47,10 +47,10 @@ pub async fn run(arguments: &Check) -> anyhow::Result<ExitCode> {
     silent.sort_by_key(|host| host.last);
     let gaps: Vec<&Host> = hosts.iter().filter(|host| host.has_gap() && !host.is_silent(newest)).collect();
     let summary = format!(
-        "{} files, {}, {} hosts, the newest sweep is of {}",
-        human::count(number),
+        "{}, {}, {}, the newest sweep is of {}",
+        human::plural(number, "file", "files"),
         human::bytes(bytes),
-        human::count(hosts.len() as u64),
+        human::plural(hosts.len() as u64, "host", "hosts"),
         time(newest)
     );
     let title = session.store().name().to_owned();

@@ -61,7 +61,7 @@ pub async fn run(arguments: &Compact) -> anyhow::Result<ExitCode> {
         for sources in portions(raw) {
             let before = sources.iter().map(|file| file.meta.size).sum();
             let number = sources.len() as u64;
-            say(&format!("compacting {} files of {}", human::count(number), hour_text(hour)));
+            say(&format!("compacting {} of {}", human::plural(number, "file", "files"), hour_text(hour)));
             let made = compacted(arguments, &store, hour, sources).await?;
             table.rows.push(vec![
                 Cell::Text(hour_text(hour)),

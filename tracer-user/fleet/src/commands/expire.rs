@@ -45,7 +45,7 @@ pub async fn run(arguments: &Expire) -> anyhow::Result<ExitCode> {
     if !arguments.dry_run {
         let all: Vec<_> = old.into_iter().chain(covered).collect();
         if !all.is_empty() {
-            say(&format!("deleting {} files", human::count(all.len() as u64)));
+            say(&format!("deleting {}", human::plural(all.len() as u64, "file", "files")));
         }
         for file in all {
             store.delete(&file.meta.location).await?;
