@@ -89,7 +89,14 @@ fn a_hundred_that_live_five_milliseconds() {
     let report: Value = serde_json::from_slice(&std::fs::read(output).unwrap()).unwrap();
     let processes = of_program(&report, &binary);
     assert_eq!(processes.len(), 101);
-    for process in processes.iter().filter(|process| process["command"].as_str().unwrap().contains("sends")) {
+    // The other tests of this run use the same CPUs, so a process may have ended before golife could turn to it.
+    let (missed, seen): (Vec<_>, Vec<_>) = processes.iter().partition(|process| process["scan"].is_null());
+    assert!(missed.len() <= 5, "{missed:#?}");
+    for process in missed {
+        let site = site(process, "send");
+        assert!(site["waiting"].is_null() && site["verdict"]["cause"].is_null(), "{process:#}");
+    }
+    for process in seen.iter().filter(|process| process["command"].as_str().unwrap().contains("sends")) {
         is_explained(process, "send", "chan send", "chan-send");
     }
 }
