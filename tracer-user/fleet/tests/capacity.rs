@@ -88,6 +88,7 @@ fn a_steady_service_is_scaled() {
     assert!(is_near(number(&of(&same)["forecast"]["live"]["value"]), 2.0 * live), "{same:#}");
     // A day tells nothing of weeks.
     assert_eq!((&twice["growth_per_week"], &twice["runway"]["state"]), (&Value::Null, &"too-short".into()));
+    assert_eq!(twice["next_week"]["state"], "too-short");
     assert!(
         number(&twice["peak"]["to_mean"]) >= 1.0
             && twice["peak"]["live_max"].as_f64() >= twice["peak"]["live_p95"].as_f64()
@@ -196,6 +197,28 @@ fn what_does_not_grow_has_no_date() {
     let found = ask_json("capacity", store.path(), &[]);
     assert_eq!(of(&found)["runway"]["state"], "never", "{found:#}");
     assert_eq!(of(&found)["scaling"]["kind"], "flat");
+}
+
+#[test]
+fn the_week_to_come_is_as_those_before() {
+    let store = tempfile::tempdir().unwrap();
+    let mut random = fastrand::Rng::with_seed(7);
+    for hour in 0..28 * 24 {
+        let day = 1.0 + 0.5 * (hour as f64 / 24.0 * std::f64::consts::TAU).sin();
+        let weekend = if hour / 24 % 7 >= 5 { 0.5 } else { 1.0 };
+        let rate = 400.0 * day * weekend * (0.98 + 0.04 * random.f64());
+        write(store.path(), vec![row(0, hour, rate, MEAN_S, (rate * MEAN_S).round() as u64)]);
+    }
+    let found = ask_json("capacity", store.path(), &["--since", "28d", "--until", "2026-11-30"]);
+    let next = &of(&found)["next_week"];
+    // Among the five noons of a week is one with nearly all that the noise can add.
+    let peak = 400.0 * 1.5 * MEAN_S * 1.02;
+    assert_eq!(next["state"], "made", "{found:#}");
+    assert!((number(&next["live"]["value"]) / peak - 1.0).abs() < 0.05, "{next}");
+    assert!(number(&next["live"]["low"]) < peak && number(&next["live"]["high"]) > peak, "{next}");
+    assert!(next["hour"].as_str().unwrap().contains("T06:00:00Z"), "{next}");
+    let text = ask("capacity", store.path(), &["--since", "28d", "--until", "2026-11-30"]);
+    assert!(text.contains("next week's peak"), "{text}");
 }
 
 #[test]

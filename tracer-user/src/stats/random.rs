@@ -29,17 +29,17 @@ impl Random {
     pub fn wait(&mut self, mean: f64) -> f64 {
         -mean * self.uniform().ln()
     }
-}
 
-/// What only simulations in the library's own tests draw.
-#[cfg(test)]
-impl Random {
     /// A normal deviate, by Box and Muller.
     pub fn normal(&mut self) -> f64 {
         let radius = (-2.0 * self.uniform().ln()).sqrt();
         radius * (std::f64::consts::TAU * self.uniform()).cos()
     }
+}
 
+/// What only simulations in the library's own tests draw.
+#[cfg(test)]
+impl Random {
     /// A Poisson count. Large ones are rounded normal deviates.
     pub fn count(&mut self, mean: f64) -> u64 {
         if mean > 30.0 {

@@ -114,7 +114,7 @@ fn longer(now: &Capacity, factor: f64) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{GroupHour, Growth, Runway};
+    use super::super::{GroupHour, Growth, NextWeek, Runway};
     use super::*;
 
     fn service(scaling: Scaling) -> Capacity {
@@ -129,6 +129,7 @@ mod tests {
             peak: GroupHour::default(),
             scaling: Some(scaling),
             growth: Growth::TooShort(1.0),
+            next_week: NextWeek::TooShort,
             stack_host: Some(600.0),
             stack_max: Some(1200.0),
             limit: None,

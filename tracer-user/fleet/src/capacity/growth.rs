@@ -52,7 +52,7 @@ impl Growth {
             let time: f64 = day.iter().map(|hour| hour.hour_ms as f64).sum();
             Some((time / day.len() as f64, sum / day.len() as f64))
         });
-        match line(&points) {
+        match line(&points, 0) {
             Some(line) => Growth::Weekly(line.daily(WEEK)),
             None => Growth::TooShort(span_days(hours)),
         }
@@ -77,7 +77,7 @@ impl Runway {
             let known = day.iter().filter_map(|hour| Some((hour.hour_ms as f64, hour.stack_max?)));
             known.max_by(|a, b| a.1.total_cmp(&b.1))
         });
-        let Some(line) = line(&points) else { return Runway::TooShort };
+        let Some(line) = line(&points, 0) else { return Runway::TooShort };
         let daily = line.daily(1.0);
         let rest = limit - line.at(last.hour_ms as f64);
         if daily.low <= 0.0 || rest / daily.value > FURTHEST {
@@ -106,35 +106,41 @@ fn span_days(hours: &[GroupHour]) -> f64 {
     span as f64 / DAY_MS as f64
 }
 
-/// A straight line through points, by least squares, with the error of its slope.
-struct Line {
+/// A straight line through points, by least squares, with its error.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Line {
     middle: (f64, f64),
     slope: f64,
-    half: f64,
+    /// Half of the 95 % interval of the slope, and of the height in the middle.
+    half: (f64, f64),
 }
 
-/// `None` for fewer than four points, of which nothing is told.
-fn line(points: &[(f64, f64)]) -> Option<Line> {
+/// `None` where too few points are left of which anything is told. So many numbers were fitted to the points beside the line.
+pub(super) fn line(points: &[(f64, f64)], fitted: usize) -> Option<Line> {
     let n = points.len() as f64;
-    if points.len() < 4 {
-        return None;
-    }
+    let freedom = points.len().checked_sub(2 + fitted).filter(|freedom| *freedom >= 2)?;
     let middle = (points.iter().map(|p| p.0).sum::<f64>() / n, points.iter().map(|p| p.1).sum::<f64>() / n);
     let spread: f64 = points.iter().map(|p| (p.0 - middle.0).powi(2)).sum();
     let slope = points.iter().map(|p| (p.0 - middle.0) * (p.1 - middle.1)).sum::<f64>() / spread;
     let left: f64 = points.iter().map(|p| (p.1 - middle.1 - slope * (p.0 - middle.0)).powi(2)).sum();
-    let half = student(points.len() - 2) * (left / (n - 2.0) / spread).sqrt();
-    Some(Line { middle, slope, half })
+    let scatter = student(freedom) * (left / freedom as f64).sqrt();
+    Some(Line { middle, slope, half: (scatter / spread.sqrt(), scatter / n.sqrt()) })
 }
 
 impl Line {
     /// How much it rises in so many days.
     fn daily(&self, days: f64) -> Estimate {
         let day = DAY_MS as f64 * days;
-        Estimate::around(self.slope * day, self.half * day, f64::NEG_INFINITY)
+        Estimate::around(self.slope * day, self.half.0 * day, f64::NEG_INFINITY)
     }
 
-    fn at(&self, time: f64) -> f64 {
+    /// How high it is at a time.
+    pub(super) fn at(&self, time: f64) -> f64 {
         self.middle.1 + self.slope * (time - self.middle.0)
+    }
+
+    /// Half of the 95 % interval of that.
+    pub(super) fn half_at(&self, time: f64) -> f64 {
+        (self.half.0 * (time - self.middle.0)).hypot(self.half.1)
     }
 }

@@ -5,6 +5,7 @@
 
 mod forecast;
 mod growth;
+mod season;
 
 use golife::stats::Estimate;
 use golife::stats::little::{Interval, Little};
@@ -12,6 +13,7 @@ use golife::stats::usl::{Hour, Scaling};
 
 pub use forecast::{Forecast, WhatIf};
 pub use growth::{Growth, Runway};
+pub use season::NextWeek;
 
 /// One hour in ms.
 pub const HOUR_MS: i64 = 3_600_000;
@@ -102,6 +104,8 @@ pub struct Capacity {
     pub scaling: Option<Scaling>,
     /// By how much the living grow.
     pub growth: Growth,
+    /// How many live at once in the week to come, at most.
+    pub next_week: NextWeek,
     /// Bytes of stacks on a host, in the mean over hosts and hours.
     pub stack_host: Option<f64>,
     /// The most on one host.
@@ -153,6 +157,7 @@ impl Capacity {
             peak,
             scaling,
             growth: Growth::of(hours),
+            next_week: NextWeek::of(hours, balance),
             stack_host: (hosts > 0.0).then(|| stacks / hosts),
             stack_max: hours.iter().filter_map(|hour| hour.stack_max).reduce(f64::max),
             limit,

@@ -6,7 +6,7 @@ use golife::stats::usl::Scaling;
 use serde_json::{Map, Value, json};
 
 use super::super::groups::Group;
-use crate::capacity::{Balance, Capacity, Forecast, Growth, Runway, WhatIf};
+use crate::capacity::{Balance, Capacity, Forecast, Growth, NextWeek, Runway, WhatIf};
 use crate::output::{Answer, Cell, Table, rounded};
 
 type Judged = (Group, Capacity, Option<(f64, f64)>);
@@ -91,6 +91,7 @@ fn peaks(groups: &[Judged]) -> Table {
         ("max", true),
         ("peak ÷ mean", true),
         ("growth a week", true),
+        ("next week's peak", true),
     ];
     table(groups, &columns, |(_, found, _)| {
         let peak = &found.peak;
@@ -104,6 +105,12 @@ fn peaks(groups: &[Judged]) -> Table {
             match found.growth {
                 Growth::TooShort(days) => Cell::Text(format!("needs a week, has {} d", rounded(days))),
                 Growth::Weekly(growth) => ranged(growth, "", rounded),
+            },
+            match found.next_week {
+                NextWeek::Peak { live, .. } => ranged(live, "", rounded),
+                NextWeek::TooShort => Cell::Text("needs three weeks".into()),
+                NextWeek::Gaps => Cell::Text("too many hours are missing".into()),
+                NextWeek::NotSteady => Cell::Text("not steady".into()),
             },
         ]
     })
@@ -296,6 +303,17 @@ fn object((group, found, each): &Judged, what_if: WhatIf) -> Value {
         match found.growth {
             Growth::Weekly(growth) => estimate(growth),
             Growth::TooShort(_) => Value::Null,
+        },
+    );
+    put(
+        "next_week",
+        match found.next_week {
+            NextWeek::Peak { live, hour_ms } => {
+                json!({ "state": "made", "live": estimate(live), "hour": time(hour_ms) })
+            }
+            NextWeek::TooShort => json!({ "state": "too-short" }),
+            NextWeek::Gaps => json!({ "state": "gaps" }),
+            NextWeek::NotSteady => json!({ "state": "not-steady" }),
         },
     );
     put(
