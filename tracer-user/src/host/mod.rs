@@ -20,6 +20,7 @@ pub mod mapped;
 pub mod presence;
 pub mod priority;
 pub mod process;
+pub mod runtimes;
 pub mod sockets;
 pub mod ssh;
 

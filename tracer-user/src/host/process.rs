@@ -21,6 +21,7 @@ use super::{
     container::{self, ContainerNames},
     control_group,
     files::read_text,
+    runtimes::{self, Written},
 };
 
 /// Why a process cannot be looked at.
@@ -95,6 +96,8 @@ pub struct RunningProcess {
     pub comm: String,
     /// The container that it runs in; `None` where it runs in none.
     pub container: Option<ContainerNames>,
+    /// What the container's runtime has written down of it.
+    pub written: Written,
     /// Its systemd unit, and what it may use.
     pub limits: control_group::Limits,
 }
@@ -135,6 +138,7 @@ impl RunningProcess {
             Err(error) => return Err(ProcessError::from_io(pid, error)),
         };
         let arguments = read_text(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let container = container::of(pid);
         let called = arguments.split('\0').next().unwrap_or_default();
         let called = called.rsplit('/').next().unwrap_or_default().to_owned();
         Ok(RunningProcess {
@@ -145,7 +149,8 @@ impl RunningProcess {
             exe,
             command: command_of(&arguments),
             comm: stat.comm,
-            container: container::of(pid),
+            written: container.as_ref().map(runtimes::of).unwrap_or_default(),
+            container,
             limits: control_group::of(pid),
         })
     }

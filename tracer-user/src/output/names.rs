@@ -8,13 +8,14 @@ use crate::assemble::alike::Program;
 use crate::human::{clean, count, file_name, short_function, shorten, width, wrap};
 use crate::report::{Container, CountedLabel, Frame, Io, Mode, Site, Waiting};
 
-/// Names such as `container 0123456789ab` and `pod api-7d9f`. Of a container's id only the first digits are shown, as
-/// the commands of container runtimes do.
+/// Names such as `container server` and `pod api-7d9f8b6c5-x2x9z`. Of a container without a name, the first digits of its id are
+/// shown, as the commands of container runtimes do.
 fn container_names(container: &Container) -> impl Iterator<Item = String> {
     const DIGITS: usize = 12;
     let id = container.id.as_ref().map(|id| id.chars().take(DIGITS).collect());
-    let own = id.or(container.name.clone()).map(|name: String| format!("container {}", clean(&name)));
-    own.into_iter().chain(container.pod.as_ref().map(|pod| format!("pod {}", clean(pod))))
+    let own = container.name.clone().or(id).map(|name: String| format!("container {}", clean(&name)));
+    let pod = container.pod_name.as_ref().or(container.pod.as_ref());
+    own.into_iter().chain(pod.map(|pod| format!("pod {}", clean(pod))))
 }
 
 /// A line such as `pid 4242  api --port 80  go1.26.8, example.com/api v1.4.2`, or `50 processes  /usr/bin/api  …`. The

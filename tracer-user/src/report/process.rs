@@ -204,19 +204,30 @@ impl Goroutines {
     }
 }
 
-/// The container that a process runs in, as the path of its control group names it.
+/// The container that a process runs in, as the path of its control group and the files of its runtime name it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Container {
     /// Id that the container runtime gave the container; `null` where it has none.
     pub id: Option<String>,
-    /// Additive: name of the container, which runtimes such as LXC and systemd-nspawn use in place of an id; `null`
-    /// where it has none.
+    /// Additive: name of the container: what runtimes such as LXC and systemd-nspawn use in place of an id, or what containerd,
+    /// CRI-O, Docker and Podman have written down on the host; `null` where neither is known.
     #[serde(default)]
     pub name: Option<String>,
     /// Path of the container's control group; `null` where it is not known.
     pub cgroup: Option<String>,
     /// UID of the Kubernetes pod that the container belongs to; `null` where it belongs to none.
     pub pod: Option<String>,
-    /// Kubernetes namespace of the pod. So far it is always `null`, since control groups do not tell it.
+    /// Kubernetes namespace of the pod; `null` where the runtime has not written it down, or its files cannot be read.
     pub namespace: Option<String>,
+    /// Additive: name of the Kubernetes pod; `null` like `namespace`.
+    #[serde(default)]
+    pub pod_name: Option<String>,
+    /// Additive: the workload (Deployment, DaemonSet, StatefulSet, Job) that the pod belongs to, by the pod's name; `null` like
+    /// `namespace`.
+    #[serde(default)]
+    pub workload: Option<String>,
+    /// Additive: the image that the container was made from, as it was asked for; `null` where the runtime has not written it
+    /// down, or its files cannot be read.
+    #[serde(default)]
+    pub image: Option<String>,
 }

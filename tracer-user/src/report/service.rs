@@ -9,10 +9,12 @@ const DIGITS: usize = 12;
 const UNKNOWN: &str = "unknown";
 
 impl Process {
-    /// What the process is to the people who run it: what they have said (`--service`), or else the name of its container, or
-    /// else its systemd unit, or else the last part of its executable's path, or else that of its module's.
+    /// What the process is to the people who run it: what they have said (`--service`), or else its pod's workload, or else the
+    /// name of its container, or else its systemd unit, or else the last part of its executable's path, or else that of its module's.
     pub fn service(&self) -> &str {
-        let container = self.container.as_ref().and_then(|container| container.name.as_deref());
+        let container = self.container.as_ref();
+        let container =
+            container.and_then(|container| container.workload.as_deref().or(container.name.as_deref()));
         let named = self.called.as_deref().or(container).or(self.unit.as_deref());
         let module = || self.go.as_ref().and_then(|go| go.module.as_deref()).and_then(last);
         named.or_else(|| self.exe_path().and_then(last)).or_else(module).unwrap_or(UNKNOWN)
@@ -62,6 +64,9 @@ mod tests {
         assert_eq!(process.service(), "billing", "an id is no name");
         process.container = Some(Container { name: Some("web1".into()), ..Container::default() });
         assert_eq!(process.service(), "web1");
+        let workload = Some("shop".into());
+        process.container = Some(Container { name: Some("web1".into()), workload, ..Container::default() });
+        assert_eq!(process.service(), "shop");
         process.called = Some("payments".into());
         assert_eq!(process.service(), "payments");
     }

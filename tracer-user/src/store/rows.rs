@@ -111,6 +111,8 @@ impl Group {
         if self.most.is_none_or(|most| most < site.live) {
             self.most = Some(site.live);
             (row.pid, row.memory_limit) = (process.pid, process.memory_limit);
+            row.image =
+                process.container.as_ref().and_then(|container| container.image.as_deref()).map(bounded);
         }
         // Equal verdicts are told by the process in which more live.
         if self.judged.is_none_or(|judged| (row.level, judged) < (site.verdict.level, site.live)) {

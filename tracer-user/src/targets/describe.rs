@@ -3,8 +3,7 @@
 use std::path::Path;
 
 use crate::go::{self, Binary};
-use crate::host::container::ContainerNames;
-use crate::host::{RunningProcess, kernel};
+use crate::host::{RunningProcess, kernel, runtimes};
 use crate::report;
 
 /// What a report says of this golife and of the host.
@@ -37,7 +36,7 @@ pub fn process(process: &RunningProcess, binary: &Binary) -> report::Process {
             revision: info.setting("vcs.revision").map(str::to_owned),
             stripped: Some(binary.is_stripped()),
         }),
-        container: process.container.clone().map(container),
+        container: container(process),
         unit: process.limits.unit.clone(),
         memory_limit: process.limits.memory_bytes,
         stopped: process.is_stopped(),
@@ -58,8 +57,19 @@ pub fn unsupported(pid: u32, why: &impl std::fmt::Display) -> report::Process {
     }
 }
 
-fn container(ContainerNames { id, name, cgroup, pod }: ContainerNames) -> report::Container {
-    report::Container { id, name, cgroup, pod, namespace: None }
+fn container(process: &RunningProcess) -> Option<report::Container> {
+    let names = process.container.clone()?;
+    let written = process.written.clone();
+    Some(report::Container {
+        id: names.id,
+        name: names.name.or(written.name),
+        cgroup: names.cgroup,
+        pod: names.pod,
+        workload: written.pod_name.as_deref().map(|pod| runtimes::workload(pod).to_owned()),
+        pod_name: written.pod_name,
+        namespace: written.namespace,
+        image: written.image,
+    })
 }
 
 fn text(path: &Path) -> String {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::SystemTime;
 
+use crate::host::runtimes::Written;
 use crate::host::{RunningProcess, control_group};
 use crate::report;
 use crate::tracker::Instance;
@@ -27,6 +28,7 @@ pub(super) fn unseen(instance: &Instance, exe: PathBuf) -> RunningProcess {
         called: String::new(),
         comm: String::new(),
         container: None,
+        written: Written::default(),
         limits: control_group::Limits::default(),
     }
 }
