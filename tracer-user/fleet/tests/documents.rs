@@ -34,7 +34,13 @@ fn each_command_is_documented_and_each_option_exists() {
         .get_subcommands()
         .flat_map(|known| known.get_arguments().filter_map(|argument| argument.get_long()))
         .collect();
-    for word in text.split(|char: char| !char.is_ascii_alphanumeric() && char != '-') {
+    let runbook = document("fleet-runbook.md");
+    let of_fleet = runbook.lines().filter(|line| line.contains("golife fleet"));
+    let words = text
+        .lines()
+        .chain(of_fleet)
+        .flat_map(|line| line.split(|char: char| !char.is_ascii_alphanumeric() && char != '-'));
+    for word in words {
         // `--to` and the like are those of golife.
         let Some(name) = word.strip_prefix("--").filter(|name| name.starts_with(char::is_alphabetic)) else {
             continue;

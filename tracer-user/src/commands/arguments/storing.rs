@@ -38,7 +38,7 @@ pub struct Storing {
 /// How processes are called, and what is not said of them.
 #[derive(Clone, Debug, Args)]
 pub struct Naming {
-    /// The service that the processes are of, in reports, profiles and stores. Unless said, it is the name of the container,
+    /// The service that the processes are of, in reports, profiles and stores. Unless said, it is the pod's workload, else the name of the container,
     /// else the systemd unit, else the executable's name
     #[arg(long, value_name = "NAME")]
     pub service: Option<String>,
