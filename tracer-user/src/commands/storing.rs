@@ -24,7 +24,7 @@ struct Store {
 #[derive(Debug, thiserror::Error)]
 #[error("the sweep waits in {spool} for the next golife with this --to: {why}")]
 struct Waits {
-    why: StoreError,
+    why: String,
     spool: String,
 }
 

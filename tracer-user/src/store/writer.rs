@@ -1,15 +1,24 @@
 //! Brings sweep files to their store: what waits in the spool first, then the new one. What the store does not take waits.
 
+use std::cell::RefCell;
+use std::time::{Duration, Instant};
+
 use super::error::StoreError;
 use super::file::SweepFile;
 use super::location::Location;
 use super::spool::{Spool, Waiting};
+
+/// A store that has just not answered is not asked again for so long, so that the sweeps of many hosts do not wait for it one
+/// after the other.
+const AWAY: Duration = Duration::from_secs(60);
 
 /// Writes to one store, with a spool for the time in which it is away.
 #[derive(Debug)]
 pub struct Writer {
     location: Location,
     spool: Spool,
+    /// When the store did not take a file, and why.
+    refused: RefCell<Option<(Instant, String)>>,
 }
 
 /// What became of a file.
@@ -23,7 +32,7 @@ pub enum Delivered {
     /// The store is away, and the file waits.
     Kept {
         /// Why it was not stored.
-        why: StoreError,
+        why: String,
         /// What waits now.
         waiting: Waiting,
         /// Number of older files that had to go for it.
@@ -34,7 +43,7 @@ pub enum Delivered {
 impl Writer {
     /// Writes to `location`, and to `spool` while that is away.
     pub fn new(location: Location, spool: Spool) -> Writer {
-        Writer { location, spool }
+        Writer { location, spool, refused: RefCell::default() }
     }
 
     /// The store.
@@ -52,7 +61,14 @@ impl Writer {
     /// # Errors
     /// Neither the store nor the spool takes the file.
     pub async fn deliver(&self, file: &SweepFile) -> Result<Delivered, StoreError> {
-        match self.location.put(file).await {
+        let refused = self.refused.borrow().clone();
+        let put = match refused.filter(|(since, _)| since.elapsed() < AWAY) {
+            Some((_, why)) => Err(why),
+            None => self.location.put(file).await.map_err(|error| error.to_string()).inspect_err(|why| {
+                self.refused.replace(Some((Instant::now(), why.clone())));
+            }),
+        };
+        match put {
             Ok(_) => Ok(Delivered::Stored { caught_up: self.catch_up().await }),
             Err(why) => {
                 let gone = self.spool.keep(file)?;
@@ -86,9 +102,9 @@ mod tests {
     async fn what_the_store_does_not_take_waits_for_it() {
         let folder = tempfile::tempdir().unwrap();
         let store = folder.path().join("store");
-        let location = Location::open(store.to_str().unwrap(), std::time::Duration::from_secs(1)).unwrap();
-        let spool = Spool::new(&folder.path().join("spool"), "store", 1000);
-        let writer = Writer::new(location, spool);
+        let location = || Location::open(store.to_str().unwrap(), Duration::from_secs(1)).unwrap();
+        let spool = || Spool::new(&folder.path().join("spool"), "store", 1000);
+        let writer = Writer::new(location(), spool());
         let file = |random| SweepFile { place: Place::new("h", 0, random), bytes: vec![1] };
         // A file in the place of the folder: the store is away.
         std::fs::remove_dir(&store).unwrap();
@@ -100,10 +116,14 @@ mod tests {
         }
         std::fs::remove_file(&store).unwrap();
         std::fs::create_dir(&store).unwrap();
+        let delivered = writer.deliver(&file(4)).await.unwrap();
+        assert!(matches!(delivered, Delivered::Kept { .. }), "it is not asked again at once: {delivered:?}");
+        // Another golife asks at once.
+        let writer = Writer::new(location(), spool());
         let delivered = writer.deliver(&file(3)).await.unwrap();
-        assert!(matches!(delivered, Delivered::Stored { caught_up: 2 }), "{delivered:?}");
+        assert!(matches!(delivered, Delivered::Stored { caught_up: 3 }), "{delivered:?}");
         assert_eq!(writer.spool().waiting().files, 0);
-        for random in [1, 2, 3] {
+        for random in 1..=4 {
             assert!(store.join(file(random).place.to_string()).exists());
         }
     }
