@@ -4,6 +4,8 @@
 //! the last goroutine. Every wait has a limit, and no child outlives its test.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+#[path = "e2e/alerts.rs"]
+mod alerts;
 #[path = "e2e/ancestry.rs"]
 mod ancestry;
 #[path = "e2e/containers.rs"]

@@ -58,7 +58,8 @@ pub fn run(args: Args) -> Result<()> {
         return Ok(());
     }
     // Some of the Go programs contain C code, linked with shared libraries or without, and one is loaded by Python. What
-    // docs/ci.md says is done as it says it, which takes make and setcap. Other hosts are reached by ssh.
+    // docs/ci.md says is done as it says it, which takes make and setcap. Other hosts are reached by ssh, and an Alertmanager
+    // is told what leaks.
     machine::apt_install(&[
         "gcc",
         "libc6-dev",
@@ -67,6 +68,8 @@ pub fn run(args: Args) -> Result<()> {
         "curl",
         "openssh-client",
         "openssh-server",
+        "openssl",
+        "prometheus-alertmanager",
     ])?;
     if find("python3").is_none() {
         machine::apt_install(&["python3"])?;

@@ -126,9 +126,14 @@ pub struct Leaks {
     /// Only the findings of this team
     #[arg(long, value_name = "TEAM", requires = "owners")]
     pub owner: Option<String>,
-    /// Post findings as alerts to this Alertmanager, such as http://alertmanager:9093
+    /// Post findings as alerts to this Alertmanager, such as http://alertmanager:9093, and resolve those that are fixed or
+    /// acknowledged. ALERTMANAGER_TOKEN, or ALERTMANAGER_USER and ALERTMANAGER_PASSWORD, is what it lets in. If it does not
+    /// answer, the exit code is 5
     #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
     pub alertmanager: Option<String>,
+    /// How long an alert stays without another run: a few times as long as it is from one run to the next
+    #[arg(long, value_name = "DURATION", default_value = "3h", value_parser = humantime::parse_duration, requires = "alertmanager")]
+    pub alert_for: Duration,
     /// Write nothing into the store, so that the next time nothing is known of this time
     #[arg(long)]
     pub read_only: bool,

@@ -1,13 +1,13 @@
 //! What is forecast for services whose future is known, and what is not.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-mod made;
+mod common;
 
 use std::path::Path;
 
+use common::{HOUR_MS, START_MS, ask, ask_json, write};
 use golife::stats::native;
 use golife::store::{Counts, Row};
-use made::{HOUR_MS, START_MS, ask, ask_json, write};
 use serde_json::Value;
 
 const MEAN_S: f64 = 1.5;

@@ -1,13 +1,13 @@
 //! Lifetimes of many hosts are put together as if one had seen them all.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-mod made;
+mod common;
 
 use std::collections::BTreeMap;
 
+use common::{HOUR_MS, START_MS, ask, ask_json, write};
 use golife::stats::native;
 use golife::store::{Counts, Row};
-use made::{HOUR_MS, START_MS, ask, ask_json, write};
 
 fn row(host: u32, hour: i64, function: &str, lifetimes: &[u64]) -> Row {
     let mut buckets = BTreeMap::new();

@@ -1,11 +1,11 @@
 //! What no host is sure of, all hosts show together.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-mod made;
+mod common;
 
+use common::{HOUR_MS, START_MS, ask_json, write};
 use golife::report::Level;
 use golife::store::{Counts, Row};
-use made::{HOUR_MS, START_MS, ask_json, write};
 
 /// What a host sees of a site in an hour: so many live, the oldest since the process began.
 fn row(host: usize, hour: i64, function: &str, live: u64) -> Row {

@@ -1,6 +1,6 @@
 //! `golife-fleet leaks`: one finding for each bug, worst first, and what has become of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
@@ -8,7 +8,7 @@ use golife::human;
 use serde_json::{Value, json};
 
 use super::{say, show};
-use crate::alerts;
+use crate::alerts::{self, Alert, Alertmanager, Times};
 use crate::arguments::{Leaks, ms};
 use crate::findings::state::{self, Known, Memory, State};
 use crate::findings::{Finding, HostSeries, Seen, cause, together};
@@ -19,6 +19,8 @@ use crate::session::Session;
 
 /// How far back is looked unless the user says otherwise.
 const BACK_MS: i64 = 24 * 3_600_000;
+/// Exit code where findings are shown and alerts could not be posted.
+const NOT_POSTED: u8 = 5;
 
 /// A finding that is shown.
 pub(super) struct Shown {
@@ -33,10 +35,10 @@ pub(super) struct Shown {
 /// Runs it.
 ///
 /// # Errors
-/// The store cannot be read, or Alertmanager refuses.
+/// The store cannot be read. That alerts cannot be posted is an exit code, since findings are shown all the same.
 pub async fn run(arguments: &Leaks) -> anyhow::Result<ExitCode> {
     let asking = &arguments.asking;
-    let alertmanager = arguments.alertmanager.as_deref().map(alerts::address).transpose()?;
+    let alertmanager = arguments.alertmanager.as_deref().map(Alertmanager::open).transpose()?;
     let owners = arguments.owners.as_deref().map(Owners::read).transpose()?.unwrap_or_default();
     let now = ms(SystemTime::now());
     let (since, until) = arguments.window.ms();
@@ -68,6 +70,7 @@ pub async fn run(arguments: &Leaks) -> anyhow::Result<ExitCode> {
         notes.push(format!("what was seen is not kept for the next time: {refused}"));
     }
     let acks = state::acks(session.store(), now).await?;
+    let found: BTreeSet<String> = shown.iter().map(|shown| shown.finding.id.clone()).collect();
     let before = shown.len();
     let shown: Vec<Shown> = shown.into_iter().filter(|shown| !acks.contains_key(&shown.finding.id)).collect();
     if before > shown.len() {
@@ -76,16 +79,47 @@ pub async fn run(arguments: &Leaks) -> anyhow::Result<ExitCode> {
     }
     let is_its = |shown: &Shown| arguments.owner.is_none() || shown.owner == arguments.owner;
     let shown: Vec<Shown> = shown.into_iter().filter(is_its).collect();
-    if let Some(address) = alertmanager {
-        let is_alert = |shown: &&Shown| shown.state != State::Fixed;
-        let alerts: Vec<Value> = shown.iter().filter(is_alert).map(Shown::alert).collect();
-        alerts::post(&address, &alerts).await?;
-        say(&format!("note: posted {} alerts to {address}", alerts.len()));
-    }
     let mut answer = answer(&shown, last.is_empty());
     answer.notes = notes;
     show(&answer, &asking.showing)?;
-    Ok(ExitCode::SUCCESS)
+    let Some(alertmanager) = alertmanager else { return Ok(ExitCode::SUCCESS) };
+    // What was seen within the window, and is not fixed, may be back with the next sweep.
+    let only_unseen = |id: &str| {
+        let is_open = |known: &Known| known.state != State::Fixed && known.last_ms >= since;
+        !found.contains(id) && !acks.contains_key(id) && memory.get(id).is_some_and(is_open)
+    };
+    match tell(&alertmanager, &shown, arguments, session.store().name(), only_unseen).await {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(error) => {
+            say(&format!("golife-fleet: alerts are not posted: {}", golife::commands::message(&error)));
+            Ok(ExitCode::from(NOT_POSTED))
+        }
+    }
+}
+
+/// Tells Alertmanager what is shown, and what is not any more.
+async fn tell(
+    alertmanager: &Alertmanager,
+    shown: &[Shown],
+    arguments: &Leaks,
+    store: &str,
+    only_unseen: impl Fn(&str) -> bool,
+) -> anyhow::Result<()> {
+    let times = Times { now: SystemTime::now(), stay: arguments.alert_for };
+    let is_alert = |shown: &&Shown| shown.state != State::Fixed;
+    let alert =
+        |shown: &Shown| alerts::alert(&shown.finding, shown.state, shown.owner.as_deref(), store, times);
+    let mut alerts: Vec<Alert> = shown.iter().filter(is_alert).map(alert).collect();
+    let listed = alertmanager.alerts(store).await?;
+    let others = alerts::others(listed, &alerts, arguments.owner.as_deref(), only_unseen, times);
+    let resolved = others.iter().filter(|(_, is_resolved)| *is_resolved).count() as u64;
+    alerts.extend(others.into_iter().map(|(alert, _)| alert));
+    if !alerts.is_empty() {
+        alertmanager.post(&alerts).await?;
+    }
+    let posted = human::plural(alerts.len() as u64 - resolved, "alert", "alerts");
+    say(&format!("note: posted {posted} to {}, and resolved {resolved}", alertmanager.name()));
+    Ok(())
 }
 
 /// What has become of each, worst first and what is fixed last.
@@ -155,10 +189,6 @@ fn fixed_finding(known: &Known) -> Finding {
 }
 
 impl Shown {
-    fn alert(&self) -> Value {
-        alerts::alert(&self.finding, self.state, self.owner.as_deref())
-    }
-
     fn json(&self) -> Value {
         let Finding { id, service, function, file, line, ordinal, blame, cause, .. } = &self.finding;
         let of = &self.finding;

@@ -1,5 +1,8 @@
 //! A fleet in a folder: rows as hosts write them, files damaged in every way, and the program that is asked.
 #![allow(clippy::unwrap_used, reason = "a test fails where it is")]
+#![allow(dead_code, reason = "each test program uses some of it")]
+
+pub mod server;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -37,6 +40,43 @@ pub fn sweep() -> Row {
     }
 }
 
+/// The program, without the secrets of whoever runs the tests.
+pub fn program() -> Command {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_golife-fleet"));
+    ["TOKEN", "USER", "PASSWORD"].iter().for_each(|name| {
+        program.env_remove(format!("ALERTMANAGER_{name}"));
+    });
+    program
+}
+
+/// Writes the file of one host's sweep, and returns its path.
+pub fn write(store: &Path, rows: Vec<Row>) -> PathBuf {
+    write_as(store, 1, rows)
+}
+
+/// Writes it with a random part of its name.
+pub fn write_as(store: &Path, random: u32, rows: Vec<Row>) -> PathBuf {
+    let place = Place::new(&rows[0].host, rows[0].sweep_time_ms, random);
+    let file = SweepFile::new(place, rows).unwrap();
+    let path = store.join(file.place.to_string());
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(&path, file.bytes).unwrap();
+    path
+}
+
+/// What the program says, which must succeed.
+pub fn ask(command: &str, store: &Path, arguments: &[&str]) -> String {
+    let asked = program().arg(command).arg(store).args(arguments).output().unwrap();
+    assert!(asked.status.success(), "{}", String::from_utf8_lossy(&asked.stderr));
+    String::from_utf8(asked.stdout).unwrap()
+}
+
+/// The same as JSON.
+pub fn ask_json(command: &str, store: &Path, arguments: &[&str]) -> Value {
+    let text = ask(command, store, &[arguments, &["--format", "json"]].concat());
+    serde_json::from_str(&text).unwrap()
+}
+
 /// A store in a folder that goes with this.
 pub struct Fleet(tempfile::TempDir, String);
 
@@ -64,10 +104,7 @@ impl Fleet {
         let time = START_MS + i64::try_from(hour).unwrap() * HOUR_MS + 60_000;
         let rows =
             rows.into_iter().map(|row| Row { host: host.into(), sweep_time_ms: time, ..row }).collect();
-        let file = SweepFile::new(Place::new(host, time, 1), rows).unwrap();
-        let path = self.path().join(file.place.to_string());
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, file.bytes).unwrap();
+        write(self.path(), rows);
     }
 
     /// Changes the first file of a host.
@@ -82,7 +119,7 @@ impl Fleet {
     }
 
     fn output(&self, arguments: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_golife-fleet")).args(arguments).output().unwrap()
+        program().args(arguments).output().unwrap()
     }
 
     /// What the program writes.
