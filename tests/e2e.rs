@@ -22,6 +22,8 @@ mod engine;
 mod errors;
 #[path = "e2e/fleet.rs"]
 mod fleet;
+#[path = "e2e/fleet_s3.rs"]
+mod fleet_s3;
 #[path = "e2e/gated.rs"]
 mod gated;
 #[path = "e2e/gates.rs"]

@@ -1,9 +1,8 @@
 //! What golife keeps in a store: whole files that say what the report says, also where the store is away, refuses or hangs.
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use arrow_array::cast::AsArray;
@@ -14,7 +13,8 @@ use nix::sys::signal::Signal;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::support::{
-    Build, Running, attach, eventually, fixture, golife, interrupt, line_of, need_root, ready, run, stop,
+    Build, Moto, Running, attach, eventually, fixture, golife, interrupt, line_of, need_root, ready, run,
+    stop,
 };
 
 /// The files of a store or a spool, by path.
@@ -221,46 +221,4 @@ fn secrets_of_a_command_line_are_left_out() {
     let bytes = fs::read(&files(&store)[0]).unwrap();
     assert!(!bytes.windows(8).any(|part| part == b"-rate 50"));
     run(&["sweep", "--pid", &pid, "--to", "s3://key:hunter2@bucket"]).expect_error(1, &["environment"]);
-}
-
-/// An S3 server on this machine: <https://docs.getmoto.org>. `cargo xtask test` installs it.
-struct Moto {
-    server: Child,
-    endpoint: String,
-}
-
-impl Moto {
-    fn start() -> Moto {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut command = Command::new("python3");
-        command.args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &port.to_string()]);
-        let server = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let moto = Moto { server, endpoint: format!("http://127.0.0.1:{port}") };
-        eventually("an S3 server: `cargo xtask test` installs moto", || {
-            TcpStream::connect(("127.0.0.1", port)).is_ok()
-        });
-        moto
-    }
-
-    fn make_bucket(&self, name: &str) {
-        self.ask(&["-X", "PUT", &format!("{}/{name}", self.endpoint)]);
-    }
-
-    /// The list of a bucket's objects in XML.
-    fn list(&self, name: &str) -> String {
-        self.ask(&[&format!("{}/{name}?list-type=2", self.endpoint)])
-    }
-
-    fn ask(&self, arguments: &[&str]) -> String {
-        let output = Command::new("curl").args(["--silent", "--fail"]).args(arguments).output().unwrap();
-        assert!(output.status.success(), "{output:?}");
-        String::from_utf8(output.stdout).unwrap()
-    }
-}
-
-impl Drop for Moto {
-    fn drop(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
-    }
 }

@@ -22,6 +22,9 @@ use nix::{
 };
 use serde_json::Value;
 
+#[path = "support/moto.rs"]
+mod moto;
+pub use moto::Moto;
 #[path = "support/patched.rs"]
 mod patched;
 pub use patched::{patched_bytes, patched_bytes_in, wait_for_probes};

@@ -53,6 +53,9 @@ pub struct Asking {
     /// The store: a folder, s3://BUCKET/PATH, gs://BUCKET/PATH or az://CONTAINER/PATH. Keys come from the environment
     #[arg(value_name = "URL")]
     pub url: String,
+    /// How long a request to the store is made again, with growing pauses, before its object counts as out of reach
+    #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = humantime::parse_duration)]
+    pub store_timeout: Duration,
     /// Memory that the query may take before it goes on in temporary files, such as 512M or 4G; a quarter of the machine's
     /// unless said, and 1G at least
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
@@ -198,6 +201,9 @@ pub struct Acknowledge {
     /// The store
     #[arg(value_name = "URL")]
     pub url: String,
+    /// How long a request to the store is made again, with growing pauses, before its object counts as out of reach
+    #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = humantime::parse_duration)]
+    pub store_timeout: Duration,
     /// The findings
     #[arg(value_name = "ID", required = true, value_parser = parse_id)]
     pub ids: Vec<String>,
@@ -215,6 +221,9 @@ pub struct TakeBack {
     /// The store
     #[arg(value_name = "URL")]
     pub url: String,
+    /// How long a request to the store is made again, with growing pauses, before its object counts as out of reach
+    #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = humantime::parse_duration)]
+    pub store_timeout: Duration,
     /// The findings
     #[arg(value_name = "ID", required = true, value_parser = parse_id)]
     pub ids: Vec<String>,

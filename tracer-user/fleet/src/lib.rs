@@ -2,7 +2,7 @@
 //!
 //! The modules are floors, each of which uses only those below it: [`commands`] is what a person runs, [`queries`]
 //! reads what [`findings`] and [`capacity`] judge, [`session`] answers SQL with DataFusion, [`listing`] knows the files, [`store`] reaches
-//! them, and [`output`] shows answers.
+//! them, [`waiting`] says that they take long, and [`output`] shows answers.
 
 pub mod alerts;
 pub mod arguments;
@@ -15,3 +15,4 @@ pub mod owners;
 pub mod queries;
 pub mod session;
 pub mod store;
+pub mod waiting;

@@ -1,15 +1,17 @@
 //! Which files of a store hold sweeps, and which are left out and why. Files are told by their names; no file is opened.
 
-use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use golife::human;
 use golife::store::Place;
 use golife::store::place::{EXTENSION, SITES};
 use object_store::ObjectMeta;
+use sha2::{Digest, Sha256};
 
 use crate::store::{Refused, Store};
+use crate::waiting::Waiting;
 
 /// The folder of compacted files.
 pub const COMPACT: &str = "compact";
@@ -29,16 +31,51 @@ pub struct SweepObject {
     pub times: (i64, i64),
     /// The start of the hour whose folder it is in, in ms since 1970.
     pub hour: i64,
+    /// What its footer says, once that has been read.
+    pub footer: Arc<OnceLock<Footer>>,
+}
+
+/// What the footer of a file with sweeps says.
+#[derive(Clone, Debug, Default)]
+pub struct Footer {
+    /// Number of rows.
+    pub rows: u64,
+    /// The paths of the files that it stands for.
+    pub sources: Vec<String>,
+}
+
+impl SweepObject {
+    /// Its path.
+    pub fn path(&self) -> &str {
+        self.meta.location.as_ref()
+    }
+
+    /// Whether a host has written it.
+    pub fn is_raw(&self) -> bool {
+        self.path().starts_with(SITES)
+    }
+}
+
+/// Why a file is left out of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Why {
+    /// It is no sweep file, or damaged.
+    Broken,
+    /// The store does not hand it out, which may be otherwise the next time.
+    Refused,
+    /// Another one is the same.
+    Copy,
 }
 
 /// What is left out of an answer: paths, and why.
 #[derive(Debug, Default)]
-pub struct LeftOut(Mutex<BTreeMap<String, String>>);
+pub struct LeftOut(Mutex<BTreeMap<String, (Why, String)>>);
 
 impl LeftOut {
     /// Leaves out an object.
-    pub fn add(&self, path: &str, why: impl Into<String>) {
-        self.0.lock().unwrap_or_else(|broken| broken.into_inner()).insert(path.to_owned(), why.into());
+    pub fn add(&self, path: &str, why: Why, words: impl Into<String>) {
+        let mut all = self.0.lock().unwrap_or_else(|broken| broken.into_inner());
+        all.insert(path.to_owned(), (why, words.into()));
     }
 
     /// Whether an object is left out.
@@ -46,19 +83,32 @@ impl LeftOut {
         self.0.lock().unwrap_or_else(|broken| broken.into_inner()).contains_key(path)
     }
 
+    /// The number of those that are left out for a reason.
+    pub fn count(&self, reason: Why) -> usize {
+        let all = self.0.lock().unwrap_or_else(|broken| broken.into_inner());
+        all.values().filter(|(why, _)| *why == reason).count()
+    }
+
+    /// The number of those that the store does not hand out, and one of them with what it says.
+    pub fn refused(&self) -> (usize, Option<(String, String)>) {
+        let all = self.0.lock().unwrap_or_else(|broken| broken.into_inner());
+        let refused = || all.iter().filter(|(_, (why, _))| *why == Why::Refused);
+        (refused().count(), refused().next().map(|(path, (_, words))| (path.clone(), words.clone())))
+    }
+
     /// All of them in words, by why they are left out. Of many for the same reason, the first are named.
     pub fn said(&self) -> Vec<String> {
         let all = self.0.lock().unwrap_or_else(|broken| broken.into_inner());
-        let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-        for (path, why) in all.iter() {
-            reasons.entry(why).or_default().push(path);
+        let mut reasons: BTreeMap<(Why, &str), Vec<&str>> = BTreeMap::new();
+        for (path, (why, words)) in all.iter() {
+            reasons.entry((*why, words)).or_default().push(path);
         }
-        let said = reasons.into_iter().map(|(why, paths)| {
+        let said = reasons.into_iter().map(|((_, words), paths)| {
             let rest = paths.len().saturating_sub(NAMED);
             let more =
                 if rest > 0 { format!(" and {} more", human::count(rest as u64)) } else { String::new() };
             let named: Vec<String> = paths.iter().take(NAMED).map(|path| human::clean(path)).collect();
-            format!("left out: {}{more}: {}", named.join(", "), human::clean(why))
+            format!("left out: {}{more}: {}", named.join(", "), human::clean(words))
         });
         said.collect()
     }
@@ -80,17 +130,55 @@ pub async fn list(
             folders.into_iter().filter(|day| may_hold(day, window)).map(|day| format!("{top}/{day}")),
         );
     }
-    let listed = stream::iter(days).map(|day| async move { store.list(&day).await }).buffered(AT_ONCE);
-    let objects: Vec<Vec<ObjectMeta>> = listed.try_collect().await?;
+    let waiting = Waiting::begin(format!("listing {}", store.name()), "files");
+    let waiting = &waiting;
+    let listed = stream::iter(days).map(|day| async move {
+        let listed = store.list(&day).await?;
+        waiting.add(listed.len() as u64);
+        Ok::<_, Refused>(listed)
+    });
+    let mut listed = listed.buffered(AT_ONCE);
     let mut files = Vec::new();
-    for meta in objects.into_iter().flatten() {
-        match sorted(meta) {
-            Ok(Some(file)) if is_within(file.times, window) => files.push(file),
-            Ok(_) => {}
-            Err((path, why)) => left_out.add(&path, why),
+    while let Some(objects) = listed.try_next().await? {
+        for meta in objects {
+            match sorted(meta) {
+                Ok(Some(file)) if is_within(file.times, window) => files.push(file),
+                Ok(_) => {}
+                Err((path, why)) => left_out.add(&path, Why::Broken, why),
+            }
         }
     }
     Ok(files)
+}
+
+/// Takes copies out of a list, and returns them, too: files of one host and moment that are the same to the last byte, as a host
+/// leaves them that was not told that a file has arrived. The first by its name stays. Two programs of one host that sweep at the
+/// same moment write different bytes.
+pub async fn without_copies(store: &Store, files: Vec<SweepObject>) -> (Vec<SweepObject>, Vec<SweepObject>) {
+    let sweep = |file: &SweepObject| {
+        file.is_raw().then(|| file.path().rsplit_once('-')).flatten().map(|(sweep, _)| sweep.len())
+    };
+    let is_same = |a: &SweepObject, b: &SweepObject| match (sweep(a), sweep(b)) {
+        (Some(length), Some(other)) => a.path().get(..length) == b.path().get(..other),
+        _ => false,
+    };
+    let mut copies = Vec::new();
+    // They are in the order of their names, which begin with host and moment.
+    for same in files.chunk_by(is_same).filter(|same| same.len() > 1) {
+        let mut known = HashSet::new();
+        for file in same {
+            if same.iter().filter(|other| other.meta.size == file.meta.size).count() < 2 {
+                continue;
+            }
+            // What cannot be read is told later.
+            let Ok(Some(bytes)) = store.get(file.path()).await else { continue };
+            if !known.insert(<[u8; 32]>::from(Sha256::digest(&bytes))) {
+                copies.push(file.path().to_owned());
+            }
+        }
+    }
+    let copies: HashSet<String> = copies.into_iter().collect();
+    files.into_iter().partition(|file| !copies.contains(file.path()))
 }
 
 fn is_within((first, last): (i64, i64), (since, until): (Option<i64>, Option<i64>)) -> bool {
@@ -130,7 +218,7 @@ fn sorted(meta: ObjectMeta) -> Result<Option<SweepObject>, (String, String)> {
     if meta.size == 0 {
         return Err((path, "is empty".into()));
     }
-    Ok(Some(SweepObject { meta, times, hour }))
+    Ok(Some(SweepObject { meta, times, hour, footer: Arc::default() }))
 }
 
 /// The hour of `compact/dt=YYYY-MM-DD/hour=HH/NAME.parquet`.

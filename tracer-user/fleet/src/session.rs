@@ -5,6 +5,7 @@ mod progress;
 mod sites;
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use anyhow::Context;
 use datafusion::arrow::array::RecordBatch;
@@ -21,10 +22,11 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::scalar::ScalarValue;
 use futures::StreamExt;
 use golife::human;
+use golife::store::location;
 
-use crate::arguments::Asking;
-use crate::listing::{self, LeftOut, SweepObject};
-use crate::store::Store;
+use crate::arguments::{Asking, ms};
+use crate::listing::{self, HOUR_MS, LeftOut, SweepObject, Why};
+use crate::store::{self, Store};
 pub use sites::SOURCES_KEY;
 use sites::Sites;
 
@@ -32,6 +34,8 @@ use sites::Sites;
 const MEMORY: u64 = 1 << 30;
 /// The part of the memory that is for the footers of files.
 const FOOTERS: u64 = 16;
+/// So many files that are not compacted although their hour is over are a reason to say so.
+const DUE: usize = 5_000;
 /// How often a query begins anew without files that turned out to be broken.
 const ATTEMPTS: usize = 3;
 /// The name of the table of all sweeps that were listed, of which `sites` is those in the window.
@@ -55,9 +59,17 @@ impl Session {
     /// # Errors
     /// The store cannot be listed.
     pub async fn open(asking: &Asking, window: (Option<i64>, Option<i64>)) -> anyhow::Result<Session> {
-        let store = Store::open(&asking.url)?;
+        let store = Store::open(&asking.url, asking.store_timeout)?;
         let left_out = Arc::new(LeftOut::default());
         let files = listing::list(&store, window, &left_out).await?;
+        let (files, copies) = listing::without_copies(&store, files).await;
+        for copy in copies {
+            left_out.add(
+                copy.path(),
+                Why::Copy,
+                "the same as another file of that host and moment, which counts",
+            );
+        }
         Session::made(asking, store, (files, left_out), window).await
     }
 
@@ -118,6 +130,27 @@ impl Session {
         self.left_out.said()
     }
 
+    /// Whether files are left out that the store may hand out the next time.
+    pub fn is_partial(&self) -> bool {
+        self.left_out.count(Why::Refused) > 0
+    }
+
+    /// Whether each file can be read.
+    pub fn is_whole(&self) -> bool {
+        self.left_out.count(Why::Broken) + self.left_out.count(Why::Refused) == 0
+    }
+
+    /// What is to be done about many small files: nothing unless the last query has read many that could be one by now.
+    pub fn due(&self) -> Option<String> {
+        let over = ms(SystemTime::now()) - 2 * HOUR_MS;
+        let files = self.sites.last_files();
+        let late = files.iter().filter(|file| file.is_raw() && file.hour <= over).count();
+        (late >= DUE).then(|| {
+            let late = human::count(late as u64);
+            format!("{late} files of hours that are over are not compacted, which makes each question slow: see golife fleet compact")
+        })
+    }
+
     /// Whether an object is left out because it cannot be read.
     pub fn is_left_out(&self, path: &str) -> bool {
         self.left_out.has(path)
@@ -130,6 +163,11 @@ impl Session {
     pub async fn readable(&self) -> anyhow::Result<Vec<SweepObject>> {
         self.plan("SELECT host FROM sites").await?;
         Ok(self.sites.last_files())
+    }
+
+    /// All files that were listed, whether they can be read or not, but for copies.
+    pub fn files(&self) -> &[SweepObject] {
+        self.sites.files()
     }
 
     /// Whether there is no file at all.
@@ -178,7 +216,10 @@ impl Session {
                 match batch {
                     Ok(batch) => add(&mut found, batch)?,
                     Err(error) if attempt < ATTEMPTS && is_of_data(&error) => {
-                        if self.sites.look_for_broken(&self.context).await == 0 {
+                        // A store may do the next time what it did not do now; a damaged file stays as it is.
+                        if self.sites.look_for_broken(&self.context).await == 0
+                            && store::of_store(&error).is_none()
+                        {
                             return Err(self.explained(error));
                         }
                         attempt += 1;
@@ -220,7 +261,7 @@ impl Session {
     }
 
     fn explained(&self, error: DataFusionError) -> anyhow::Error {
-        let text = golife::store::location::without_queries(&error.strip_backtrace());
+        let text = location::without_markup(&location::without_queries(&error.strip_backtrace()));
         match error.find_root() {
             DataFusionError::ResourcesExhausted(_) => {
                 anyhow::anyhow!("{}: memory does not suffice, see --memory: {text}", self.store.name())

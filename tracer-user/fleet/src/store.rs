@@ -1,30 +1,30 @@
 //! The store that hosts write to, to read it and to keep state in it. Keys come from the environment or the instance's metadata
 //! only.
 
+use std::error::Error;
 use std::path::Path as FilePath;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use datafusion::error::DataFusionError;
 use futures::TryStreamExt;
 use golife::store::{StoreError, location};
-use object_store::aws::AmazonS3Builder;
-use object_store::azure::MicrosoftAzureBuilder;
-use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
+use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::{
-    ClientOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, RetryConfig,
+    ClientConfigKey, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, RetryConfig,
 };
 use url::Url;
 
-/// How long one request may take, answer included.
-const REQUEST: Duration = Duration::from_secs(60);
-/// How long a request is made again, with growing pauses.
-const PATIENCE: Duration = Duration::from_secs(90);
-/// How often at most.
-const RETRIES: usize = 5;
+/// How often a request is made again at most.
+const RETRIES: usize = 8;
+/// How long a connection may take at most.
+const CONNECT: Duration = Duration::from_secs(5);
 
 /// A store, of which all paths are below its address.
 #[derive(Clone, Debug)]
@@ -48,11 +48,11 @@ pub struct Refused {
 }
 
 impl Store {
-    /// Opens a store. Nothing is read yet.
+    /// Opens a store. Nothing is read yet. A request is made again, with growing pauses, for as long as `patience` allows.
     ///
     /// # Errors
     /// The text names no store, holds what looks like a secret, or names a folder that is not there.
-    pub fn open(text: &str) -> Result<Store, StoreError> {
+    pub fn open(text: &str, patience: Duration) -> Result<Store, StoreError> {
         let fail = |why: String| StoreError::Location {
             location: text.into(),
             why: location::without_queries(&why),
@@ -66,7 +66,7 @@ impl Store {
             return Ok(Store { objects: Arc::new(folder), name: text.into() });
         };
         let prefix = Path::from_url_path(url.path()).map_err(|error| fail(error.to_string()))?;
-        let objects = built(&url).map_err(|error| fail(error.to_string()))?;
+        let objects = built(&url, patience).map_err(|error| fail(error.to_string()))?;
         Ok(Store { objects: Arc::new(PrefixStore::new(objects, prefix)), name: text.into() })
     }
 
@@ -85,7 +85,8 @@ impl Store {
     /// # Errors
     /// The store refuses, or does not answer.
     pub async fn list(&self, below: &str) -> Result<Vec<ObjectMeta>, Refused> {
-        let listed = self.objects.list(Some(&Path::from(below))).try_collect::<Vec<_>>().await;
+        let below_path = Path::from(below);
+        let listed = again(|| self.objects.list(Some(&below_path)).try_collect::<Vec<_>>()).await;
         let mut listed = listed.map_err(|error| self.refused("list", below, &error))?;
         listed.sort_by(|a, b| a.location.cmp(&b.location));
         Ok(listed)
@@ -96,7 +97,8 @@ impl Store {
     /// # Errors
     /// The store refuses, or does not answer.
     pub async fn folders(&self, below: &str) -> Result<Vec<String>, Refused> {
-        let listed = self.objects.list_with_delimiter(Some(&Path::from(below))).await;
+        let below_path = Path::from(below);
+        let listed = again(|| self.objects.list_with_delimiter(Some(&below_path))).await;
         let listed = listed.map_err(|error| self.refused("list", below, &error))?;
         let mut names: Vec<String> =
             listed.common_prefixes.iter().filter_map(|path| path.filename().map(str::to_owned)).collect();
@@ -143,32 +145,94 @@ impl Store {
 
     fn refused(&self, what: &'static str, object: &str, error: &object_store::Error) -> Refused {
         let (store, object) = (self.name.clone(), object.to_owned());
-        Refused { store, what, object, why: location::without_queries(&error.to_string()) }
+        let advice = advice(&store, error).map_or(String::new(), |advice| format!("; {advice}"));
+        Refused { store, what, object, why: location::shortened(error) + &advice }
     }
 }
 
-/// Makes what talks to a store, by the names in the environment that `object_store` documents (`AWS_…`, `GOOGLE_…`, `AZURE_…`).
-fn built(url: &Url) -> object_store::Result<Arc<dyn ObjectStore>> {
-    let retry = || RetryConfig { max_retries: RETRIES, retry_timeout: PATIENCE, ..RetryConfig::default() };
-    let options =
-        || ClientOptions::default().with_timeout(REQUEST).with_connect_timeout(Duration::from_secs(5));
-    Ok(match url.scheme() {
-        // Client options are left as the environment has them, since AWS_ALLOW_HTTP is one of them.
-        "s3" | "s3a" => {
-            Arc::new(AmazonS3Builder::from_env().with_url(url.as_str()).with_retry(retry()).build()?)
+/// Asks again where an answer has broken off, which the library does for objects, but not for lists.
+async fn again<T, F: Future<Output = object_store::Result<T>>>(
+    ask: impl Fn() -> F,
+) -> object_store::Result<T> {
+    for pause in [100, 400, 1600] {
+        match ask().await {
+            Err(error) if error.to_string().contains("response body") => {
+                tokio::time::sleep(Duration::from_millis(pause)).await;
+            }
+            answer => return answer,
         }
+    }
+    ask().await
+}
+
+/// What the user may do about an error.
+fn advice(store: &str, error: &object_store::Error) -> Option<String> {
+    let (keys, endpoint) = match store.split_once("://")?.0 {
+        "gs" => ("GOOGLE_APPLICATION_CREDENTIALS", "the network"),
+        "az" | "abfs" | "abfss" => {
+            ("AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY", "the network")
+        }
+        _ => ("AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION", "AWS_ENDPOINT and the network"),
+    };
+    // What a list is answered is not told apart by the library.
+    let (text, said) = (format!("{error:?}"), error.to_string());
+    let has = |words: [&str; 2]| words.iter().any(|word| said.contains(word));
+    Some(match error {
+        object_store::Error::NotFound { .. } => "is there such a bucket?".into(),
+        _ if said.contains("404 Not Found") => "is there such a bucket?".into(),
+        _ if has(["401 Unauthorized", "403 Forbidden"]) => {
+            format!("set {keys} to keys that may do this, or let the instance's role")
+        }
+        // Without keys, the instance's metadata is asked for them.
+        _ if text.contains("169.254.169.254") || text.contains("metadata.google") => {
+            format!("no keys are set, and this instance has none: set {keys}")
+        }
+        _ if text.contains("BareRedirect") => "set AWS_REGION to the bucket's region".into(),
+        _ if text.contains("Connect") || text.contains("Timeout") => {
+            format!("look at {endpoint}, or raise --store-timeout")
+        }
+        _ => return None,
+    })
+}
+
+/// The error of a store that another one goes back to.
+pub fn of_store<'error>(error: &'error (dyn Error + 'static)) -> Option<&'error object_store::Error> {
+    if let Some(shared) = error.downcast_ref::<Arc<DataFusionError>>() {
+        return of_store(shared.as_ref());
+    }
+    error.downcast_ref().or_else(|| of_store(error.source()?))
+}
+
+/// Makes what talks to a store, by the names in the environment that `object_store` documents (`AWS_…`, `GOOGLE_…`, `AZURE_…`).
+fn built(url: &Url, patience: Duration) -> object_store::Result<Arc<dyn ObjectStore>> {
+    let retry = RetryConfig { max_retries: RETRIES, retry_timeout: patience, ..RetryConfig::default() };
+    // A request that is not answered at all leaves time for another. Other options are left as the environment has them, since
+    // AWS_ALLOW_HTTP is one of them.
+    let limit = |time: Duration| format!("{}ms", time.as_millis().max(1));
+    let (timeout, connect) = (limit(patience / 2), limit(CONNECT.min(patience / 8)));
+    Ok(match url.scheme() {
+        "s3" | "s3a" => Arc::new(
+            AmazonS3Builder::from_env()
+                .with_url(url.as_str())
+                .with_config(AmazonS3ConfigKey::Client(ClientConfigKey::Timeout), timeout)
+                .with_config(AmazonS3ConfigKey::Client(ClientConfigKey::ConnectTimeout), connect)
+                .with_retry(retry)
+                .build()?,
+        ),
         "gs" => Arc::new(
             GoogleCloudStorageBuilder::from_env()
                 .with_url(url.as_str())
-                .with_retry(retry())
-                .with_client_options(options())
+                .with_config(GoogleConfigKey::Client(ClientConfigKey::Timeout), timeout)
+                .with_config(GoogleConfigKey::Client(ClientConfigKey::ConnectTimeout), connect)
+                .with_retry(retry)
                 .build()?,
         ),
         "az" | "abfs" | "abfss" => Arc::new(
             MicrosoftAzureBuilder::from_env()
                 .with_url(url.as_str())
-                .with_retry(retry())
-                .with_client_options(options())
+                .with_config(AzureConfigKey::Client(ClientConfigKey::Timeout), timeout)
+                .with_config(AzureConfigKey::Client(ClientConfigKey::ConnectTimeout), connect)
+                .with_retry(retry)
                 .build()?,
         ),
         other => {
@@ -184,18 +248,21 @@ mod tests {
 
     #[test]
     fn secrets_and_strangers_are_refused() {
-        let error = Store::open("s3://key:hunter2@bucket/x").unwrap_err().to_string();
+        let error = Store::open("s3://key:hunter2@bucket/x", Duration::from_secs(1)).unwrap_err().to_string();
         assert!(error.contains("environment") && !error.contains("hunter2"), "{error}");
         for (text, expected) in [("ftp://host/x", "no such kind of store"), ("/dev/null/x", "no such folder")]
         {
-            assert!(Store::open(text).unwrap_err().to_string().contains(expected), "{text}");
+            assert!(
+                Store::open(text, Duration::from_secs(1)).unwrap_err().to_string().contains(expected),
+                "{text}"
+            );
         }
     }
 
     #[tokio::test]
     async fn what_is_there_is_never_overwritten() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path().to_str().unwrap()).unwrap();
+        let store = Store::open(folder.path().to_str().unwrap(), Duration::from_secs(1)).unwrap();
         assert!(store.put_new("state/a", vec![1]).await.unwrap());
         assert!(!store.put_new("state/a", vec![2]).await.unwrap());
         assert_eq!(store.get("state/a").await.unwrap().as_deref(), Some(&[1][..]));

@@ -149,3 +149,106 @@ fn a_check_names_the_silent_and_the_broken() {
     let notes = answer["notes"].to_string();
     assert!(notes.contains("broken-20261101T000100.000Z"), "{notes}");
 }
+
+fn now() -> i64 {
+    std::time::UNIX_EPOCH.elapsed().unwrap().as_millis() as i64
+}
+
+/// The sweeps of a host, each of which came as late by the clock of the store.
+fn sweeps(store: &Path, host: &str, late: i64) {
+    for minutes in [40, 30, 20, 10, 0] {
+        let came = now() - minutes * 60_000 - 5_000;
+        let path = write(store, host, came - late, 1);
+        let came = std::time::UNIX_EPOCH + std::time::Duration::from_millis(came as u64);
+        fs::File::options().write(true).open(path).unwrap().set_modified(came).unwrap();
+    }
+}
+
+#[test]
+fn a_check_names_hosts_whose_clocks_are_off_and_compares_no_other_with_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path();
+    for (host, late) in [("a", 1000), ("b", 3000), ("c", 2000), ("ahead", -HOUR), ("behind", HOUR)] {
+        sweeps(store, host, late);
+    }
+    let answer = ask(store, "check", &[]);
+    let ahead_s = |answer: &Value, host: &str| {
+        let clocks = answer["clocks"].as_array().unwrap();
+        let its = clocks.iter().find(|clock| clock["host"] == host);
+        its.map(|clock| clock["ahead_s"].as_f64().unwrap().round())
+    };
+    assert_eq!(answer["clocks"].as_array().unwrap().len(), 2, "{answer}");
+    assert_eq!((ahead_s(&answer, "ahead"), ahead_s(&answer, "behind")), (Some(3600.0), Some(-3600.0)));
+    assert_eq!((&answer["silent"], &answer["gaps"]), (&Value::Array(vec![]), &Value::Array(vec![])));
+    // Somebody has copied the store, so that nobody knows when its files came.
+    let copied = tempfile::tempdir().unwrap();
+    for (host, hours) in [("a", 24), ("b", 25), ("long silent", 40), ("ahead", -1)] {
+        (0..3).for_each(|minute| {
+            write(copied.path(), host, now() - hours * HOUR + minute, 1);
+        });
+    }
+    let answer = ask(copied.path(), "check", &[]);
+    let clocks = answer["clocks"].as_array().unwrap();
+    assert_eq!((clocks.len(), ahead_s(&answer, "ahead")), (1, Some(3600.0)), "{answer}");
+}
+
+#[test]
+fn what_comes_from_the_future_waits_for_its_hour_and_is_not_lost() {
+    let folder = store();
+    let store = folder.path();
+    let ahead = now() + HOUR;
+    ["ahead", "far"].iter().zip([ahead, ahead + 100_000 * HOUR]).for_each(|(host, time)| {
+        write(store, host, time, 1000);
+        write(store, host, time + 1, 1000);
+    });
+    assert_eq!(all(store).0, 20);
+    ask(store, "compact", &["--after", "0s"]);
+    ask(store, "expire", &["--keep", "3650d", "--grace", "0s"]);
+    assert_eq!((all(store).0, files(&store.join("sites")).len()), (20, 4));
+}
+
+#[test]
+fn a_sweep_that_was_sent_twice_counts_once() {
+    let folder = store();
+    let store = folder.path();
+    let original = files(&store.join(Place::folder(START))).into_iter().min().unwrap();
+    let again = |random: &str| {
+        let name = original.to_str().unwrap().replace("-00000007.", &format!("-{random}."));
+        fs::copy(&original, &name).unwrap();
+        PathBuf::from(name)
+    };
+    again("00000001");
+    let copy = again("0000000f");
+    let answer = ask(store, "sql", &["SELECT count(*) AS rows, sum(live) AS live FROM sites"]);
+    assert_eq!((&answer["rows"][0]["rows"], &answer["rows"][0]["live"]), (&12.into(), &444.into()));
+    let notes = answer["notes"].to_string();
+    assert!(
+        notes.contains(copy.file_name().unwrap().to_str().unwrap()) && notes.contains("the same as"),
+        "{notes}"
+    );
+    assert_eq!(ask(store, "check", &[])["hosts"], 3, "and nothing is broken");
+    // Another golife of the same host has swept another service in the same millisecond, in as many bytes.
+    let row = |service: &str, live| Row {
+        sweep_time_ms: START + 500,
+        host: "a".into(),
+        service: service.into(),
+        function: "f".into(),
+        live,
+        ..Row::default()
+    };
+    let sizes: Vec<usize> = [(1, "web", 5), (2, "api", 6)]
+        .map(|(random, service, live)| {
+            let file =
+                SweepFile::new(Place::new("a", START + 500, random), vec![row(service, live)]).unwrap();
+            fs::write(store.join(file.place.to_string()), &file.bytes).unwrap();
+            file.bytes.len()
+        })
+        .into();
+    assert_eq!(sizes[0], sizes[1]);
+    assert_eq!(all(store), (14, 455));
+    ask(store, "compact", &[]);
+    assert_eq!((all(store), files(&store.join("compact")).len()), ((14, 455), 2));
+    // The compacted file stands for copies, too.
+    ask(store, "expire", &["--keep", "3650d"]);
+    assert_eq!((all(store), files(&store.join("sites"))), ((14, 455), vec![]));
+}

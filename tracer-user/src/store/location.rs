@@ -1,5 +1,6 @@
 //! Where sweep files go: a folder, or an object store. Secrets come from the environment or the instance's metadata only.
 
+use std::error::Error;
 use std::path::Path as FilePath;
 use std::sync::Arc;
 use std::time::Duration;
@@ -167,13 +168,26 @@ fn limit(time: Duration) -> String {
 
 /// What a store answered, and the innermost reason: not which request it was and how long that took, and without the queries of
 /// addresses, which may be signed.
-fn shortened(error: &object_store::Error) -> String {
+pub fn shortened(error: &(dyn Error + 'static)) -> String {
     let text = error.to_string();
     let answer = text.rsplit_once(" - ").map_or(text.as_str(), |(_, answer)| answer);
-    let reasons = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    let reasons = std::iter::successors(Some(error), |error| (*error).source());
     let innermost = reasons.last().map(ToString::to_string).filter(|reason| !text.contains(reason.as_str()));
     let said = [Some(answer), innermost.as_deref()].into_iter().flatten().collect::<Vec<_>>().join(": ");
-    without_queries(&said)
+    without_markup(&without_queries(&said))
+}
+
+/// A text in which a document of S3 or Azure that explains an error is only its code and message. The rest may say which key was used.
+pub fn without_markup(text: &str) -> String {
+    let Some((before, document)) = text.split_once("<?xml").or_else(|| text.split_once("<Error>")) else {
+        return text.to_owned();
+    };
+    let part = |name: &str| {
+        let (_, rest) = document.split_once(&format!("<{name}>"))?;
+        rest.split_once(&format!("</{name}>")).map(|(part, _)| part.trim())
+    };
+    let said = [part("Code"), part("Message")].into_iter().flatten().collect::<Vec<_>>().join(": ");
+    format!("{before}{said}").trim_end_matches([' ', ':']).to_owned()
 }
 
 /// A text without the queries of the addresses in it.
@@ -232,6 +246,14 @@ mod tests {
             let error = Location::open(text, PATIENCE).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }
+    }
+
+    #[test]
+    fn of_a_document_that_explains_only_code_and_message_are_left() {
+        let text = "403 Forbidden: <?xml version=\"1.0\"?>\n<Error><Code>SignatureDoesNotMatch</Code><Message>No.</Message>\
+                    <AWSAccessKeyId>hunter2</AWSAccessKeyId></Error>";
+        assert_eq!(without_markup(text), "403 Forbidden: SignatureDoesNotMatch: No.");
+        assert_eq!(without_markup("503: <Error>hunter2"), "503");
     }
 
     #[test]

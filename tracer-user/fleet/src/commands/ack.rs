@@ -1,7 +1,7 @@
 //! `golife-fleet ack` and `unack`: findings that somebody knows of and wants not to see for a while.
 
 use std::process::ExitCode;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::say;
 use crate::arguments::{Acknowledge, TakeBack, ms};
@@ -14,7 +14,7 @@ use crate::store::Store;
 /// The store cannot be written.
 pub async fn ack(arguments: &Acknowledge) -> anyhow::Result<ExitCode> {
     let (until, why) = (Some(ms(arguments.until)), Some(arguments.why.clone()));
-    write(&arguments.url, &arguments.ids, until, why).await
+    write((&arguments.url, arguments.store_timeout), &arguments.ids, until, why).await
 }
 
 /// Takes acknowledgements back.
@@ -22,16 +22,16 @@ pub async fn ack(arguments: &Acknowledge) -> anyhow::Result<ExitCode> {
 /// # Errors
 /// The store cannot be written.
 pub async fn unack(arguments: &TakeBack) -> anyhow::Result<ExitCode> {
-    write(&arguments.url, &arguments.ids, None, None).await
+    write((&arguments.url, arguments.store_timeout), &arguments.ids, None, None).await
 }
 
 async fn write(
-    url: &str,
+    (url, timeout): (&str, Duration),
     ids: &[String],
     until_ms: Option<i64>,
     why: Option<String>,
 ) -> anyhow::Result<ExitCode> {
-    let store = Store::open(url)?;
+    let store = Store::open(url, timeout)?;
     let now = ms(SystemTime::now());
     let known = state::remembered(&store, i64::MAX).await?;
     for id in ids.iter().filter(|id| !known.contains_key(*id)) {

@@ -1,14 +1,16 @@
 //! `golife-fleet check`: whether a store can be read, who writes to it and with which golife, and who has stopped.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use golife::human;
+use golife::store::Place;
 use serde_json::json;
 
 use super::show;
 use crate::arguments::{Check, ms};
+use crate::listing::SweepObject;
 use crate::output::{Answer, Cell, Table, arrow};
 use crate::session::Session;
 
@@ -16,8 +18,15 @@ use crate::session::Session;
 const MISSED: i64 = 3;
 /// Most hosts that are named.
 const MOST: usize = 50;
-/// What is said of clocks beyond this, in ms.
+/// A clock that is so far ahead of the store's is wrong, in ms.
 const AHEAD_MS: i64 = 60_000;
+/// What always comes so late, in ms, comes from a clock that is behind.
+const BEHIND_MS: i64 = 10 * 60_000;
+/// Number of sweeps from which that is told: single ones may have waited in a spool.
+const ENOUGH: u64 = 3;
+/// Where the sweeps of the median host come later than this, in ms, the store's times are not those at which they came: somebody has
+/// copied it.
+const COPIED_MS: i64 = 5 * 60_000;
 
 /// Who has swept when. What a host has written twice counts once.
 const TIMES: &str = "SELECT DISTINCT host, CAST(sweep_time AS BIGINT) AS at FROM sites ORDER BY host, at";
@@ -41,11 +50,15 @@ pub async fn run(arguments: &Check) -> anyhow::Result<ExitCode> {
     let files = session.readable().await?;
     let (number, bytes) = (files.len() as u64, files.iter().map(|file| file.meta.size).sum::<u64>());
     let hosts: Vec<Host> = times.into_iter().map(|(name, times)| Host::of(name, times)).collect();
-    // Hosts are compared with each other, not with this one's clock.
-    let newest = hosts.iter().map(|host| host.last).max().unwrap_or(0);
-    let mut silent: Vec<&Host> = hosts.iter().filter(|host| host.is_silent(newest)).collect();
+    let clocks = clocks(session.files(), ms(SystemTime::now()));
+    let off = |host: &Host| clocks.get(&Place::new(&host.name, 0, 0).host).copied().unwrap_or(0);
+    // Hosts are compared with each other, not with this one's clock, and not with one that is ahead of all others.
+    let last = |host: &Host| host.last - off(host);
+    let newest = hosts.iter().map(last).max().unwrap_or(0);
+    let mut silent: Vec<&Host> = hosts.iter().filter(|host| host.is_silent(newest + off(host))).collect();
     silent.sort_by_key(|host| host.last);
-    let gaps: Vec<&Host> = hosts.iter().filter(|host| host.has_gap() && !host.is_silent(newest)).collect();
+    let gaps: Vec<&Host> =
+        hosts.iter().filter(|host| host.has_gap() && !host.is_silent(newest + off(host))).collect();
     let summary = format!(
         "{}, {}, {}, the newest sweep is of {}",
         human::plural(number, "file", "files"),
@@ -58,22 +71,35 @@ pub async fn run(arguments: &Check) -> anyhow::Result<ExitCode> {
     answer.words(summary);
     named("silent hosts, which have missed three of their sweeps", &silent, &mut answer);
     named("hosts with gaps of three sweeps or more", &gaps, &mut answer);
-    answer.notes = session.notes();
-    let is_whole = answer.notes.is_empty();
-    let ahead = newest - ms(SystemTime::now());
-    if ahead > AHEAD_MS {
-        let by = milliseconds(ahead);
-        answer
-            .notes
-            .push(format!("the newest sweep is {by} in the future: a host's clock is wrong, or this one's"));
+    let wrong: Vec<(&Host, i64)> =
+        hosts.iter().map(|host| (host, off(host))).filter(|(_, off)| *off != 0).collect();
+    if !wrong.is_empty() {
+        let mut table = Table::new([("host", false), ("clock", false), ("last", false)]);
+        for (host, off) in wrong.iter().take(MOST) {
+            let side = if *off > 0 { "ahead" } else { "behind, or its sweeps come late" };
+            let clock = format!("{} {side}", milliseconds(*off));
+            table.rows.push(vec![
+                Cell::Text(host.name.clone()),
+                Cell::Text(clock),
+                Cell::Text(time(host.last)),
+            ]);
+        }
+        let heading =
+            format!("{}: hosts whose clock is off, by the store's", human::count(wrong.len() as u64));
+        answer.table(Some(heading), table);
     }
-    if silent.is_empty() && gaps.is_empty() && is_whole {
+    answer.notes = session.notes();
+    let is_whole = session.is_whole();
+    answer.notes.extend(session.due());
+    if silent.is_empty() && gaps.is_empty() && wrong.is_empty() && is_whole {
         answer.words("all files can be read, and all hosts report");
     }
     let list = |hosts: &[&Host]| {
         hosts.iter().map(|host| json!({ "host": host.name, "last": time(host.last) })).collect()
     };
+    let clock = |(host, off): &(&Host, i64)| json!({ "host": host.name, "ahead_s": *off as f64 / 1e3 });
     for (key, value) in [
+        ("clocks", wrong.iter().map(clock).collect()),
         ("files", json!(number)),
         ("bytes", json!(bytes)),
         ("hosts", json!(hosts.len())),
@@ -105,6 +131,25 @@ fn named(heading: &str, hosts: &[&Host], answer: &mut Answer) {
         ]);
     }
     answer.table(Some(format!("{}: {heading}", human::count(hosts.len() as u64))), table);
+}
+
+/// By how many ms hosts' clocks are ahead of the store's; negative where they are behind. Hosts are called as in names of files. A host
+/// is behind whose sweeps all come late, where those of others do not.
+fn clocks(files: &[SweepObject], now: i64) -> HashMap<String, i64> {
+    let mut hosts: HashMap<String, (i64, u64)> = HashMap::new();
+    for file in files.iter().filter(|file| file.is_raw()) {
+        let Some(place) = Place::parse(file.path()) else { continue };
+        let late = file.meta.last_modified.timestamp_millis().min(now) - place.time_ms;
+        let (least, sweeps) = hosts.entry(place.host).or_insert((i64::MAX, 0));
+        (*least, *sweeps) = ((*least).min(late), *sweeps + 1);
+    }
+    let mut all: Vec<i64> = hosts.values().map(|(least, _)| *least).collect();
+    all.sort_unstable();
+    let is_copied = all.get(all.len() / 2).is_some_and(|usual| *usual > COPIED_MS);
+    let off = hosts.into_iter().filter(|(_, (late, sweeps))| {
+        *late < -AHEAD_MS || (*late > BEHIND_MS && *sweeps >= ENOUGH && !is_copied)
+    });
+    off.map(|(host, (late, _))| (host, -late)).collect()
 }
 
 /// What the times of a host's sweeps say. All times are in ms.

@@ -2,6 +2,7 @@
 //! row once: a compacted file says in its metadata which files it stands for, and appears whole or not at all. Nothing is deleted;
 //! `expire` does that.
 
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::process::ExitCode;
 use std::time::SystemTime;
@@ -10,7 +11,7 @@ use anyhow::Context;
 use datafusion::arrow::record_batch::RecordBatch;
 use golife::human;
 use golife::store::columns::{self, ORDER, VERSION, VERSION_KEY};
-use golife::store::place::{EXTENSION, SITES};
+use golife::store::place::EXTENSION;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::{KeyValue, SortingColumn};
@@ -19,7 +20,7 @@ use sha2::{Digest, Sha256};
 
 use super::{say, show};
 use crate::arguments::{Compact, ms};
-use crate::listing::{COMPACT, HOUR_MS, LeftOut, SweepObject, list};
+use crate::listing::{COMPACT, Footer, HOUR_MS, LeftOut, SweepObject, list, without_copies};
 use crate::output::{Answer, Cell, Table};
 use crate::session::{SOURCES_KEY, Session};
 use crate::store::Store;
@@ -28,6 +29,8 @@ use crate::store::Store;
 const ROWS_OF_A_GROUP: usize = 128 * 1024;
 /// Most bytes of sources that become one file. Compacted they are a quarter of that.
 const MOST_BYTES: u64 = 1 << 30;
+/// Most sources that become one file, which names each of them in its footer.
+const MOST_FILES: usize = 20_000;
 
 /// Runs it.
 ///
@@ -35,14 +38,14 @@ const MOST_BYTES: u64 = 1 << 30;
 /// The store cannot be read or written.
 pub async fn run(arguments: &Compact) -> anyhow::Result<ExitCode> {
     let asking = &arguments.asking;
-    let store = Store::open(&asking.url)?;
+    let store = Store::open(&asking.url, asking.store_timeout)?;
     let left_out = LeftOut::default();
     let over = ms(SystemTime::now()) - arguments.after.as_millis() as i64;
     let files = list(&store, arguments.window.ms(), &left_out).await?;
-    let mut hours: Vec<i64> =
-        files.iter().map(|file| file.hour).filter(|hour| hour + HOUR_MS <= over).collect();
-    hours.sort_unstable();
-    hours.dedup();
+    let mut hours: BTreeMap<i64, Vec<SweepObject>> = BTreeMap::new();
+    for file in files.into_iter().filter(|file| file.hour + HOUR_MS <= over) {
+        hours.entry(file.hour).or_default().push(file);
+    }
     let mut answer = Answer {
         schema: "golife.fleet-compact/1",
         title: format!("compacted {}", store.name()),
@@ -50,19 +53,31 @@ pub async fn run(arguments: &Compact) -> anyhow::Result<ExitCode> {
     };
     let mut table =
         Table::new([("hour", false), ("files", true), ("bytes", true), ("rows", true), ("bytes now", true)]);
-    for hour in hours {
-        let of_hour: Vec<_> = files.iter().filter(|file| file.hour == hour).cloned().collect();
+    for (hour, of_hour) in hours {
         // One file alone is as good as it gets, unless it is the rest of what came late.
         if of_hour.len() < 2 {
             continue;
         }
+        let (of_hour, copies) = without_copies(&store, of_hour).await;
         let session = Session::over(asking, store.clone(), of_hour).await?;
-        let raw = session.readable().await?.into_iter().filter(is_raw).collect::<Vec<_>>();
+        let readable = session.readable().await?;
+        let covered: HashSet<&str> =
+            readable.iter().filter_map(|file| file.footer.get()).flat_map(sources_of).collect();
+        let raw: Vec<_> = readable.iter().filter(|file| file.is_raw()).cloned().collect();
+        let mut copies: Vec<String> = copies
+            .iter()
+            .map(SweepObject::path)
+            .filter(|path| !covered.contains(path))
+            .map(str::to_owned)
+            .collect();
+        if raw.is_empty() {
+            copies.clear();
+        }
         for sources in portions(raw) {
             let before = sources.iter().map(|file| file.meta.size).sum();
             let number = sources.len() as u64;
             say(&format!("compacting {} of {}", human::plural(number, "file", "files"), hour_text(hour)));
-            let made = compacted(arguments, &store, hour, sources).await?;
+            let made = compacted(arguments, &store, hour, sources, std::mem::take(&mut copies)).await?;
             table.rows.push(vec![
                 Cell::Text(hour_text(hour)),
                 Cell::Count(number),
@@ -89,14 +104,20 @@ struct Compacted {
     bytes: u64,
 }
 
-/// Writes one file in the place of several.
+fn sources_of(footer: &Footer) -> impl Iterator<Item = &str> {
+    footer.sources.iter().map(String::as_str)
+}
+
+/// Writes one file in the place of several, and of copies that are not read.
 async fn compacted(
     arguments: &Compact,
     store: &Store,
     hour: i64,
     sources: Vec<SweepObject>,
+    copies: Vec<String>,
 ) -> anyhow::Result<Compacted> {
-    let paths: Vec<String> = sources.iter().map(|file| file.meta.location.to_string()).collect();
+    let mut paths: Vec<String> = sources.iter().map(|file| file.path().to_owned()).collect();
+    paths.extend(copies);
     let session = Session::over(&arguments.asking, store.clone(), sources).await?;
     let names: Vec<_> =
         columns::schema().fields().iter().map(|field| format!("\"{}\"", field.name())).collect();
@@ -178,17 +199,13 @@ fn read_whole(mut file: File) -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Whether a host has written it.
-pub(super) fn is_raw(file: &SweepObject) -> bool {
-    file.meta.location.as_ref().starts_with(SITES)
-}
-
 /// Files that become one together.
 fn portions(files: Vec<SweepObject>) -> Vec<Vec<SweepObject>> {
     let mut portions: Vec<Vec<SweepObject>> = Vec::new();
     let mut bytes = u64::MAX;
     for file in files {
-        if bytes.saturating_add(file.meta.size) > MOST_BYTES {
+        let is_full = portions.last().is_some_and(|portion| portion.len() >= MOST_FILES);
+        if is_full || bytes.saturating_add(file.meta.size) > MOST_BYTES {
             portions.push(Vec::new());
             bytes = 0;
         }

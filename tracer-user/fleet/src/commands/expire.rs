@@ -5,7 +5,6 @@ use std::time::SystemTime;
 
 use golife::human;
 
-use super::compact::is_raw;
 use super::{say, show};
 use crate::arguments::{Expire, ms};
 use crate::listing::{LeftOut, SweepObject, list};
@@ -19,7 +18,7 @@ use crate::store::Store;
 /// The store cannot be read, or refuses to delete.
 pub async fn run(arguments: &Expire) -> anyhow::Result<ExitCode> {
     let asking = &arguments.asking;
-    let store = Store::open(&asking.url)?;
+    let store = Store::open(&asking.url, asking.store_timeout)?;
     let left_out = LeftOut::default();
     let now = ms(SystemTime::now());
     let (oldest, settled) =
@@ -31,7 +30,7 @@ pub async fn run(arguments: &Expire) -> anyhow::Result<ExitCode> {
     // What cannot be read is not deleted before its time: somebody may want to know why.
     let is_covered = |file: &&SweepObject| {
         let path = file.meta.location.as_ref();
-        is_raw(file) && file.times.1 < settled && !asked.contains(path) && !session.is_left_out(path)
+        file.is_raw() && file.times.1 < settled && !asked.contains(path) && !session.is_left_out(path)
     };
     let (old, young): (Vec<_>, Vec<_>) = files.iter().partition(|file| file.times.1 < oldest);
     let covered: Vec<_> = young.into_iter().filter(is_covered).collect();

@@ -45,7 +45,8 @@ pub async fn run(arguments: &Leaks) -> anyhow::Result<ExitCode> {
     let since = since.unwrap_or_else(|| until.unwrap_or(now) - BACK_MS);
     let session = Session::open(asking, (Some(since), until)).await?;
     let last = queries::last_sweeps(&session).await?;
-    let as_of = last.values().copied().max().unwrap_or(since).min(now);
+    // A host whose clock is ahead would have each run be as of another moment, or none before its own.
+    let as_of = last.values().copied().filter(|at| *at <= now).max().unwrap_or(since);
     let mut memory = state::remembered(session.store(), as_of).await?;
     let mut functions = queries::suspects(&session).await?;
     let (risers, sites) = queries::risers(&session).await?;
@@ -63,7 +64,13 @@ pub async fn run(arguments: &Leaks) -> anyhow::Result<ExitCode> {
     let seen = queries::judged(&session, &functions, &last, &together).await?;
     let shown = states(seen, &mut memory, arguments, &owners, as_of);
     let mut notes = session.notes();
-    if !arguments.read_only
+    notes.extend(session.due());
+    if session.is_partial() {
+        notes.push(
+            "what was seen is not kept for the next time, since files are left out that may be read then"
+                .into(),
+        );
+    } else if !arguments.read_only
         && !last.is_empty()
         && let Err(refused) = state::remember(session.store(), as_of, &memory).await
     {

@@ -35,17 +35,22 @@ use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use datafusion::prelude::SessionContext;
 use datafusion::scalar::ScalarValue;
-use futures::{FutureExt, StreamExt, stream};
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use golife::store::columns::{self, VERSION, VERSION_KEY};
+use golife::store::location;
 use parquet::arrow::async_reader::AsyncFileReader;
 use parquet::arrow::{ParquetRecordBatchStreamBuilder, parquet_to_arrow_schema};
 use parquet::file::metadata::ParquetMetaData;
 
 use super::progress::Scan;
-use crate::listing::{HOUR_MS, LeftOut, SweepObject};
+use crate::listing::{Footer, HOUR_MS, LeftOut, SweepObject, Why};
+use crate::store;
+use crate::waiting::Waiting;
 
 /// How many footers are read at once.
 const FOOTERS_AT_ONCE: usize = 32;
+/// Most files that an answer leaves out because the store does not hand them out. With more, there is no answer.
+const MOST_REFUSED: usize = 16;
 /// How many files are read at once in search of broken ones.
 const READ_AT_ONCE: usize = 4;
 /// Where the metadata of a compacted file has the paths of the files that it stands for, a line each.
@@ -57,7 +62,7 @@ pub struct Sites {
     url: ObjectStoreUrl,
     files: Vec<SweepObject>,
     left_out: Arc<LeftOut>,
-    last: Mutex<(Scan, Vec<PartitionedFile>)>,
+    last: Mutex<(Scan, Vec<SweepObject>)>,
 }
 
 /// The columns of a file as they are read: a column that a file of an older golife lacks is null.
@@ -86,6 +91,11 @@ impl Sites {
         Sites { url, files, left_out, last: Mutex::default() }
     }
 
+    /// The files that were listed.
+    pub fn files(&self) -> &[SweepObject] {
+        &self.files
+    }
+
     /// Number of files that were listed.
     pub fn len(&self) -> usize {
         self.files.len()
@@ -103,9 +113,7 @@ impl Sites {
 
     /// The files that the scan reads that was planned last.
     pub fn last_files(&self) -> Vec<SweepObject> {
-        let last = self.last.lock().unwrap_or_else(|broken| broken.into_inner());
-        let read: HashSet<_> = last.1.iter().map(|file| file.object_meta.location.clone()).collect();
-        self.files.iter().filter(|file| read.contains(&file.meta.location)).cloned().collect()
+        self.last.lock().unwrap_or_else(|broken| broken.into_inner()).1.clone()
     }
 
     /// The files of which some row may satisfy the filters, by their folders and names alone.
@@ -118,33 +126,64 @@ impl Sites {
         Ok(self.files.iter().zip(keep).filter(|(_, keep)| *keep).map(|(file, _)| file.clone()).collect())
     }
 
-    /// Reads the footers of files, and leaves out what is no sweep file or is in a compacted file already. With each file comes
-    /// its number of rows.
+    /// The files that can be read, and that no compacted file stands for. Footers of these are not even opened.
     async fn readable(
         &self,
         readers: &CachedParquetFileReaderFactory,
         files: Vec<SweepObject>,
-    ) -> Vec<(SweepObject, u64)> {
-        let files = files.into_iter().filter(|file| !self.left_out.has(file.meta.location.as_ref()));
-        let looked = stream::iter(files).map(|file| async move {
-            let footer = footer(readers, &file).await.and_then(|footer| usable(&footer).map(|()| footer));
-            match footer {
-                Ok(footer) => {
-                    let rows = footer.file_metadata().num_rows().max(0) as u64;
-                    Some((file, rows, sources(&footer)))
+    ) -> Result<Vec<SweepObject>> {
+        let (raw, compacted): (Vec<_>, Vec<_>) = files.into_iter().partition(SweepObject::is_raw);
+        let compacted = self.looked(readers, compacted).await?;
+        let sources =
+            compacted.iter().filter_map(|file| file.footer.get()).flat_map(|footer| &footer.sources);
+        let covered: HashSet<&str> = sources.map(String::as_str).collect();
+        let raw = raw.into_iter().filter(|file| !covered.contains(file.path())).collect();
+        let mut files = self.looked(readers, raw).await?;
+        files.extend(compacted);
+        Ok(files)
+    }
+
+    /// Reads those footers of files that have not been read before, and leaves out what is no sweep file.
+    async fn looked(
+        &self,
+        readers: &CachedParquetFileReaderFactory,
+        files: Vec<SweepObject>,
+    ) -> Result<Vec<SweepObject>> {
+        let waiting = Waiting::begin("reading footers".into(), "files");
+        let files = files.into_iter().filter(|file| !self.left_out.has(file.path()));
+        let looked = stream::iter(files).map(|file| {
+            let waiting = &waiting;
+            async move {
+                if file.footer.get().is_none() {
+                    match footer(readers, &file).await.and_then(|footer| usable(&footer).map(|()| footer)) {
+                        Ok(footer) => {
+                            let rows = footer.file_metadata().num_rows().max(0) as u64;
+                            let _ = file.footer.set(Footer { rows, sources: sources(&footer) });
+                        }
+                        Err((why, words)) => {
+                            self.left_out.add(file.path(), why, words);
+                            return self.still_answers().map(|()| None);
+                        }
+                    }
                 }
-                Err(why) => {
-                    self.left_out.add(file.meta.location.as_ref(), why);
-                    None
-                }
+                waiting.add(1);
+                Ok(Some(file))
             }
         });
-        let mut looked: Vec<_> =
-            looked.buffer_unordered(FOOTERS_AT_ONCE).filter_map(async |file| file).collect().await;
-        looked.sort_by(|(a, ..), (b, ..)| a.meta.location.cmp(&b.meta.location));
-        let covered: HashSet<String> = looked.iter().flat_map(|(_, _, sources)| sources.clone()).collect();
-        let left = looked.into_iter().filter(|(file, ..)| !covered.contains(file.meta.location.as_ref()));
-        left.map(|(file, rows, _)| (file, rows)).collect()
+        let looked = looked.buffer_unordered(FOOTERS_AT_ONCE).try_filter_map(async |file| Ok(file));
+        let mut looked: Vec<SweepObject> = looked.try_collect().await?;
+        looked.sort_by(|a, b| a.meta.location.cmp(&b.meta.location));
+        Ok(looked)
+    }
+
+    /// Whether it makes sense to go on: a store that is away would be asked for each of its files, for long.
+    fn still_answers(&self) -> Result<()> {
+        match self.left_out.refused() {
+            (refused, Some((path, why))) if refused > MOST_REFUSED => Err(DataFusionError::Execution(
+                format!("there is no answer, since {refused} files are out of reach, such as {path}: {why}"),
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// Reads all of the files that were scanned last, and leaves out those that cannot be read to their end. Returns how many.
@@ -152,8 +191,11 @@ impl Sites {
         let files = self.last.lock().unwrap_or_else(|broken| broken.into_inner()).1.clone();
         let Ok(store) = context.runtime_env().object_store(&self.url) else { return 0 };
         let readers = DefaultParquetFileReaderFactory::new(store);
+        let waiting = Waiting::begin("looking for the file that cannot be read".into(), "files");
         let read = stream::iter(files).map(|file| {
-            let path = file.object_meta.location.to_string();
+            let path = file.path().to_owned();
+            let waiting = &waiting;
+            let file = PartitionedFile::new_from_meta(file.meta);
             let reader = readers.create_reader(0, file, None, &ExecutionPlanMetricsSet::new());
             async move {
                 let read = async {
@@ -164,13 +206,16 @@ impl Sites {
                     }
                     Ok::<_, DataFusionError>(())
                 };
-                read.await.map_err(|error| (path, error)).err()
+                let read = read.await;
+                waiting.add(1);
+                read.map_err(|error| (path, error)).err()
             }
         });
         let broken: Vec<_> =
             read.buffer_unordered(READ_AT_ONCE).filter_map(async |broken| broken).collect().await;
         for (path, error) in &broken {
-            self.left_out.add(path, format!("cannot be read: {}", shortened(&error.strip_backtrace())));
+            let (why, words) = unreadable(error, &error.strip_backtrace());
+            self.left_out.add(path, why, words);
         }
         broken.len()
     }
@@ -196,13 +241,12 @@ impl TableProvider for Sites {
         let store = state.runtime_env().object_store(&self.url)?;
         let cache = state.runtime_env().cache_manager.get_file_metadata_cache();
         let readers = CachedParquetFileReaderFactory::new(store, cache);
-        let files = self.readable(&readers, self.pruned(state, filters)?).await;
+        let files = self.readable(&readers, self.pruned(state, filters)?).await?;
         let scan = Scan {
             files: files.len() as u64,
-            bytes: files.iter().map(|(file, _)| file.meta.size).sum(),
-            rows: files.iter().map(|(_, rows)| rows).sum(),
+            bytes: files.iter().map(|file| file.meta.size).sum(),
+            rows: files.iter().filter_map(|file| file.footer.get()).map(|footer| footer.rows).sum(),
         };
-        let files: Vec<PartitionedFile> = files.into_iter().map(|(file, _)| partitioned(file)).collect();
         *self.last.lock().unwrap_or_else(|broken| broken.into_inner()) = (scan, files.clone());
         if files.is_empty() {
             let schema = self.schema();
@@ -215,6 +259,7 @@ impl TableProvider for Sites {
             ..TableParquetOptions::default()
         };
         let source = Arc::new(ParquetSource::new(table_schema()).with_table_parquet_options(options.clone()));
+        let files = files.into_iter().map(partitioned).collect();
         let groups = FileGroup::new(files).split_files(state.config().target_partitions());
         let config = FileScanConfigBuilder::new(self.url.clone(), source)
             .with_file_groups(groups)
@@ -239,38 +284,61 @@ fn partitioned(file: SweepObject) -> PartitionedFile {
 async fn footer(
     readers: &CachedParquetFileReaderFactory,
     file: &SweepObject,
-) -> std::result::Result<Arc<ParquetMetaData>, String> {
+) -> std::result::Result<Arc<ParquetMetaData>, (Why, String)> {
     let partitioned = PartitionedFile::new_from_meta(file.meta.clone());
     let reader = readers.create_reader(0, partitioned, None, &ExecutionPlanMetricsSet::new());
-    let mut reader = reader.map_err(|error| error.to_string())?;
+    let mut reader = reader.map_err(|error| unreadable(&error, &error.strip_backtrace()))?;
     // With checks of arithmetic, the library panics where the last bytes say that the footer is longer than the file.
     let read = AssertUnwindSafe(reader.get_metadata(None)).catch_unwind().await;
-    let read = read.map_err(|_| "cannot be read: its footer is longer than the file".to_owned())?;
-    read.map_err(|error| format!("cannot be read: {}", shortened(&error.to_string())))
+    let longer = |_| (Why::Broken, "cannot be read: its footer is longer than the file".to_owned());
+    read.map_err(longer)?.map_err(|error| unreadable(&error, &error.to_string()))
+}
+
+/// Why a file cannot be read: because of the store, or of what is in it.
+fn unreadable(error: &(dyn std::error::Error + 'static), text: &str) -> (Why, String) {
+    const GONE: &str = "is gone since it was listed: golife fleet expire, or somebody else, has deleted it";
+    let refused = |why: &str| format!("the store does not hand it out: {why}");
+    match store::of_store(error) {
+        Some(object_store::Error::NotFound { .. }) => (Why::Refused, GONE.into()),
+        Some(error) => (Why::Refused, refused(&location::shortened(error))),
+        // The library makes text of it where it reads a footer.
+        None => match text.split_once("Object Store error: ") {
+            Some((_, why)) if why.starts_with("Object at location") => (Why::Refused, GONE.into()),
+            Some((_, why)) => {
+                let why = why.rsplit_once(" - ").map_or(why, |(_, why)| why);
+                (Why::Refused, refused(&location::without_markup(&location::without_queries(why))))
+            }
+            None => (Why::Broken, format!("cannot be read: {}", first_line(text))),
+        },
+    }
 }
 
 /// The first line of an error, without the queries of addresses.
-fn shortened(text: &str) -> String {
-    golife::store::location::without_queries(text.lines().next().unwrap_or_default())
+fn first_line(text: &str) -> String {
+    location::without_queries(text.lines().next().unwrap_or_default())
 }
 
 /// Whether a file's columns are those of a sweep file. More of them may be there, and those that were added later may be missing.
-fn usable(footer: &ParquetMetaData) -> std::result::Result<(), String> {
+fn usable(footer: &ParquetMetaData) -> std::result::Result<(), (Why, String)> {
+    let broken = |words: String| Err((Why::Broken, words));
     if let Some(version) = value(footer, VERSION_KEY)
         && version.parse::<u32>().map_or(true, |version| version > VERSION)
     {
-        return Err(format!("is of schema {version}, and this golife-fleet knows schemas up to {VERSION}"));
+        return broken(format!(
+            "is of schema {version}, and this golife-fleet knows schemas up to {VERSION}"
+        ));
     }
     let metadata = footer.file_metadata();
     let schema = parquet_to_arrow_schema(metadata.schema_descr(), metadata.key_value_metadata());
-    let schema = schema.map_err(|error| format!("has columns that cannot be read: {error}"))?;
+    let schema =
+        schema.map_err(|error| (Why::Broken, format!("has columns that cannot be read: {error}")))?;
     for ours in file_schema().fields() {
         match schema.field_with_name(ours.name()) {
             Ok(theirs) if theirs.data_type() == ours.data_type() => {}
             Ok(theirs) if can_cast_types(theirs.data_type(), ours.data_type()) && is_alike(theirs, ours) => {}
-            Ok(_) => return Err(format!("is of another schema: its {} is something else", ours.name())),
+            Ok(_) => return broken(format!("is of another schema: its {} is something else", ours.name())),
             Err(_) if ADDED.contains(&ours.name().as_str()) => {}
-            Err(_) => return Err(format!("is of another schema: it has no {}", ours.name())),
+            Err(_) => return broken(format!("is of another schema: it has no {}", ours.name())),
         }
     }
     Ok(())
