@@ -145,18 +145,20 @@ enum Fault {
     Hangs,
 }
 
+/// What becomes of a request, by its first line.
+type Faults = Mutex<Box<dyn FnMut(&str) -> Fault + Send>>;
+
 /// Stands between golife and a store, and does to requests what a test says.
 struct Proxy {
     endpoint: String,
-    fault: Arc<Mutex<Box<dyn FnMut(&str) -> Fault + Send>>>,
+    fault: Arc<Faults>,
 }
 
 impl Proxy {
     fn start(store: &Moto) -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
-        let fault: Arc<Mutex<Box<dyn FnMut(&str) -> Fault + Send>>> =
-            Arc::new(Mutex::new(Box::new(|_| Fault::None)));
+        let fault: Arc<Faults> = Arc::new(Mutex::new(Box::new(|_| Fault::None)));
         let (address, faults) = (store.endpoint.replace("http://", ""), fault.clone());
         std::thread::spawn(move || {
             for client in listener.incoming() {
@@ -174,11 +176,7 @@ impl Proxy {
     }
 }
 
-fn pass_on(
-    client: TcpStream,
-    store: &str,
-    fault: &Mutex<Box<dyn FnMut(&str) -> Fault + Send>>,
-) -> std::io::Result<()> {
+fn pass_on(client: TcpStream, store: &str, fault: &Faults) -> std::io::Result<()> {
     let mut client = BufReader::new(client);
     let head = head(&mut client)?;
     let mut body = vec![0; length(&head)];

@@ -133,8 +133,11 @@ pub async fn list(
     let waiting = Waiting::begin(format!("listing {}", store.name()), "files");
     let waiting = &waiting;
     let listed = stream::iter(days).map(|day| async move {
-        let listed = store.list(&day).await?;
+        let (listed, strange) = store.list(&day).await?;
         waiting.add(listed.len() as u64);
+        for path in strange {
+            left_out.add(&path, Why::Broken, "has a name that no object store can have");
+        }
         Ok::<_, Refused>(listed)
     });
     let mut listed = listed.buffered(AT_ONCE);
@@ -201,9 +204,6 @@ fn hour_ms(day: &str, hour: &str) -> Option<i64> {
 fn sorted(meta: ObjectMeta) -> Result<Option<SweepObject>, (String, String)> {
     let path = meta.location.to_string();
     let name = path.rsplit('/').next().unwrap_or_default();
-    if name.starts_with(['_', '.']) {
-        return Ok(None);
-    }
     let is_raw = path.starts_with(SITES);
     let found = if is_raw {
         Place::parse(&path)
@@ -212,6 +212,9 @@ fn sorted(meta: ObjectMeta) -> Result<Option<SweepObject>, (String, String)> {
         hour_of(&path).map(|hour| ((hour, hour + HOUR_MS - 1), hour))
     };
     let Some((times, hour)) = found else {
+        if name.starts_with(['_', '.']) {
+            return Ok(None);
+        }
         let kind = if is_raw { "not named as a sweep file" } else { "not named as a compacted file" };
         return Err((path, kind.into()));
     };

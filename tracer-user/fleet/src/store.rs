@@ -2,7 +2,7 @@
 //! only.
 
 use std::error::Error;
-use std::path::Path as FilePath;
+use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,10 +26,15 @@ const RETRIES: usize = 8;
 /// How long a connection may take at most.
 const CONNECT: Duration = Duration::from_secs(5);
 
+/// How many folders are within each other at most.
+const DEEPEST: usize = 8;
+
 /// A store, of which all paths are below its address.
 #[derive(Clone, Debug)]
 pub struct Store {
     objects: Arc<dyn ObjectStore>,
+    /// Where it is, if that is on this host.
+    folder: Option<PathBuf>,
     name: String,
 }
 
@@ -63,11 +68,11 @@ impl Store {
                 return Err(fail("no such folder".into()));
             }
             let folder = LocalFileSystem::new_with_prefix(path).map_err(|error| fail(error.to_string()))?;
-            return Ok(Store { objects: Arc::new(folder), name: text.into() });
+            return Ok(Store { objects: Arc::new(folder), folder: Some(path.into()), name: text.into() });
         };
         let prefix = Path::from_url_path(url.path()).map_err(|error| fail(error.to_string()))?;
         let objects = built(&url, patience).map_err(|error| fail(error.to_string()))?;
-        Ok(Store { objects: Arc::new(PrefixStore::new(objects, prefix)), name: text.into() })
+        Ok(Store { objects: Arc::new(PrefixStore::new(objects, prefix)), folder: None, name: text.into() })
     }
 
     /// What the user has called it.
@@ -80,16 +85,30 @@ impl Store {
         self.objects.clone()
     }
 
-    /// The objects below a path, in the order of their names.
+    /// The objects below a path, in the order of their names, and the paths of those in a folder that no object store can have.
     ///
     /// # Errors
     /// The store refuses, or does not answer.
-    pub async fn list(&self, below: &str) -> Result<Vec<ObjectMeta>, Refused> {
-        let below_path = Path::from(below);
-        let listed = again(|| self.objects.list(Some(&below_path)).try_collect::<Vec<_>>()).await;
-        let mut listed = listed.map_err(|error| self.refused("list", below, &error))?;
-        listed.sort_by(|a, b| a.location.cmp(&b.location));
-        Ok(listed)
+    pub async fn list(&self, below: &str) -> Result<(Vec<ObjectMeta>, Vec<String>), Refused> {
+        let (mut objects, strange) = match self.folder.clone() {
+            // The library ends a list of a folder at the first name that it does not like.
+            Some(folder) => {
+                let inside = folder.join(below);
+                let walked = tokio::task::spawn_blocking(move || {
+                    let (mut objects, mut strange) = (Vec::new(), Vec::new());
+                    walk(&folder, &inside, DEEPEST, &mut objects, &mut strange).map(|()| (objects, strange))
+                });
+                let walked = walked.await.unwrap_or_else(|broken| Err(std::io::Error::other(broken)));
+                walked.map_err(|error| self.refused("list", below, &as_store_error(error)))?
+            }
+            None => {
+                let path = Path::from(below);
+                let listed = again(|| self.objects.list(Some(&path)).try_collect::<Vec<_>>()).await;
+                (listed.map_err(|error| self.refused("list", below, &error))?, Vec::new())
+            }
+        };
+        objects.sort_by(|a, b| a.location.cmp(&b.location));
+        Ok((objects, strange))
     }
 
     /// The names of the folders right below a path, in their order.
@@ -97,11 +116,19 @@ impl Store {
     /// # Errors
     /// The store refuses, or does not answer.
     pub async fn folders(&self, below: &str) -> Result<Vec<String>, Refused> {
-        let below_path = Path::from(below);
-        let listed = again(|| self.objects.list_with_delimiter(Some(&below_path))).await;
-        let listed = listed.map_err(|error| self.refused("list", below, &error))?;
-        let mut names: Vec<String> =
-            listed.common_prefixes.iter().filter_map(|path| path.filename().map(str::to_owned)).collect();
+        let mut names: Vec<String> = match &self.folder {
+            Some(folder) => {
+                let entries = std::fs::read_dir(folder.join(below)).into_iter().flatten().flatten();
+                let folders = entries.filter(|entry| entry.path().is_dir());
+                folders.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+            }
+            None => {
+                let path = Path::from(below);
+                let listed = again(|| self.objects.list_with_delimiter(Some(&path))).await;
+                let listed = listed.map_err(|error| self.refused("list", below, &error))?;
+                listed.common_prefixes.iter().filter_map(|path| path.filename().map(str::to_owned)).collect()
+            }
+        };
         names.sort();
         Ok(names)
     }
@@ -148,6 +175,55 @@ impl Store {
         let advice = advice(&store, error).map_or(String::new(), |advice| format!("; {advice}"));
         Refused { store, what, object, why: location::shortened(error) + &advice }
     }
+}
+
+/// Walks through a folder of a store, links followed, but not for ever.
+fn walk(
+    store: &FilePath,
+    folder: &FilePath,
+    deeper: usize,
+    objects: &mut Vec<ObjectMeta>,
+    strange: &mut Vec<String>,
+) -> std::io::Result<()> {
+    // What goes away meanwhile is not there.
+    let gone = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if gone(&error) => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let path = entry?.path();
+        let metadata = match std::fs::metadata(&path) {
+            Err(error) if gone(&error) => continue,
+            metadata => metadata?,
+        };
+        if metadata.is_dir() {
+            if deeper > 0 {
+                walk(store, &path, deeper - 1, objects, strange)?;
+            }
+            continue;
+        }
+        let name = path.strip_prefix(store).unwrap_or(&path).to_string_lossy().into_owned();
+        // A file that is being written has a number behind its name.
+        if name.rsplit_once('#').is_some_and(|(_, number)| number.bytes().all(|byte| byte.is_ascii_digit())) {
+            continue;
+        }
+        match Path::parse(&name) {
+            Ok(location) => objects.push(ObjectMeta {
+                location,
+                last_modified: metadata.modified()?.into(),
+                size: metadata.len(),
+                e_tag: None,
+                version: None,
+            }),
+            Err(_) => strange.push(name),
+        }
+    }
+    Ok(())
+}
+
+fn as_store_error(error: std::io::Error) -> object_store::Error {
+    object_store::Error::Generic { store: "folder", source: error.into() }
 }
 
 /// Asks again where an answer has broken off, which the library does for objects, but not for lists.

@@ -95,7 +95,7 @@ pub struct Ack {
 /// The store refuses, or does not answer.
 pub async fn remembered(store: &Store, as_of: i64) -> Result<Memory, Refused> {
     let before = findings_path(as_of);
-    let listed = store.list(FINDINGS).await?;
+    let (listed, _) = store.list(FINDINGS).await?;
     let paths = listed.iter().map(|meta| meta.location.to_string());
     let Some(path) = paths.filter(|path| path.ends_with(".jsonl") && *path < before).max() else {
         return Ok(Memory::new());
@@ -118,7 +118,7 @@ pub async fn remember(store: &Store, as_of: i64, memory: &Memory) -> Result<(), 
 /// The store refuses, or does not answer.
 pub async fn acks(store: &Store, now: i64) -> Result<BTreeMap<String, Ack>, Refused> {
     let mut all: Vec<Ack> = Vec::new();
-    for meta in store.list(ACKS).await? {
+    for meta in store.list(ACKS).await?.0 {
         all.extend(lines::<Ack>(store, meta.location.as_ref()).await?);
     }
     all.sort_by_key(|ack| ack.time_ms);
