@@ -114,11 +114,9 @@ pub async fn versions(
     session: &Session,
     service: Option<&str>,
 ) -> anyhow::Result<BTreeMap<String, Vec<String>>> {
-    let only = service.map_or(String::new(), |service| format!("AND service = {}", literal(service)));
-    let sql = format!(
-        "SELECT service, version, min(sweep_time) AS at FROM sites WHERE version IS NOT NULL {only} \
-         GROUP BY service, version ORDER BY at, version"
-    );
+    const VERSIONS: &str = include_str!("../sql/versions.sql");
+    let only = service.map_or(String::new(), |service| format!("WHERE service = {}", literal(service)));
+    let sql = format!("SELECT * FROM ({VERSIONS}) AS versions {only} ORDER BY first_ms, version");
     let mut versions: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for row in texts(&session.query(&sql).await?.1)? {
         versions.entry(row[0].clone()).or_default().push(row[1].clone());

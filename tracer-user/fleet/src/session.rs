@@ -40,6 +40,8 @@ const DUE: usize = 5_000;
 const ATTEMPTS: usize = 3;
 /// The name of the table of all sweeps that were listed, of which `sites` is those in the window.
 const LISTED: &str = "listed_sites";
+/// What dialects say differently: the views that queries in `sql/` use, which are the same for Spark and Trino.
+const VIEWS: &str = include_str!("../sql/views/datafusion.sql");
 /// What DataFusion knows the store as.
 const STORE: &str = "golife://store";
 
@@ -54,7 +56,8 @@ pub struct Session {
 }
 
 impl Session {
-    /// Lists a store's files with sweeps of a window, in ms since 1970, and makes them the table `sites`.
+    /// Lists a store's files with sweeps of a window, in ms since 1970, and makes them the table `sites`, of which `timed` and
+    /// `lifetimes` are views.
     ///
     /// # Errors
     /// The store cannot be listed.
@@ -112,6 +115,9 @@ impl Session {
             table = table.filter(col("sweep_time").lt(moment(until)))?;
         }
         context.register_table(TableReference::bare("sites"), table.into_view())?;
+        for view in VIEWS.split_inclusive(';').filter(|text| text.ends_with(';')) {
+            context.sql(view).await?;
+        }
         Ok(Session { context, sites, left_out, store, _spill: spill })
     }
 

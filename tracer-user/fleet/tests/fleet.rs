@@ -5,6 +5,7 @@ mod common;
 use common::{Fleet, HOUR_MS, START_MS, sweep};
 use golife::report::Level;
 use golife::store::Row;
+use serde_json::Value;
 
 fn leaking(live: u64) -> Row {
     Row { live, created: live, level: Level::Suspect, cause: Some("chan-send".into()), ..sweep() }
@@ -114,6 +115,28 @@ fn files_with_more_columns_and_with_fewer_are_read() {
     }
     let (found, notes) = fleet.leaks_and_notes(&[]);
     assert_eq!((&found[0]["hosts"], &found[0]["live"], notes.len()), (&2.into(), &10.into(), 0));
+}
+
+#[test]
+fn files_by_spark_are_read_and_compacted() {
+    let fleet = Fleet::new();
+    for host in ["one", "two"] {
+        fleet.write(
+            host,
+            0,
+            vec![Row { lifetime: vec![(3, 4)], waits: vec![("select".into(), 1)], ..sweep() }],
+        );
+        fleet.damage(host, |bytes| *bytes = common::by_spark(bytes));
+    }
+    let lived = || {
+        let sql = "SELECT bucket, sum(ended) AS ended FROM lifetimes GROUP BY bucket";
+        let text = fleet.run(&["sql", fleet.url(), sql, "--format", "json"]);
+        serde_json::from_str::<Value>(&text).unwrap()
+    };
+    assert_eq!(lived()["rows"], serde_json::json!([{ "bucket": 3, "ended": 8 }]));
+    fleet.run(&["compact", fleet.url()]);
+    assert!(fleet.path().join("compact").is_dir());
+    assert_eq!(lived()["rows"], serde_json::json!([{ "bucket": 3, "ended": 8 }]));
 }
 
 #[test]

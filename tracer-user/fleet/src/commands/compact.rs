@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::time::SystemTime;
 
 use anyhow::Context;
+use datafusion::arrow::compute::cast;
 use datafusion::arrow::record_batch::RecordBatch;
 use golife::human;
 use golife::store::columns::{self, ORDER, VERSION, VERSION_KEY};
@@ -179,7 +180,13 @@ impl Writer {
 
     /// Adds rows. Where an older golife left out a column that must be there, this fails.
     fn add(&mut self, batch: &RecordBatch) -> anyhow::Result<()> {
-        let batch = RecordBatch::try_new(columns::schema(), batch.columns().to_vec())
+        let schema = columns::schema();
+        // As they were read, whatever is within a list may be null.
+        let columns = batch.columns().iter().zip(schema.fields());
+        let columns =
+            columns.map(|(column, field)| cast(column, field.data_type())).collect::<Result<_, _>>();
+        let batch = columns
+            .and_then(|columns| RecordBatch::try_new(schema, columns))
             .context("rows of an older golife lack a column, and are left as they are")?;
         Ok(self.0.write(&batch)?)
     }

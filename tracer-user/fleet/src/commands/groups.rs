@@ -8,6 +8,7 @@ use golife::human;
 use serde_json::{Map, Value};
 
 use crate::arguments::{Grouping, Per};
+use crate::queries::literal;
 
 /// What tells a site from others. Lines move, so the largest of them is only a hint.
 pub const SITE: &str = "service, module, function, ordinal";
@@ -65,11 +66,15 @@ impl Grouping {
     /// The table in SQL, or what is wanted of it.
     pub fn table(&self) -> String {
         match &self.service {
-            Some(service) => {
-                format!("(SELECT * FROM sites WHERE service = '{}')", service.replace('\'', "''"))
-            }
+            Some(_) => format!("(SELECT * FROM sites {})", self.condition()),
             None => "sites".into(),
         }
+    }
+
+    /// The condition in SQL of what is wanted, which is empty where all is.
+    pub fn condition(&self) -> String {
+        let service = self.service.as_deref().map(literal);
+        service.map_or_else(String::new, |service| format!("WHERE service = {service}"))
     }
 }
 

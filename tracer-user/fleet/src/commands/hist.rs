@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::groups::{Columns, Group};
 use super::show;
-use crate::arguments::Hist;
+use crate::arguments::{Hist, Per};
 use crate::output::{Answer, Cell, Table, strips};
 use crate::session::Session;
 
@@ -36,10 +36,11 @@ pub async fn run(arguments: &Hist) -> anyhow::Result<ExitCode> {
     let (asking, grouping) = (&arguments.asking, &arguments.grouping);
     let session = Session::open(asking, arguments.window.ms()).await?;
     let (columns, table) = (grouping.columns(), grouping.table());
-    let merged = format!(
-        "SELECT {columns}, bucket, SUM(CAST(count AS DOUBLE)) AS count FROM (SELECT {columns}, one['bucket'] AS bucket, \
-         one['count'] AS count FROM (SELECT {columns}, UNNEST(lifetime) AS one FROM {table})) GROUP BY {columns}, bucket"
-    );
+    let merged = match grouping.by {
+        Per::Service => include_str!("../../sql/lifetimes_of_services.sql"),
+        Per::Site => include_str!("../../sql/lifetimes_of_sites.sql"),
+    };
+    let merged = format!("SELECT * FROM ({merged}) AS merged {}", grouping.condition());
     let counted = format!(
         "SELECT {columns}, COUNT(DISTINCT host) AS hosts, SUM(CAST(created AS DOUBLE)) AS created, \
          SUM(CAST(lifetime_count AS DOUBLE)) AS ended, SUM(lifetime_sum_s) AS sum_s, \

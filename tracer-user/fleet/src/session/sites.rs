@@ -65,14 +65,24 @@ pub struct Sites {
     last: Mutex<(Scan, Vec<SweepObject>)>,
 }
 
-/// The columns of a file as they are read: a column that a file of an older golife lacks is null.
+/// The columns of a file as they are read: a column that a file of an older golife lacks is null. Within lists, too, whatever may
+/// be null, since files that Spark has written say that of everything.
 pub fn file_schema() -> SchemaRef {
     static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
         let fields = columns::schema();
-        let fields = fields.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
-        Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+        Arc::new(Schema::new(fields.fields().iter().map(maybe).collect::<Vec<_>>()))
     });
     SCHEMA.clone()
+}
+
+/// A field that may be null, with all that is within it.
+fn maybe(field: &FieldRef) -> FieldRef {
+    let kind = match field.data_type() {
+        DataType::List(item) => DataType::List(maybe(item)),
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(maybe).collect()),
+        other => other.clone(),
+    };
+    Arc::new(Field::new(field.name(), kind, true))
 }
 
 /// The columns that the folders say, by the types that Spark finds for them.

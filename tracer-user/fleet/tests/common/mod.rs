@@ -10,6 +10,7 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Int64Array, RecordBatch};
+use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use golife::store::{Place, Row, SweepFile};
 use parquet::arrow::ArrowWriter;
@@ -184,6 +185,25 @@ pub fn with_more(bytes: &[u8]) -> Vec<u8> {
     let mut columns = batch.columns().to_vec();
     columns.insert(3, Arc::new(Int64Array::from(vec![1; batch.num_rows()])));
     written(&RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap(), Some("1"))
+}
+
+/// The file as Spark writes it: anything may be null, within lists, too, and what is in a list has another name.
+pub fn by_spark(bytes: &[u8]) -> Vec<u8> {
+    fn maybe(field: &Field, name: &str) -> Field {
+        let kind = match field.data_type() {
+            DataType::List(item) => DataType::List(Arc::new(maybe(item, "element"))),
+            DataType::Struct(fields) => {
+                DataType::Struct(fields.iter().map(|field| maybe(field, field.name())).collect())
+            }
+            other => other.clone(),
+        };
+        Field::new(name, kind, true)
+    }
+    let batch = read(bytes);
+    let fields: Vec<Field> = batch.schema().fields().iter().map(|field| maybe(field, field.name())).collect();
+    let columns = batch.columns().iter().zip(&fields);
+    let columns = columns.map(|(column, field)| cast(column, field.data_type()).unwrap()).collect();
+    written(&RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap(), None)
 }
 
 /// A file of an earlier golife, without the columns that were added.

@@ -8,13 +8,15 @@ use std::process::ExitCode;
 use datafusion::arrow::array::{Array, Float64Array};
 use golife::human;
 
-use super::groups::{Columns, Group, SITE};
+use super::groups::{Columns, Group};
 use super::show;
 use crate::arguments::{Capacity as Arguments, Grouping, Per};
 use crate::capacity::{Capacity, GroupHour, SiteHour, WhatIf};
 use crate::output::Answer;
 use crate::session::Session;
 
+/// Sites and hours, as Spark and Trino ask for them, too.
+const FLOWS: &str = include_str!("../../../sql/flows.sql");
 /// The start of the hour in ms.
 const HOUR: &str = "CAST(CAST(date_trunc('hour', sweep_time) AS TIMESTAMP(3)) AS BIGINT)";
 
@@ -64,22 +66,9 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What came and went at each site in each hour. Of a host that sweeps several times an hour, the mean counts.
+/// What came and went at each site in each hour.
 fn sites_sql(grouping: &Grouping) -> String {
-    let table = grouping.table();
-    format!(
-        "WITH swept AS (SELECT {SITE}, host, sweep_time, SUM(CAST(live AS DOUBLE)) AS live, \
-         SUM(CAST(created AS DOUBLE)) AS created, SUM(CAST(exited AS DOUBLE)) AS exited, \
-         SUM(CAST(lifetime_count AS DOUBLE)) AS ended, SUM(lifetime_sum_s) AS lifetime_s, \
-         MAX(CAST(window_ns AS DOUBLE)) / 1e9 AS seconds, COUNT(CASE WHEN counts = 'incomplete' THEN 1 END) AS incomplete \
-         FROM {table} GROUP BY {SITE}, host, sweep_time), \
-         hosted AS (SELECT {SITE}, host, {HOUR} AS hour_ms, AVG(live) AS live, \
-         SUM(created) / NULLIF(SUM(seconds), 0) AS rate, SUM(exited) AS exited, SUM(ended) AS ended, \
-         SUM(lifetime_s) AS lifetime_s, SUM(incomplete) AS incomplete FROM swept GROUP BY {SITE}, host, {HOUR}) \
-         SELECT {SITE}, hour_ms, COUNT(*) AS hosts, SUM(live) AS live, SUM(rate) AS rate, SUM(exited) AS exited, \
-         SUM(ended) AS ended, SUM(lifetime_s) AS lifetime_s, SUM(incomplete) AS incomplete \
-         FROM hosted GROUP BY {SITE}, hour_ms ORDER BY hour_ms"
-    )
+    format!("SELECT * FROM ({FLOWS}) AS flows {} ORDER BY hour_ms", grouping.condition())
 }
 
 /// What hosts held of each group in each hour.
