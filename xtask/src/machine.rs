@@ -166,6 +166,38 @@ pub fn moto() -> Result<PathBuf> {
     Ok(place)
 }
 
+/// The folder with PySpark and a parser of SQL that Python finds by `PYTHONPATH`, which are installed if need be, and a Java that runs
+/// it.
+pub fn pyspark(place: &Path) -> Result<PathBuf> {
+    if find("java").is_none() {
+        apt_install(&["openjdk-17-jre-headless"])?;
+    }
+    if !place.join("pyspark/bin/spark-submit").is_file() {
+        say(format!("installing Spark from the Python package index (pyspark) into {}", place.display()));
+        pip_install(&["pyspark>=4.3,<5", "sqlglot>=30,<31"], place)?;
+    }
+    Ok(place.to_path_buf())
+}
+
+/// The folder with what Spark reads S3 with, which is installed if need be. Hadoop asks for all services of AWS in one file of
+/// 600 MB; these parts of it are enough.
+pub fn hadoop_s3(place: &Path) -> Result<PathBuf> {
+    let jars = place.join("jars");
+    if jars.is_dir() {
+        return Ok(jars);
+    }
+    if find("mvn").is_none() {
+        apt_install(&["maven"])?;
+    }
+    say(format!("installing Hadoop's S3 client from Maven Central (hadoop-aws) into {}", jars.display()));
+    fs::create_dir_all(place).with_context(|| format!("cannot make {}", place.display()))?;
+    let project = root().join("xtask/src/spark/s3.xml");
+    let mut maven = Command::new("mvn");
+    maven.args(["--batch-mode", "--quiet", "--file"]).arg(project).arg("dependency:copy-dependencies");
+    run(maven.arg("-DincludeScope=runtime").arg(format!("-DoutputDirectory={}", jars.display())))?;
+    Ok(jars)
+}
+
 /// Installs packages of the Python package index into a folder of their own.
 fn pip_install(packages: &[&str], place: &Path) -> Result<()> {
     if output(Command::new("python3").args(["-m", "pip", "--version"])).is_err() {

@@ -13,6 +13,7 @@ mod kernels;
 mod machine;
 mod matrix;
 mod programs;
+mod spark;
 mod tables;
 mod test;
 mod tidy;
@@ -62,6 +63,9 @@ enum Command {
     /// Let Go's own profile of leaked goroutines look at the corpus of leaks, too, and goleak at tests. Writes
     /// docs/compared.md and docs/goleak.md.
     Compare(compare::Args),
+    /// Ask golife-fleet and a Spark cluster the same, row for row: from a folder, from an S3 server, compacted, and with a worker
+    /// killed in mid-query; and measure what a second worker gains.
+    Spark(spark::Args),
     /// Let golife find three leaks in a small web service.
     Demo(demo::Args),
     /// Check what no compiler checks: which folder may use which, headers, file sizes, leftovers, commands in the README.
@@ -82,6 +86,7 @@ fn main() -> anyhow::Result<()> {
         Command::Programs => programs::run(),
         Command::Verdicts => verdicts::run(),
         Command::Compare(args) => compare::run(args),
+        Command::Spark(args) => spark::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Tidy(args) => tidy::run(args),
     }
