@@ -66,6 +66,7 @@ class Sweeps:
         self.system = self.path(self.store).getFileSystem(self.conf)
         self.left_out = {}
         self.files = self.listed()
+        self.copies = self.without_copies()
 
     def listed(self):
         """Path below the store → (start of its hour, bytes), by names alone."""
@@ -115,10 +116,33 @@ class Sweeps:
             return
         found[name] = (hour, size)
 
+    def without_copies(self):
+        """Takes files out that are the same as another of one host and moment, to the last byte, and returns them."""
+        alike = {}
+        for name in sorted(name for name in self.files if name.startswith("sites/")):
+            alike.setdefault((name.rpartition("-")[0], self.files[name][1]), []).append(name)
+        copies = {}
+        for names in (names for names in alike.values() if len(names) > 1):
+            known = set()
+            for name in names:
+                digest = hashlib.sha256(self.content(name)).digest()
+                if digest in known:
+                    copies[name] = self.files.pop(name)
+                    self.left_out[name] = "another one is the same"
+                known.add(digest)
+        return copies
+
+    def content(self, name):
+        stream = self.system.open(self.path(f"{self.store}/{name}"))
+        try:
+            return bytes(self.jvm.org.apache.commons.io.IOUtils.toByteArray(stream))
+        finally:
+            stream.close()
+
     def usable(self):
         """The files of which the footer is that of a sweep file, and that no other one stands for."""
         schemas = {}
-        covered = set()
+        self.covered = covered = set()
 
         def looked(name):
             try:
@@ -284,8 +308,10 @@ def compact(spark, arguments):
         if name.startswith("sites/") and hour + HOUR <= over and len(listed[hour]) > 1:
             raw.setdefault(hour, []).append(name)
     for hour, names in sorted(raw.items()):
+        copies = sorted(name for name, (of, _) in sweeps.copies.items() if of == hour and name not in sweeps.covered)
         for portion in portions(sorted(names), sweeps.files):
-            made = sweeps.asked(portion, lambda left: compacted(spark, sweeps, hour, left))
+            made = sweeps.asked(portion, lambda left: compacted(spark, sweeps, hour, left + copies))
+            copies = []
             print(json.dumps({"hour": f"{hour:%Y-%m-%dT%H:00:00Z}", "files": len(portion), "compacted": made}))
     sweeps.say_left_out()
 
