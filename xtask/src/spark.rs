@@ -253,7 +253,7 @@ impl Job {
         }
         let status = self.group.0.wait()?;
         if !status.success() {
-            bail!("{}", self.failed());
+            bail!("{}\n{}", self.failed(), lines[lines.len().saturating_sub(12)..].join("\n"));
         }
         Ok(Said { lines, errors: fs::read_to_string(&self.errors)? })
     }

@@ -113,9 +113,9 @@ impl<'tools> Cluster<'tools> {
             "spark.sql.shuffle.partitions=4".into(),
         ];
         if let Some(endpoint) = &self.endpoint {
-            let jars = format!("{}/*", self.tools.s3.display());
-            conf.push(format!("spark.driver.extraClassPath={jars}"));
-            conf.push(format!("spark.executor.extraClassPath={jars}"));
+            // After what Spark brings itself, of which some is here, too.
+            let jars = fs::read_dir(&self.tools.s3)?.map(|jar| Ok(jar?.path().display().to_string()));
+            conf.push(format!("spark.jars={}", jars.collect::<Result<Vec<_>>>()?.join(",")));
             conf.push(format!("spark.hadoop.fs.s3a.endpoint={endpoint}"));
             conf.push("spark.hadoop.fs.s3a.endpoint.region=us-east-1".into());
             conf.push("spark.hadoop.fs.s3a.path.style.access=true".into());
