@@ -252,3 +252,25 @@ fn a_sweep_that_was_sent_twice_counts_once() {
     ask(store, "expire", &["--keep", "3650d"]);
     assert_eq!((all(store), files(&store.join("sites"))), ((14, 455), vec![]));
 }
+
+#[test]
+fn more_files_than_memory_allows_are_refused_until_they_are_compacted() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path();
+    let first = write(store, "h", START, 1);
+    let files = 3000;
+    for random in 0..files - 1 {
+        // Each a moment later, so that none is a copy.
+        let place = Place::new("h", START + 1 + random, random as u32);
+        fs::hard_link(&first, store.join(place.to_string())).unwrap();
+    }
+    let check = ["golife-fleet", "check", store.to_str().unwrap(), "--memory", "64M"];
+    let error = commands::run(Cli::try_parse_from(check).unwrap().command).unwrap_err().to_string();
+    assert!(
+        error.contains("3,000 files are to be read, and memory allows 2,730: golife fleet compact"),
+        "{error}"
+    );
+    ask(store, "compact", &[]);
+    assert_eq!(all(store), (2 * files as u64, 2 * files as u64));
+    assert_eq!(ask(store, "check", &["--memory", "64M"])["files"], 1);
+}

@@ -64,13 +64,18 @@ pub fn watch(plan: Arc<dyn ExecutionPlan>, scan: Scan) -> Option<Watch> {
         return None;
     }
     let bar = ProgressBar::with_draw_target(Some(scan.rows), ProgressDrawTarget::stderr());
+    // The library sums some 25 numbers of each file to say how far it is, which is not done for nobody, nor too often.
+    if bar.is_hidden() {
+        return None;
+    }
+    let tick = TICK + Duration::from_millis(scan.files / 20);
     if let Ok(style) = ProgressStyle::with_template("{wide_bar} {human_pos}/{human_len} rows, {eta} left") {
         bar.set_style(style);
     }
     let shown = bar.clone();
     let task = tokio::spawn(async move {
         loop {
-            tokio::time::sleep(TICK).await;
+            tokio::time::sleep(tick).await;
             shown.set_position(rows_read(plan.as_ref()));
         }
     });

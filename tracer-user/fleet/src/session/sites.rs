@@ -36,6 +36,7 @@ use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use datafusion::prelude::SessionContext;
 use datafusion::scalar::ScalarValue;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
+use golife::human;
 use golife::store::columns::{self, VERSION, VERSION_KEY};
 use golife::store::location;
 use parquet::arrow::async_reader::AsyncFileReader;
@@ -63,6 +64,7 @@ pub struct Sites {
     files: Vec<SweepObject>,
     left_out: Arc<LeftOut>,
     last: Mutex<(Scan, Vec<SweepObject>)>,
+    most_files: usize,
 }
 
 /// The columns of a file as they are read: a column that a file of an older golife lacks is null. Within lists, too, whatever may
@@ -98,7 +100,12 @@ fn table_schema() -> TableSchema {
 impl Sites {
     /// The table of these files.
     pub fn new(url: ObjectStoreUrl, files: Vec<SweepObject>, left_out: Arc<LeftOut>) -> Sites {
-        Sites { url, files, left_out, last: Mutex::default() }
+        Sites { url, files, left_out, last: Mutex::default(), most_files: usize::MAX }
+    }
+
+    /// The same, of which no query reads more than so many files.
+    pub fn with_most_files(self, most_files: usize) -> Sites {
+        Sites { most_files, ..self }
     }
 
     /// The files that were listed.
@@ -147,7 +154,16 @@ impl Sites {
         let sources =
             compacted.iter().filter_map(|file| file.footer.get()).flat_map(|footer| &footer.sources);
         let covered: HashSet<&str> = sources.map(String::as_str).collect();
-        let raw = raw.into_iter().filter(|file| !covered.contains(file.path())).collect();
+        let raw: Vec<_> = raw.into_iter().filter(|file| !covered.contains(file.path())).collect();
+        if raw.len() > self.most_files {
+            let words = format!(
+                "there is no answer, since {} files are to be read, and memory allows {}: golife fleet compact makes one of many; or \
+                 ask about a shorter time (--since), or let it take more (--memory)",
+                human::count(raw.len() as u64),
+                human::count(self.most_files as u64)
+            );
+            return Err(DataFusionError::External(words.into()));
+        }
         let mut files = self.looked(readers, raw).await?;
         files.extend(compacted);
         Ok(files)
