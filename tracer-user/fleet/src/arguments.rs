@@ -9,7 +9,7 @@ mod capacity;
 mod upkeep;
 
 pub use capacity::{Capacity, Grouping, Hist, Per};
-pub use upkeep::{Check, Compact, Expire};
+pub use upkeep::{Check, Compact, Expire, Rollup};
 
 /// Asks what many hosts have written with `golife sweep --to URL`.
 #[derive(Debug, Parser)]
@@ -41,6 +41,8 @@ pub enum Command {
     Check(Check),
     /// Make one file of the many of an hour: sorted, well compressed, quick to ask. Nothing is deleted
     Compact(Compact),
+    /// Make one small file of each hour, with all hosts together, which hist and compare then read. Nothing is deleted
+    Rollup(Rollup),
     /// Delete sweeps that are too old, and files that a compacted one stands for
     Expire(Expire),
     /// Show what services carry, when that reaches a limit, and what another load would make of it
@@ -181,6 +183,9 @@ pub struct Compare {
     /// By what before is told from after
     #[arg(long, value_enum, default_value_t = By::Version)]
     pub by: By,
+    /// Read sweeps only, also where hours are rolled up
+    #[arg(long)]
+    pub no_rollup: bool,
     /// Only this service
     #[arg(long, value_name = "NAME")]
     pub service: Option<String>,

@@ -15,6 +15,8 @@ use crate::waiting::Waiting;
 
 /// The folder of compacted files.
 pub const COMPACT: &str = "compact";
+/// The folder of hours of all hosts together.
+pub const ROLLUP: &str = "rollup";
 /// How many days are listed at once.
 const AT_ONCE: usize = 8;
 /// One hour in ms.
@@ -22,7 +24,7 @@ pub const HOUR_MS: i64 = 3_600_000;
 /// Most files that are named in an answer as left out.
 const NAMED: usize = 8;
 
-/// A file with sweeps.
+/// A file with sweeps, or with what they come to.
 #[derive(Clone, Debug)]
 pub struct SweepObject {
     /// Where it is, and how large.
@@ -42,6 +44,8 @@ pub struct Footer {
     pub rows: u64,
     /// The paths of the files that it stands for.
     pub sources: Vec<String>,
+    /// Of a roll-up the names of its hosts, as JSON; of others nothing.
+    pub hosts: Option<String>,
 }
 
 impl SweepObject {
@@ -54,6 +58,23 @@ impl SweepObject {
     pub fn is_raw(&self) -> bool {
         self.path().starts_with(SITES)
     }
+
+    /// The paths of the files that it stands for, if there are any and its footer has been read.
+    pub fn sources(&self) -> impl Iterator<Item = &str> {
+        self.footer.get().into_iter().flat_map(|footer| footer.sources.iter().map(String::as_str))
+    }
+
+    /// The folder of its hour, below one of the folders at the top.
+    pub fn folder(&self) -> String {
+        let text = hour_text(self.hour);
+        format!("dt={}/hour={}", &text[..10], &text[11..13])
+    }
+}
+
+/// The start of an hour, as people read it.
+pub fn hour_text(hour: i64) -> String {
+    let time = std::time::UNIX_EPOCH + std::time::Duration::from_millis(hour.unsigned_abs());
+    humantime::format_rfc3339_seconds(time).to_string()
 }
 
 /// Why a file is left out of an answer.
@@ -118,18 +139,36 @@ impl LeftOut {
 ///
 /// # Errors
 /// The store refuses, or does not answer.
-pub async fn list(
+pub async fn list(store: &Store, window: Window, left_out: &LeftOut) -> Result<Vec<SweepObject>, Refused> {
+    let mut files = below(store, SITES, window, left_out).await?;
+    files.extend(below(store, COMPACT, window, left_out).await?);
+    Ok(files)
+}
+
+/// Lists the roll-ups of the hours that are in a window from their start to their end.
+///
+/// # Errors
+/// The store refuses, or does not answer.
+pub async fn rollups(store: &Store, window: Window, left_out: &LeftOut) -> Result<Vec<SweepObject>, Refused> {
+    let (since, until) = window;
+    let mut files = below(store, ROLLUP, window, left_out).await?;
+    files.retain(|file| {
+        since.is_none_or(|since| file.hour >= since) && until.is_none_or(|until| file.hour + HOUR_MS <= until)
+    });
+    Ok(files)
+}
+
+/// The first moment that counts and the first that no longer does, in ms since 1970.
+pub type Window = (Option<i64>, Option<i64>);
+
+async fn below(
     store: &Store,
-    window: (Option<i64>, Option<i64>),
+    top: &str,
+    window: Window,
     left_out: &LeftOut,
 ) -> Result<Vec<SweepObject>, Refused> {
-    let mut days = Vec::new();
-    for top in [SITES, COMPACT] {
-        let folders = store.folders(top).await?;
-        days.extend(
-            folders.into_iter().filter(|day| may_hold(day, window)).map(|day| format!("{top}/{day}")),
-        );
-    }
+    let days = store.folders(top).await?.into_iter().filter(|day| may_hold(day, window));
+    let days: Vec<String> = days.map(|day| format!("{top}/{day}")).collect();
     let waiting = Waiting::begin(format!("listing {}", store.name()), "files");
     let waiting = &waiting;
     let listed = stream::iter(days).map(|day| async move {
@@ -184,12 +223,12 @@ pub async fn without_copies(store: &Store, files: Vec<SweepObject>) -> (Vec<Swee
     files.into_iter().partition(|file| !copies.contains(file.path()))
 }
 
-fn is_within((first, last): (i64, i64), (since, until): (Option<i64>, Option<i64>)) -> bool {
+fn is_within((first, last): (i64, i64), (since, until): Window) -> bool {
     since.is_none_or(|since| last >= since) && until.is_none_or(|until| first < until)
 }
 
 /// Whether a day's folder may hold sweeps of the window. Other folders are listed, so that what is in them is named.
-fn may_hold(folder: &str, window: (Option<i64>, Option<i64>)) -> bool {
+fn may_hold(folder: &str, window: Window) -> bool {
     let day = folder.strip_prefix("dt=").and_then(|day| hour_ms(day, "00"));
     day.is_none_or(|day| is_within((day, day + 24 * HOUR_MS - 1), window))
 }
@@ -215,7 +254,11 @@ fn sorted(meta: ObjectMeta) -> Result<Option<SweepObject>, (String, String)> {
         if name.starts_with(['_', '.']) {
             return Ok(None);
         }
-        let kind = if is_raw { "not named as a sweep file" } else { "not named as a compacted file" };
+        let kind = match path.split('/').next() {
+            Some(SITES) => "not named as a sweep file",
+            Some(COMPACT) => "not named as a compacted file",
+            _ => "not named as a roll-up",
+        };
         return Err((path, kind.into()));
     };
     if meta.size == 0 {

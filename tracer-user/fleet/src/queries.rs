@@ -8,7 +8,7 @@ use golife::stats::pooled::Leak;
 use crate::findings::points::COLUMNS;
 use crate::findings::{HostSeries, LastSweeps, Point, Points, Seen, of_function};
 use crate::output::{Cell, arrow};
-use crate::session::Session;
+use crate::session::{PARTS, Session};
 
 /// When each service of each host was swept last.
 ///
@@ -114,9 +114,11 @@ pub async fn versions(
     session: &Session,
     service: Option<&str>,
 ) -> anyhow::Result<BTreeMap<String, Vec<String>>> {
-    const VERSIONS: &str = include_str!("../sql/versions.sql");
-    let only = service.map_or(String::new(), |service| format!("WHERE service = {}", literal(service)));
-    let sql = format!("SELECT * FROM ({VERSIONS}) AS versions {only} ORDER BY first_ms, version");
+    let only = service.map_or(String::new(), |service| format!("AND service = {}", literal(service)));
+    let sql = format!(
+        "SELECT service, version, min(first_sweep) AS at FROM {PARTS} WHERE version IS NOT NULL {only} \
+         GROUP BY service, version ORDER BY at, version"
+    );
     let mut versions: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for row in texts(&session.query(&sql).await?.1)? {
         versions.entry(row[0].clone()).or_default().push(row[1].clone());
@@ -169,8 +171,8 @@ pub async fn totals(
                         VARCHAR)) END)";
     let only = format!("WHERE service = {} AND version = {}", literal(service), literal(version));
     let sums = format!(
-        "SELECT {SITE} AS site, sum(created), sum(CAST(coalesce(window_ns, 0) AS DOUBLE)) / 1e9, sum(live), count(*), \
-         coalesce(sum(stack_bytes), 0), count(stack_bytes) FROM sites {only} GROUP BY 1"
+        "SELECT {SITE} AS site, sum(created), sum(CAST(coalesce(window_ns, 0) AS DOUBLE)) / 1e9, sum(live), sum(sweeps), \
+         coalesce(sum(stack_bytes), 0), sum(stack_sweeps) FROM {PARTS} {only} GROUP BY 1"
     );
     let mut totals: BTreeMap<String, Totals> = BTreeMap::new();
     for row in texts(&session.query(&sums).await?.1)? {
@@ -185,7 +187,7 @@ pub async fn totals(
         totals.insert(row[0].clone(), site);
     }
     let lifetimes = format!(
-        "SELECT site, l['bucket'], sum(l['count']) FROM (SELECT {SITE} AS site, unnest(lifetime) AS l FROM sites {only}) \
+        "SELECT site, l['bucket'], sum(l['count']) FROM (SELECT {SITE} AS site, unnest(lifetime) AS l FROM {PARTS} {only}) \
          GROUP BY 1, 2"
     );
     for row in texts(&session.query(&lifetimes).await?.1)? {

@@ -1,10 +1,11 @@
 //! SQL over a store: DataFusion with bounded memory, and what it costs said before and while it goes on. A file that cannot be
 //! read is left out and named; it never fails a query.
 
+mod parts;
 mod progress;
 mod sites;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use anyhow::Context;
@@ -25,10 +26,12 @@ use golife::human;
 use golife::store::location;
 
 use crate::arguments::{Asking, ms};
-use crate::listing::{self, HOUR_MS, LeftOut, SweepObject, Why};
+use crate::listing::{self, HOUR_MS, LeftOut, SweepObject, Why, Window};
+use crate::rollup::choice::Choice;
 use crate::store::{self, Store};
+pub use parts::{PARTS, REST, ROLLUPS};
 pub use sites::SOURCES_KEY;
-use sites::Sites;
+use sites::{Kind, Sites};
 
 /// The least memory unless the user says otherwise.
 const MEMORY: u64 = 1 << 30;
@@ -40,8 +43,8 @@ const FOOTERS: u64 = 16;
 const DUE: usize = 5_000;
 /// How often a query begins anew without files that turned out to be broken.
 const ATTEMPTS: usize = 3;
-/// The name of the table of all sweeps that were listed, of which `sites` is those in the window.
-const LISTED: &str = "listed_sites";
+/// How the name of a table of all sweeps in some files begins, of which another one is those in the window.
+const LISTED: &str = "listed";
 /// What dialects say differently: the views that queries in `sql/` use, which are the same for Spark and Trino.
 const VIEWS: &str = include_str!("../sql/views/datafusion.sql");
 /// What DataFusion knows the store as.
@@ -53,6 +56,11 @@ pub struct Session {
     sites: Arc<Sites>,
     left_out: Arc<LeftOut>,
     store: Store,
+    window: Window,
+    /// Roll-ups that may be read.
+    rollups: Arc<Sites>,
+    /// Which of them are read, and the tables of `parts`.
+    parts: Mutex<(Choice, Vec<Arc<Sites>>)>,
     /// Where queries go on that do not fit into memory. It is removed with the session.
     _spill: tempfile::TempDir,
 }
@@ -63,7 +71,16 @@ impl Session {
     ///
     /// # Errors
     /// The store cannot be listed.
-    pub async fn open(asking: &Asking, window: (Option<i64>, Option<i64>)) -> anyhow::Result<Session> {
+    pub async fn open(asking: &Asking, window: Window) -> anyhow::Result<Session> {
+        Session::open_rolled(asking, window, false).await
+    }
+
+    /// The same, with the table [`PARTS`] made of roll-ups where there are any, if they `may` be read: those of hours that are in
+    /// the window as a whole.
+    ///
+    /// # Errors
+    /// The store cannot be listed.
+    pub async fn open_rolled(asking: &Asking, window: Window, may: bool) -> anyhow::Result<Session> {
         let store = Store::open(&asking.url, asking.store_timeout)?;
         let left_out = Arc::new(LeftOut::default());
         let files = listing::list(&store, window, &left_out).await?;
@@ -75,7 +92,9 @@ impl Session {
                 "the same as another file of that host and moment, which counts",
             );
         }
-        Session::made(asking, store, (files, left_out), window, (memory(asking) / OF_A_FILE) as usize).await
+        let rollups = if may { listing::rollups(&store, window, &left_out).await? } else { Vec::new() };
+        let most_files = (memory(asking) / OF_A_FILE) as usize;
+        Session::made(asking, store, (files, rollups, left_out), window, most_files).await
     }
 
     /// Makes these files the table `sites`, whatever else the store has.
@@ -83,14 +102,14 @@ impl Session {
     /// # Errors
     /// This machine has no room for temporary files.
     pub async fn over(asking: &Asking, store: Store, files: Vec<SweepObject>) -> anyhow::Result<Session> {
-        Session::made(asking, store, (files, Arc::default()), (None, None), usize::MAX).await
+        Session::made(asking, store, (files, Vec::new(), Arc::default()), (None, None), usize::MAX).await
     }
 
     async fn made(
         asking: &Asking,
         store: Store,
-        (files, left_out): (Vec<SweepObject>, Arc<LeftOut>),
-        window: (Option<i64>, Option<i64>),
+        (files, rollups, left_out): (Vec<SweepObject>, Vec<SweepObject>, Arc<LeftOut>),
+        window: Window,
         most_files: usize,
     ) -> anyhow::Result<Session> {
         let memory = memory(asking);
@@ -107,21 +126,36 @@ impl Session {
         config.options_mut().execution.parquet.reorder_filters = true;
         config.options_mut().execution.time_zone = Some("+00:00".into());
         let context = SessionContext::new_with_config_rt(config, runtime);
-        let sites = Arc::new(Sites::new(url, files, left_out.clone()).with_most_files(most_files));
-        context.register_table(LISTED, sites.clone())?;
-        let mut table = context.table(LISTED).await?;
+        let sites = Sites::new(Kind::Sweeps, url.clone(), files, left_out.clone());
+        let sites = Arc::new(sites.with_most_files(most_files));
+        let rollups = Arc::new(Sites::new(Kind::Rollups, url, rollups, left_out.clone()));
+        let parts = Mutex::default();
+        let session = Session { context, sites, rollups, parts, left_out, store, window, _spill: spill };
+        session.register("sites", session.sites.clone()).await?;
+        for view in VIEWS.split_inclusive(';').filter(|text| text.ends_with(';')) {
+            session.context.sql(view).await?;
+        }
+        session.arrange().await?;
+        Ok(session)
+    }
+
+    /// Makes the sweeps in the window, of all in some files, a table of this name.
+    async fn register(&self, name: &str, files: Arc<Sites>) -> anyhow::Result<()> {
+        let listed = format!("{LISTED}_{name}");
+        for old in [listed.as_str(), name] {
+            self.context.deregister_table(old)?;
+        }
+        self.context.register_table(&listed, files)?;
+        let mut table = self.context.table(&listed).await?;
         let moment = |ms| lit(ScalarValue::TimestampMillisecond(Some(ms), Some("UTC".into())));
-        if let Some(since) = window.0 {
+        if let Some(since) = self.window.0 {
             table = table.filter(col("sweep_time").gt_eq(moment(since)))?;
         }
-        if let Some(until) = window.1 {
+        if let Some(until) = self.window.1 {
             table = table.filter(col("sweep_time").lt(moment(until)))?;
         }
-        context.register_table(TableReference::bare("sites"), table.into_view())?;
-        for view in VIEWS.split_inclusive(';').filter(|text| text.ends_with(';')) {
-            context.sql(view).await?;
-        }
-        Ok(Session { context, sites, left_out, store, _spill: spill })
+        self.context.register_table(TableReference::bare(name), table.into_view())?;
+        Ok(())
     }
 
     /// The store.
@@ -174,14 +208,14 @@ impl Session {
         Ok(self.sites.last_files())
     }
 
-    /// All files that were listed, whether they can be read or not, but for copies.
+    /// All files of sweeps that were listed, whether they can be read or not, but for copies.
     pub fn files(&self) -> &[SweepObject] {
         self.sites.files()
     }
 
-    /// Whether there is no file at all.
+    /// Whether there is no file of sweeps at all.
     pub fn is_empty(&self) -> bool {
-        self.sites.is_empty()
+        self.sites.files().is_empty()
     }
 
     /// Answers a query with all its rows, which must fit into memory.
@@ -217,8 +251,9 @@ impl Session {
         let mut attempt = 1;
         'anew: loop {
             let plan = self.plan(sql).await?;
-            progress::say_cost(&self.sites.last_scan());
-            let _progress = progress::watch(plan.clone(), self.sites.last_scan());
+            let scan = self.last_scan();
+            progress::say_cost(&scan);
+            let _progress = progress::watch(plan.clone(), scan);
             let mut found = begin();
             let mut batches = execute_stream(plan, self.context.task_ctx())?;
             while let Some(batch) = batches.next().await {
@@ -226,9 +261,7 @@ impl Session {
                     Ok(batch) => add(&mut found, batch)?,
                     Err(error) if attempt < ATTEMPTS && is_of_data(&error) => {
                         // A store may do the next time what it did not do now; a damaged file stays as it is.
-                        if self.sites.look_for_broken(&self.context).await == 0
-                            && store::of_store(&error).is_none()
-                        {
+                        if self.leave_out_broken().await? == 0 && store::of_store(&error).is_none() {
                             return Err(self.explained(error));
                         }
                         attempt += 1;
@@ -247,11 +280,12 @@ impl Session {
     /// As for [`Session::query`].
     pub async fn explain(&self, sql: &str) -> anyhow::Result<String> {
         let plan = self.plan(sql).await?;
-        let scan = self.sites.last_scan();
+        let scan = self.last_scan();
+        let listed = self.sites.files().len() + self.rollups.files().len();
         let mut text = format!(
             "reads {} of {} files, {}, {} rows\n",
             human::count(scan.files),
-            human::count(self.sites.len() as u64),
+            human::count(listed as u64),
             human::bytes(scan.bytes),
             human::count(scan.rows)
         );
@@ -262,6 +296,7 @@ impl Session {
     async fn plan(&self, sql: &str) -> anyhow::Result<Arc<dyn ExecutionPlan>> {
         let only_reads =
             SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+        self.tables().for_each(|table| table.forget());
         let made = async {
             let frame = self.context.sql_with_options(sql, only_reads).await?;
             frame.create_physical_plan().await

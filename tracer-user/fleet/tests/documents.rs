@@ -12,14 +12,16 @@ fn document(name: &str) -> String {
 #[test]
 fn each_column_is_documented_in_its_order() {
     let text = document("fleet-columns.md");
-    let rows = text.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
-    let documented: Vec<&str> = rows.map(|(name, _)| name).collect();
-    let schema = columns::schema();
-    let columns: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-    assert_eq!(documented, columns);
-    for field in schema.fields() {
-        let row = text.lines().find(|line| line.starts_with(&format!("| `{}`", field.name()))).unwrap();
-        assert_eq!(row.contains("may be null"), field.is_nullable(), "{row}");
+    let (sweeps, rollups) = text.split_once("# The columns of a roll-up").unwrap();
+    for (text, schema) in [(sweeps, columns::schema()), (rollups, golife_fleet::rollup::columns::schema())] {
+        let rows = text.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+        let documented: Vec<&str> = rows.map(|(name, _)| name).collect();
+        let columns: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+        assert_eq!(documented, columns);
+        for field in schema.fields() {
+            let row = text.lines().find(|line| line.starts_with(&format!("| `{}`", field.name()))).unwrap();
+            assert_eq!(row.contains("may be null"), field.is_nullable(), "{row}");
+        }
     }
 }
 

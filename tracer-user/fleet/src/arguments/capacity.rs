@@ -39,6 +39,9 @@ pub struct Hist {
     /// Which sweeps count.
     #[command(flatten)]
     pub window: Window,
+    /// Read sweeps only, also where hours are rolled up
+    #[arg(long)]
+    pub no_rollup: bool,
 }
 
 /// `golife-fleet capacity`.

@@ -31,6 +31,20 @@ pub struct Compact {
     pub after: Duration,
 }
 
+/// `golife-fleet rollup`.
+#[derive(Debug, Args)]
+pub struct Rollup {
+    /// Where to look, and how.
+    #[command(flatten)]
+    pub asking: Asking,
+    /// Which sweeps count. Only hours are rolled up that are in this as a whole.
+    #[command(flatten)]
+    pub window: Window,
+    /// How long an hour has to be over: hosts may send what has waited
+    #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = humantime::parse_duration)]
+    pub after: Duration,
+}
+
 /// `golife-fleet expire`.
 #[derive(Debug, Args)]
 pub struct Expire {
@@ -40,7 +54,11 @@ pub struct Expire {
     /// Delete all sweeps that are older, compacted or not
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub keep: Duration,
-    /// Delete files of hosts that a compacted one stands for once they are so old: queries that have begun before still read them
+    /// Delete roll-ups of hours that are older; without this they are kept for ever
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub keep_rollups: Option<Duration>,
+    /// Delete files of hosts that a compacted one stands for, and roll-ups that another one has replaced, once they are so old: queries that
+    /// have begun before still read them
     #[arg(long, value_name = "DURATION", default_value = "1d", value_parser = humantime::parse_duration)]
     pub grace: Duration,
     /// Only say what would be deleted

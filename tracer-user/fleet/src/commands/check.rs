@@ -1,6 +1,6 @@
 //! `golife-fleet check`: whether a store can be read, who writes to it and with which golife, and who has stopped.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -37,7 +37,7 @@ const TIMES: &str = "SELECT DISTINCT host, CAST(sweep_time AS BIGINT) AS at FROM
 /// The store cannot be read.
 pub async fn run(arguments: &Check) -> anyhow::Result<ExitCode> {
     let asking = &arguments.asking;
-    let session = Session::open(asking, arguments.window.ms()).await?;
+    let session = Session::open_rolled(asking, arguments.window.ms(), true).await?;
     let mut times: BTreeMap<String, Vec<i64>> = BTreeMap::new();
     let (_, batches) = session.query(TIMES).await?;
     for batch in &batches {
@@ -49,6 +49,8 @@ pub async fn run(arguments: &Check) -> anyhow::Result<ExitCode> {
     }
     let files = session.readable().await?;
     let (number, bytes) = (files.len() as u64, files.iter().map(|file| file.meta.size).sum::<u64>());
+    let rolled_up: HashSet<i64> = session.choice().rollups.iter().map(|rollup| rollup.hour).collect();
+    let hours: HashSet<i64> = files.iter().map(|file| file.hour).chain(rolled_up.iter().copied()).collect();
     let hosts: Vec<Host> = times.into_iter().map(|(name, times)| Host::of(name, times)).collect();
     let clocks = clocks(session.files(), ms(SystemTime::now()));
     let off = |host: &Host| clocks.get(&Place::new(&host.name, 0, 0).host).copied().unwrap_or(0);
@@ -69,6 +71,11 @@ pub async fn run(arguments: &Check) -> anyhow::Result<ExitCode> {
     let title = session.store().name().to_owned();
     let mut answer = Answer { schema: "golife.fleet-check/1", title, ..Answer::default() };
     answer.words(summary);
+    answer.words(format!(
+        "{} of {} rolled up",
+        human::count(rolled_up.len() as u64),
+        human::plural(hours.len() as u64, "hour is", "hours are")
+    ));
     named("silent hosts, which have missed three of their sweeps", &silent, &mut answer);
     named("hosts with gaps of three sweeps or more", &gaps, &mut answer);
     let wrong: Vec<(&Host, i64)> =
@@ -102,6 +109,8 @@ pub async fn run(arguments: &Check) -> anyhow::Result<ExitCode> {
         ("clocks", wrong.iter().map(clock).collect()),
         ("files", json!(number)),
         ("bytes", json!(bytes)),
+        ("hours", json!(hours.len())),
+        ("rolled_up", json!(rolled_up.len())),
         ("hosts", json!(hosts.len())),
         ("newest", json!(time(newest))),
         ("silent", list(&silent)),

@@ -12,22 +12,17 @@ use datafusion::arrow::compute::cast;
 use datafusion::arrow::record_batch::RecordBatch;
 use golife::human;
 use golife::store::columns::{self, ORDER, VERSION, VERSION_KEY};
-use golife::store::place::EXTENSION;
 use parquet::arrow::ArrowWriter;
-use parquet::basic::{Compression, ZstdLevel};
-use parquet::file::metadata::{KeyValue, SortingColumn};
-use parquet::file::properties::WriterProperties;
-use sha2::{Digest, Sha256};
+use parquet::file::metadata::KeyValue;
 
 use super::{say, show};
 use crate::arguments::{Compact, ms};
-use crate::listing::{COMPACT, Footer, HOUR_MS, LeftOut, SweepObject, list, without_copies};
+use crate::listing::{COMPACT, HOUR_MS, LeftOut, SweepObject, hour_text, list, without_copies};
 use crate::output::{Answer, Cell, Table};
-use crate::session::{SOURCES_KEY, Session};
+use crate::session::Session;
 use crate::store::Store;
+use crate::written;
 
-/// Most rows of a row group, which is what an engine reads or skips at once.
-const ROWS_OF_A_GROUP: usize = 128 * 1024;
 /// Most bytes of sources that become one file. Compacted they are a quarter of that.
 const MOST_BYTES: u64 = 1 << 30;
 /// Most sources that become one file, which names each of them in its footer.
@@ -62,8 +57,7 @@ pub async fn run(arguments: &Compact) -> anyhow::Result<ExitCode> {
         let (of_hour, copies) = without_copies(&store, of_hour).await;
         let session = Session::over(asking, store.clone(), of_hour).await?;
         let readable = session.readable().await?;
-        let covered: HashSet<&str> =
-            readable.iter().filter_map(|file| file.footer.get()).flat_map(sources_of).collect();
+        let covered: HashSet<&str> = readable.iter().flat_map(SweepObject::sources).collect();
         let raw: Vec<_> = readable.iter().filter(|file| file.is_raw()).cloned().collect();
         let mut copies: Vec<String> = copies
             .iter()
@@ -78,7 +72,7 @@ pub async fn run(arguments: &Compact) -> anyhow::Result<ExitCode> {
             let before = sources.iter().map(|file| file.meta.size).sum();
             let number = sources.len() as u64;
             say(&format!("compacting {} of {}", human::plural(number, "file", "files"), hour_text(hour)));
-            let made = compacted(arguments, &store, hour, sources, std::mem::take(&mut copies)).await?;
+            let made = compacted(arguments, &store, sources, std::mem::take(&mut copies)).await?;
             table.rows.push(vec![
                 Cell::Text(hour_text(hour)),
                 Cell::Count(number),
@@ -105,18 +99,14 @@ struct Compacted {
     bytes: u64,
 }
 
-fn sources_of(footer: &Footer) -> impl Iterator<Item = &str> {
-    footer.sources.iter().map(String::as_str)
-}
-
 /// Writes one file in the place of several, and of copies that are not read.
 async fn compacted(
     arguments: &Compact,
     store: &Store,
-    hour: i64,
     sources: Vec<SweepObject>,
     copies: Vec<String>,
 ) -> anyhow::Result<Compacted> {
+    let first = sources.first().cloned().context("no file is there")?;
     let mut paths: Vec<String> = sources.iter().map(|file| file.path().to_owned()).collect();
     paths.extend(copies);
     let session = Session::over(&arguments.asking, store.clone(), sources).await?;
@@ -140,15 +130,14 @@ async fn compacted(
     anyhow::ensure!(
         session.notes().is_empty(),
         "a file of {} cannot be read to its end: {}; golife fleet check names it, and compacting goes on without it then",
-        hour_text(hour),
+        hour_text(first.hour),
         session.notes().join("; ")
     );
     writer.take().context("the file is written")?.finish()?;
     let bytes = read_whole(temporary)?;
     let size = bytes.len() as u64;
-    let path = format!("{COMPACT}/{}/{}{EXTENSION}", folder(hour), name(&paths));
     // Another one that compacts the same files gives them the same name.
-    store.put_new(&path, bytes).await?;
+    store.put_new(&written::path(COMPACT, &first, &paths), bytes).await?;
     Ok(Compacted { rows, bytes: size })
 }
 
@@ -158,23 +147,8 @@ struct Writer(ArrowWriter<File>);
 impl Writer {
     fn new(file: File, sources: &[String]) -> anyhow::Result<Writer> {
         let schema = columns::schema();
-        let order = ORDER.iter().filter_map(|name| schema.index_of(name).ok());
-        let order = order.map(|column| SortingColumn {
-            column_idx: column as i32,
-            descending: false,
-            nulls_first: false,
-        });
-        let metadata = vec![
-            KeyValue::new(VERSION_KEY.to_owned(), VERSION.to_string()),
-            KeyValue::new(SOURCES_KEY.to_owned(), sources.join("\n")),
-        ];
-        let properties = WriterProperties::builder()
-            .set_compression(Compression::ZSTD(ZstdLevel::try_new(3)?))
-            .set_max_row_group_row_count(Some(ROWS_OF_A_GROUP))
-            .set_created_by(concat!("golife-fleet ", env!("CARGO_PKG_VERSION")).into())
-            .set_sorting_columns(Some(order.collect()))
-            .set_key_value_metadata(Some(metadata))
-            .build();
+        let version = KeyValue::new(VERSION_KEY.to_owned(), VERSION.to_string());
+        let properties = written::properties(&schema, &ORDER, sources, vec![version])?;
         Ok(Writer(ArrowWriter::try_new(file, schema, Some(properties))?))
     }
 
@@ -220,20 +194,4 @@ fn portions(files: Vec<SweepObject>) -> Vec<Vec<SweepObject>> {
         portions.last_mut().into_iter().for_each(|portion| portion.push(file.clone()));
     }
     portions
-}
-
-/// A name that depends on what a file stands for alone.
-fn name(sources: &[String]) -> String {
-    let digest = Sha256::digest(sources.join("\n"));
-    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn folder(hour: i64) -> String {
-    let text = hour_text(hour);
-    format!("dt={}/hour={}", &text[..10], &text[11..13])
-}
-
-fn hour_text(hour: i64) -> String {
-    let time = std::time::UNIX_EPOCH + std::time::Duration::from_millis(hour.unsigned_abs());
-    humantime::format_rfc3339_seconds(time).to_string()
 }

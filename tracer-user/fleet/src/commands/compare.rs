@@ -21,7 +21,7 @@ const SURE: f64 = 0.01;
 /// The store cannot be read, or no service has had two versions.
 pub async fn run(arguments: &Compare) -> anyhow::Result<ExitCode> {
     let asking = &arguments.asking;
-    let session = Session::open(asking, arguments.window.ms()).await?;
+    let session = Session::open_rolled(asking, arguments.window.ms(), !arguments.no_rollup).await?;
     let mut versions = queries::versions(&session, arguments.service.as_deref()).await?;
     versions.retain(|_, versions| versions.len() > 1 || arguments.old.is_some());
     let mut answer =

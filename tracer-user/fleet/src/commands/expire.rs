@@ -1,4 +1,4 @@
-//! `golife-fleet expire`: deletes what is older than it needs to be, and what a compacted file stands for.
+//! `golife-fleet expire`: deletes what is older than it needs to be, what a compacted file stands for, and roll-ups that are replaced.
 
 use std::process::ExitCode;
 use std::time::SystemTime;
@@ -34,15 +34,31 @@ pub async fn run(arguments: &Expire) -> anyhow::Result<ExitCode> {
     };
     let (old, young): (Vec<_>, Vec<_>) = files.iter().partition(|file| file.times.1 < oldest);
     let covered: Vec<_> = young.into_iter().filter(is_covered).collect();
+    let rolled = Session::open_rolled(asking, (None, None), true).await?;
+    let choice = rolled.choice();
+    // What stands in the place of a roll-up has been there for so long: queries that began before that have ended.
+    let is_settled = |by: &SweepObject| by.meta.last_modified.timestamp_millis() < settled;
+    let replaced = choice.replaced.into_iter().filter(|(_, by)| is_settled(by)).map(|(file, _)| file);
+    let replaced: Vec<SweepObject> = replaced.collect();
+    let is_old = |file: &SweepObject| {
+        arguments.keep_rollups.is_some_and(|keep| file.times.1 < now - keep.as_millis() as i64)
+    };
+    let old_rollups: Vec<SweepObject> =
+        rolled.rollups().iter().filter(|file| is_old(file)).cloned().collect();
+    let replaced: Vec<&SweepObject> = replaced.iter().filter(|file| !is_old(file)).collect();
     let mut table = Table::new([("what", false), ("files", true), ("bytes", true)]);
-    for (what, files) in
-        [("older than --keep", &old), ("in a compacted file, and older than --grace", &covered)]
-    {
+    let old_rollups: Vec<&SweepObject> = old_rollups.iter().collect();
+    for (what, files) in [
+        ("older than --keep", &old),
+        ("in a compacted file, and older than --grace", &covered),
+        ("roll-ups older than --keep-rollups", &old_rollups),
+        ("roll-ups that are replaced, longer than --grace", &replaced),
+    ] {
         let bytes = files.iter().map(|file| file.meta.size).sum();
         table.rows.push(vec![Cell::Text(what.into()), Cell::Count(files.len() as u64), Cell::Bytes(bytes)]);
     }
     if !arguments.dry_run {
-        let all: Vec<_> = old.into_iter().chain(covered).collect();
+        let all: Vec<_> = old.into_iter().chain(covered).chain(old_rollups).chain(replaced).collect();
         if !all.is_empty() {
             say(&format!("deleting {}", human::plural(all.len() as u64, "file", "files")));
         }

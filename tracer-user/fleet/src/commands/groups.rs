@@ -1,7 +1,7 @@
 //! What `hist` and `capacity` put together: all of a service, or all of a creation site, and how rows of such groups are read.
 
 use anyhow::Context;
-use datafusion::arrow::array::{Array, Float64Array, RecordBatch, StringArray};
+use datafusion::arrow::array::{Array, ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::DataType;
 use golife::human;
@@ -63,11 +63,11 @@ impl Grouping {
         }
     }
 
-    /// The table in SQL, or what is wanted of it.
-    pub fn table(&self) -> String {
+    /// A table in SQL, or what is wanted of it.
+    pub fn of(&self, table: &str) -> String {
         match &self.service {
-            Some(_) => format!("(SELECT * FROM sites {})", self.condition()),
-            None => "sites".into(),
+            Some(_) => format!("(SELECT * FROM {table} {})", self.condition()),
+            None => table.into(),
         }
     }
 
@@ -87,12 +87,29 @@ impl<'a> Columns<'a> {
         Columns(batch)
     }
 
+    /// A column as it is.
+    ///
+    /// # Errors
+    /// There is none of that name.
+    pub fn column(&self, name: &str) -> anyhow::Result<&ArrayRef> {
+        self.0.column_by_name(name).with_context(|| name.to_owned())
+    }
+
+    /// A column of integers.
+    ///
+    /// # Errors
+    /// There is none of that name.
+    pub fn integers(&self, name: &str) -> anyhow::Result<Int64Array> {
+        let column = cast(self.column(name)?, &DataType::Int64)?;
+        Ok(column.as_any().downcast_ref::<Int64Array>().with_context(|| name.to_owned())?.clone())
+    }
+
     /// A column of numbers.
     ///
     /// # Errors
     /// There is none of that name.
     pub fn numbers(&self, name: &str) -> anyhow::Result<Float64Array> {
-        let column = cast(self.0.column_by_name(name).with_context(|| name.to_owned())?, &DataType::Float64)?;
+        let column = cast(self.column(name)?, &DataType::Float64)?;
         Ok(column.as_any().downcast_ref::<Float64Array>().with_context(|| name.to_owned())?.clone())
     }
 

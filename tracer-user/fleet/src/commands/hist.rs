@@ -8,10 +8,10 @@ use golife::stats::native;
 use serde_json::{Value, json};
 
 use super::groups::{Columns, Group};
-use super::show;
-use crate::arguments::{Hist, Per};
+use super::{hosts, show};
+use crate::arguments::{Grouping, Hist};
 use crate::output::{Answer, Cell, Table, strips};
-use crate::session::Session;
+use crate::session::{PARTS, Session};
 
 /// The quantiles, with their names in text and in JSON.
 const QUANTILES: [(f64, &str, &str); 4] =
@@ -34,17 +34,15 @@ struct Merged {
 /// The store cannot be read.
 pub async fn run(arguments: &Hist) -> anyhow::Result<ExitCode> {
     let (asking, grouping) = (&arguments.asking, &arguments.grouping);
-    let session = Session::open(asking, arguments.window.ms()).await?;
-    let (columns, table) = (grouping.columns(), grouping.table());
-    let merged = match grouping.by {
-        Per::Service => include_str!("../../sql/lifetimes_of_services.sql"),
-        Per::Site => include_str!("../../sql/lifetimes_of_sites.sql"),
-    };
-    let merged = format!("SELECT * FROM ({merged}) AS merged {}", grouping.condition());
+    let session = Session::open_rolled(asking, arguments.window.ms(), !arguments.no_rollup).await?;
+    let (columns, table) = (grouping.columns(), grouping.of(PARTS));
+    let merged = format!(
+        "SELECT {columns}, bucket, SUM(CAST(count AS DOUBLE)) AS count FROM (SELECT {columns}, one['bucket'] AS bucket, \
+         one['count'] AS count FROM (SELECT {columns}, UNNEST(lifetime) AS one FROM {table})) GROUP BY {columns}, bucket"
+    );
     let counted = format!(
-        "SELECT {columns}, COUNT(DISTINCT host) AS hosts, SUM(CAST(created AS DOUBLE)) AS created, \
-         SUM(CAST(lifetime_count AS DOUBLE)) AS ended, SUM(lifetime_sum_s) AS sum_s, \
-         COUNT(CASE WHEN counts = 'incomplete' THEN 1 END) AS incomplete FROM {table} GROUP BY {columns}"
+        "SELECT {columns}, SUM(CAST(created AS DOUBLE)) AS created, SUM(CAST(lifetime_count AS DOUBLE)) AS ended, \
+         SUM(lifetime_sum_s) AS sum_s, SUM(incomplete) AS incomplete FROM {table} GROUP BY {columns}"
     );
     let mut answer = Answer {
         schema: "golife.fleet-hist/1",
@@ -54,7 +52,7 @@ pub async fn run(arguments: &Hist) -> anyhow::Result<ExitCode> {
     if asking.explain {
         answer.drawn(session.explain(&merged).await?);
     } else {
-        let groups = merge(&session, &merged, &counted).await?;
+        let groups = merge(&session, grouping, &merged, &counted).await?;
         fill(&mut answer, groups, grouping.top);
     }
     answer.notes.extend(session.notes());
@@ -63,16 +61,21 @@ pub async fn run(arguments: &Hist) -> anyhow::Result<ExitCode> {
 }
 
 /// Those of which any goroutine has ended, the most ended first.
-async fn merge(session: &Session, merged: &str, counted: &str) -> anyhow::Result<Vec<(Group, Merged)>> {
+async fn merge(
+    session: &Session,
+    grouping: &Grouping,
+    merged: &str,
+    counted: &str,
+) -> anyhow::Result<Vec<(Group, Merged)>> {
     let mut groups: BTreeMap<Group, Merged> = BTreeMap::new();
+    for (group, hosts) in hosts::count(session, grouping).await? {
+        groups.entry(group).or_default().hosts = hosts;
+    }
     for batch in &session.query(counted).await?.1 {
         let columns = Columns::of(batch);
-        let (hosts, created) = (columns.numbers("hosts")?, columns.numbers("created")?);
-        let (ended, sum_s) = (columns.numbers("ended")?, columns.numbers("sum_s")?);
-        let incomplete = columns.numbers("incomplete")?;
+        let [created, ended, sum_s, incomplete] = columns.all(["created", "ended", "sum_s", "incomplete"])?;
         for (row, group) in columns.groups()?.into_iter().enumerate() {
             let found = groups.entry(group).or_default();
-            found.hosts = hosts.value(row) as u64;
             found.created = created.value(row);
             found.ended = ended.value(row);
             found.sum_s = sum_s.value(row);

@@ -8,8 +8,10 @@ mod compare;
 mod expire;
 mod groups;
 mod hist;
+mod hosts;
 mod leaks;
 mod new;
+mod rollup;
 mod sql;
 
 use std::fs::File;
@@ -51,6 +53,7 @@ async fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Sql(arguments) => sql::run(&arguments).await,
         Command::Check(arguments) => check::run(&arguments).await,
         Command::Compact(arguments) => compact::run(&arguments).await,
+        Command::Rollup(arguments) => rollup::run(&arguments).await,
         Command::Expire(arguments) => expire::run(&arguments).await,
         Command::Hist(arguments) => hist::run(&arguments).await,
         Command::Capacity(arguments) => capacity::run(&arguments).await,

@@ -1,5 +1,5 @@
-//! The table `sites`: the files of a store that can be read, as one table. Files are left out by their hour and their moment
-//! before any is opened; then each footer is read once, and what is no sweep file is left out by name.
+//! The files of a store that can be read, as one table: sweeps, or roll-ups. Files are left out by their hour and their moment
+//! before any is opened; then each footer is read once, and what is no such file is left out by name.
 
 use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
@@ -27,6 +27,7 @@ use datafusion::datasource::physical_plan::{
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
@@ -45,6 +46,7 @@ use parquet::file::metadata::ParquetMetaData;
 
 use super::progress::Scan;
 use crate::listing::{Footer, HOUR_MS, LeftOut, SweepObject, Why};
+use crate::rollup;
 use crate::store;
 use crate::waiting::Waiting;
 
@@ -54,12 +56,42 @@ const FOOTERS_AT_ONCE: usize = 32;
 const MOST_REFUSED: usize = 16;
 /// How many files are read at once in search of broken ones.
 const READ_AT_ONCE: usize = 4;
-/// Where the metadata of a compacted file has the paths of the files that it stands for, a line each.
+/// Where the metadata of a compacted file or a roll-up has the paths of the files that it stands for, a line each.
 pub const SOURCES_KEY: &str = "golife.sources";
+
+/// What the files of a table hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Sweeps.
+    Sweeps,
+    /// Hours of all hosts together.
+    Rollups,
+}
+
+impl Kind {
+    /// The columns of a file as they are read: a column that a file of an older golife lacks is null.
+    fn schema(self) -> SchemaRef {
+        static SWEEPS: LazyLock<SchemaRef> = LazyLock::new(|| nullable(&columns::schema()));
+        static ROLLUPS: LazyLock<SchemaRef> = LazyLock::new(|| nullable(&rollup::columns::schema()));
+        match self {
+            Kind::Sweeps => SWEEPS.clone(),
+            Kind::Rollups => ROLLUPS.clone(),
+        }
+    }
+
+    /// Where metadata has the version of the schema, and the newest that is known.
+    fn version(self) -> (&'static str, u32) {
+        match self {
+            Kind::Sweeps => (VERSION_KEY, VERSION),
+            Kind::Rollups => (rollup::columns::VERSION_KEY, rollup::columns::VERSION),
+        }
+    }
+}
 
 /// The table.
 #[derive(Debug)]
 pub struct Sites {
+    kind: Kind,
     url: ObjectStoreUrl,
     files: Vec<SweepObject>,
     left_out: Arc<LeftOut>,
@@ -67,14 +99,9 @@ pub struct Sites {
     most_files: usize,
 }
 
-/// The columns of a file as they are read: a column that a file of an older golife lacks is null. Within lists, too, whatever may
-/// be null, since files that Spark has written say that of everything.
-pub fn file_schema() -> SchemaRef {
-    static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
-        let fields = columns::schema();
-        Arc::new(Schema::new(fields.fields().iter().map(maybe).collect::<Vec<_>>()))
-    });
-    SCHEMA.clone()
+/// The same columns, each of which may be null, and within lists as well, since files that Spark has written say that of everything.
+fn nullable(schema: &Schema) -> SchemaRef {
+    Arc::new(Schema::new(schema.fields().iter().map(maybe).collect::<Vec<_>>()))
 }
 
 /// A field that may be null, with all that is within it.
@@ -93,14 +120,14 @@ fn partition_columns() -> Vec<FieldRef> {
     fields.map(Arc::new).to_vec()
 }
 
-fn table_schema() -> TableSchema {
-    TableSchema::builder(file_schema()).with_table_partition_cols(partition_columns()).build()
+fn table_schema(kind: Kind) -> TableSchema {
+    TableSchema::builder(kind.schema()).with_table_partition_cols(partition_columns()).build()
 }
 
 impl Sites {
     /// The table of these files.
-    pub fn new(url: ObjectStoreUrl, files: Vec<SweepObject>, left_out: Arc<LeftOut>) -> Sites {
-        Sites { url, files, left_out, last: Mutex::default(), most_files: usize::MAX }
+    pub fn new(kind: Kind, url: ObjectStoreUrl, files: Vec<SweepObject>, left_out: Arc<LeftOut>) -> Sites {
+        Sites { kind, url, files, left_out, last: Mutex::default(), most_files: usize::MAX }
     }
 
     /// The same, of which no query reads more than so many files.
@@ -108,19 +135,20 @@ impl Sites {
         Sites { most_files, ..self }
     }
 
+    /// A table of other files of the same store.
+    pub fn with(&self, files: Vec<SweepObject>) -> Arc<Sites> {
+        let table = Sites::new(self.kind, self.url.clone(), files, self.left_out.clone());
+        Arc::new(table.with_most_files(self.most_files))
+    }
+
     /// The files that were listed.
     pub fn files(&self) -> &[SweepObject] {
         &self.files
     }
 
-    /// Number of files that were listed.
-    pub fn len(&self) -> usize {
-        self.files.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.files.is_empty()
+    /// Forgets what was planned last.
+    pub fn forget(&self) {
+        *self.last.lock().unwrap_or_else(|broken| broken.into_inner()) = Default::default();
     }
 
     /// What the scan reads that was planned last.
@@ -144,16 +172,10 @@ impl Sites {
     }
 
     /// The files that can be read, and that no compacted file stands for. Footers of these are not even opened.
-    async fn readable(
-        &self,
-        readers: &CachedParquetFileReaderFactory,
-        files: Vec<SweepObject>,
-    ) -> Result<Vec<SweepObject>> {
+    async fn readable(&self, runtime: &RuntimeEnv, files: Vec<SweepObject>) -> Result<Vec<SweepObject>> {
         let (raw, compacted): (Vec<_>, Vec<_>) = files.into_iter().partition(SweepObject::is_raw);
-        let compacted = self.looked(readers, compacted).await?;
-        let sources =
-            compacted.iter().filter_map(|file| file.footer.get()).flat_map(|footer| &footer.sources);
-        let covered: HashSet<&str> = sources.map(String::as_str).collect();
+        let compacted = self.with_footers(runtime, compacted).await?;
+        let covered: HashSet<&str> = compacted.iter().flat_map(SweepObject::sources).collect();
         let raw: Vec<_> = raw.into_iter().filter(|file| !covered.contains(file.path())).collect();
         if raw.len() > self.most_files {
             let words = format!(
@@ -164,27 +186,29 @@ impl Sites {
             );
             return Err(DataFusionError::External(words.into()));
         }
-        let mut files = self.looked(readers, raw).await?;
+        let mut files = self.with_footers(runtime, raw).await?;
         files.extend(compacted);
         Ok(files)
     }
 
-    /// Reads those footers of files that have not been read before, and leaves out what is no sweep file.
-    async fn looked(
+    /// Reads those footers of files that have not been read before, and leaves out what is no such file.
+    pub async fn with_footers(
         &self,
-        readers: &CachedParquetFileReaderFactory,
+        runtime: &RuntimeEnv,
         files: Vec<SweepObject>,
     ) -> Result<Vec<SweepObject>> {
+        let cache = runtime.cache_manager.get_file_metadata_cache();
+        let readers = &CachedParquetFileReaderFactory::new(runtime.object_store(&self.url)?, cache);
         let waiting = Waiting::begin("reading footers".into(), "files");
         let files = files.into_iter().filter(|file| !self.left_out.has(file.path()));
         let looked = stream::iter(files).map(|file| {
             let waiting = &waiting;
             async move {
                 if file.footer.get().is_none() {
-                    match footer(readers, &file).await.and_then(|footer| usable(&footer).map(|()| footer)) {
+                    let read = footer(readers, &file).await;
+                    match read.and_then(|footer| usable(self.kind, &footer).map(|()| footer)) {
                         Ok(footer) => {
-                            let rows = footer.file_metadata().num_rows().max(0) as u64;
-                            let _ = file.footer.set(Footer { rows, sources: sources(&footer) });
+                            let _ = file.footer.set(said(&footer));
                         }
                         Err((why, words)) => {
                             self.left_out.add(file.path(), why, words);
@@ -250,7 +274,7 @@ impl Sites {
 #[async_trait]
 impl TableProvider for Sites {
     fn schema(&self) -> SchemaRef {
-        table_schema().table_schema().clone()
+        table_schema(self.kind).table_schema().clone()
     }
 
     fn table_type(&self) -> TableType {
@@ -264,10 +288,7 @@ impl TableProvider for Sites {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let store = state.runtime_env().object_store(&self.url)?;
-        let cache = state.runtime_env().cache_manager.get_file_metadata_cache();
-        let readers = CachedParquetFileReaderFactory::new(store, cache);
-        let files = self.readable(&readers, self.pruned(state, filters)?).await?;
+        let files = self.readable(state.runtime_env(), self.pruned(state, filters)?).await?;
         let scan = Scan {
             files: files.len() as u64,
             bytes: files.iter().map(|file| file.meta.size).sum(),
@@ -284,7 +305,8 @@ impl TableProvider for Sites {
             global: state.config_options().execution.parquet.clone(),
             ..TableParquetOptions::default()
         };
-        let source = Arc::new(ParquetSource::new(table_schema()).with_table_parquet_options(options.clone()));
+        let source =
+            Arc::new(ParquetSource::new(table_schema(self.kind)).with_table_parquet_options(options.clone()));
         let files = files.into_iter().map(partitioned).collect();
         let groups = FileGroup::new(files).split_files(state.config().target_partitions());
         let config = FileScanConfigBuilder::new(self.url.clone(), source)
@@ -344,21 +366,20 @@ fn first_line(text: &str) -> String {
     location::without_queries(text.lines().next().unwrap_or_default())
 }
 
-/// Whether a file's columns are those of a sweep file. More of them may be there, and those that were added later may be missing.
-fn usable(footer: &ParquetMetaData) -> std::result::Result<(), (Why, String)> {
+/// Whether a file's columns are those of the table. More of them may be there, and those that were added later may be missing.
+fn usable(kind: Kind, footer: &ParquetMetaData) -> std::result::Result<(), (Why, String)> {
+    let (key, known) = kind.version();
     let broken = |words: String| Err((Why::Broken, words));
-    if let Some(version) = value(footer, VERSION_KEY)
-        && version.parse::<u32>().map_or(true, |version| version > VERSION)
+    if let Some(version) = value(footer, key)
+        && version.parse::<u32>().map_or(true, |version| version > known)
     {
-        return broken(format!(
-            "is of schema {version}, and this golife-fleet knows schemas up to {VERSION}"
-        ));
+        return broken(format!("is of schema {version}, and this golife-fleet knows schemas up to {known}"));
     }
     let metadata = footer.file_metadata();
     let schema = parquet_to_arrow_schema(metadata.schema_descr(), metadata.key_value_metadata());
     let schema =
         schema.map_err(|error| (Why::Broken, format!("has columns that cannot be read: {error}")))?;
-    for ours in file_schema().fields() {
+    for ours in kind.schema().fields() {
         match schema.field_with_name(ours.name()) {
             Ok(theirs) if theirs.data_type() == ours.data_type() => {}
             Ok(theirs) if can_cast_types(theirs.data_type(), ours.data_type()) && is_alike(theirs, ours) => {}
@@ -384,9 +405,14 @@ fn value<'a>(footer: &'a ParquetMetaData, key: &str) -> Option<&'a str> {
     all.iter().find(|pair| pair.key == key)?.value.as_deref()
 }
 
-/// The paths of the files that a compacted file stands for.
-fn sources(footer: &ParquetMetaData) -> Vec<String> {
-    value(footer, SOURCES_KEY).map_or_else(Vec::new, |text| text.lines().map(str::to_owned).collect())
+/// What is remembered of a footer.
+fn said(footer: &ParquetMetaData) -> Footer {
+    let lines = |text: &str| text.lines().map(str::to_owned).collect();
+    Footer {
+        rows: footer.file_metadata().num_rows().max(0) as u64,
+        sources: value(footer, SOURCES_KEY).map_or_else(Vec::new, lines),
+        hosts: value(footer, rollup::columns::HOSTS_KEY).map(str::to_owned),
+    }
 }
 
 /// What names and folders say of the rows of files.

@@ -73,7 +73,7 @@ fn sites_sql(grouping: &Grouping) -> String {
 
 /// What hosts held of each group in each hour.
 fn hours_sql(grouping: &Grouping) -> String {
-    let (columns, table) = (grouping.columns(), grouping.table());
+    let (columns, table) = (grouping.columns(), grouping.of("sites"));
     format!(
         "WITH swept AS (SELECT {columns}, host, sweep_time, SUM(CAST(live AS DOUBLE)) AS live, \
          SUM(CAST(stack_bytes AS DOUBLE)) AS stack, MIN(CAST(memory_limit AS DOUBLE)) AS memory_limit \
@@ -89,7 +89,7 @@ fn hours_sql(grouping: &Grouping) -> String {
 }
 
 fn stacks_sql(grouping: &Grouping) -> String {
-    let (columns, table) = (grouping.columns(), grouping.table());
+    let (columns, table) = (grouping.columns(), grouping.of("sites"));
     format!(
         "SELECT {columns}, approx_percentile_cont(0.5) WITHIN GROUP (ORDER BY each) AS p50, \
          approx_percentile_cont(0.99) WITHIN GROUP (ORDER BY each) AS p99 FROM (SELECT {columns}, \
