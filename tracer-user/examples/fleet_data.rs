@@ -85,46 +85,24 @@ fn main() {
     assert!(!args.out.exists(), "{} is there already", args.out.display());
     let mut random = fastrand::Rng::with_seed(args.seed);
     let deploy = args.sweeps / 2;
-    let mut rows = 0;
-    for host in 0..args.hosts {
-        let skew_ms = if args.tidy { 0 } else { [0, 0, 0, 0, 0, 0, 0, HOUR_MS][host as usize % 8] };
-        // A host comes, and a host goes: autoscaling.
-        let is_late = host % 10 == 9;
-        for sweep in (0..args.sweeps).filter(|sweep| !is_late || *sweep >= args.sweeps / 4) {
-            if !args.tidy && random.u32(..200) == 0 {
-                continue;
-            }
-            let time_ms = START_MS + i64::from(sweep) * HOUR_MS + random.i64(0..600_000) + skew_ms;
-            let host_name = format!("node-{host:05}");
-            let made: Vec<Row> = (0..args.sites)
-                .map(|site| {
-                    row(&host_name, host, site, sweep, deploy, time_ms, skew_ms, args.healthy, &mut random)
+    // Each host has a seed of its own, so that the files are the same however many threads write them.
+    let hosts: Vec<(u32, fastrand::Rng)> = (0..args.hosts).map(|host| (host, random.fork())).collect();
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let rows: usize = std::thread::scope(|scope| {
+        let portions = hosts.chunks(hosts.len().div_ceil(threads).max(1));
+        let written: Vec<_> = portions
+            .map(|portion| {
+                let args = &args;
+                scope.spawn(move || {
+                    portion
+                        .iter()
+                        .map(|(host, random)| write_host(args, *host, random.clone()))
+                        .sum::<usize>()
                 })
-                .collect();
-            rows += made.len();
-            let file = SweepFile::new(Place::new(&host_name, time_ms, random.u32(..)), made).unwrap();
-            write(&args.out, &file);
-            if args.tidy {
-                continue;
-            }
-            match random.u32(..2000) {
-                // Sent twice.
-                0 => write(
-                    &args.out,
-                    &SweepFile { place: Place { random: random.u32(..), ..file.place }, ..file },
-                ),
-                // Cut off.
-                1 => {
-                    let bytes = file.bytes[..file.bytes.len() / 2].to_vec();
-                    write(
-                        &args.out,
-                        &SweepFile { place: Place { random: random.u32(..), ..file.place }, bytes },
-                    );
-                }
-                _ => {}
-            }
-        }
-    }
+            })
+            .collect();
+        written.into_iter().map(|thread| thread.join().unwrap()).sum()
+    });
     let sown = serde_json::json!({
         "rows": rows,
         "deploy": deploy,
@@ -133,6 +111,46 @@ fn main() {
     });
     std::fs::write(args.out.join("sown.json"), serde_json::to_string_pretty(&sown).unwrap()).unwrap();
     println!("{rows} rows in {}", args.out.display());
+}
+
+/// Writes what one host has swept. Returns the number of rows.
+fn write_host(args: &Args, host: u32, mut random: fastrand::Rng) -> usize {
+    let deploy = args.sweeps / 2;
+    let skew_ms = if args.tidy { 0 } else { [0, 0, 0, 0, 0, 0, 0, HOUR_MS][host as usize % 8] };
+    // A host comes, and a host goes: autoscaling.
+    let is_late = host % 10 == 9;
+    let mut rows = 0;
+    for sweep in (0..args.sweeps).filter(|sweep| !is_late || *sweep >= args.sweeps / 4) {
+        if !args.tidy && random.u32(..200) == 0 {
+            continue;
+        }
+        let time_ms = START_MS + i64::from(sweep) * HOUR_MS + random.i64(0..600_000) + skew_ms;
+        let host_name = format!("node-{host:05}");
+        let made: Vec<Row> = (0..args.sites)
+            .map(|site| {
+                row(&host_name, host, site, sweep, deploy, time_ms, skew_ms, args.healthy, &mut random)
+            })
+            .collect();
+        rows += made.len();
+        let file = SweepFile::new(Place::new(&host_name, time_ms, random.u32(..)), made).unwrap();
+        write(&args.out, &file);
+        if args.tidy {
+            continue;
+        }
+        match random.u32(..2000) {
+            // Sent twice.
+            0 => {
+                write(&args.out, &SweepFile { place: Place { random: random.u32(..), ..file.place }, ..file })
+            }
+            // Cut off.
+            1 => {
+                let bytes = file.bytes[..file.bytes.len() / 2].to_vec();
+                write(&args.out, &SweepFile { place: Place { random: random.u32(..), ..file.place }, bytes });
+            }
+            _ => {}
+        }
+    }
+    rows
 }
 
 fn write(out: &Path, file: &SweepFile) {
