@@ -9,7 +9,7 @@ use crate::machine;
 /// What `fleet-data` can be told.
 #[derive(clap::Args)]
 pub struct Args {
-    /// What tracer-user/examples/fleet_data.rs can be told: `--help` says it
+    /// What tracer-user/fleet/examples/fleet_data.rs can be told: `--help` says it
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
     arguments: Vec<OsString>,
 }
@@ -17,6 +17,6 @@ pub struct Args {
 /// Writes a synthetic fleet.
 pub fn run(args: Args) -> Result<()> {
     let mut cargo = machine::cargo();
-    cargo.args(["run", "--quiet", "--release", "--package", "tracer-user", "--example", "fleet_data", "--"]);
+    cargo.args(["run", "--quiet", "--release", "--package", "golife-fleet", "--example", "fleet_data", "--"]);
     machine::run(cargo.args(args.arguments))
 }
