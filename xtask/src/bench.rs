@@ -2,6 +2,7 @@
 //! from machine to machine and from minute to minute; only figures of one table may be compared.
 
 mod cost;
+mod fleet;
 mod flood;
 mod footprint;
 mod go_test;
@@ -29,6 +30,9 @@ pub struct Args {
     /// Flood for so many seconds.
     #[arg(long, default_value_t = 30)]
     seconds: u32,
+    /// Ask a fleet of ten times as many days, too.
+    #[arg(long)]
+    long: bool,
 }
 
 /// A table.
@@ -48,19 +52,36 @@ enum Part {
     Scale,
     /// What `golife run` adds to `go test` of a module with many packages.
     Tests,
+    /// What it costs to ask a fleet of 1,000 hosts.
+    Fleet,
 }
 
 /// Measures, prints, and keeps the tables in the target directory.
 pub fn run(args: Args) -> Result<()> {
     let load = fs::read_to_string("/proc/loadavg").context("cannot read the load average")?;
-    machine::mount_tracefs()?;
-    let tools = tools::Tools::build()?;
     let wanted = |part| args.parts.is_empty() || args.parts.contains(&part);
     let mut tables = format!(
         "Load average of the last 1, 5 and 15 minutes when this began: {}, on {} CPUs\n\n",
         load.split_whitespace().take(3).collect::<Vec<_>>().join(", "),
         std::thread::available_parallelism()?,
     );
+    if wanted(Part::Fleet) {
+        writeln!(tables, "{}", fleet::measure(args.long)?)?;
+    }
+    if args.parts != [Part::Fleet] {
+        of_one_host(&args, &wanted, &mut tables)?;
+    }
+    let file = machine::target_dir().join("bench.md");
+    fs::write(&file, &tables).with_context(|| format!("cannot write {}", file.display()))?;
+    println!("\n{tables}");
+    say(format!("also in {}", file.display()));
+    Ok(())
+}
+
+/// Measures what needs probes and Go programs.
+fn of_one_host(args: &Args, wanted: &dyn Fn(Part) -> bool, tables: &mut String) -> Result<()> {
+    machine::mount_tracefs()?;
+    let tools = tools::Tools::build()?;
     if wanted(Part::Cost) {
         writeln!(tables, "{}", cost::measure(&tools, args.rounds)?)?;
     }
@@ -82,9 +103,5 @@ pub fn run(args: Args) -> Result<()> {
     if wanted(Part::Tests) {
         writeln!(tables, "{}", go_test::measure(&tools, args.rounds)?)?;
     }
-    let file = machine::target_dir().join("bench.md");
-    fs::write(&file, &tables).with_context(|| format!("cannot write {}", file.display()))?;
-    println!("\n{tables}");
-    say(format!("also in {}", file.display()));
     Ok(())
 }

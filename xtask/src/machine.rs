@@ -155,13 +155,20 @@ pub fn go() -> Result<PathBuf> {
 
 /// The folder with an S3 server that Python finds by `PYTHONPATH`, which is installed if need be.
 pub fn moto() -> Result<PathBuf> {
-    let place = target_dir().join("moto");
-    let has = || {
-        output(Command::new("python3").args(["-c", "import moto.server"]).env("PYTHONPATH", &place)).is_ok()
-    };
+    python_package("moto", "import moto.server", "moto[server]>=5.2,<6")
+}
+
+/// The folder with DuckDB that Python finds by `PYTHONPATH`, which is installed if need be.
+pub fn duckdb() -> Result<PathBuf> {
+    python_package("duckdb", "import duckdb", "duckdb>=2,<3")
+}
+
+fn python_package(name: &str, import: &str, package: &str) -> Result<PathBuf> {
+    let place = target_dir().join(name);
+    let has = || output(Command::new("python3").args(["-c", import]).env("PYTHONPATH", &place)).is_ok();
     if !has() {
-        say(format!("installing an S3 server from the Python package index (moto) into {}", place.display()));
-        pip_install(&["moto[server]>=5.2,<6"], &place)?;
+        say(format!("installing {name} from the Python package index into {}", place.display()));
+        pip_install(&[package], &place)?;
     }
     Ok(place)
 }
