@@ -77,42 +77,43 @@ impl Points {
         let text = |name| points.texts(name);
         let number = |name| points.numbers(name);
         let count = |value: Option<i64>| u64::try_from(value.unwrap_or(0)).unwrap_or(0);
-        let (module, function, file) = (text("module")?, text("function")?, text("file")?);
-        let (entry, service, version) = (text("entry")?, text("service")?, text("version")?);
-        let (host, level, cause, blame) = (text("host")?, text("level")?, text("cause")?, text("blame")?);
+        let (mut module, mut function, mut file) = (text("module")?, text("function")?, text("file")?);
+        let (mut entry, mut service, mut version) = (text("entry")?, text("service")?, text("version")?);
+        let (mut host, mut level, mut cause, mut blame) =
+            (text("host")?, text("level")?, text("cause")?, text("blame")?);
         let (line, ordinal, at) = (number("line")?, number("ordinal")?, number("at")?);
         let (live, created, pid) = (number("live")?, number("created")?, number("pid")?);
         let (processes, bytes) = (number("processes")?, number("stack_bytes")?);
         let (started, oldest) = (number("started")?, number("oldest_ns")?);
-        let (ended, window, counts) = (number("lifetime_count")?, number("window_ns")?, text("counts")?);
+        let (ended, window, mut counts) = (number("lifetime_count")?, number("window_ns")?, text("counts")?);
         let lifetimes = points.column("lifetime_sum_s", &DataType::Float64)?;
         let lifetimes = lifetimes.as_primitive::<Float64Type>();
         let wanting = points.wanting()?;
         let points = (0..rows).map(|row| Point {
-            module: module[row].clone(),
-            function: function[row].clone().unwrap_or_default(),
-            file: file[row].clone(),
+            module: module[row].take(),
+            function: function[row].take().unwrap_or_default(),
+            file: file[row].take(),
             line: line[row],
             ordinal: ordinal[row],
-            entry: entry[row].clone().unwrap_or_default(),
-            service: service[row].clone().unwrap_or_default(),
-            version: version[row].clone(),
-            host: host[row].clone().unwrap_or_default(),
+            entry: entry[row].take().unwrap_or_default(),
+            service: service[row].take().unwrap_or_default(),
+            version: version[row].take(),
+            host: host[row].take().unwrap_or_default(),
             time_ms: at[row].unwrap_or(0),
             live: count(live[row]),
             created: count(created[row]),
-            level: level[row].clone().unwrap_or_default(),
-            cause: cause[row].clone(),
+            level: level[row].take().unwrap_or_default(),
+            cause: cause[row].take(),
             pid: pid[row].unwrap_or(0),
             processes: processes[row].unwrap_or(1),
             stack_bytes: bytes[row].map(|bytes| count(Some(bytes))),
-            blame: blame[row].clone(),
+            blame: blame[row].take(),
             started_ms: started[row],
             oldest_ns: oldest[row].map(|ns| count(Some(ns))),
             lifetime_count: count(ended[row]),
             lifetime_sum_s: lifetimes.value(row),
             window_ns: count(window[row]),
-            counts: counts[row].clone().unwrap_or_default(),
+            counts: counts[row].take().unwrap_or_default(),
             wanting: wanting[row],
         });
         Ok(points.collect())
@@ -139,22 +140,17 @@ impl Points {
         let column =
             self.0.column_by_name("waits").ok_or_else(|| anyhow::anyhow!("there is no column waits"))?;
         let lists = column.as_list::<i32>();
-        let mut wanting = Vec::with_capacity(lists.len());
-        for row in 0..lists.len() {
-            let mut sum = 0u64;
-            if !lists.is_null(row) {
-                let list = lists.value(row);
-                let of = list.as_struct();
-                let reasons = cast(of.column(0), &DataType::Utf8)?;
-                let counts = cast(of.column(1), &DataType::Int64)?;
-                let both = reasons.as_string::<i32>().iter().zip(counts.as_primitive::<Int64Type>().iter());
-                for (reason, count) in both {
-                    if reason.is_some_and(|reason| WANTING.contains(&reason)) {
-                        sum = sum.saturating_add(u64::try_from(count.unwrap_or(0)).unwrap_or(0));
-                    }
-                }
+        let of = lists.values().as_struct();
+        let (reasons, counts) = (cast(of.column(0), &DataType::Utf8)?, cast(of.column(1), &DataType::Int64)?);
+        let (reasons, counts) = (reasons.as_string::<i32>(), counts.as_primitive::<Int64Type>());
+        let mut wanting = vec![0u64; lists.len()];
+        for (row, range) in lists.offsets().windows(2).enumerate() {
+            let its = (range[0] as usize..range[1] as usize).filter(|at| {
+                lists.is_valid(row) && reasons.is_valid(*at) && WANTING.contains(&reasons.value(*at))
+            });
+            for at in its.filter(|at| counts.is_valid(*at)) {
+                wanting[row] = wanting[row].saturating_add(u64::try_from(counts.value(at)).unwrap_or(0));
             }
-            wanting.push(sum);
         }
         Ok(wanting)
     }
