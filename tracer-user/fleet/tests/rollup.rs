@@ -37,7 +37,7 @@ fn sweep(store: &Path, host: u32, hour: i64, random: &mut fastrand::Rng) {
         }
     };
     let mut rows = vec![row("main.a", random)];
-    if host % 2 == 0 {
+    if host.is_multiple_of(2) {
         rows.push(row("main.b", random));
     }
     write(store, rows);

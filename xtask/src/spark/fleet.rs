@@ -28,15 +28,14 @@ const BROKEN: &str = "sites/dt=2026-11-01/hour=01/broken-20261101T010000.000Z-00
 pub fn programs() -> Result<PathBuf> {
     let folder = machine::target_dir().join("spark/programs");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let build = |arguments: [&str; 4], made: &str| -> Result<()> {
-        machine::run(machine::cargo().args(["build", "--quiet"]).args(arguments))?;
+    let build =
+        ["build", "--quiet", "--package", "golife-fleet", "--bin", "golife-fleet", "--example", "fleet_data"];
+    machine::run(machine::cargo().args(build))?;
+    for made in ["golife-fleet", "examples/fleet_data"] {
         let made = machine::target_dir().join("debug").join(made);
         let name = made.file_name().context("a program has a name")?;
         fs::copy(&made, folder.join(name)).with_context(|| format!("cannot copy {}", made.display()))?;
-        Ok(())
-    };
-    build(["--package", "golife-fleet", "--bin", "golife-fleet"], "golife-fleet")?;
-    build(["--package", "tracer-user", "--example", "fleet_data"], "examples/fleet_data")?;
+    }
     Ok(folder)
 }
 
