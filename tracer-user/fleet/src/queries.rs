@@ -44,35 +44,41 @@ pub fn of_functions(functions: &BTreeSet<String>) -> String {
     format!("SELECT {COLUMNS} FROM sites WHERE function IN ({names}) ORDER BY function, module")
 }
 
-/// All that was seen of the statements of these functions, judged.
+/// All that was seen of the statements of these functions, judged, one function after the other, since a day of a thousand hosts
+/// does not fit into memory. What `each` makes of it begins anew where a file turns out to be broken.
 ///
 /// # Errors
 /// The store cannot be read.
-pub async fn judged(
+pub async fn judged<T>(
     session: &Session,
     functions: &BTreeSet<String>,
     last: &LastSweeps,
     together: &dyn Fn(&[HostSeries<'_>]) -> Option<Leak>,
-) -> anyhow::Result<Vec<Seen>> {
+    begin: impl Fn() -> T,
+    each: impl Fn(&mut T, Seen),
+) -> anyhow::Result<T> {
     if functions.is_empty() {
-        return Ok(Vec::new());
+        return Ok(begin());
     }
     let sql = of_functions(functions);
-    let begin = || (Vec::<Seen>::new(), Vec::<Point>::new());
+    let begin = || (begin(), Vec::<Point>::new());
     let is_same = |a: &Point, b: &Point| (&a.function, &a.module) == (&b.function, &b.module);
-    let (mut seen, rest) = session
-        .fold(&sql, begin, |(seen, open), batch| {
+    let judge = |made: &mut T, points| {
+        of_function(points, last, together).into_iter().for_each(|seen| each(made, seen));
+    };
+    let (mut made, rest) = session
+        .fold(&sql, begin, |(made, open), batch| {
             for point in Points::of(batch)? {
                 if open.last().is_some_and(|before| !is_same(before, &point)) {
-                    seen.extend(of_function(std::mem::take(open), last, together));
+                    judge(made, std::mem::take(open));
                 }
                 open.push(point);
             }
             Ok(())
         })
         .await?;
-    seen.extend(of_function(rest, last, together));
-    Ok(seen)
+    judge(&mut made, rest);
+    Ok(made)
 }
 
 /// A text as SQL has it.

@@ -5,6 +5,7 @@ mod parts;
 mod progress;
 mod sites;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
@@ -95,6 +96,39 @@ impl Session {
         let rollups = if may { listing::rollups(&store, window, &left_out).await? } else { Vec::new() };
         let most_files = (memory(asking) / OF_A_FILE) as usize;
         Session::made(asking, store, (files, rollups, left_out), window, most_files).await
+    }
+
+    /// The files in portions of whole hours, in the order of time, each of about so many rows at most.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn portions(&self, most_rows: u64) -> anyhow::Result<Vec<Vec<SweepObject>>> {
+        let mut hours: BTreeMap<i64, Vec<SweepObject>> = BTreeMap::new();
+        for file in self.readable().await? {
+            hours.entry(file.hour).or_default().push(file);
+        }
+        let rows_of = |file: &SweepObject| file.footer.get().map_or(0, |footer| footer.rows);
+        let mut portions: Vec<(u64, Vec<SweepObject>)> = Vec::new();
+        for files in hours.into_values() {
+            let rows = golife::human::sum(files.iter().map(rows_of));
+            match portions.last_mut() {
+                Some((sum, portion)) if sum.saturating_add(rows) <= most_rows => {
+                    *sum += rows;
+                    portion.extend(files);
+                }
+                _ => portions.push((rows, files)),
+            }
+        }
+        Ok(portions.into_iter().map(|(_, files)| files).collect())
+    }
+
+    /// Some of the files as a store of their own, in the same window. What cannot be read is named by this one.
+    ///
+    /// # Errors
+    /// This machine has no room for temporary files.
+    pub async fn of_files(&self, asking: &Asking, files: Vec<SweepObject>) -> anyhow::Result<Session> {
+        let files = (files, Vec::new(), self.left_out.clone());
+        Session::made(asking, self.store.clone(), files, self.window, usize::MAX).await
     }
 
     /// Makes these files the table `sites`, whatever else the store has.

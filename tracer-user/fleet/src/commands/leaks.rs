@@ -47,7 +47,7 @@ pub async fn run(arguments: &Leaks) -> anyhow::Result<ExitCode> {
     let last = queries::last_sweeps(&session).await?;
     // A host whose clock is ahead would have each run be as of another moment, or none before its own.
     let as_of = last.values().copied().filter(|at| *at <= now).max().unwrap_or(since);
-    let mut memory = state::remembered(session.store(), as_of).await?;
+    let memory = state::remembered(session.store(), as_of).await?;
     let mut functions = queries::suspects(&session).await?;
     let (risers, sites) = queries::risers(&session).await?;
     functions.extend(risers);
@@ -61,8 +61,12 @@ pub async fn run(arguments: &Leaks) -> anyhow::Result<ExitCode> {
     }
     let loads = queries::loads(&session).await?;
     let together = |hosts: &[HostSeries<'_>]| together::leaks(hosts, &loads, sites);
-    let seen = queries::judged(&session, &functions, &last, &together).await?;
-    let shown = states(seen, &mut memory, arguments, &owners, as_of);
+    let begin = || (memory.clone(), Vec::new());
+    let each = |(memory, found): &mut (Memory, Vec<(State, Finding)>), seen: Seen| {
+        found.extend(states(seen, memory, arguments.fixed_after, as_of));
+    };
+    let (memory, found) = queries::judged(&session, &functions, &last, &together, begin, each).await?;
+    let shown = owned(found, &owners);
     let mut notes = session.notes();
     notes.extend(session.due());
     if session.is_partial() {
@@ -129,31 +133,28 @@ async fn tell(
     Ok(())
 }
 
-/// What has become of each, worst first and what is fixed last.
-fn states(
-    seen: Vec<Seen>,
-    memory: &mut Memory,
-    arguments: &Leaks,
-    owners: &Owners,
-    as_of: i64,
-) -> Vec<Shown> {
-    let mut shown = Vec::new();
-    for seen in seen {
-        let states: BTreeMap<String, State> = state::live_on(&seen, memory, arguments.fixed_after, as_of)
-            .into_iter()
-            .map(|(state, id)| (id, state))
-            .collect();
-        for mut finding in seen.findings {
-            let state = states.get(&finding.id).copied().unwrap_or(State::Known);
+/// What has become of the findings of a statement.
+fn states(seen: Seen, memory: &mut Memory, fixed_after: usize, as_of: i64) -> Vec<(State, Finding)> {
+    let states = state::live_on(&seen, memory, fixed_after, as_of).into_iter();
+    let states: BTreeMap<String, State> = states.map(|(state, id)| (id, state)).collect();
+    let mut found: Vec<(State, Finding)> = seen
+        .findings
+        .into_iter()
+        .map(|mut finding| {
             if let Some(known) = memory.get(&finding.id) {
                 finding.since_version = known.since_version.clone();
             }
-            shown.push((state, finding));
-        }
-        let fixed = states.iter().filter(|(_, state)| **state == State::Fixed);
-        shown.extend(fixed.filter_map(|(id, state)| Some((*state, fixed_finding(memory.get(id)?)))));
-    }
-    let mut shown: Vec<Shown> = shown
+            (states.get(&finding.id).copied().unwrap_or(State::Known), finding)
+        })
+        .collect();
+    let fixed = states.iter().filter(|(_, state)| **state == State::Fixed);
+    found.extend(fixed.filter_map(|(id, state)| Some((*state, fixed_finding(memory.get(id)?)))));
+    found
+}
+
+/// Findings with their owners, worst first and what is fixed last.
+fn owned(found: Vec<(State, Finding)>, owners: &Owners) -> Vec<Shown> {
+    let mut shown: Vec<Shown> = found
         .into_iter()
         .map(|(state, finding)| {
             let owner = owners.of(finding.module.as_deref(), &finding.function, finding.file.as_deref());

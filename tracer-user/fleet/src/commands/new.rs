@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use super::leaks::{Shown, answer};
 use super::show;
 use crate::arguments::{New, Since, ms};
-use crate::findings::Point;
 use crate::findings::state::State;
+use crate::findings::{Point, Seen};
 use crate::queries;
 use crate::session::Session;
 
@@ -57,8 +57,7 @@ pub async fn run(arguments: &New) -> anyhow::Result<ExitCode> {
     };
     let last = queries::last_sweeps(&session).await?;
     let functions = queries::suspects(&session).await?;
-    let mut shown = Vec::new();
-    for seen in queries::judged(&session, &functions, &last, &|_| None).await? {
+    let each = |shown: &mut Vec<Shown>, seen: Seen| {
         let mut leaks = seen.points.iter().filter(|point| point.leaks());
         let is_new = leaks.all(|point| start.has_begun(point) != Some(false))
             && seen.points.iter().any(|point| point.leaks() && start.has_begun(point) == Some(true));
@@ -66,7 +65,8 @@ pub async fn run(arguments: &New) -> anyhow::Result<ExitCode> {
             let new = |finding| Shown { finding, state: State::New, owner: None };
             shown.extend(seen.findings.into_iter().map(new));
         }
-    }
+    };
+    let mut shown = queries::judged(&session, &functions, &last, &|_| None, Vec::new, each).await?;
     shown.sort_by(|a, b| b.finding.rank().total_cmp(&a.finding.rank()));
     let mut answer = answer(&shown, last.is_empty());
     answer.title = "New goroutine leaks".into();

@@ -10,15 +10,19 @@ use golife::human;
 
 use super::groups::{Columns, Group};
 use super::show;
-use crate::arguments::{Capacity as Arguments, Grouping, Per};
+use crate::arguments::{Asking, Capacity as Arguments, Grouping, Per};
 use crate::capacity::{Capacity, GroupHour, SiteHour, WhatIf};
 use crate::output::Answer;
 use crate::session::Session;
+use crate::waiting::Waiting;
 
 /// Sites and hours, as Spark and Trino ask for them, too.
 const FLOWS: &str = include_str!("../../../sql/flows.sql");
 /// The start of the hour in ms.
 const HOUR: &str = "CAST(CAST(date_trunc('hour', sweep_time) AS TIMESTAMP(3)) AS BIGINT)";
+
+/// About how many rows are put together at once: some hours of a large fleet. Of ten times as many, groups no longer fit into caches.
+const ROWS_AT_ONCE: u64 = 1_000_000;
 
 /// What the hosts know of one group.
 #[derive(Debug, Default)]
@@ -47,7 +51,7 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if asking.explain {
         answer.drawn(session.explain(&sites_sql(grouping)).await?);
     } else {
-        let mut groups = known(&session, grouping).await?;
+        let mut groups = known(&session, asking, grouping).await?;
         let live = |known: &Known| known.hours.iter().map(|hour| hour.live).sum::<f64>();
         groups.sort_by(|(_, a), (_, b)| live(b).total_cmp(&live(a)));
         if groups.len() > grouping.top {
@@ -98,9 +102,41 @@ fn stacks_sql(grouping: &Grouping) -> String {
     )
 }
 
-async fn known(session: &Session, grouping: &Grouping) -> anyhow::Result<Vec<(Group, Known)>> {
+/// What is known of all groups. Hours are asked for one after the other, since nothing is put together but within an hour: so what is
+/// kept meanwhile is that of some hours, however many there are.
+async fn known(
+    session: &Session,
+    asking: &Asking,
+    grouping: &Grouping,
+) -> anyhow::Result<Vec<(Group, Known)>> {
     let mut groups: BTreeMap<Group, Known> = BTreeMap::new();
-    let maybe = |column: &Float64Array, row: usize| column.is_valid(row).then(|| column.value(row));
+    let waiting = Waiting::begin("putting hours together".into(), "files");
+    for files in session.portions(ROWS_AT_ONCE).await? {
+        let count = files.len() as u64;
+        add_hours(&session.of_files(asking, files).await?, grouping, &mut groups).await?;
+        waiting.add(count);
+    }
+    drop(waiting);
+    for batch in &session.query(&stacks_sql(grouping)).await?.1 {
+        let columns = Columns::of(batch);
+        let [p50, p99] = columns.all(["p50", "p99"])?;
+        for (row, group) in columns.groups()?.into_iter().enumerate() {
+            groups.entry(group).or_default().stack_each = maybe(&p50, row).zip(maybe(&p99, row));
+        }
+    }
+    Ok(groups.into_iter().collect())
+}
+
+fn maybe(column: &Float64Array, row: usize) -> Option<f64> {
+    column.is_valid(row).then(|| column.value(row))
+}
+
+/// Adds the hours of some files, which come after those that are there.
+async fn add_hours(
+    session: &Session,
+    grouping: &Grouping,
+    groups: &mut BTreeMap<Group, Known>,
+) -> anyhow::Result<()> {
     for batch in &session.query(&hours_sql(grouping)).await?.1 {
         let columns = Columns::of(batch);
         let names = ["hour_ms", "hosts", "live", "p50", "p95", "most", "stack", "stack_max", "memory_limit"];
@@ -141,12 +177,5 @@ async fn known(session: &Session, grouping: &Grouping) -> anyhow::Result<Vec<(Gr
             });
         }
     }
-    for batch in &session.query(&stacks_sql(grouping)).await?.1 {
-        let columns = Columns::of(batch);
-        let [p50, p99] = columns.all(["p50", "p99"])?;
-        for (row, group) in columns.groups()?.into_iter().enumerate() {
-            groups.entry(group).or_default().stack_each = maybe(&p50, row).zip(maybe(&p99, row));
-        }
-    }
-    Ok(groups.into_iter().collect())
+    Ok(())
 }
