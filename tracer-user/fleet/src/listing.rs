@@ -59,6 +59,11 @@ impl SweepObject {
         self.path().starts_with(SITES)
     }
 
+    /// Number of its rows; 0 unless its footer has been read.
+    pub fn rows(&self) -> u64 {
+        self.footer.get().map_or(0, |footer| footer.rows)
+    }
+
     /// The paths of the files that it stands for, if there are any and its footer has been read.
     pub fn sources(&self) -> impl Iterator<Item = &str> {
         self.footer.get().into_iter().flat_map(|footer| footer.sources.iter().map(String::as_str))

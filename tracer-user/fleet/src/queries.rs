@@ -7,8 +7,12 @@ use golife::stats::pooled::Leak;
 
 use crate::findings::points::COLUMNS;
 use crate::findings::{HostSeries, LastSweeps, Point, Points, Seen, of_function};
+use crate::listing::SweepObject;
 use crate::output::{Cell, arrow};
 use crate::session::{PARTS, Session};
+
+/// About how many rows are sorted at once, by function.
+const ROWS_AT_ONCE: u64 = 1_000_000;
 
 /// When each service of each host was swept last.
 ///
@@ -35,8 +39,8 @@ pub async fn suspects(session: &Session) -> anyhow::Result<BTreeSet<String>> {
 }
 
 /// The query for all that was seen of functions.
-pub fn of_functions(functions: &BTreeSet<String>) -> String {
-    let mut names: Vec<String> = functions.iter().map(|name| literal(name)).collect();
+pub fn of_functions<'a>(functions: impl IntoIterator<Item = &'a String>) -> String {
+    let mut names: Vec<String> = functions.into_iter().map(|name| literal(name)).collect();
     if names.is_empty() {
         names.push("NULL".into());
     }
@@ -44,12 +48,12 @@ pub fn of_functions(functions: &BTreeSet<String>) -> String {
     format!("SELECT {COLUMNS} FROM sites WHERE function IN ({names}) ORDER BY function, module")
 }
 
-/// All that was seen of the statements of these functions, judged, one function after the other, since a day of a thousand hosts
-/// does not fit into memory. What `each` makes of it begins anew where a file turns out to be broken.
+/// All that was seen of the statements of these functions, judged, one function after the other and some of them at once, since a day
+/// of a thousand hosts does not fit into memory. What `each` makes of those begins anew where a file turns out to be broken.
 ///
 /// # Errors
 /// The store cannot be read.
-pub async fn judged<T>(
+pub async fn judged<T: Clone>(
     session: &Session,
     functions: &BTreeSet<String>,
     last: &LastSweeps,
@@ -57,17 +61,33 @@ pub async fn judged<T>(
     begin: impl Fn() -> T,
     each: impl Fn(&mut T, Seen),
 ) -> anyhow::Result<T> {
-    if functions.is_empty() {
-        return Ok(begin());
+    let rows = golife::human::sum(session.readable().await?.iter().map(SweepObject::rows));
+    let functions: Vec<&String> = functions.iter().collect();
+    // As if each function had as many rows as any other.
+    let at_once = functions.len() as u64 * ROWS_AT_ONCE / rows.max(1);
+    let mut made = begin();
+    for functions in functions.chunks(at_once.max(1) as usize) {
+        made = judged_at_once(session, functions, last, together, made, &each).await?;
     }
-    let sql = of_functions(functions);
-    let begin = || (begin(), Vec::<Point>::new());
+    Ok(made)
+}
+
+/// The same of so few functions that they can be sorted in memory, after what was made before.
+async fn judged_at_once<T: Clone>(
+    session: &Session,
+    functions: &[&String],
+    last: &LastSweeps,
+    together: &dyn Fn(&[HostSeries<'_>]) -> Option<Leak>,
+    before: T,
+    each: &impl Fn(&mut T, Seen),
+) -> anyhow::Result<T> {
+    let begin = || (before.clone(), Vec::<Point>::new());
     let is_same = |a: &Point, b: &Point| (&a.function, &a.module) == (&b.function, &b.module);
     let judge = |made: &mut T, points| {
         of_function(points, last, together).into_iter().for_each(|seen| each(made, seen));
     };
     let (mut made, rest) = session
-        .fold(&sql, begin, |(made, open), batch| {
+        .fold(&of_functions(functions.iter().copied()), begin, |(made, open), batch| {
             for point in Points::of(batch)? {
                 if open.last().is_some_and(|before| !is_same(before, &point)) {
                     judge(made, std::mem::take(open));

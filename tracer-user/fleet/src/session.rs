@@ -107,10 +107,9 @@ impl Session {
         for file in self.readable().await? {
             hours.entry(file.hour).or_default().push(file);
         }
-        let rows_of = |file: &SweepObject| file.footer.get().map_or(0, |footer| footer.rows);
         let mut portions: Vec<(u64, Vec<SweepObject>)> = Vec::new();
         for files in hours.into_values() {
-            let rows = golife::human::sum(files.iter().map(rows_of));
+            let rows = golife::human::sum(files.iter().map(SweepObject::rows));
             match portions.last_mut() {
                 Some((sum, portion)) if sum.saturating_add(rows) <= most_rows => {
                     *sum += rows;

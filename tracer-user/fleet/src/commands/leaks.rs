@@ -23,6 +23,7 @@ const BACK_MS: i64 = 24 * 3_600_000;
 const NOT_POSTED: u8 = 5;
 
 /// A finding that is shown.
+#[derive(Clone, Debug)]
 pub(super) struct Shown {
     /// The finding.
     pub(super) finding: Finding,

@@ -292,7 +292,7 @@ impl TableProvider for Sites {
         let scan = Scan {
             files: files.len() as u64,
             bytes: files.iter().map(|file| file.meta.size).sum(),
-            rows: files.iter().filter_map(|file| file.footer.get()).map(|footer| footer.rows).sum(),
+            rows: files.iter().map(SweepObject::rows).sum(),
         };
         *self.last.lock().unwrap_or_else(|broken| broken.into_inner()) = (scan, files.clone());
         if files.is_empty() {
