@@ -201,10 +201,14 @@ fn stacks_without_room_are_counted() {
     check_exact(&report);
     let lost = report["loss"]["without_stack"].as_u64().unwrap();
     assert!((16_384..20_000).contains(&lost), "{lost} of 32,768 stacks were lost");
-    let site = &entered(only_process(&report)["sites"].as_array().unwrap(), "sync.(*WaitGroup).Done")[0];
+    let sites = only_process(&report)["sites"].as_array().unwrap();
+    let site = &entered(sites, "sync.(*WaitGroup).Done")[0];
     let shown = stacks(site);
     assert_eq!(shown.len(), 20);
-    assert_eq!(shown[0], (Vec::new(), lost, 0), "those that are not known are the most");
+    let (frames, unknown, live) = &shown[0];
+    assert!(frames.is_empty() && *live == 0, "those that are not known are the most: {shown:#?}");
+    // The runtime may have started a few goroutines of its own, for which there was no room, either.
+    assert!((lost - 10..=lost).contains(unknown), "{unknown} of {lost}");
     assert!(shown[1..].iter().all(|(frames, created, _)| *created == 1 && frames.len() == 18));
 }
 
