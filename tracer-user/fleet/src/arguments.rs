@@ -9,7 +9,7 @@ mod capacity;
 mod upkeep;
 
 pub use capacity::{Capacity, Grouping, Hist, Per};
-pub use upkeep::{Check, Compact, Expire, Rollup};
+pub use upkeep::{Check, Expire, Hourly};
 
 /// Asks what many hosts have written with `golife sweep --to URL`.
 #[derive(Debug, Parser)]
@@ -40,9 +40,9 @@ pub enum Command {
     /// Say whether the store can be read, which hosts write to it, and which have stopped
     Check(Check),
     /// Make one file of the many of an hour: sorted, well compressed, quick to ask. Nothing is deleted
-    Compact(Compact),
+    Compact(Hourly),
     /// Make one small file of each hour, with all hosts together, which hist and compare then read. Nothing is deleted
-    Rollup(Rollup),
+    Rollup(Hourly),
     /// Delete sweeps that are too old, and files that a compacted one stands for
     Expire(Expire),
     /// Show what services carry, when that reaches a limit, and what another load would make of it

@@ -17,23 +17,9 @@ pub struct Check {
     pub window: Window,
 }
 
-/// `golife-fleet compact`.
+/// `golife-fleet compact` and `golife-fleet rollup`, which go hour by hour.
 #[derive(Debug, Args)]
-pub struct Compact {
-    /// Where to look, and how.
-    #[command(flatten)]
-    pub asking: Asking,
-    /// Which sweeps count.
-    #[command(flatten)]
-    pub window: Window,
-    /// How long an hour has to be over: hosts may send what has waited
-    #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = humantime::parse_duration)]
-    pub after: Duration,
-}
-
-/// `golife-fleet rollup`.
-#[derive(Debug, Args)]
-pub struct Rollup {
+pub struct Hourly {
     /// Where to look, and how.
     #[command(flatten)]
     pub asking: Asking,

@@ -16,7 +16,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::file::metadata::KeyValue;
 
 use super::{say, show};
-use crate::arguments::{Compact, ms};
+use crate::arguments::{Hourly, ms};
 use crate::listing::{COMPACT, HOUR_MS, LeftOut, SweepObject, hour_text, list, without_copies};
 use crate::output::{Answer, Cell, Table};
 use crate::session::Session;
@@ -32,7 +32,7 @@ const MOST_FILES: usize = 20_000;
 ///
 /// # Errors
 /// The store cannot be read or written.
-pub async fn run(arguments: &Compact) -> anyhow::Result<ExitCode> {
+pub async fn run(arguments: &Hourly) -> anyhow::Result<ExitCode> {
     let asking = &arguments.asking;
     let store = Store::open(&asking.url, asking.store_timeout)?;
     let left_out = LeftOut::default();
@@ -101,7 +101,7 @@ struct Compacted {
 
 /// Writes one file in the place of several, and of copies that are not read.
 async fn compacted(
-    arguments: &Compact,
+    arguments: &Hourly,
     store: &Store,
     sources: Vec<SweepObject>,
     copies: Vec<String>,

@@ -11,7 +11,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::file::metadata::KeyValue;
 
 use super::{say, show};
-use crate::arguments::{Rollup, ms};
+use crate::arguments::{Hourly, ms};
 use crate::listing::{HOUR_MS, LeftOut, ROLLUP, SweepObject, hour_text, list, rollups, without_copies};
 use crate::output::{Answer, Cell, Table};
 use crate::rollup::columns::{HOSTS_KEY, SITE, VERSION, VERSION_KEY, batch, schema};
@@ -24,7 +24,7 @@ use crate::written;
 ///
 /// # Errors
 /// The store cannot be read or written.
-pub async fn run(arguments: &Rollup) -> anyhow::Result<ExitCode> {
+pub async fn run(arguments: &Hourly) -> anyhow::Result<ExitCode> {
     let asking = &arguments.asking;
     let store = Store::open(&asking.url, asking.store_timeout)?;
     let left_out = Arc::new(LeftOut::default());
